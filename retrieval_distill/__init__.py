@@ -1,0 +1,61 @@
+"""retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
+
+Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
+Verbs: ``run``, ``demo``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``, ``search``, ``rerank``,
+``evaluate``; each is also a command.
+
+Names are imported when first used, so importing the package is cheap and loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_WHERE = {
+    "Dataset": "data.dataset",
+    "Embeddings": "indexing.embed",
+    "Index": "indexing.faiss_index",
+    "Recipe": "config",
+    "Run": "retrieval.run",
+    "ScoreStore": "teacher.store",
+    "UserError": "errors",
+    "demo": "pipeline",
+    "distill": "verbs",
+    "embed": "verbs",
+    "evaluate": "verbs",
+    "index": "verbs",
+    "load_dataset": "data.load",
+    "load_recipe": "config",
+    "load_teacher": "verbs",
+    "rerank": "verbs",
+    "retrieve": "verbs",
+    "run": "pipeline",
+    "score": "verbs",
+    "search": "verbs",
+}
+
+__all__ = sorted(_WHERE)  # noqa: PLE0605
+
+if TYPE_CHECKING:
+    from retrieval_distill.config import Recipe, load_recipe
+    from retrieval_distill.data.dataset import Dataset
+    from retrieval_distill.data.load import load as load_dataset
+    from retrieval_distill.errors import UserError
+    from retrieval_distill.indexing.embed import Embeddings
+    from retrieval_distill.indexing.faiss_index import Index
+    from retrieval_distill.pipeline import demo, run
+    from retrieval_distill.retrieval.run import Run
+    from retrieval_distill.teacher.store import ScoreStore
+    from retrieval_distill.verbs import distill, embed, evaluate, index, load_teacher, rerank, retrieve, score, search
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{_WHERE[name]}")
+    return getattr(module, "load" if name == "load_dataset" else name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_WHERE]

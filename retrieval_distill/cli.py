@@ -1,0 +1,280 @@
+"""The command line: one thin command per verb - parse, call, print.
+
+Knows options and how to say errors; must not know any maths. Heavy imports happen inside commands, so that
+``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from retrieval_distill.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Distil any cross-encoder into a small, fast retriever on your own corpus, and measure it.\n\n"
+    "Try `retrieval-distill demo`, then `retrieval-distill search runs/demo 'split a path into root and extension'`.",
+)
+
+DatasetArgument = Annotated[str, typer.Option("--dataset", help="A folder in BEIR layout, beir:NAME or python-docs.")]
+SplitOption = Annotated[str, typer.Option("--split", help="Split of the judgements: train, dev or test.")]
+OutFile = Annotated[Path, typer.Option("--out", help="Run file to write: .parquet, else TREC format.")]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+DepthOption = Annotated[int, typer.Option("--depth", min=1, help="Documents per query.")]
+TeacherOption = Annotated[str, typer.Option("--teacher", help="Cross-encoder: hub id, folder or starter.")]
+StoreOption = Annotated[Path, typer.Option("--store", help="Score store: pairs in it are never scored again.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Bi-encoder: hub id, folder or packaged:all-MiniLM-L6-v2.")]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto.")]
+LengthOption = Annotated[int | None, typer.Option("--max-length", min=8, help="Token limit; the model's own if not given.")]
+CacheOption = Annotated[Path, typer.Option("--cache", help="Keeps datasets that are built or downloaded.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. training.steps=50. May be repeated.")]
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retrieval-distill"
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped recipe.")],
+    out: OutFolder,
+    overrides: SetOption = None,
+) -> None:
+    """Run a whole recipe: corpus and teacher in, measured student out.
+
+    Finished stages are kept, so the same command continues a killed run.
+
+    Example: retrieval-distill run my.yaml --out runs/mine --set training.steps=200
+    """
+    from retrieval_distill import pipeline
+    from retrieval_distill.config import load_recipe
+
+    pipeline.run(load_recipe(recipe, overrides or ()), out)
+
+
+@app.command()
+def demo(
+    out: OutFolder = Path("runs/demo"),
+    overrides: SetOption = None,
+) -> None:
+    """Run the embedded demo: no network, no data, about ten minutes on two cores.
+
+    Example: retrieval-distill demo --out runs/demo
+    """
+    from retrieval_distill import pipeline
+
+    pipeline.demo(out, overrides or ())
+
+
+@app.command()
+def retrieve(
+    dataset: DatasetArgument,
+    out: OutFile,
+    split: SplitOption = "test",
+    depth: DepthOption = 100,
+    model: Annotated[str | None, typer.Option("--model", help="Bi-encoder to fuse with BM25; BM25 alone if not given.")] = None,
+    index: Annotated[Path | None, typer.Option("--index", help="That bi-encoder's index, written by `index`.")] = None,
+    stemmer: Annotated[str | None, typer.Option("--stemmer", help="PyStemmer language, e.g. english.")] = None,
+    cache: CacheOption = CACHE,
+) -> None:
+    """First-stage retrieval: BM25, or BM25 fused with a bi-encoder.
+
+    Example: retrieval-distill retrieve --dataset python-docs --out bm25.trec
+    """
+    from retrieval_distill import verbs
+
+    if (model is None) != (index is None):
+        raise UserError("--model and --index belong together: give both, or neither for BM25 alone")
+    data = _load(dataset, cache)
+    found = verbs.retrieve(data.documents, data.queries_of(split), depth, index, model, stemmer=stemmer)
+    _save(found, out)
+
+
+@app.command()
+def score(
+    run_file: Annotated[Path, typer.Argument(help="Run whose pairs are scored (TREC or .parquet).")],
+    dataset: DatasetArgument,
+    out: OutFile,
+    store: StoreOption,
+    teacher: TeacherOption = "cross-encoder/ms-marco-MiniLM-L6-v2",
+    max_length: LengthOption = 512,
+    dtype: DtypeOption = "auto",
+    cache: CacheOption = CACHE,
+) -> None:
+    """Score every pair of a run with a cross-encoder (raw logits), resumably.
+
+    Example: retrieval-distill score bm25.trec --dataset python-docs --teacher starter --store scores --out scored.parquet
+    """
+    from retrieval_distill import verbs
+    from retrieval_distill.retrieval.run import Run
+
+    data, pairs = _load(dataset, cache), Run.load(run_file)
+    asked = verbs.load_teacher(teacher, max_length, dtype)
+    scored, counts = verbs.score(pairs, data.queries, data.documents, asked, store)
+    _save(scored, out)
+    _say(f"scored {counts['scored']:,} pairs, found {counts['stored']:,} in {store}")
+
+
+@app.command()
+def distill(
+    scored: Annotated[Path, typer.Argument(help="Run of teacher scores, written by `score`.")],
+    dataset: DatasetArgument,
+    out: OutFolder,
+    split: SplitOption = "train",
+    recipe: Annotated[str, typer.Option("--recipe", help="Its student, objectives and training sections are used.")] = "own-corpus",
+    overrides: SetOption = None,
+    cache: CacheOption = CACHE,
+) -> None:
+    """Train a student on a run of teacher scores.
+
+    Example: retrieval-distill distill scored.parquet --dataset python-docs --recipe demo --out student
+    """
+    from retrieval_distill import verbs
+    from retrieval_distill.config import load_recipe
+    from retrieval_distill.retrieval.run import Run
+
+    data = _load(dataset, cache)
+    manifest = verbs.distill(Run.load(scored), data, split, load_recipe(recipe, overrides or ()), out)
+    _say(f"{out}: student of {manifest['counts']['parameters']:,} parameters after {manifest['counts']['steps']} steps")
+
+
+@app.command()
+def embed(
+    model: ModelOption,
+    dataset: DatasetArgument,
+    out: OutFolder,
+    dtype: DtypeOption = "auto",
+    max_length: LengthOption = None,
+    cache: CacheOption = CACHE,
+) -> None:
+    """Embed a corpus to disk, shard by shard, resumably.
+
+    Example: retrieval-distill embed --model runs/demo/student --dataset python-docs --out vectors
+    """
+    from retrieval_distill import verbs
+
+    manifest = verbs.embed(model, _load(dataset, cache).documents, out, dtype, max_length)
+    _say(f"{out}: {manifest['counts']['documents']:,} documents, {manifest['counts']['dimensions']} dimensions")
+
+
+@app.command()
+def index(
+    embeddings: Annotated[Path, typer.Argument(help="Folder written by `embed`.")],
+    out: OutFolder,
+    kind: Annotated[str, typer.Option("--kind", help="flat (exact), hnsw or sq8.")] = "flat",
+    similarity: Annotated[str, typer.Option("--similarity", help="cosine or dot.")] = "cosine",
+) -> None:
+    """Build a FAISS index over embedded documents.
+
+    Example: retrieval-distill index vectors --out index
+    """
+    from retrieval_distill import verbs
+
+    manifest = verbs.index(embeddings, out, kind, similarity)
+    _say(f"{out}: {manifest['counts']['documents']:,} documents, {manifest['counts']['bytes']:,} bytes")
+
+
+@app.command()
+def search(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished run, such as runs/demo.")],
+    query: Annotated[str, typer.Argument(help="What to look for, in your own words.")],
+    depth: DepthOption = 5,
+) -> None:
+    """Search a run's corpus with its student.
+
+    Example: retrieval-distill search runs/demo "split a path into root and extension"
+    """
+    from retrieval_distill.reporting import hits
+
+    hits.show(run_folder, query, depth)
+
+
+@app.command()
+def rerank(
+    run_file: Annotated[Path, typer.Argument(help="First-stage run (TREC or .parquet).")],
+    dataset: DatasetArgument,
+    out: OutFile,
+    store: StoreOption,
+    teacher: TeacherOption = "cross-encoder/ms-marco-MiniLM-L6-v2",
+    depth: DepthOption = 100,
+    max_length: LengthOption = 512,
+    dtype: DtypeOption = "auto",
+    cache: CacheOption = CACHE,
+) -> None:
+    """Reorder the head of a run with a cross-encoder.
+
+    Example: retrieval-distill rerank bm25.trec --dataset python-docs --teacher starter --store scores --depth 30 --out reranked.trec
+    """
+    from retrieval_distill import verbs
+    from retrieval_distill.retrieval.run import Run
+
+    data, first = _load(dataset, cache), Run.load(run_file)
+    asked = verbs.load_teacher(teacher, max_length, dtype)
+    reranked, _ = verbs.rerank(first, data.queries, data.documents, asked, store, depth)
+    _save(reranked, out)
+
+
+@app.command()
+def evaluate(
+    run_files: Annotated[list[Path], typer.Argument(help="One or more runs (TREC or .parquet).")],
+    dataset: DatasetArgument,
+    split: SplitOption = "test",
+    measure: Annotated[list[str] | None, typer.Option("--measure", help="e.g. nDCG@10. May be repeated.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too.")] = None,
+    cache: CacheOption = CACHE,
+) -> None:
+    """Measure runs against judgements: means, intervals and paired tests between the runs.
+
+    Example: retrieval-distill evaluate bm25.trec reranked.trec --dataset python-docs --measure nDCG@10
+    """
+    from retrieval_distill import verbs
+    from retrieval_distill.artifacts import write_json
+    from retrieval_distill.evaluation.measures import DEFAULT_MEASURES
+    from retrieval_distill.reporting import report
+    from retrieval_distill.retrieval.run import Run
+
+    names = tuple(measure or DEFAULT_MEASURES)
+    systems = verbs.evaluate({path.stem: Run.load(path) for path in run_files}, _load(dataset, cache), split, names)
+    if json_file:
+        write_json(json_file, systems)
+    _say(report.comparison(systems, names))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with one clear message and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for noisy in ("httpx", "httpcore", "sentence_transformers", "faiss", "faiss.loader", "bm25s", "datasets"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command continues where it was", err=True)
+        sys.exit(130)
+
+
+def _load(source: str, cache: Path) -> Any:
+    from retrieval_distill.data.load import load
+
+    return load(source, cache)
+
+
+def _save(found: Any, out: Path) -> None:
+    found.save(out)
+    _say(f"{out}: {len(found.query_ids):,} queries, {len(found):,} documents")
+
+
+def _say(text: str) -> None:
+    typer.echo(text)

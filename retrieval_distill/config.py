@@ -1,0 +1,234 @@
+"""The recipe: the one source of YAML keys, ``--set`` options, defaults and their documentation.
+
+Knows names, types and bounds; must not know how a stage does its work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from retrieval_distill.errors import UserError, nearest
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class Section(BaseModel):
+    """A part of the recipe; a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DatasetConfig(Section):
+    """What to work on."""
+
+    source: str = "python-docs"
+    """A folder in BEIR layout, ``beir:NAME`` (downloaded by beir), or the embedded ``python-docs``."""
+    train: str = "train"
+    """Split whose queries train the student."""
+    dev: str | None = "dev"
+    """Split the gate asks; ``None`` uses training queries that training then leaves out."""
+    test: str = "test"
+    """Split that the report measures."""
+    train_queries: int | None = Field(None, ge=1)
+    """Training queries used, drawn by the seed; ``None`` uses all."""
+
+
+class RetrieveConfig(Section):
+    """First-stage retrieval: candidates of training queries, baselines and the pool the teacher reranks."""
+
+    depth: int = Field(30, ge=1)
+    """Documents that BM25 and the start model each put forward per training query."""
+    keep: int = Field(12, ge=1)
+    """Candidates kept per training query after reciprocal-rank fusion; these are scored by the teacher."""
+    k1: float = Field(1.5, ge=0)
+    """BM25's term-frequency saturation."""
+    b: float = Field(0.75, ge=0, le=1)
+    """BM25's length normalisation."""
+    stemmer: str | None = None
+    """PyStemmer language for BM25 (extra ``stem``); ``None`` matches words as written."""
+
+
+class TeacherConfig(Section):
+    """The cross-encoder."""
+
+    model: str = "cross-encoder/ms-marco-MiniLM-L6-v2"
+    """Hub id, folder, or ``starter`` (shipped)."""
+    max_length: int = Field(512, ge=8)
+    """Tokens of a query-passage pair, at most the model's own limit."""
+    dtype: str = "auto"
+    """``float32``, ``bfloat16``, ``float16``, or ``auto``: bfloat16 where it is native."""
+    gate: Literal["stop", "warn", "off"] = "warn"
+    """What to do when the teacher is not better than the start model on the dev queries."""
+    gate_queries: int = Field(100, ge=10)
+    """Dev queries the gate asks."""
+
+
+class StudentConfig(Section):
+    """The bi-encoder to train."""
+
+    model: str = "distilbert/distilbert-base-uncased"
+    """Any encoder or sentence-transformers model: hub id, folder, or ``packaged:all-MiniLM-L6-v2``."""
+    layers: tuple[int, ...] | None = None
+    """Layers to keep, counted from 0 (``[0, 2, 5]``); ``None`` keeps all."""
+    similarity: Literal["cosine", "dot"] = "cosine"
+    """Similarity in training, index and evaluation."""
+    scale: float = Field(20.0, gt=0)
+    """Factor on similarities in training, so that they can reach the teacher's margins (1 suits ``dot``)."""
+    max_length: int = Field(256, ge=8)
+    """Token limit, saved in the student."""
+    query_prompt: str | None = None
+    """Put before every query, saved in the student; ``None`` keeps the model's own."""
+    document_prompt: str | None = None
+    """Put before every document, saved in the student; ``None`` keeps the model's own."""
+
+
+class TrainingConfig(Section):
+    """How the student trains."""
+
+    steps: int | None = Field(None, ge=1)
+    """Optimiser steps; ``None``: as many as ``epochs`` need."""
+    epochs: float = Field(1.0, gt=0)
+    """Passes over the training queries, where ``steps`` is not given."""
+    queries_per_step: int = Field(32, ge=1)
+    """Queries of one optimiser step (per device)."""
+    candidates: int = Field(6, ge=2)
+    """Candidates per query and step: one relevant, the others drawn from its list anew each epoch."""
+    max_length: int | None = Field(None, ge=8)
+    """Token limit in training only; ``None``: the student's."""
+    learning_rate: float = Field(5e-5, gt=0)
+    """Peak learning rate of AdamW."""
+    warmup: float = Field(0.1, ge=0, le=1)
+    """Share of the steps in which the learning rate rises; it then falls linearly to 0."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    dropout: float | None = Field(0.0, ge=0, lt=1)
+    """Dropout of the student in training; ``None`` keeps the model's. Distillation needs none, and it is slow."""
+    bf16: bool | None = None
+    """Mixed precision in bfloat16; ``None``: where it is native."""
+    save_steps: int = Field(25, ge=1)
+    """Steps between checkpoints: the most that a crash costs."""
+    gradient_accumulation: int = Field(1, ge=1)
+    """Steps whose gradients are summed before the optimiser moves."""
+
+
+class EmbedConfig(Section):
+    """How the corpus is embedded."""
+
+    dtype: str = "auto"
+    """What the student computes in; vectors are stored as float32."""
+
+
+class IndexConfig(Section):
+    """The search index."""
+
+    kind: Literal["flat", "hnsw", "sq8"] = "flat"
+    """``flat`` is exact, ``hnsw`` a graph, ``sq8`` holds 8-bit vectors."""
+
+
+class EvaluateConfig(Section):
+    """What is measured."""
+
+    measures: tuple[str, ...] = ("nDCG@10", "RR@10", "R@100")
+    """Measures as ir_measures names them; the first one is the headline."""
+    depth: int = Field(100, ge=1)
+    """Documents retrieved per test query."""
+    rerank_depth: int = Field(30, ge=1)
+    """Documents per test query, of BM25 and the start model fused, that the teacher baseline reranks."""
+
+
+class Recipe(Section):
+    """Everything ``run`` needs to know."""
+
+    name: str
+    """Names the recipe; an output folder belongs to one recipe."""
+    seed: int = 7
+    """Fixes the draw of queries, negatives and their order."""
+    dataset: DatasetConfig = DatasetConfig()
+    retrieve: RetrieveConfig = RetrieveConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    student: StudentConfig = StudentConfig()
+    objectives: dict[str, float | dict[str, float]] = {"margin_mse": 0.05, "listwise_kl": 1.0}
+    """Objective -> weight, or objective -> ``{weight, options}``."""
+    training: TrainingConfig = TrainingConfig()
+    embed: EmbedConfig = EmbedConfig()
+    index: IndexConfig = IndexConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file, or a shipped recipe by name, and apply ``key=value`` overrides.
+
+    Args:
+        path: YAML file, or the name of a shipped recipe such as ``demo``.
+        overrides: Such as ``training.steps=50``; the value is YAML.
+
+    Raises:
+        UserError: The file is missing or not YAML, a key does not exist, or a value is out of bounds.
+    """
+    path = Path(path)
+    if not path.is_file() and (RECIPES / f"{path}.yaml").is_file():
+        path = RECIPES / f"{path}.yaml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
+        raise UserError(f"{path}: no such recipe file; shipped recipes: {shipped}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: a recipe is a mapping of keys to values")
+    for override in overrides:
+        _apply(values, override)
+    values.setdefault("name", path.stem)
+    return parse_recipe(values, str(path))
+
+
+def parse_recipe(values: dict[str, Any], where: str = "recipe") -> Recipe:
+    """Check plain values against the schema.
+
+    Raises:
+        UserError: As for :func:`load_recipe`; ``where`` opens the message.
+    """
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(problem, where) for problem in error.errors())) from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override!r}: write it as key=value, for example training.steps=50")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override!r}: the value is not valid YAML") from None
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override!r}: {parent!r} is not a section")
+    values[last] = value
+
+
+def _explain(problem: Any, where: str) -> str:
+    """One validation problem in the user's words."""
+    at = [str(part) for part in problem["loc"] if not str(part).startswith(("dict[", "float"))]
+    key = ".".join(at)
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: key {key!r} does not exist{nearest(at[-1], _keys(at[:-1]))}"
+    return f"{where}: {key}: {problem['msg']} (got {problem['input']!r})"
+
+
+def _keys(path: list[str]) -> list[str]:
+    section: type[BaseModel] = Recipe
+    for part in path:
+        section = section.model_fields[part].annotation  # type: ignore[assignment]
+    return list(section.model_fields)

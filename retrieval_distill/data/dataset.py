@@ -1,0 +1,123 @@
+"""The dataset noun: documents, queries and judgements by split, all under the user's own ids.
+
+Knows ids, texts and grades; must not know files of any format, models or retrieval.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pyarrow as pa
+
+from retrieval_distill.errors import UserError
+
+Qrels = dict[str, dict[str, int]]
+"""Query id -> document id -> grade (0 is judged not relevant; above 0 is relevant), as trec_eval reads them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Texts under ids, in a fixed order, held in Arrow columns ``id``, ``title`` and ``text``.
+
+    ``len``, ``in`` and iteration over ids work as for a dictionary; ``texts[id]`` is title and text joined.
+    """
+
+    table: pa.Table
+
+    @classmethod
+    def from_records(cls, records: Iterable[tuple[str, str, str]]) -> Texts:
+        """From (id, title, text) triples; the title may be empty."""
+        ids, titles, texts = zip(*records, strict=True) if (records := list(records)) else ((), (), ())
+        arrays = [pa.array(column, pa.large_string()) for column in (ids, titles, texts)]
+        return cls(pa.table(arrays, names=["id", "title", "text"]))
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The ids in order."""
+        return self.table["id"].to_pylist()
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Id -> row."""
+        return {id_: row for row, id_ in enumerate(self.ids)}
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __contains__(self, id_: object) -> bool:
+        return id_ in self.rows
+
+    def __getitem__(self, id_: str) -> str:
+        return self.take([id_])[0]
+
+    def take(self, ids: Sequence[str] | None = None) -> list[str]:
+        """Title and text joined by a space (BEIR's convention), for these ids or (``None``) for all in order."""
+        table = self.table if ids is None else self.table.take([self.rows[id_] for id_ in ids])
+        pairs = zip(table["title"].to_pylist(), table["text"].to_pylist(), strict=True)
+        return [f"{title} {text}".strip() for title, text in pairs]
+
+    def record(self, id_: str) -> tuple[str, str]:
+        """(title, text) of one id, apart."""
+        row = self.rows[id_]
+        return self.table["title"][row].as_py(), self.table["text"][row].as_py()
+
+    def select(self, ids: Sequence[str]) -> Texts:
+        """The texts of these ids, in this order."""
+        return Texts(self.table.take([self.rows[id_] for id_ in ids]))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of every id and text in order: what a cache key needs to know of them."""
+        digest = hashlib.sha256()
+        for column in self.table.columns:
+            for value in column.to_pylist():
+                digest.update(value.encode())
+                digest.update(b"\0")
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named collection: ``documents``, ``queries`` and ``qrels[split][query_id][doc_id] = grade``."""
+
+    name: str
+    documents: Texts
+    queries: Texts
+    qrels: dict[str, Qrels] = field(default_factory=dict)
+
+    @classmethod
+    def from_records(
+        cls,
+        name: str,
+        documents: Iterable[tuple[str, str, str]],
+        queries: Iterable[tuple[str, str]],
+        qrels: dict[str, Iterable[tuple[str, str, int]]],
+    ) -> Dataset:
+        """From plain Python records: (id, title, text), (id, text) and per split (query id, document id, grade)."""
+        by_split: dict[str, Qrels] = {}
+        for split, rows in qrels.items():
+            judged = by_split.setdefault(split, {})
+            for query_id, doc_id, grade in rows:
+                judged.setdefault(query_id, {})[doc_id] = grade
+        return cls(name, Texts.from_records(documents), Texts.from_records((i, "", t) for i, t in queries), by_split)
+
+    def split(self, name: str) -> Qrels:
+        """The judgements of one split.
+
+        Raises:
+            UserError: The dataset has no such split.
+        """
+        if name not in self.qrels:
+            raise UserError(f"dataset {self.name!r} has no split {name!r}; it has: {', '.join(self.qrels) or 'none'}")
+        return self.qrels[name]
+
+    def queries_of(self, split: str) -> Texts:
+        """The judged queries of one split, in the order of the queries file."""
+        judged = self.split(split)
+        return self.queries.select([id_ for id_ in self.queries if id_ in judged])

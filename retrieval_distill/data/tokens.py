@@ -1,0 +1,91 @@
+"""Token ids, cut once per text and batched without padding waste.
+
+Knows tokenizers and lengths; must not know what the ids are for. Every forward pass of the toolkit (scoring,
+embedding, training) is fed from here.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Ragged token ids: row ``i`` is ``flat[offsets[i]:offsets[i + 1]]`` (int32)."""
+
+    flat: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Sequence[int]]) -> Tokens:
+        """From lists of ids."""
+        lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
+        flat = np.fromiter((id_ for row in rows for id_ in row), np.int32, int(lengths.sum()))
+        return cls(flat, np.concatenate([[0], np.cumsum(lengths)]))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.flat[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per row, shape [rows]."""
+        return np.diff(self.offsets)
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None, special_tokens: bool = True) -> Tokens:
+    """Token ids of every text, equal to ``tokenizer(text, truncation=True, max_length=max_length)``.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer. Its own truncation and padding settings are left untouched.
+        texts: What to cut.
+        max_length: Ids kept per text, special tokens included; ``None`` keeps all.
+        special_tokens: Whether ``[CLS]`` and the like are added.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        rows = tokenizer(
+            list(texts), truncation=max_length is not None, max_length=max_length,
+            add_special_tokens=special_tokens, return_attention_mask=False,
+        )["input_ids"]  # fmt: skip
+        return Tokens.from_rows(rows)
+    backend = copy.deepcopy(backend)  # truncation and padding are shared state
+    backend.no_padding()
+    backend.no_truncation() if max_length is None else backend.enable_truncation(max_length)
+    encoded = backend.encode_batch_fast(list(texts), add_special_tokens=special_tokens)
+    return Tokens.from_rows([encoding.ids for encoding in encoded])
+
+
+def token_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Row numbers in batches of at most ``budget`` padded tokens, longest rows first.
+
+    Rows of like length share a batch, so little is padded; the costliest batch comes first, so that a batch that
+    does not fit in memory shows at once. A row longer than the budget gets a batch of its own.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        longest = max(int(lengths[order[start]]), 1)
+        size = max(1, budget // longest)
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def pad(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, torch.Tensor]:
+    """``input_ids`` and ``attention_mask``, int64 [rows, longest], padded on the right."""
+    longest = max(len(row) for row in rows)
+    ids = np.full((len(rows), longest), pad_id, np.int64)
+    mask = np.zeros((len(rows), longest), np.int64)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}

@@ -1,0 +1,130 @@
+"""How good a Run is: the field's measures, query by query, under BEIR's conventions.
+
+Knows Runs and judgements; must not know models, and leaves means and doubt to ``significance``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import ir_measures
+import pandas as pd
+
+from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.retrieval.run import Run
+
+DEFAULT_MEASURES = ("nDCG@10", "RR@10", "R@100", "AP@100", "Success@5")
+
+_TREC_EVAL = ir_measures.pytrec_eval
+_SUPPORTED = {measure.NAME for measure in _TREC_EVAL.SUPPORTED_MEASURES}
+_NAMES = sorted(name for name, measure in ir_measures.measures.registry.items() if measure.NAME in _SUPPORTED)
+
+
+def parse_measures(names: Sequence[str]) -> list[ir_measures.Measure]:
+    """The measures of these names, written as ir_measures writes them: ``nDCG@10``, ``P(rel=2)@5``.
+
+    Raises:
+        UserError: A name is not one that trec_eval computes, or lacks or misuses a parameter.
+    """
+    return [_parse(name) for name in names]
+
+
+def evaluate(run: Run, qrels: Qrels, measures: Sequence[str] = DEFAULT_MEASURES) -> pd.DataFrame:
+    """The value of every measure for every judged query, as trec_eval computes it.
+
+    Index ``query_id``: each query of ``qrels`` with at least one judgement, in their order; one column per measure,
+    named as given. Gains are the grades themselves (linear); a document that carries its query's own id is dropped
+    first, as BEIR does; results for unjudged queries are ignored. A judged query without results, or without any
+    relevant document, counts 0 (BEIR's own script leaves the former out of its mean).
+
+    Equal scores are evaluated in falling order of document id. trec_eval holds scores in single precision: two that
+    differ only beyond that are equal to it.
+
+    Raises:
+        UserError: A measure is unknown, no query is judged, or the run has a NaN score or a document twice in a query.
+    """
+    parsed = dict(zip(measures, parse_measures(measures), strict=True))
+    judged = {query_id: grades for query_id, grades in qrels.items() if grades}
+    if not judged:
+        raise UserError("the judgements hold no judged query; evaluation needs at least one")
+    _refuse_unclear(run)
+    values = _trec_eval(list(parsed.values()), judged, _comparable(run, judged))
+    columns = {name: [values[measure][query_id] for query_id in judged] for name, measure in parsed.items()}
+    return pd.DataFrame(columns, index=pd.Index(list(judged), name="query_id"), dtype=float)
+
+
+def _parse(name: str) -> ir_measures.Measure:
+    base = re.split(r"[@(]", name, maxsplit=1)[0].strip()
+    if base not in _NAMES:
+        known = {known.lower(): known for known in _NAMES}.get(base.lower(), base)
+        raise UserError(f"unknown measure {name!r}{nearest(known, _NAMES)}")
+    try:
+        measure = ir_measures.parse_measure(name)
+        measure.validate_params()
+    except (ValueError, TypeError, AssertionError) as error:
+        raise UserError(f"measure {name!r}: {error}; write it as 'nDCG@10' or 'P(rel=2)@5'") from None
+    if "cutoff" in measure.params and (measure["cutoff"] is True or measure["cutoff"] < 1):
+        raise UserError(f"measure {name!r}: the cut-off after '@' must be 1 or more")  # trec_eval aborts the process
+    if not _TREC_EVAL.supports(_without_rank_cutoff(measure)):
+        raise UserError(f"measure {name!r}: trec_eval does not compute {base} with these parameters")
+    return measure
+
+
+def _refuse_unclear(run: Run) -> None:
+    """Refuse what trec_eval would silently put somewhere: NaN scores and repeated documents."""
+    for rows, fault in (
+        (run.frame["score"].isna(), "has the score NaN"),
+        (run.frame.duplicated(["query_id", "doc_id"]), "appears twice"),
+    ):
+        if rows.any():
+            first = run.frame[rows].iloc[0]
+            raise UserError(
+                f"run: query {first['query_id']!r}, document {first['doc_id']!r} {fault} ({rows.sum():,} such rows); "
+                "give each document of a query one number"
+            )
+
+
+def _comparable(run: Run, judged: Qrels) -> dict[str, dict[str, float]]:
+    """The run's results for judged queries, without self hits."""
+    frame = run.frame
+    keep = frame["query_id"].isin(list(judged)) & (frame["query_id"] != frame["doc_id"])
+    return Run(frame[keep]).as_dict()
+
+
+def _trec_eval(
+    measures: list[ir_measures.Measure], judged: Qrels, results: dict[str, dict[str, float]]
+) -> dict[ir_measures.Measure, dict[str, float]]:
+    """Measure -> query id -> value."""
+    computed = list(dict.fromkeys(_without_rank_cutoff(measure) for measure in measures))
+    values: dict[ir_measures.Measure, dict[str, float]] = {measure: {} for measure in computed}
+    for batch in _batches(computed):
+        for metric in _TREC_EVAL.iter_calc(batch, judged, results):
+            values[metric.measure][metric.query_id] = metric.value
+    return {measure: _cut(measure, values[_without_rank_cutoff(measure)]) for measure in measures}
+
+
+def _batches(measures: list[ir_measures.Measure]) -> list[list[ir_measures.Measure]]:
+    """One batch for all, but nDCG with gains of its own apart: ir_measures lets it overwrite its neighbours."""
+    together = [measure for measure in measures if "gains" not in measure.params]
+    alone = [[measure] for measure in measures if "gains" in measure.params]
+    return [together, *alone] if together else alone
+
+
+def _without_rank_cutoff(measure: ir_measures.Measure) -> ir_measures.Measure:
+    """``RR@10`` -> ``RR``, anything else as it is.
+
+    trec_eval has no cut-off for RR, and ir_measures' other providers of it break ties the other way.
+    """
+    if measure.NAME != "RR":
+        return measure
+    return type(measure)(**{name: value for name, value in measure.params.items() if name != "cutoff"})
+
+
+def _cut(measure: ir_measures.Measure, values: dict[str, float]) -> dict[str, float]:
+    """Reciprocal ranks below the cut-off become 0; other measures were cut by trec_eval itself."""
+    if measure.NAME != "RR" or "cutoff" not in measure.params:
+        return values
+    least = 1 / measure["cutoff"]
+    return {query_id: value if value >= least else 0.0 for query_id, value in values.items()}

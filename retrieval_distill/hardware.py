@@ -1,0 +1,71 @@
+"""What this machine computes with: device, fast dtype, and how to name it in a report.
+
+Knows processors; must not know models.
+"""
+
+from __future__ import annotations
+
+import platform
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from retrieval_distill.errors import UserError, nearest
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def device() -> str:
+    """``"cuda"`` where there is one, else ``"cpu"``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def dtype(name: str, device: str) -> torch.dtype:
+    """A dtype by name; ``"auto"`` is bfloat16 where the device multiplies it natively, else float32.
+
+    Raises:
+        UserError: The name is unknown.
+    """
+    if name == "auto":
+        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+    if name not in DTYPES:
+        raise UserError(f"dtype {name!r} is unknown{nearest(name, [*DTYPES, 'auto'])}")
+    return DTYPES[name]
+
+
+@lru_cache
+def has_fast_bfloat16(device: str) -> bool:
+    """Whether bfloat16 matrix products are native (CUDA 8.0 and up; CPUs with AVX-512 BF16 or AMX)."""
+    if device == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported() and bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
+
+
+def describe() -> dict[str, Any]:
+    """The machine in a few words, for reports."""
+    return {
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "fast_bfloat16": has_fast_bfloat16(device()),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _cpu_info() -> dict[str, str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _cpu_flags() -> set[str]:
+    return set(_cpu_info().get("flags", "").split())
+
+
+def _cpu_name() -> str:
+    return _cpu_info().get("model name", platform.processor())

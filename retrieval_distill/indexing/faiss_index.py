@@ -1,0 +1,130 @@
+"""``index`` and dense search: vectors on disk -> FAISS index -> Run.
+
+Knows FAISS, vectors and which student they belong to; must not know texts of documents or judgements.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from retrieval_distill import artifacts, models
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.retrieval.run import Run
+
+logger = logging.getLogger("retrieval_distill")
+
+KINDS = {"flat": "Flat", "hnsw": "HNSW32", "sq8": "SQ8"}
+"""Index kinds by FAISS factory string: exact search, a graph (fast, approximate), 8-bit vectors (4x smaller)."""
+
+
+def index(embeddings: str | Path, folder: str | Path, kind: str = "flat", similarity: str = "cosine") -> artifacts.Manifest:
+    """Build a FAISS index over embedded documents.
+
+    Args:
+        embeddings: Folder written by ``embed``.
+        folder: Where the index goes.
+        kind: ``"flat"`` (exact), ``"hnsw"`` or ``"sq8"``.
+        similarity: ``"cosine"`` (vectors are brought to length 1) or ``"dot"``.
+
+    Raises:
+        UserError: Unknown kind, or the embeddings are missing.
+    """
+    if kind not in KINDS:
+        raise UserError(f"index kind {kind!r} is unknown{nearest(kind, KINDS)}")
+    source = Embeddings.open(embeddings)
+    inputs = {"embeddings": source.manifest["fingerprint"], "kind": kind, "similarity": similarity}
+    inputs |= {key: source.manifest["inputs"][key] for key in ("model", "max_length")}
+
+    def work(out: Path) -> dict[str, Any]:
+        built = None
+        for shard in source.shards():
+            vectors = _prepared(np.array(shard), similarity)
+            if built is None:
+                built = faiss.index_factory(vectors.shape[1], KINDS[kind], faiss.METRIC_INNER_PRODUCT)
+                built.train(vectors)
+            built.add(vectors)
+        path = out / "index.faiss"
+        faiss.write_index(built, str(path))
+        (out / "ids.parquet").write_bytes((source.folder / "ids.parquet").read_bytes())
+        return {"documents": len(source.ids), "dimensions": built.d, "bytes": path.stat().st_size}
+
+    return artifacts.stage("index", folder, inputs, work)
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """A FAISS index with the ids of its rows and the manifest that says which student may ask it."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Index:
+        """Open what ``index`` wrote.
+
+        Raises:
+            UserError: The folder holds no finished index.
+        """
+        manifest = artifacts.read_manifest(folder)
+        if manifest is None or not (Path(folder) / "index.faiss").is_file():
+            raise UserError(f"{folder}: no index there; make one with: retrieval-distill index")
+        return cls(Path(folder), manifest)
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Document ids by row."""
+        return np.array(Embeddings(self.folder).ids, dtype=object)
+
+    @cached_property
+    def faiss(self) -> Any:
+        """The index itself, memory-mapped."""
+        return faiss.read_index(str(self.folder / "index.faiss"), faiss.IO_FLAG_MMAP)
+
+    def require(self, model: str) -> None:
+        """Refuse a query encoder that the vectors do not come from.
+
+        Raises:
+            UserError: The model's weights differ from those that embedded the documents.
+        """
+        if models.fingerprint(model) != self.manifest["inputs"]["model"]:
+            raise UserError(f"{self.folder}: this index was not built with {model!r}; embed and index the corpus with it first")
+
+    def search(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+        """Best rows for query vectors [queries, dimensions]: scores and document ids, both [queries, depth]."""
+        scores, rows = self.faiss.search(_prepared(vectors, self.manifest["inputs"]["similarity"]), min(depth, len(self.ids)))
+        return scores, self.ids[rows]
+
+
+def search(index: Index, model: str, queries: Texts, depth: int, dtype: str = "auto") -> Run:
+    """Dense retrieval: the ``depth`` best documents of every query.
+
+    Args:
+        index: What to search.
+        model: The query encoder; it must be the one the documents were embedded with.
+        queries: Embedded with the model's ``query`` prompt, if it has one.
+        depth: Documents per query.
+        dtype: What the model computes in.
+    """
+    from retrieval_distill.student import encoder
+
+    index.require(model)
+    encoder_model = encoder.load(model, dtype, index.manifest["inputs"]["max_length"])
+    scores, found = index.search(encoder.encode(encoder_model, queries.take(), "query"), depth)
+    query_ids = np.repeat(np.array(queries.ids, dtype=object), found.shape[1])
+    return Run.from_columns(query_ids, found.ravel(), scores.ravel())
+
+
+def _prepared(vectors: np.ndarray, similarity: str) -> np.ndarray:
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    if similarity == "cosine":
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return vectors

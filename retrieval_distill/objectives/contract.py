@@ -1,0 +1,47 @@
+"""What every objective is given and gives back.
+
+Knows tensors only; must not know models, data sets or how a batch was drawn.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateLists:
+    """The ragged candidate lists of a step, padded; Q queries with up to C candidates, D distinct documents.
+
+    Attributes:
+        student: Student similarities (scale included), float [Q, C].
+        teacher: Teacher scores, float [Q, C]; 0 where padded.
+        labels: Grades from the qrels, float [Q, C]; 0 for unjudged and padded candidates.
+        mask: True for real candidates, bool [Q, C].
+        in_batch: Student similarities of every query with every distinct document of the step, float [Q, D].
+        in_batch_labels: Grades of those pairs, float [Q, D]; 0 for unjudged.
+    """
+
+    student: Tensor
+    teacher: Tensor
+    labels: Tensor
+    mask: Tensor
+    in_batch: Tensor
+    in_batch_labels: Tensor
+
+
+class Objective(ABC):
+    """A distillation objective: candidate lists in, a scalar out (mean over queries, to be minimised)."""
+
+    @abstractmethod
+    def __call__(self, lists: CandidateLists) -> Tensor:
+        """The objective's value, a scalar with gradients to ``lists.student`` or ``lists.in_batch``."""
+
+
+def masked_log_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Log-softmax over the real candidates of each row; padded places get 0, so they add nothing to a sum."""
+    log_probabilities = torch.log_softmax(scores.masked_fill(~mask, -torch.inf), dim=-1)
+    return log_probabilities.masked_fill(~mask, 0.0)

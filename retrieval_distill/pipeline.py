@@ -1,0 +1,257 @@
+"""``run``: the recipe read as prose. One folder in, one measured student out.
+
+    dataset -> candidates -> teacher scores -> student -> vectors -> index -> measured runs -> report
+
+Knows the order of the stages and what each depends on; must not know how a stage does its work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval_distill import artifacts, models, verbs
+from retrieval_distill.artifacts import Manifest, stage, write_json
+from retrieval_distill.config import Recipe, load_recipe
+from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.load import load
+from retrieval_distill.errors import UserError
+from retrieval_distill.reporting import report
+from retrieval_distill.retrieval.bm25 import BM25
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher import gate
+from retrieval_distill.training.groups import with_relevant
+
+logger = logging.getLogger("retrieval_distill")
+
+
+def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
+    """Run a recipe in a folder; stages that are already done there with the same inputs are kept.
+
+    Args:
+        recipe: What to do.
+        out: The run's folder; a killed run is continued by calling again.
+
+    Returns:
+        The report, as written to ``report.json``.
+
+    Raises:
+        UserError: The folder belongs to another recipe or is no run, or an input is wrong.
+    """
+    job = Job(recipe, claim(Path(out), recipe))
+    start = time.monotonic()
+    job.embed_start()
+    job.retrieve()
+    job.ask_gate()
+    job.score()
+    job.distill()
+    job.embed_student()
+    job.measure()
+    finished = report.write(job.out, job.dataset, recipe, job.manifests)
+    logger.info("%s\nfinished in %.0f s; report: %s", report.table(finished), time.monotonic() - start, job.out / "report.json")
+    return finished
+
+
+def demo(out: str | Path = "runs/demo", overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Run the shipped recipe ``demo``: python-docs, the starter teacher and the packaged student."""
+    return run(load_recipe("demo", overrides), out)
+
+
+def claim(out: Path, recipe: Recipe) -> Path:
+    """Make a folder this recipe's own.
+
+    Raises:
+        UserError: The folder holds another recipe's run, or files that are no run.
+    """
+    mark = out / "recipe.json"
+    if mark.is_file():
+        owner = artifacts.read_json(mark)["name"]
+        if owner != recipe.name:
+            raise UserError(f"{out} belongs to recipe {owner!r}, not {recipe.name!r}; choose another --out folder")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not empty and holds no run; choose another --out folder")
+    write_json(mark, recipe.model_dump(mode="json"))
+    return out
+
+
+@dataclass
+class Job:
+    """One recipe in one folder; each method is a stage that leaves its files and manifest there."""
+
+    recipe: Recipe
+    out: Path
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The recipe's dataset; building or downloading it is the first stage."""
+        dataset = load(self.recipe.dataset.source, self.out / "dataset")
+        for split in (self.recipe.dataset.train, self.recipe.dataset.test):
+            dataset.split(split)
+        return dataset
+
+    @cached_property
+    def training_queries(self) -> Texts:
+        """The training split's queries, or as many as the recipe takes, drawn by the seed."""
+        queries, limit = self.dataset.queries_of(self.recipe.dataset.train), self.recipe.dataset.train_queries
+        if limit is None or limit >= len(queries):
+            return queries
+        chosen = np.random.default_rng(self.recipe.seed).choice(len(queries), limit, replace=False)
+        return queries.select([queries.ids[row] for row in sorted(chosen)])
+
+    @cached_property
+    def dev_queries(self) -> Texts | None:
+        """Queries the gate may ask, drawn by the seed; ``None`` where the dataset has no dev split."""
+        split = self.recipe.dataset.dev
+        if split is None or split not in self.dataset.qrels:
+            return None
+        queries = self.dataset.queries_of(split)
+        count = min(self.recipe.teacher.gate_queries, len(queries))
+        chosen = np.random.default_rng(self.recipe.seed).choice(len(queries), count, replace=False)
+        return queries.select([queries.ids[row] for row in sorted(chosen)])
+
+    @cached_property
+    def teacher(self) -> verbs.Teacher:
+        """The teacher, loaded when the first pair has to be scored."""
+        config = self.recipe.teacher
+        return verbs.load_teacher(config.model, config.max_length, config.dtype)
+
+    def embed_start(self) -> None:
+        """The start model's vectors and index: it mines candidates and is a baseline."""
+        self._embed_and_index("start", self.recipe.student.model, self.recipe.student.max_length)
+
+    def retrieve(self) -> None:
+        """Candidates of the training queries: BM25 and the start model fused, with every relevant document."""
+        config = self.recipe.retrieve
+
+        def work(folder: Path) -> dict[str, int]:
+            found = self._first_stage(self.training_queries, config.depth).top(config.keep)
+            qrels = self.dataset.split(self.recipe.dataset.train)
+            candidates = with_relevant(found, {id_: qrels[id_] for id_ in self.training_queries})
+            candidates.save(folder / "run.parquet")
+            return {"queries": len(candidates.query_ids), "pairs": len(candidates)}
+
+        inputs = {
+            "texts": [self.dataset.documents.fingerprint, self.training_queries.fingerprint],
+            "qrels": artifacts.fingerprint(self.dataset.split(self.recipe.dataset.train)),
+            "start": self.manifests["index-start"]["fingerprint"],
+            "retrieve": config.model_dump(),
+        }
+        self._stage("retrieve", "candidates", inputs, work)
+
+    def ask_gate(self) -> None:
+        """Is the teacher better than the start model on this corpus? Asked before the costly part."""
+        config, queries = self.recipe.teacher, self.dev_queries
+        if config.gate == "off" or queries is None:
+            return
+
+        def work(folder: Path) -> dict[str, Any]:
+            depth = self.recipe.evaluate.rerank_depth
+            pool = self._first_stage(queries, depth).top(depth)
+            judged = self.dataset.split(str(self.recipe.dataset.dev))
+            qrels = {id_: judged[id_] for id_ in queries}
+            start = verbs.search(self.out / "index-start", self.recipe.student.model, queries, depth)
+            taught, counts = verbs.rerank(pool, queries, self.dataset.documents, self.teacher, self._store, depth)
+            verdict = gate.judge(taught, start, qrels, self.recipe.evaluate.measures[0])
+            write_json(folder / "gate.json", verdict)
+            return counts
+
+        inputs = {
+            "teacher": self._teacher_inputs,
+            "queries": queries.fingerprint,
+            "start": self.manifests["index-start"]["fingerprint"],
+            "depth": self.recipe.evaluate.rerank_depth,
+        }
+        self._stage("gate", "gate", inputs, work)
+        gate.apply(artifacts.read_json(self.out / "gate" / "gate.json"), config.gate, config.model)
+
+    def score(self) -> None:
+        """The teacher's raw logits for every candidate, through the score store."""
+
+        def work(folder: Path) -> dict[str, int]:
+            candidates = Run.load(self.out / "candidates" / "run.parquet")
+            scored, counts = verbs.score(
+                candidates, self.training_queries, self.dataset.documents, self.teacher, self._store
+            )
+            scored.save(folder / "run.parquet")
+            return counts
+
+        inputs = {"candidates": self.manifests["retrieve"]["fingerprint"], "teacher": self._teacher_inputs}
+        self._stage("score", "teacher-scores", inputs, work)
+
+    def distill(self) -> None:
+        """The student, trained on the teacher's scores."""
+        scored = Run.load(self.out / "teacher-scores" / "run.parquet")
+        split = self.recipe.dataset.train
+        self._note("distill", verbs.distill(scored, self.dataset, split, self.recipe, self.out / "student"))
+
+    def embed_student(self) -> None:
+        """The student's vectors and index."""
+        self._embed_and_index("student", str(self.out / "student"), None)
+
+    def measure(self) -> None:
+        """Runs of every system over the test queries, and the student's and start model's speed."""
+        config = self.recipe.evaluate
+        queries = self.dataset.queries_of(self.recipe.dataset.test)
+        documents = self.dataset.documents
+
+        def work(folder: Path) -> dict[str, Any]:
+            start_index, student_index = self.out / "index-start", self.out / "index-student"
+            lexical = self._bm25.search(queries, config.depth)
+            start = verbs.search(start_index, self.recipe.student.model, queries, config.depth)
+            student = verbs.search(student_index, str(self.out / "student"), queries, config.depth)
+            pool = verbs.reciprocal_rank_fusion([lexical, start]).top(config.depth)
+            teacher, counts = verbs.rerank(pool, queries, documents, self.teacher, self._store, config.rerank_depth)
+            for name, found in {"bm25": lexical, "start": start, "student": student, "teacher": teacher}.items():
+                found.save(folder / f"{name}.parquet")
+            speeds = report.speeds(self.recipe, self.out, self._bm25, queries)
+            write_json(folder / "speed.json", speeds)
+            return {"queries": len(queries), **counts}
+
+        inputs = {
+            "start": self.manifests["index-start"]["fingerprint"],
+            "student": self.manifests["index-student"]["fingerprint"],
+            "queries": queries.fingerprint,
+            "retrieve": self.recipe.retrieve.model_dump(include={"k1", "b", "stemmer"}),
+            "depths": [config.depth, config.rerank_depth],
+            "teacher": self._teacher_inputs,
+        }
+        self._stage("search", "runs", inputs, work)
+
+    @cached_property
+    def _bm25(self) -> BM25:
+        config = self.recipe.retrieve
+        return BM25(self.dataset.documents, config.k1, config.b, config.stemmer)
+
+    def _first_stage(self, queries: Texts, depth: int) -> Run:
+        dense = verbs.search(self.out / "index-start", self.recipe.student.model, queries, depth)
+        return verbs.reciprocal_rank_fusion([self._bm25.search(queries, depth), dense])
+
+    @property
+    def _store(self) -> Path:
+        return self.out / "scores"
+
+    @property
+    def _teacher_inputs(self) -> dict[str, Any]:
+        config = self.recipe.teacher
+        mark = models.fingerprint(config.model)
+        return {"model": mark, "max_length": config.max_length, "dtype": config.dtype}
+
+    def _embed_and_index(self, name: str, model: str, max_length: int | None) -> None:
+        vectors, dtype = self.out / f"embeddings-{name}", self.recipe.embed.dtype
+        self._note(f"embed-{name}", verbs.embed(model, self.dataset.documents, vectors, dtype, max_length))
+        config = self.recipe.index
+        self._note(f"index-{name}", verbs.index(vectors, self.out / f"index-{name}", config.kind, self.recipe.student.similarity))
+
+    def _stage(self, name: str, folder: str, inputs: dict[str, Any], work: Any) -> None:
+        self._note(name, stage(name, self.out / folder, inputs, work))
+
+    def _note(self, name: str, manifest: Manifest) -> None:
+        self.manifests[name] = manifest

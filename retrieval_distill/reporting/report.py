@@ -1,0 +1,161 @@
+"""The report: what a run measured, as ``report.json`` and as a table to read.
+
+Knows finished stages; must not know how they did their work.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from retrieval_distill import artifacts, hardware
+from retrieval_distill.artifacts import Manifest, read_json, write_json
+from retrieval_distill.config import Recipe
+from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.evaluation import compare
+from retrieval_distill.evaluation.speed import latency
+from retrieval_distill.indexing.faiss_index import Index
+from retrieval_distill.retrieval.bm25 import BM25
+from retrieval_distill.retrieval.run import Run
+
+SYSTEMS = ("bm25", "start", "student", "teacher")
+
+MARK = {"bm25": "b", "start": "s", "student": "d", "teacher": "t"}
+"""Letters of the table: a value carries the letter of each system it beats with p < 0.05."""
+
+
+def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Manifest]) -> dict[str, Any]:
+    """Measure the runs in ``out`` and write ``report.json`` there; returns the report."""
+    qrels = dataset.split(recipe.dataset.test)
+    runs = {name: Run.load(out / "runs" / f"{name}.parquet") for name in SYSTEMS}
+    systems = compare.compare(runs, qrels, recipe.evaluate.measures)
+    for name, speed in read_json(out / "runs" / "speed.json").items():
+        systems[name] |= speed
+    headline = recipe.evaluate.measures[0]
+    finished = {
+        "dataset": {
+            "name": dataset.name,
+            "docs": len(dataset.documents),
+            "queries": {split: len(judged) for split, judged in dataset.qrels.items()},
+        },
+        "systems": systems,
+        "distillation": _distillation({name: systems[name][headline]["mean"] for name in SYSTEMS}, out),
+        "stages": {name: _costs(manifest) for name, manifest in manifests.items()},
+        "environment": {**hardware.describe(), "versions": manifests["distill"]["versions"]},
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    write_json(out / "report.json", finished)
+    (out / "report.txt").write_text(table(finished) + "\n", encoding="utf-8")
+    return finished
+
+
+def speeds(recipe: Recipe, out: Path, bm25: BM25, queries: Texts) -> dict[str, dict[str, Any]]:
+    """Speed and size of every retriever, one query at a time."""
+    texts = queries.take()
+    measured = {"bm25": latency(lambda text: bm25.search(Texts.from_records([("q", "", text)]), 10), texts)}
+    for name, model in (("start", recipe.student.model), ("student", str(out / "student"))):
+        measured[name] = _dense_speed(out, name, model, recipe.embed.dtype, texts)
+    return measured
+
+
+def _dense_speed(out: Path, name: str, model: str, dtype: str, texts: list[str]) -> dict[str, Any]:
+    from retrieval_distill.student import build, encoder
+
+    index, loaded = Index.open(out / f"index-{name}"), encoder.load(model, dtype)
+    embedded = artifacts.read_manifest(out / f"embeddings-{name}") or {}
+    return {
+        "parameters": build.parameters(loaded),
+        "dimensions": loaded.get_embedding_dimension(),
+        "index_bytes": index.manifest["counts"]["bytes"],
+        "documents_per_second": round(embedded["counts"]["embedded"] / max(embedded["seconds"], 1e-9), 1),
+        **latency(lambda text: index.search(encoder.encode(loaded, [text], "query"), 10), texts),
+    }
+
+
+def _distillation(means: dict[str, float], out: Path) -> dict[str, Any]:
+    """How much of the teacher arrived in the student; ``None`` where the teacher gains nothing over the start."""
+    gain = means["teacher"] - means["start"]
+    gate = out / "gate" / "gate.json"
+    return {
+        "retention": means["student"] / means["teacher"] if means["teacher"] > 0 else None,
+        "gain_kept": (means["student"] - means["start"]) / gain if gain > 0 else None,
+        "gate": read_json(gate) if gate.is_file() else None,
+    }
+
+
+def _costs(manifest: Manifest) -> dict[str, Any]:
+    """A stage's seconds, peak memory, counts and, where it counts units, its rate."""
+    costs = {key: manifest[key] for key in ("seconds", "peak_memory_bytes", "counts", "skipped")}
+    units = {"scored": "pairs_per_second", "embedded": "documents_per_second", "steps": "steps_per_second"}
+    for count, rate in units.items():
+        if manifest["counts"].get(count):
+            costs[rate] = round(manifest["counts"][count] / max(manifest["seconds"], 1e-9), 2)
+    return costs
+
+
+def table(finished: dict[str, Any]) -> str:
+    """The report as text: a row per system, letters for significant wins, intervals for the headline."""
+    from rich.console import Console
+    from rich.table import Table
+
+    measures = finished["recipe"]["evaluate"]["measures"]
+    grid = Table(title=_headline(finished), caption=_legend(finished), title_justify="left", caption_justify="left")
+    grid.add_column("system")
+    for measure in measures:
+        grid.add_column(measure, justify="right")
+    for heading in ("95 % of " + measures[0], "parameters", "ms/query", "docs/s"):
+        grid.add_column(heading, justify="right")
+    for name, system in finished["systems"].items():
+        cells = [_cell(name, measure, finished["systems"]) for measure in measures]
+        grid.add_row(name, *cells, *_facts(system, measures[0]))
+    console = Console(file=io.StringIO(), width=110, record=True)
+    console.print(grid)
+    return console.export_text().rstrip()
+
+
+def comparison(systems: dict[str, dict[str, Any]], measures: Sequence[str]) -> str:
+    """Measured runs as text: a row per run, means with their 95 % intervals, and p-values below them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table("run", *measures)
+    for name, values in systems.items():
+        grid.add_row(name, *[f"{values[m]['mean']:.3f} ({values[m]['low']:.3f}-{values[m]['high']:.3f})" for m in measures])
+    console = Console(file=io.StringIO(), width=40 + 24 * len(measures), record=True)
+    console.print(grid)
+    for name, values in systems.items():
+        for other, p in values[measures[0]]["p_vs"].items():
+            if name < other:
+                console.print(f"{measures[0]}: {name} against {other}: p = {p:.4f} (paired randomisation test)")
+    return console.export_text().rstrip()
+
+
+def _cell(name: str, measure: str, systems: dict[str, Any]) -> str:
+    own = systems[name][measure]
+    beaten = [other for other, p in own["p_vs"].items() if p < 0.05 and own["mean"] > systems[other][measure]["mean"]]
+    return f"{own['mean']:.3f} {''.join(MARK[other] for other in beaten):<3}"
+
+
+def _facts(system: dict[str, Any], headline: str) -> list[str]:
+    interval = f"{system[headline]['low']:.3f}-{system[headline]['high']:.3f}"
+    parameters = f"{system['parameters'] / 1e6:.1f} M" if "parameters" in system else ""
+    latency_ms = f"{system['latency_ms']['p50']:.1f}" if "latency_ms" in system else ""
+    rate = f"{system['documents_per_second']:.0f}" if "documents_per_second" in system else ""
+    return [interval, parameters, latency_ms, rate]
+
+
+def _headline(finished: dict[str, Any]) -> str:
+    measure = finished["recipe"]["evaluate"]["measures"][0]
+    student, start, bm25 = (finished["systems"][name][measure] for name in ("student", "start", "bm25"))
+    retention = finished["distillation"]["retention"]
+    return (
+        f"{finished['dataset']['name']}: the student's {measure} is {student['mean']:.3f}, against {start['mean']:.3f} before and "
+        f"{bm25['mean']:.3f} for BM25" + (f"; it keeps {retention:.0%} of its teacher" if retention else "")
+    )
+
+
+def _legend(finished: dict[str, Any]) -> str:
+    letters = ", ".join(f"{MARK[name]} = better than {name}" for name in finished["systems"])
+    return f"{letters} (p < 0.05, paired randomisation test)"

@@ -1,0 +1,48 @@
+"""Lexical retrieval with BM25 (bm25s): texts in, Run out.
+
+Knows words; must not know models or judgements. Source: Robertson and Zaragoza, "The Probabilistic Relevance
+Framework: BM25 and Beyond", 2009, in Lucene's variant (Kamphuis et al., "Which BM25 Do You Mean?", 2020).
+"""
+
+from __future__ import annotations
+
+import bm25s
+import numpy as np
+
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.retrieval.run import Run
+
+
+class BM25:
+    """A BM25 index over documents, built in memory.
+
+    Args:
+        documents: What to search.
+        k1: Term-frequency saturation.
+        b: Length normalisation, 0 (none) to 1 (full).
+        stemmer: A PyStemmer language such as ``"english"``; ``None`` matches words as written.
+    """
+
+    def __init__(self, documents: Texts, k1: float = 1.5, b: float = 0.75, stemmer: str | None = None) -> None:
+        self.ids = np.array(documents.ids, dtype=object)
+        self._stem = _stemmer(stemmer)
+        tokens = bm25s.tokenize(documents.take(), stopwords="en", stemmer=self._stem, show_progress=False)
+        self._index = bm25s.BM25(k1=k1, b=b)
+        self._index.index(tokens, show_progress=False)
+
+    def search(self, queries: Texts, depth: int) -> Run:
+        """The ``depth`` best documents of every query; documents that share no word with it are left out."""
+        depth = min(depth, len(self.ids))
+        tokens = bm25s.tokenize(queries.take(), stopwords="en", stemmer=self._stem, show_progress=False, return_ids=False)
+        found, scores = self._index.retrieve(tokens, k=depth, show_progress=False)
+        hit = scores > 0
+        query_ids = np.repeat(np.array(queries.ids, dtype=object), depth).reshape(found.shape)
+        return Run.from_columns(query_ids[hit], self.ids[found[hit]], scores[hit])
+
+
+def _stemmer(language: str | None):  # type: ignore[no-untyped-def]
+    if language is None:
+        return None
+    import Stemmer
+
+    return Stemmer.Stemmer(language)

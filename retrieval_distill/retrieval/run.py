@@ -1,0 +1,118 @@
+"""The Run: the one table that everything between queries and documents is.
+
+BM25, dense search, fusion, teacher scoring, reranking and mining all take or give it. Knows ids and scores;
+must not know texts, models or judgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from retrieval_distill.errors import UserError
+
+COLUMNS = ["query_id", "doc_id", "score"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Scored query-document pairs; ``frame`` has columns ``query_id``, ``doc_id`` (strings) and ``score`` (float).
+
+    Within a query, rows stand by falling score; equal scores stand by falling document id, which is the order
+    trec_eval evaluates ties in. Queries keep the order they were given in.
+    """
+
+    frame: pd.DataFrame
+
+    @classmethod
+    def from_columns(cls, query_ids: Sequence[str], doc_ids: Sequence[str], scores: Sequence[float] | np.ndarray) -> Run:
+        """From three columns of equal length, in any order of rows."""
+        frame = pd.DataFrame({"query_id": query_ids, "doc_id": doc_ids, "score": np.asarray(scores, np.float64)})
+        return cls._ordered(frame)
+
+    @classmethod
+    def from_dict(cls, scores: Mapping[str, Mapping[str, float]]) -> Run:
+        """From ``{query_id: {doc_id: score}}``, the shape that trec_eval and BEIR use."""
+        rows = [(query, doc, score) for query, docs in scores.items() for doc, score in docs.items()]
+        return cls._ordered(pd.DataFrame(rows, columns=COLUMNS))
+
+    @classmethod
+    def _ordered(cls, frame: pd.DataFrame) -> Run:
+        order = pd.factorize(frame["query_id"])[0]
+        by = frame.assign(_query=order).sort_values(["_query", "score", "doc_id"], ascending=[True, False, False], kind="stable")
+        return cls(by[COLUMNS].reset_index(drop=True))
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __iter__(self) -> Iterator[tuple[str, list[str], np.ndarray]]:
+        """(query id, document ids, scores) of each query, best first."""
+        for query_id, rows in self.frame.groupby("query_id", sort=False):
+            yield str(query_id), rows["doc_id"].tolist(), rows["score"].to_numpy()
+
+    @property
+    def query_ids(self) -> list[str]:
+        """The distinct query ids in order."""
+        return self.frame["query_id"].unique().tolist()
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every (query id, document id) in order."""
+        return list(zip(self.frame["query_id"], self.frame["doc_id"], strict=True))
+
+    def top(self, depth: int) -> Run:
+        """The first ``depth`` documents of every query."""
+        return Run(self.frame.groupby("query_id", sort=False).head(depth).reset_index(drop=True))
+
+    def select(self, query_ids: Sequence[str]) -> Run:
+        """The rows of these queries only."""
+        return Run(self.frame[self.frame["query_id"].isin(list(query_ids))].reset_index(drop=True))
+
+    def rescored(self, scores: Sequence[float] | np.ndarray) -> Run:
+        """The same pairs with other scores (aligned with ``frame``), put in their new order."""
+        return Run._ordered(self.frame.assign(score=np.asarray(scores, np.float64)))
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """``{query_id: {doc_id: score}}``."""
+        return {query: dict(zip(docs, scores.tolist(), strict=True)) for query, docs, scores in self}
+
+    def save(self, path: str | Path, tag: str = "retrieval-distill") -> None:
+        """Write Parquet (``.parquet``) or a TREC run (any other ending: query, Q0, doc, rank, score, tag)."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".parquet":
+            self.frame.to_parquet(path, index=False)
+            return
+        rank = self.frame.groupby("query_id", sort=False).cumcount() + 1
+        lines = self.frame.assign(q0="Q0", rank=rank, tag=tag)[["query_id", "q0", "doc_id", "rank", "score", "tag"]]
+        lines.to_csv(path, sep=" ", header=False, index=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Run:
+        """Read Parquet or a TREC run.
+
+        Raises:
+            UserError: The file is missing, or a line is not a TREC run line; the message names it.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"{path}: no such run file")
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+            if not set(COLUMNS) <= set(frame.columns):
+                raise UserError(f"{path}: a run needs the columns {', '.join(COLUMNS)}; it has {', '.join(frame.columns)}")
+            return cls._ordered(frame[COLUMNS].astype({"query_id": str, "doc_id": str, "score": float}))
+        rows = []
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                fields = line.split()
+                try:
+                    query_id, _, doc_id, _, score, *_ = fields
+                    rows.append((query_id, doc_id, float(score)))
+                except ValueError:
+                    raise UserError(f"{path}:{number}: not a TREC run line (query Q0 document rank score tag): {line.strip()!r}") from None
+        return cls._ordered(pd.DataFrame(rows, columns=COLUMNS))

@@ -1,0 +1,103 @@
+"""A bi-encoder at work: texts -> token ids -> vectors, with the library's own modules and no padding waste.
+
+Knows sentence-transformers models; must not know corpora on disk, indexes or training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
+
+from retrieval_distill import hardware, models
+from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
+
+Kind = Literal["query", "document"]
+
+TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+"""Padded tokens of one forward pass by device type: small enough for a CPU's cache, large enough to fill a GPU."""
+
+
+def load(name: str, dtype: str = "float32", max_length: int | None = None) -> SentenceTransformer:
+    """Load a bi-encoder (or wrap a plain encoder with mean pooling) on the best device.
+
+    Args:
+        name: See :func:`retrieval_distill.models.resolve`.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"`` (the fastest that this device computes in).
+        max_length: Token limit; ``None`` keeps the model's own (512 where it names none).
+    """
+    device = hardware.device()
+    model = SentenceTransformer(
+        str(models.resolve(name)),
+        device=device,
+        local_files_only=True,
+        model_kwargs={"dtype": hardware.dtype(dtype, device)},
+    )
+    limit = model.max_seq_length or 512
+    model.max_seq_length = max_length or min(limit, 512)
+    return model.eval()
+
+
+def tokens_of(model: SentenceTransformer, texts: Sequence[str], kind: Kind) -> Tokens:
+    """Token ids as ``encode_query`` or ``encode_document`` would cut them, prompt included."""
+    prompt = model.prompts.get(kind) or ""
+    return tokenize(model.tokenizer, [prompt + text for text in texts], model.max_seq_length)
+
+
+def encode_rows(model: SentenceTransformer, rows: Sequence[np.ndarray]) -> torch.Tensor:
+    """Embed token rows of any lengths with gradients: float32 [rows, dimensions], in the order given.
+
+    Rows of like length go through the model together, which leaves the mathematics of a step unchanged.
+    """
+    batches = token_batches(np.array([len(row) for row in rows]), TOKENS_PER_BATCH[model.device.type])
+    vectors = torch.cat([forward(model, [rows[i] for i in batch]) for batch in batches])
+    order = np.argsort(np.concatenate(batches))
+    return vectors[torch.from_numpy(order).to(vectors.device)]
+
+
+def forward(model: SentenceTransformer, rows: Sequence[np.ndarray]) -> torch.Tensor:
+    """Embed token rows in one forward pass: float32 [rows, dimensions], with gradients where enabled."""
+    features = pad(rows, model.tokenizer.pad_token_id or 0)
+    return model({key: value.to(model.device) for key, value in features.items()})["sentence_embedding"].float()
+
+
+@torch.inference_mode()
+def encode(
+    model: SentenceTransformer, texts: Sequence[str], kind: Kind, advance: Callable[[int], None] = lambda texts: None
+) -> np.ndarray:
+    """Vectors of texts, float32 [texts, dimensions]; equal to ``model.encode_query`` / ``encode_document``.
+
+    Args:
+        model: The bi-encoder, in the dtype it should compute in.
+        texts: What to embed.
+        kind: Which of the model's prompts applies.
+        advance: Told how many texts were just finished.
+    """
+    if not _plain(model):
+        ask = model.encode_query if kind == "query" else model.encode_document
+        vectors = np.asarray(ask(list(texts), show_progress_bar=False), np.float32)
+        advance(len(texts))
+        return vectors
+    tokens = tokens_of(model, texts, kind)
+    vectors = np.empty((len(texts), model.get_embedding_dimension()), np.float32)
+    for batch in token_batches(tokens.lengths, TOKENS_PER_BATCH[model.device.type]):
+        vectors[batch] = forward(model, [tokens[row] for row in batch]).cpu().numpy()
+        advance(len(batch))
+    if model.device.type == "cpu" and _dtype(model) != torch.float32 and isinstance(model[-1], Normalize):
+        # half-precision normalisation leaves lengths of 1 +- 0.004, enough to reorder close neighbours
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+def _plain(model: SentenceTransformer) -> bool:
+    """Whether texts are simply cut by the tokenizer, so that cached tokens give the library's own result."""
+    pooling_skips_prompt = any(getattr(module, "include_prompt", True) is False for module in model)
+    return isinstance(model[0], Transformer) and model.tokenizer is not None and not pooling_skips_prompt
+
+
+def _dtype(model: SentenceTransformer) -> torch.dtype:
+    return next(model.parameters()).dtype

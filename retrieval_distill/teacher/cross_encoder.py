@@ -1,0 +1,157 @@
+"""A cross-encoder at work: query-passage pairs -> raw logits.
+
+Knows sentence-transformers cross-encoders and the shipped starter; must not know stores, Runs or judgements.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import CrossEncoder
+
+from retrieval_distill import artifacts, hardware, models
+from retrieval_distill.data.tokens import token_batches
+from retrieval_distill.errors import UserError
+from retrieval_distill.teacher import pairs as pair_encoding
+
+logger = logging.getLogger("retrieval_distill")
+
+TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+"""Padded tokens of one forward pass, by device type."""
+
+
+@dataclass(frozen=True, eq=False)
+class CrossEncoderTeacher:
+    """A teacher that scores pairs of texts with raw logits (identity activation).
+
+    ``fingerprint`` covers all that changes a score: weights, maximum length and the class of dtype.
+    """
+
+    model: CrossEncoder
+    fingerprint: str
+    description: dict[str, Any]
+
+    def score(
+        self, queries: Sequence[str], documents: Sequence[str], query_rows: np.ndarray, document_rows: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Score the pairs ``(queries[query_rows[i]], documents[document_rows[i]])``.
+
+        Yields:
+            (positions ``i``, float32 scores) of one forward pass after another, longest pairs first.
+        """
+        layout = self._layout(queries, documents, query_rows, document_rows)
+        if layout is None:
+            yield from self._score_by_library(queries, documents, query_rows, document_rows)
+            return
+        tokenizer, limit = self.model.tokenizer, self.model.max_seq_length
+        query_tokens, document_tokens = (pair_encoding.texts_as_tokens(tokenizer, texts, limit) for texts in (queries, documents))
+        keep = layout.lengths(query_tokens.lengths[query_rows], document_tokens.lengths[document_rows], limit)
+        budget = TOKENS_PER_BATCH[self.model.device.type]
+        for batch in token_batches(keep[0] + keep[1] + layout.special, budget):
+            rows = [
+                (query_tokens[query_rows[i]][: keep[0][i]], document_tokens[document_rows[i]][: keep[1][i]]) for i in batch
+            ]
+            yield batch, self._forward(_padded(layout, rows, tokenizer.pad_token_id))
+
+    @torch.inference_mode()
+    def _forward(self, features: dict[str, torch.Tensor]) -> np.ndarray:
+        logits = self.model.model(**{key: value.to(self.model.device) for key, value in features.items()}).logits
+        return logits[:, 0].float().cpu().numpy()
+
+    def _layout(
+        self, queries: Sequence[str], documents: Sequence[str], query_rows: np.ndarray, document_rows: np.ndarray
+    ) -> pair_encoding.PairTemplate | None:
+        """The pair layout, once shown to agree with the tokenizer on a sample that holds the longest pairs."""
+        tokenizer = self.model.tokenizer
+        layout = pair_encoding.template(tokenizer) if tokenizer is not None else None
+        if layout is None or tokenizer.pad_token_id is None or not hasattr(self.model.model, "config"):
+            return None
+        sizes = np.array([len(queries[q]) + len(documents[d]) for q, d in zip(query_rows, document_rows, strict=True)])
+        sample = np.argsort(-sizes)[:: max(1, len(sizes) // 16)]
+        texts = [queries[q] for q in query_rows[sample]], [documents[d] for d in document_rows[sample]]
+        if pair_encoding.agrees(layout, tokenizer, *texts, self.model.max_seq_length):
+            return layout
+        logger.warning("this tokenizer's pairs cannot be assembled from cached tokens: scoring through the library, slower")
+        return None
+
+    def _score_by_library(
+        self, queries: Sequence[str], documents: Sequence[str], query_rows: np.ndarray, document_rows: np.ndarray, chunk: int = 512
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, len(query_rows), chunk):
+            rows = np.arange(start, min(start + chunk, len(query_rows)))
+            texts = [(queries[query_rows[i]], documents[document_rows[i]]) for i in rows]
+            yield rows, self.model.predict(texts, show_progress_bar=False).astype(np.float32)
+
+
+def load(name: str, max_length: int | None = 512, dtype: str = "auto") -> CrossEncoderTeacher:
+    """Load a teacher on the best device.
+
+    Args:
+        name: A hub id, a folder, or ``"starter"``; see :func:`retrieval_distill.models.resolve`.
+        max_length: Tokens of a pair; ``None`` keeps the model's own limit, which also caps any larger value.
+        dtype: What the model computes in; ``"auto"``: bfloat16 where it is native.
+
+    Raises:
+        UserError: The model is not to be had, or it has no single relevance score.
+    """
+    device = hardware.device()
+    compute = hardware.dtype(dtype, device)
+    model = _starter(device) if name == models.STARTER else _any(name, device)
+    if model.num_labels != 1:
+        raise UserError(f"teacher {name!r} gives {model.num_labels} labels; a teacher must give one relevance score")
+    own = model.max_seq_length or 512
+    model.max_seq_length = min(max_length or own, own)
+    model.to(compute).eval()
+    description = {"model": name, "max_length": model.max_seq_length, "dtype": str(compute).removeprefix("torch.")}
+    mark = artifacts.fingerprint({**description, "model": models.fingerprint(name)})[:32]
+    return CrossEncoderTeacher(model, mark, description)
+
+
+def _any(name: str, device: str) -> CrossEncoder:
+    return CrossEncoder(
+        str(models.resolve(name)),
+        device=device,
+        activation_fn=torch.nn.Identity(),
+        model_kwargs={"dtype": torch.float32},
+        local_files_only=True,
+    )
+
+
+def _starter(device: str) -> CrossEncoder:
+    """The packaged encoder with the shipped adapter merged into its weights."""
+    from peft import PeftModel
+
+    model = CrossEncoder(
+        str(models.resolve(models.PACKAGED)),
+        num_labels=1,
+        device=device,
+        activation_fn=torch.nn.Identity(),
+        model_kwargs={"dtype": torch.float32},
+        local_files_only=True,
+    )
+    adapted = PeftModel.from_pretrained(model.model, str(models.STARTER_FOLDER))
+    model[0].model = adapted.merge_and_unload()
+    return model
+
+
+def _padded(
+    layout: pair_encoding.PairTemplate, rows: list[tuple[np.ndarray, np.ndarray]], pad_id: int
+) -> dict[str, torch.Tensor]:
+    """``input_ids``, ``attention_mask`` and, where the model has them, ``token_type_ids``: int64 [pairs, longest]."""
+    longest = max(len(q) + len(d) for q, d in rows) + layout.special
+    ids = np.full((len(rows), longest), pad_id, np.int64)
+    mask = np.zeros_like(ids)
+    types = None if layout.types is None else np.zeros_like(ids)
+    for i, (query, document) in enumerate(rows):
+        assembled = layout.assemble(query, document)
+        ids[i, : len(assembled)] = assembled
+        mask[i, : len(assembled)] = 1
+        if types is not None:
+            types[i, : len(assembled)] = layout.type_ids(len(query), len(document))
+    features = {"input_ids": ids, "attention_mask": mask} | ({} if types is None else {"token_type_ids": types})
+    return {key: torch.from_numpy(value) for key, value in features.items()}

@@ -1,0 +1,102 @@
+"""``score``: Run -> Run through the score store. Nothing is scored twice, nothing committed is lost.
+
+Knows Runs, texts, the store and the teacher's contract; must not know what kind of teacher it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.errors import UserError
+from retrieval_distill.progress import progress
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher.store import ScoreStore, text_hashes
+
+logger = logging.getLogger("retrieval_distill")
+
+PAIRS_PER_COMMIT = 2048
+"""Pairs of one shard: the most that a crash costs."""
+
+
+class Teacher(Protocol):
+    """What gives raw relevance scores for pairs of texts."""
+
+    fingerprint: str
+    """Hash of all that changes a score."""
+    description: dict[str, Any]
+    """For people: model, maximum length, dtype."""
+
+    def score(
+        self, queries: Sequence[str], documents: Sequence[str], query_rows: np.ndarray, document_rows: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(positions, scores) of the pairs (queries[query_rows[i]], documents[document_rows[i]])."""
+
+
+def score(run: Run, queries: Texts, documents: Texts, teacher: Teacher, store: ScoreStore) -> tuple[Run, dict[str, int]]:
+    """Give every pair of a Run its teacher score.
+
+    Args:
+        run: The pairs; their own scores do not matter.
+        queries: Texts of the run's queries.
+        documents: Texts of the run's documents.
+        teacher: Asked only for pairs that the store does not hold.
+        store: Where scores are kept, a shard at a time.
+
+    Returns:
+        The rescored Run, and counts: ``pairs``, ``scored`` (now) and ``stored`` (before).
+
+    Raises:
+        UserError: The run names unknown ids, or the teacher gives NaN or infinite scores.
+    """
+    query_ids, query_rows = np.unique(run.frame["query_id"].to_numpy(object), return_inverse=True)
+    document_ids, document_rows = np.unique(run.frame["doc_id"].to_numpy(object), return_inverse=True)
+    asked, found = _texts(queries, query_ids, "query"), _texts(documents, document_ids, "document")
+    query_hashes, document_hashes = text_hashes(asked)[query_rows], text_hashes(found)[document_rows]
+    store.describe(teacher.fingerprint, teacher.description)
+    missing = store.missing(teacher.fingerprint, query_hashes, document_hashes)
+    with progress("scoring pairs with the teacher", len(run), "pairs", len(run) - len(missing)) as advance:
+        for rows, scores in _commits(teacher.score(asked, found, query_rows[missing], document_rows[missing])):
+            rows = missing[rows]
+            if not np.isfinite(scores).all():
+                raise UserError(_not_finite(run, rows[~np.isfinite(scores)], teacher))
+            store.add(teacher.fingerprint, query_hashes[rows], document_hashes[rows], scores)
+            advance(len(rows))
+    counts = {"pairs": len(run), "scored": len(missing), "stored": len(run) - len(missing)}
+    return run.rescored(store.lookup(teacher.fingerprint, query_hashes, document_hashes)), counts
+
+
+def _commits(batches: Iterator[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same pairs, gathered to shards of at least ``PAIRS_PER_COMMIT``."""
+    held: list[tuple[np.ndarray, np.ndarray]] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(len(rows) for rows, _ in held) >= PAIRS_PER_COMMIT:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    rows, scores = zip(*held, strict=True)
+    return np.concatenate(rows), np.concatenate(scores)
+
+
+def _texts(texts: Texts, ids: np.ndarray, what: str) -> list[str]:
+    unknown = [id_ for id_ in ids if id_ not in texts]
+    if unknown:
+        raise UserError(f"the run names {len(unknown)} {what} ids that the dataset does not have: {', '.join(map(repr, unknown[:3]))}")
+    return texts.take(list(ids))
+
+
+def _not_finite(run: Run, rows: np.ndarray, teacher: Teacher) -> str:
+    first = run.frame.iloc[int(rows[0])]
+    return (
+        f"teacher {teacher.description.get('model')!r} gave NaN or infinite scores for {len(rows)} pairs, first for query "
+        f"{first['query_id']!r} and document {first['doc_id']!r}; try teacher.dtype=float32, or another teacher"
+    )

@@ -1,0 +1,80 @@
+"""From draws to the tensors of one step: every distinct text once, candidates by position, judgements by id.
+
+Knows groups and tokens; must not know models or objectives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset as TorchDataset
+
+from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.data.tokens import Tokens
+from retrieval_distill.training.groups import Draw, Group
+
+
+class DrawDataset(TorchDataset):
+    """The schedule as a map-style dataset: item ``i`` is draw ``i``."""
+
+    def __init__(self, draws: Sequence[Draw]) -> None:
+        self.draws = draws
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __getitem__(self, index: int) -> Draw:
+        return self.draws[index]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizedTexts:
+    """Token rows by id."""
+
+    rows: dict[str, int]
+    tokens: Tokens
+
+    def __getitem__(self, id_: str) -> np.ndarray:
+        return self.tokens[self.rows[id_]]
+
+
+@dataclass(frozen=True, eq=False)
+class Collator:
+    """Turns the draws of a step into its batch.
+
+    The batch holds token rows (``queries`` [Q], ``documents`` [D distinct]), ``positions`` int64 [Q, C] into the
+    documents, ``teacher`` and ``labels`` float32 [Q, C], ``mask`` bool [Q, C], ``in_batch_labels`` float32 [Q, D].
+    """
+
+    groups: Sequence[Group]
+    queries: TokenizedTexts
+    documents: TokenizedTexts
+    qrels: Qrels
+
+    def __call__(self, draws: Sequence[Draw]) -> dict[str, Any]:
+        """Assemble one step."""
+        drawn = [(self.groups[draw.group], draw.candidates) for draw in draws]
+        distinct = {doc: i for i, doc in enumerate(dict.fromkeys(g.doc_ids[c] for g, kept in drawn for c in kept))}
+        shape = (len(drawn), max(len(kept) for _, kept in drawn))
+        positions, mask = np.zeros(shape, np.int64), np.zeros(shape, bool)
+        teacher, labels = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        in_batch = np.zeros((len(drawn), len(distinct)), np.float32)
+        for row, (group, kept) in enumerate(drawn):
+            count = len(kept)
+            positions[row, :count] = [distinct[group.doc_ids[c]] for c in kept]
+            teacher[row, :count] = [group.scores[c] for c in kept]
+            labels[row, :count] = [group.grades[c] for c in kept]
+            mask[row, :count] = True
+            for doc, grade in self.qrels[group.query_id].items():
+                if doc in distinct:
+                    in_batch[row, distinct[doc]] = max(grade, 0)
+        tensors = {"positions": positions, "teacher": teacher, "labels": labels, "mask": mask, "in_batch_labels": in_batch}
+        return {
+            "queries": [self.queries[group.query_id] for group, _ in drawn],
+            "documents": [self.documents[doc] for doc in distinct],
+            **{name: torch.from_numpy(array) for name, array in tensors.items()},
+        }

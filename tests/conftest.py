@@ -1,0 +1,152 @@
+"""Tiny real models, tokenizers and a data set, built once per session; nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+import random
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+WORDS = (
+    "path file root extension split join read write open close array matrix sort search index graph node edge tree "
+    "list count sum mean random sample string format parse token encode decode hash byte buffer socket thread lock "
+    "queue stack heap cache error value type class object method module package import test date time zone clock"
+).split()
+
+
+def sentence(rng: random.Random, length: int) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(length))
+
+
+@pytest.fixture(scope="session")
+def tokenizers_by_kind(tmp_path_factory):
+    """Trained tokenizers: WordPiece with BERT's pairs, byte-level BPE with RoBERTa's."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    rng = random.Random(0)
+    texts = [sentence(rng, 12) for _ in range(300)]
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    word_piece = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    word_piece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    word_piece.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=200, special_tokens=specials))
+    word_piece.post_processor = processors.BertProcessing(
+        ("[SEP]", word_piece.token_to_id("[SEP]")), ("[CLS]", word_piece.token_to_id("[CLS]"))
+    )
+    byte_level = Tokenizer(models.BPE(unk_token="<unk>"))
+    byte_level.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    byte_level.train_from_iterator(texts, trainer)
+    byte_level.post_processor = processors.RobertaProcessing(
+        ("</s>", byte_level.token_to_id("</s>")), ("<s>", byte_level.token_to_id("<s>")), add_prefix_space=False
+    )
+    bert = dict(unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]")
+    roberta = dict(
+        unk_token="<unk>", pad_token="<pad>", cls_token="<s>", sep_token="</s>", mask_token="<mask>",
+        bos_token="<s>", eos_token="</s>",
+    )  # fmt: skip
+    return {
+        "bert": PreTrainedTokenizerFast(
+            tokenizer_object=word_piece, model_max_length=64,
+            model_input_names=["input_ids", "token_type_ids", "attention_mask"], **bert,
+        ),
+        "distilbert": PreTrainedTokenizerFast(
+            tokenizer_object=word_piece, model_max_length=64, model_input_names=["input_ids", "attention_mask"], **bert
+        ),
+        "roberta": PreTrainedTokenizerFast(
+            tokenizer_object=byte_level, model_max_length=64, model_input_names=["input_ids", "attention_mask"], **roberta
+        ),
+    }  # fmt: skip
+
+
+def tiny_config(kind: str, tokenizer, num_labels: int = 1):
+    from transformers import BertConfig, DistilBertConfig, RobertaConfig
+
+    shared = dict(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, num_labels=num_labels)
+    if kind == "bert":
+        return BertConfig(hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=64,
+                          max_position_embeddings=64, **shared)  # fmt: skip
+    if kind == "distilbert":
+        return DistilBertConfig(dim=32, n_layers=4, n_heads=4, hidden_dim=64, max_position_embeddings=64, **shared)
+    return RobertaConfig(hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=64,
+                         max_position_embeddings=66, **shared)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def encoders(tokenizers_by_kind, tmp_path_factory) -> dict[str, str]:
+    """Folders of tiny plain encoders by kind."""
+    from transformers import AutoModel
+
+    folders = {}
+    for kind, tokenizer in tokenizers_by_kind.items():
+        torch.manual_seed(1)
+        folder = tmp_path_factory.mktemp(f"encoder-{kind}")
+        AutoModel.from_config(tiny_config(kind, tokenizer)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        folders[kind] = str(folder)
+    return folders
+
+
+@pytest.fixture(scope="session")
+def cross_encoders(tokenizers_by_kind, tmp_path_factory) -> dict[str, str]:
+    """Folders of tiny cross-encoders by kind."""
+    from transformers import AutoModelForSequenceClassification
+
+    folders = {}
+    for kind, tokenizer in tokenizers_by_kind.items():
+        torch.manual_seed(2)
+        model = AutoModelForSequenceClassification.from_config(tiny_config(kind, tokenizer))
+        with torch.no_grad():  # random heads give near-equal scores; spread them
+            for name, parameter in model.named_parameters():
+                if "classifier" in name:
+                    parameter.mul_(20)
+        folder = tmp_path_factory.mktemp(f"cross-{kind}")
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        folders[kind] = str(folder)
+    return folders
+
+
+@pytest.fixture(scope="session")
+def dataset():
+    """60 documents and 40 queries; a query is part of its relevant document."""
+    from retrieval_distill.data.dataset import Dataset
+
+    rng = random.Random(3)
+    documents = [(f"d{i}", f"title {WORDS[i % len(WORDS)]}", sentence(rng, rng.randint(8, 40))) for i in range(60)]
+    queries, judged = [], {"train": [], "dev": [], "test": []}
+    for i in range(40):
+        words = documents[i][2].split()
+        at = rng.randrange(len(words) - 4)
+        queries.append((f"q{i}", " ".join(words[at : at + 4])))
+        judged["train" if i < 24 else "dev" if i < 30 else "test"].append((f"q{i}", f"d{i}", 1))
+    return Dataset.from_records("tiny", documents, queries, judged)
+
+
+@pytest.fixture(scope="session")
+def dataset_folder(dataset, tmp_path_factory) -> str:
+    """The tiny data set in BEIR layout."""
+    from retrieval_distill.data import beir
+
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    beir.save(dataset, folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(dataset_folder, encoders, cross_encoders) -> dict:
+    """A whole recipe over the tiny data set, as plain values; a run takes a few seconds."""
+    return {
+        "name": "tiny",
+        "dataset": {"source": dataset_folder},
+        "retrieve": {"depth": 10, "keep": 6},
+        "teacher": {"model": cross_encoders["bert"], "max_length": 48, "gate_queries": 10},
+        "student": {"model": encoders["distilbert"], "max_length": 48},
+        "objectives": {"margin_mse": 0.05, "listwise_kl": 1.0, "in_batch": 0.5},
+        "training": {"steps": 12, "queries_per_step": 8, "candidates": 4, "save_steps": 2, "bf16": False},
+        "evaluate": {"rerank_depth": 10, "depth": 20},
+    }

@@ -1,0 +1,70 @@
+"""Our embedding path equals the library's, and so does the student it saves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from retrieval_distill.config import StudentConfig
+from retrieval_distill.errors import UserError
+from retrieval_distill.student import build, encoder
+
+TEXTS = ["path file", "", "a much longer text about the graph " * 12, "Hash Byte buffer", "sort " * 30]
+KINDS = ["bert", "distilbert", "roberta"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_equals_library(encoders, kind, similarity):
+    config = StudentConfig(model=encoders[kind], similarity=similarity, max_length=40, query_prompt="ask ", document_prompt="text ")
+    model = build.build(config)
+    np.testing.assert_allclose(encoder.encode(model, TEXTS, "query"), model.encode_query(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(encoder.encode(model, TEXTS, "document"), model.encode_document(TEXTS), atol=1e-6)
+    assert not np.allclose(model.encode_query(TEXTS), model.encode_document(TEXTS), atol=1e-3)  # prompts do count
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_saved_student_loads_with_the_library_alone(encoders, kind, tmp_path):
+    config = StudentConfig(model=encoders[kind], similarity="cosine", layers=(0, 2), max_length=40, query_prompt="ask ")
+    model = build.build(config)
+    model.save_pretrained(str(tmp_path / "student"))
+    loaded = SentenceTransformer(str(tmp_path / "student"), device="cpu")
+    assert loaded.similarity_fn_name == "cosine"
+    assert loaded.prompts["query"] == "ask "
+    assert loaded[0].auto_model.config.num_hidden_layers == 2
+    np.testing.assert_allclose(loaded.encode_query(TEXTS), encoder.encode(model, TEXTS, "query"), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_keeping_layers_keeps_those_weights(encoders, kind):
+    whole = build.build(StudentConfig(model=encoders[kind], max_length=40))
+    kept = build.build(StudentConfig(model=encoders[kind], max_length=40, layers=(1, 3)))
+    layers = [m for m in whole.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 4][0]
+    of_kept = [m for m in kept.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 2][0]
+    for old, new in ((1, 0), (3, 1)):
+        for a, b in zip(layers[old].parameters(), of_kept[new].parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_layer_that_does_not_exist(encoders):
+    with pytest.raises(UserError, match="layers 0 to 3"):
+        build.build(StudentConfig(model=encoders["bert"], layers=(0, 4)))
+
+
+def test_rows_of_any_length_keep_order_and_gradients(encoders):
+    model = build.build(StudentConfig(model=encoders["bert"], max_length=40))
+    tokens = encoder.tokens_of(model, TEXTS, "document")
+    vectors = encoder.encode_rows(model, [tokens[i] for i in range(len(tokens))])
+    np.testing.assert_allclose(vectors.detach().numpy(), model.encode_document(TEXTS), atol=1e-6)
+    vectors.sum().backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_no_dropout_left(encoders):
+    model = build.build(StudentConfig(model=encoders["bert"], max_length=40))
+    build.set_dropout(model, 0.0)
+    model.train()
+    rows = [encoder.tokens_of(model, TEXTS, "query")[2]]
+    assert torch.equal(encoder.encode_rows(model, rows), encoder.encode_rows(model, rows))
