@@ -35,7 +35,28 @@ _WHERE = {
     "search": "verbs",
 }
 
-__all__ = sorted(_WHERE)  # noqa: PLE0605
+__all__ = [
+    "Dataset",
+    "Embeddings",
+    "Index",
+    "Recipe",
+    "Run",
+    "ScoreStore",
+    "UserError",
+    "demo",
+    "distill",
+    "embed",
+    "evaluate",
+    "index",
+    "load_dataset",
+    "load_recipe",
+    "load_teacher",
+    "rerank",
+    "retrieve",
+    "run",
+    "score",
+    "search",
+]
 
 if TYPE_CHECKING:
     from retrieval_distill.config import Recipe, load_recipe

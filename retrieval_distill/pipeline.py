@@ -55,7 +55,9 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
     job.embed_student()
     job.measure()
     finished = report.write(job.out, job.dataset, recipe, job.manifests)
-    logger.info("%s\nfinished in %.0f s; report: %s", report.table(finished), time.monotonic() - start, job.out / "report.json")
+    logger.info(
+        "%s\nfinished in %.0f s; report: %s", report.table(finished), time.monotonic() - start, job.out / "report.json"
+    )
     return finished
 
 
@@ -248,7 +250,10 @@ class Job:
         vectors, dtype = self.out / f"embeddings-{name}", self.recipe.embed.dtype
         self._note(f"embed-{name}", verbs.embed(model, self.dataset.documents, vectors, dtype, max_length))
         config = self.recipe.index
-        self._note(f"index-{name}", verbs.index(vectors, self.out / f"index-{name}", config.kind, self.recipe.student.similarity))
+        self._note(
+            f"index-{name}",
+            verbs.index(vectors, self.out / f"index-{name}", config.kind, self.recipe.student.similarity),
+        )
 
     def _stage(self, name: str, folder: str, inputs: dict[str, Any], work: Any) -> None:
         self._note(name, stage(name, self.out / folder, inputs, work))

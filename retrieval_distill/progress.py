@@ -41,10 +41,24 @@ def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Callab
 @contextmanager
 def _bar(what: str, total: int, unit: str, done: int) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     rate = TextColumn("{task.fields[rate]}")
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), rate, TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        rate,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     start, finished = time.monotonic(), 0
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=total, completed=done, rate="")
@@ -71,12 +85,27 @@ class _Lines:
             self.last = now
             rate = (self.done - self.skipped) / (now - self.start)
             left = (self.total - self.done) / max(rate, 1e-9)
-            logger.info("%s: %s of %s %s, %s/s, %s left", self.what, f"{self.done:,}", f"{self.total:,}", self.unit, _short(rate), _clock(left))
+            logger.info(
+                "%s: %s of %s %s, %s/s, %s left",
+                self.what,
+                f"{self.done:,}",
+                f"{self.total:,}",
+                self.unit,
+                _short(rate),
+                _clock(left),
+            )
 
     def finish(self) -> None:
         seconds = time.monotonic() - self.start
         fresh = self.done - self.skipped
-        logger.info("%s: %s %s in %s (%s/s)", self.what, f"{fresh:,}", self.unit, _clock(seconds), _short(fresh / max(seconds, 1e-9)))
+        logger.info(
+            "%s: %s %s in %s (%s/s)",
+            self.what,
+            f"{fresh:,}",
+            self.unit,
+            _clock(seconds),
+            _short(fresh / max(seconds, 1e-9)),
+        )
 
 
 def _short(rate: float) -> str:

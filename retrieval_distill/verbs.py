@@ -70,7 +70,9 @@ def load_teacher(name: str, max_length: int | None = 512, dtype: str = "auto") -
     return cross_encoder.load(name, max_length, dtype)
 
 
-def score(run: Run, queries: Texts, documents: Texts, teacher: Teacher, store: str | Path) -> tuple[Run, dict[str, int]]:
+def score(
+    run: Run, queries: Texts, documents: Texts, teacher: Teacher, store: str | Path
+) -> tuple[Run, dict[str, int]]:
     """Raw teacher logits for every pair of a Run, through the score store in folder ``store``."""
     return scoring.score(run, queries, documents, teacher, ScoreStore(store))
 

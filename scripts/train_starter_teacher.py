@@ -55,7 +55,9 @@ def dense_run(model: SentenceTransformer, queries: Texts, documents: Texts, vect
     found = np.argsort(-(asked @ vectors.T), axis=1)[:, :CANDIDATES]
     ids = np.array(documents.ids, dtype=object)
     scores = np.take_along_axis(asked @ vectors.T, found, axis=1)
-    return Run.from_columns(np.repeat(np.array(queries.ids, dtype=object), CANDIDATES), ids[found].ravel(), scores.ravel())
+    return Run.from_columns(
+        np.repeat(np.array(queries.ids, dtype=object), CANDIDATES), ids[found].ravel(), scores.ravel()
+    )
 
 
 def source(model: SentenceTransformer, dataset: Dataset, split: str, tokenizer, bodies: Texts | None = None) -> Source:
@@ -150,7 +152,14 @@ def main() -> None:
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
 
-    teacher = CrossEncoder(str(get_model_path()), num_labels=1, max_length=256, activation_fn=torch.nn.Identity(), model_kwargs={"dtype": torch.float32}, local_files_only=True)
+    teacher = CrossEncoder(
+        str(get_model_path()),
+        num_labels=1,
+        max_length=256,
+        activation_fn=torch.nn.Identity(),
+        model_kwargs={"dtype": torch.float32},
+        local_files_only=True,
+    )
     tokenizer = teacher.tokenizer
     if args.cache and args.cache.exists():
         data = torch.load(args.cache, weights_only=False)
@@ -184,7 +193,11 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = lr * max(rate, 0.01)
         groups = draw(rng, data)
-        rows = [pair(tokenizer, part.queries[q], part.documents[d], MAX_LENGTH[part.name]) for part, q, docs in groups for d in docs]
+        rows = [
+            pair(tokenizer, part.queries[q], part.documents[d], MAX_LENGTH[part.name])
+            for part, q, docs in groups
+            for d in docs
+        ]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             scores = forward(model, tokenizer, rows, budget=4096)
         lists = scores.float().split([len(docs) for _, _, docs in groups])
@@ -197,13 +210,22 @@ def main() -> None:
         hits += [float(s.argmax() == 0) for s in lists]
         step += 1
         if step % 25 == 0:
-            log.append({"step": step, "minutes": round(elapsed, 2), "loss": round(float(np.mean(losses)), 4), "first": round(float(np.mean(hits)), 4)})
+            log.append(
+                {
+                    "step": step,
+                    "minutes": round(elapsed, 2),
+                    "loss": round(float(np.mean(losses)), 4),
+                    "first": round(float(np.mean(hits)), 4),
+                }
+            )
             print(json.dumps(log[-1]), flush=True)
             losses, hits = [], []
         if step % 250 == 0:
             teacher.save_pretrained(str(args.out / "checkpoint"))
     teacher.save_pretrained(str(args.out))
-    (args.out / "training_log.json").write_text(json.dumps({"arguments": {k: str(v) for k, v in vars(args).items()}, "log": log}, indent=1))
+    (args.out / "training_log.json").write_text(
+        json.dumps({"arguments": {k: str(v) for k, v in vars(args).items()}, "log": log}, indent=1)
+    )
 
 
 if __name__ == "__main__":

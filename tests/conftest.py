@@ -11,11 +11,63 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
-WORDS = (
-    "path file root extension split join read write open close array matrix sort search index graph node edge tree "
-    "list count sum mean random sample string format parse token encode decode hash byte buffer socket thread lock "
-    "queue stack heap cache error value type class object method module package import test date time zone clock"
-).split()
+WORDS = [
+    "path",
+    "file",
+    "root",
+    "extension",
+    "split",
+    "join",
+    "read",
+    "write",
+    "open",
+    "close",
+    "array",
+    "matrix",
+    "sort",
+    "search",
+    "index",
+    "graph",
+    "node",
+    "edge",
+    "tree",
+    "list",
+    "count",
+    "sum",
+    "mean",
+    "random",
+    "sample",
+    "string",
+    "format",
+    "parse",
+    "token",
+    "encode",
+    "decode",
+    "hash",
+    "byte",
+    "buffer",
+    "socket",
+    "thread",
+    "lock",
+    "queue",
+    "stack",
+    "heap",
+    "cache",
+    "error",
+    "value",
+    "type",
+    "class",
+    "object",
+    "method",
+    "module",
+    "package",
+    "import",
+    "test",
+    "date",
+    "time",
+    "zone",
+    "clock",
+]
 
 
 def sentence(rng: random.Random, length: int) -> str:

@@ -25,7 +25,9 @@ def load(folder: str | Path) -> Dataset:
     folder = Path(folder)
     for part in ("corpus.jsonl", "queries.jsonl"):
         if not (folder / part).is_file():
-            raise UserError(f"{folder}: no {part} there; a dataset folder holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv")
+            raise UserError(
+                f"{folder}: no {part} there; a dataset folder holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
+            )
     documents = Texts.from_records(_records(folder / "corpus.jsonl", "passage"))
     if not len(documents):
         raise UserError(f"{folder / 'corpus.jsonl'}: the corpus is empty")
@@ -44,7 +46,7 @@ def save(dataset: Dataset, folder: str | Path) -> None:
             out.write(json.dumps({"_id": id_, "title": title, "text": text}, ensure_ascii=False) + "\n")
     with (folder / "queries.jsonl").open("w", encoding="utf-8") as out:
         for id_ in dataset.queries:
-            out.write(json.dumps({"_id": id_, "text": dataset.queries[id_]}, ensure_ascii=False) + "\n")
+            out.write(json.dumps({"_id": id_, "text": dataset.queries.record(id_)[1]}, ensure_ascii=False) + "\n")
     for split, judged in dataset.qrels.items():
         with (folder / "qrels" / f"{split}.tsv").open("w", encoding="utf-8") as out:
             out.write("query-id\tcorpus-id\tscore\n")
@@ -95,7 +97,10 @@ def _qrels(path: Path, documents: Texts, queries: Texts) -> Qrels:
             try:
                 query_id, doc_id, grade = fields[0], fields[1], int(fields[2])
             except (IndexError, ValueError):
-                raise UserError(f"{path}:{number}: expected query-id, corpus-id and a whole-number score, tab-separated: {line.strip()!r}") from None
+                raise UserError(
+                    f"{path}:{number}: expected query-id, corpus-id and a whole-number score, tab-separated: "
+                    f"{line.strip()!r}"
+                ) from None
             if query_id not in queries:
                 unknown["query"].append(f"{query_id!r} (line {number})")
             if doc_id not in documents:
@@ -103,5 +108,8 @@ def _qrels(path: Path, documents: Texts, queries: Texts) -> Qrels:
             qrels.setdefault(query_id, {})[doc_id] = grade
     for what, ids in unknown.items():
         if ids:
-            raise UserError(f"{path}: {len(ids)} judgements name a {what} that does not exist: {', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}")
+            raise UserError(
+                f"{path}: {len(ids)} judgements name a {what} that does not exist: "
+                f"{', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}"
+            )
     return qrels

@@ -64,4 +64,6 @@ def _download(name: str, cache: Path) -> Path:
         return Path(util.download_and_unzip(BEIR_URL.format(name=name), str(cache)))
     except Exception as error:
         (cache / f"{name}.zip").unlink(missing_ok=True)  # beir would take a torn archive for a whole one
-        raise UserError(f"dataset 'beir:{name}' could not be downloaded ({type(error).__name__}); use a folder in BEIR layout") from None
+        raise UserError(
+            f"dataset 'beir:{name}' could not be downloaded ({type(error).__name__}); use a folder in BEIR layout"
+        ) from None

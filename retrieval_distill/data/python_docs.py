@@ -31,15 +31,16 @@ PACKAGES = ("numpy", "scipy", "pandas", "sklearn", "torch", "transformers", "net
 """Import names of the packages read beside the standard library; one that is not installed is skipped."""
 
 COMPILED = tuple(
-    "array binascii bisect builtins cmath collections datetime errno fcntl functools gc hashlib heapq io itertools "
-    "json marshal math mmap operator os os.path pickle pwd random re resource select signal socket sqlite3 ssl "
-    "string struct subprocess sys termios threading time types unicodedata weakref zlib".split()
+    "array binascii bisect builtins cmath collections datetime errno fcntl functools gc hashlib heapq io "
+    "itertools json marshal math mmap operator os os.path pickle pwd random re resource select signal socket "
+    "sqlite3 ssl string struct subprocess sys termios threading time types unicodedata weakref zlib".split()
 )
 """Standard modules (partly) written in C: their docstrings are read from the imported module."""
 
 SKIPPED_FOLDERS = frozenset(
     "test tests testing idlelib lib2to3 turtledemo site-packages __pycache__ models _inductor _dynamo onnx "
-    "externals vendored _vendor _testing benchmarks _internal _export functorch ensurepip fx ao utils distutils tkinter distributed".split()
+    "externals vendored _vendor _testing benchmarks _internal _export functorch ensurepip fx ao utils "
+    "distutils tkinter distributed".split()
 )
 """Folders whose docstrings document no user's object (tests, copies of other packages, internals)."""
 
@@ -154,7 +155,10 @@ def _compiled_docstring(module: str, call: ast.expr) -> tuple[str, str] | None:
         call.args[-1] = last.func.value if isinstance(last.func, ast.Attribute) else ast.Constant(None)  # type: ignore[attr-defined]
     strings = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
     if call.func.id == "add_newdoc" and len(strings) >= 3:
-        return f"{strings[0].replace('._core.multiarray', '').replace('._core.umath', '')}.{strings[1]}", inspect.cleandoc(strings[-1])
+        return (
+            f"{strings[0].replace('._core.multiarray', '').replace('._core.umath', '')}.{strings[1]}",
+            inspect.cleandoc(strings[-1]),
+        )
     if call.func.id == "add_docstr" and strings and isinstance(call.args[0], ast.Attribute):
         return ast.unparse(call.args[0]), inspect.cleandoc(strings[-1])
     return None
@@ -168,7 +172,9 @@ def _docstring(name: str, text: str) -> Docstring | None:
         paragraphs.pop(0)
     if len(paragraphs) < 2:
         return None
-    summary = re.sub(r"\s+", " ", re.sub(r":\w+(?::\w+)*:`~?([^`]+)`|[`*]", lambda m: m[1] or "", paragraphs[0])).strip()
+    summary = re.sub(
+        r"\s+", " ", re.sub(r":\w+(?::\w+)*:`~?([^`]+)`|[`*]", lambda m: m[1] or "", paragraphs[0])
+    ).strip()
     body = "\n\n".join(paragraphs[1:]).strip()
     long_enough = len(summary.split()) >= MIN_QUERY_WORDS and len(body.split()) >= MIN_PASSAGE_WORDS
     if not long_enough or len(summary) > MAX_QUERY_CHARACTERS:

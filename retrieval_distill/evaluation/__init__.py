@@ -1,0 +1,1 @@
+"""Evaluation: measures, their doubt, and speed."""

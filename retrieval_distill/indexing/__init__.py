@@ -1,0 +1,1 @@
+"""Indexing: vectors on disk and FAISS indexes over them."""

@@ -101,7 +101,11 @@ def _embed(model: str, documents: Texts, out: Path, dtype: str, max_length: int 
                 continue
             texts = documents.take(documents.ids[start : start + SHARD])
             _save(_shard_path(out, start), encoder.encode(encoder_model, texts, "document", advance))
-    return {"documents": len(documents), "embedded": len(documents) - done, "dimensions": encoder_model.get_embedding_dimension()}
+    return {
+        "documents": len(documents),
+        "embedded": len(documents) - done,
+        "dimensions": encoder_model.get_embedding_dimension(),
+    }
 
 
 def _shard_path(folder: Path, start: int) -> Path:

@@ -26,7 +26,9 @@ KINDS = {"flat": "Flat", "hnsw": "HNSW32", "sq8": "SQ8"}
 """Index kinds by FAISS factory string: exact search, a graph (fast, approximate), 8-bit vectors (4x smaller)."""
 
 
-def index(embeddings: str | Path, folder: str | Path, kind: str = "flat", similarity: str = "cosine") -> artifacts.Manifest:
+def index(
+    embeddings: str | Path, folder: str | Path, kind: str = "flat", similarity: str = "cosine"
+) -> artifacts.Manifest:
     """Build a FAISS index over embedded documents.
 
     Args:
@@ -96,11 +98,15 @@ class Index:
             UserError: The model's weights differ from those that embedded the documents.
         """
         if models.fingerprint(model) != self.manifest["inputs"]["model"]:
-            raise UserError(f"{self.folder}: this index was not built with {model!r}; embed and index the corpus with it first")
+            raise UserError(
+                f"{self.folder}: this index was not built with {model!r}; embed and index the corpus with it first"
+            )
 
     def search(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """Best rows for query vectors [queries, dimensions]: scores and document ids, both [queries, depth]."""
-        scores, rows = self.faiss.search(_prepared(vectors, self.manifest["inputs"]["similarity"]), min(depth, len(self.ids)))
+        scores, rows = self.faiss.search(
+            _prepared(vectors, self.manifest["inputs"]["similarity"]), min(depth, len(self.ids))
+        )
         return scores, self.ids[rows]
 
 

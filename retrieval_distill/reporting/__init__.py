@@ -1,0 +1,1 @@
+"""Reporting: what a run measured, for people and programs."""

@@ -122,7 +122,9 @@ def comparison(systems: dict[str, dict[str, Any]], measures: Sequence[str]) -> s
 
     grid = Table("run", *measures)
     for name, values in systems.items():
-        grid.add_row(name, *[f"{values[m]['mean']:.3f} ({values[m]['low']:.3f}-{values[m]['high']:.3f})" for m in measures])
+        grid.add_row(
+            name, *[f"{values[m]['mean']:.3f} ({values[m]['low']:.3f}-{values[m]['high']:.3f})" for m in measures]
+        )
     console = Console(file=io.StringIO(), width=40 + 24 * len(measures), record=True)
     console.print(grid)
     for name, values in systems.items():
@@ -151,8 +153,9 @@ def _headline(finished: dict[str, Any]) -> str:
     student, start, bm25 = (finished["systems"][name][measure] for name in ("student", "start", "bm25"))
     retention = finished["distillation"]["retention"]
     return (
-        f"{finished['dataset']['name']}: the student's {measure} is {student['mean']:.3f}, against {start['mean']:.3f} before and "
-        f"{bm25['mean']:.3f} for BM25" + (f"; it keeps {retention:.0%} of its teacher" if retention else "")
+        f"{finished['dataset']['name']}: the student's {measure} is {student['mean']:.3f}, against "
+        f"{start['mean']:.3f} before and {bm25['mean']:.3f} for BM25"
+        + (f"; it keeps {retention:.0%} of its teacher" if retention else "")
     )
 
 

@@ -1,0 +1,1 @@
+"""Retrieval: the Run, and what makes one."""

@@ -6,6 +6,8 @@ Framework: BM25 and Beyond", 2009, in Lucene's variant (Kamphuis et al., "Which 
 
 from __future__ import annotations
 
+from typing import Any
+
 import bm25s
 import numpy as np
 
@@ -33,14 +35,16 @@ class BM25:
     def search(self, queries: Texts, depth: int) -> Run:
         """The ``depth`` best documents of every query; documents that share no word with it are left out."""
         depth = min(depth, len(self.ids))
-        tokens = bm25s.tokenize(queries.take(), stopwords="en", stemmer=self._stem, show_progress=False, return_ids=False)
+        tokens = bm25s.tokenize(
+            queries.take(), stopwords="en", stemmer=self._stem, show_progress=False, return_ids=False
+        )
         found, scores = self._index.retrieve(tokens, k=depth, show_progress=False)
         hit = scores > 0
         query_ids = np.repeat(np.array(queries.ids, dtype=object), depth).reshape(found.shape)
         return Run.from_columns(query_ids[hit], self.ids[found[hit]], scores[hit])
 
 
-def _stemmer(language: str | None):  # type: ignore[no-untyped-def]
+def _stemmer(language: str | None) -> Any:
     if language is None:
         return None
     import Stemmer

@@ -29,7 +29,9 @@ class Run:
     frame: pd.DataFrame
 
     @classmethod
-    def from_columns(cls, query_ids: Sequence[str], doc_ids: Sequence[str], scores: Sequence[float] | np.ndarray) -> Run:
+    def from_columns(
+        cls, query_ids: Sequence[str], doc_ids: Sequence[str], scores: Sequence[float] | np.ndarray
+    ) -> Run:
         """From three columns of equal length, in any order of rows."""
         frame = pd.DataFrame({"query_id": query_ids, "doc_id": doc_ids, "score": np.asarray(scores, np.float64)})
         return cls._ordered(frame)
@@ -43,7 +45,9 @@ class Run:
     @classmethod
     def _ordered(cls, frame: pd.DataFrame) -> Run:
         order = pd.factorize(frame["query_id"])[0]
-        by = frame.assign(_query=order).sort_values(["_query", "score", "doc_id"], ascending=[True, False, False], kind="stable")
+        by = frame.assign(_query=order).sort_values(
+            ["_query", "score", "doc_id"], ascending=[True, False, False], kind="stable"
+        )
         return cls(by[COLUMNS].reset_index(drop=True))
 
     def __len__(self) -> int:
@@ -104,7 +108,9 @@ class Run:
         if path.suffix == ".parquet":
             frame = pd.read_parquet(path)
             if not set(COLUMNS) <= set(frame.columns):
-                raise UserError(f"{path}: a run needs the columns {', '.join(COLUMNS)}; it has {', '.join(frame.columns)}")
+                raise UserError(
+                    f"{path}: a run needs the columns {', '.join(COLUMNS)}; it has {', '.join(frame.columns)}"
+                )
             return cls._ordered(frame[COLUMNS].astype({"query_id": str, "doc_id": str, "score": float}))
         rows = []
         with path.open(encoding="utf-8") as lines:
@@ -114,5 +120,7 @@ class Run:
                     query_id, _, doc_id, _, score, *_ = fields
                     rows.append((query_id, doc_id, float(score)))
                 except ValueError:
-                    raise UserError(f"{path}:{number}: not a TREC run line (query Q0 document rank score tag): {line.strip()!r}") from None
+                    raise UserError(
+                        f"{path}:{number}: not a TREC run line (query Q0 document rank score tag): {line.strip()!r}"
+                    ) from None
         return cls._ordered(pd.DataFrame(rows, columns=COLUMNS))

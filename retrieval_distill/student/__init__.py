@@ -1,0 +1,1 @@
+"""The student: building a bi-encoder and putting it to work."""

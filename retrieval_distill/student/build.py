@@ -78,5 +78,3 @@ def set_dropout(model: nn.Module, probability: float) -> None:
 def parameters(model: nn.Module) -> int:
     """Number of parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-

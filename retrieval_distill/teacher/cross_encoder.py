@@ -49,12 +49,15 @@ class CrossEncoderTeacher:
             yield from self._score_by_library(queries, documents, query_rows, document_rows)
             return
         tokenizer, limit = self.model.tokenizer, self.model.max_seq_length
-        query_tokens, document_tokens = (pair_encoding.texts_as_tokens(tokenizer, texts, limit) for texts in (queries, documents))
+        query_tokens, document_tokens = (
+            pair_encoding.texts_as_tokens(tokenizer, texts, limit) for texts in (queries, documents)
+        )
         keep = layout.lengths(query_tokens.lengths[query_rows], document_tokens.lengths[document_rows], limit)
         budget = TOKENS_PER_BATCH[self.model.device.type]
         for batch in token_batches(keep[0] + keep[1] + layout.special, budget):
             rows = [
-                (query_tokens[query_rows[i]][: keep[0][i]], document_tokens[document_rows[i]][: keep[1][i]]) for i in batch
+                (query_tokens[query_rows[i]][: keep[0][i]], document_tokens[document_rows[i]][: keep[1][i]])
+                for i in batch
             ]
             yield batch, self._forward(_padded(layout, rows, tokenizer.pad_token_id))
 
@@ -76,11 +79,18 @@ class CrossEncoderTeacher:
         texts = [queries[q] for q in query_rows[sample]], [documents[d] for d in document_rows[sample]]
         if pair_encoding.agrees(layout, tokenizer, *texts, self.model.max_seq_length):
             return layout
-        logger.warning("this tokenizer's pairs cannot be assembled from cached tokens: scoring through the library, slower")
+        logger.warning(
+            "this tokenizer's pairs cannot be assembled from cached tokens: scoring through the library, slower"
+        )
         return None
 
     def _score_by_library(
-        self, queries: Sequence[str], documents: Sequence[str], query_rows: np.ndarray, document_rows: np.ndarray, chunk: int = 512
+        self,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        query_rows: np.ndarray,
+        document_rows: np.ndarray,
+        chunk: int = 512,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, len(query_rows), chunk):
             rows = np.arange(start, min(start + chunk, len(query_rows)))

@@ -46,12 +46,15 @@ def apply(verdict: dict[str, Any], rule: Literal["stop", "warn", "off"], teacher
         UserError: The rule is ``stop`` and the teacher is not shown to be better.
     """
     line = (
-        f"gate: on {verdict['queries']} dev queries the teacher {teacher!r} reaches {verdict['measure']} {verdict['teacher']:.3f}, the start "
-        f"model {verdict['start']:.3f} (difference {verdict['difference']:+.3f}, 95 % interval {verdict['low']:+.3f} to {verdict['high']:+.3f})"
+        f"gate: on {verdict['queries']} dev queries the teacher {teacher!r} reaches {verdict['measure']} "
+        f"{verdict['teacher']:.3f}, the start model {verdict['start']:.3f} (difference {verdict['difference']:+.3f}, "
+        f"95 % interval {verdict['low']:+.3f} to {verdict['high']:+.3f})"
     )
     if verdict["better"]:
         logger.info(line)
     elif rule == "stop":
-        raise UserError(f"{line}; not shown to be better, so nothing is trained; use another teacher or teacher.gate=warn")
+        raise UserError(
+            f"{line}; not shown to be better, so nothing is trained; use another teacher or teacher.gate=warn"
+        )
     else:
         logger.warning("%s; not shown to be better: the student may learn nothing from it", line)

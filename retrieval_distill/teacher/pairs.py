@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,15 +71,17 @@ def template(tokenizer: Any) -> PairTemplate | None:
     if at_first is None or at_second is None or not first or not second:
         return None
     cuts = (0, at_first, at_first + len(first), at_second, at_second + len(second), len(ids))
-    parts = [tuple(ids[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [tuple(ids[a:b]) for a, b in pairwise(cuts)]
     types = None
     if "token_type_ids" in pair:
-        all_types = [tuple(pair["token_type_ids"][a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+        all_types = [tuple(pair["token_type_ids"][a:b]) for a, b in pairwise(cuts)]
         types = tuple(part[:1] if i in (1, 3) else part for i, part in enumerate(all_types))
     return PairTemplate(parts[0], parts[2], parts[4], types)
 
 
-def agrees(layout: PairTemplate, tokenizer: Any, queries: Sequence[str], documents: Sequence[str], max_length: int) -> bool:
+def agrees(
+    layout: PairTemplate, tokenizer: Any, queries: Sequence[str], documents: Sequence[str], max_length: int
+) -> bool:
     """Whether assembled pairs equal the tokenizer's own for these texts (a sample of the real ones)."""
     own = tokenizer(list(queries), list(documents), truncation="longest_first", max_length=max_length)
     first, second = (tokenize(tokenizer, texts, None, special_tokens=False) for texts in (queries, documents))

@@ -37,7 +37,9 @@ class Teacher(Protocol):
         """(positions, scores) of the pairs (queries[query_rows[i]], documents[document_rows[i]])."""
 
 
-def score(run: Run, queries: Texts, documents: Texts, teacher: Teacher, store: ScoreStore) -> tuple[Run, dict[str, int]]:
+def score(
+    run: Run, queries: Texts, documents: Texts, teacher: Teacher, store: ScoreStore
+) -> tuple[Run, dict[str, int]]:
     """Give every pair of a Run its teacher score.
 
     Args:
@@ -90,13 +92,16 @@ def _joined(held: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.n
 def _texts(texts: Texts, ids: np.ndarray, what: str) -> list[str]:
     unknown = [id_ for id_ in ids if id_ not in texts]
     if unknown:
-        raise UserError(f"the run names {len(unknown)} {what} ids that the dataset does not have: {', '.join(map(repr, unknown[:3]))}")
+        raise UserError(
+            f"the run names {len(unknown)} {what} ids that the dataset does not have: "
+            f"{', '.join(map(repr, unknown[:3]))}"
+        )
     return texts.take(list(ids))
 
 
 def _not_finite(run: Run, rows: np.ndarray, teacher: Teacher) -> str:
     first = run.frame.iloc[int(rows[0])]
     return (
-        f"teacher {teacher.description.get('model')!r} gave NaN or infinite scores for {len(rows)} pairs, first for query "
-        f"{first['query_id']!r} and document {first['doc_id']!r}; try teacher.dtype=float32, or another teacher"
+        f"teacher {teacher.description.get('model')!r} gave NaN or infinite scores for {len(rows)} pairs, "
+        f"first for query {first['query_id']!r} and document {first['doc_id']!r}; try teacher.dtype=float32, or another teacher"
     )

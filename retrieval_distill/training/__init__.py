@@ -1,0 +1,1 @@
+"""Training: groups, batches and the trainer."""

@@ -72,7 +72,13 @@ class Collator:
             for doc, grade in self.qrels[group.query_id].items():
                 if doc in distinct:
                     in_batch[row, distinct[doc]] = max(grade, 0)
-        tensors = {"positions": positions, "teacher": teacher, "labels": labels, "mask": mask, "in_batch_labels": in_batch}
+        tensors = {
+            "positions": positions,
+            "teacher": teacher,
+            "labels": labels,
+            "mask": mask,
+            "in_batch_labels": in_batch,
+        }
         return {
             "queries": [self.queries[group.query_id] for group, _ in drawn],
             "documents": [self.documents[doc] for doc in distinct],

@@ -53,7 +53,10 @@ def build_groups(teacher_run: Run, qrels: Qrels) -> list[Group]:
         if any(grades) and not all(grades):
             groups.append(Group(query_id, tuple(doc_ids), tuple(scores.tolist()), grades))
     if not groups:
-        raise UserError("no training query has both a relevant document and another candidate; check the qrels of the training split")
+        raise UserError(
+            "no training query has both a relevant document and another candidate; "
+            "check the qrels of the training split"
+        )
     return groups
 
 
@@ -69,8 +72,8 @@ def schedule(groups: list[Group], steps: int, queries_per_step: int, candidates:
     """The whole training order, fixed by the seed: epochs of shuffled groups, fresh negatives each time.
 
     A draw holds one relevant candidate (each relevant one equally often over time) and ``candidates - 1`` others,
-    the higher in the teacher's order the likelier (weight ``1 / (2 + rank)``), without repetition. Knowing every step beforehand is what
-    makes a resumed training equal to an uninterrupted one.
+    the higher in the teacher's order the likelier (weight ``1 / (2 + rank)``), without repetition. Knowing every
+    step beforehand is what makes a resumed training equal to an uninterrupted one.
     """
     rng = np.random.default_rng(seed)
     draws: list[Draw] = []

@@ -37,7 +37,9 @@ WHOLE = "whole"
 """File that marks a checkpoint written to its end; one without it is torn and is not resumed from."""
 
 
-def distill(teacher_run: Run, qrels: Qrels, queries: Texts, documents: Texts, recipe: Recipe, folder: Path) -> dict[str, Any]:
+def distill(
+    teacher_run: Run, qrels: Qrels, queries: Texts, documents: Texts, recipe: Recipe, folder: Path
+) -> dict[str, Any]:
     """Train a student on a teacher's scores and save it to ``folder`` (a sentence-transformers model).
 
     Args:
@@ -53,18 +55,24 @@ def distill(teacher_run: Run, qrels: Qrels, queries: Texts, documents: Texts, re
     """
     config = recipe.training
     groups = build_groups(teacher_run, qrels)
-    steps = config.steps or max(1, round(config.epochs * len(groups) / (config.queries_per_step * config.gradient_accumulation)))
+    steps = config.steps or max(
+        1, round(config.epochs * len(groups) / (config.queries_per_step * config.gradient_accumulation))
+    )
     torch.manual_seed(recipe.seed)
     student = build.build(recipe.student)
     if config.dropout is not None:
         build.set_dropout(student, config.dropout)
-    draws = schedule(groups, steps * config.gradient_accumulation, config.queries_per_step, config.candidates, recipe.seed)
+    draws = schedule(
+        groups, steps * config.gradient_accumulation, config.queries_per_step, config.candidates, recipe.seed
+    )
     checkpoints = folder / "checkpoints"
     trainer = DistillationTrainer(
         model=DistillationModel(student, Mix(recipe.objectives), recipe.student.scale),
         args=_arguments(config, steps, recipe.seed, checkpoints),
         train_dataset=DrawDataset(draws),
-        data_collator=_collator(student, groups, qrels, queries, documents, config.max_length or recipe.student.max_length),
+        data_collator=_collator(
+            student, groups, qrels, queries, documents, config.max_length or recipe.student.max_length
+        ),
         callbacks=[MarkWhole()],
     )
     trainer.pop_callback("PrinterCallback")

@@ -18,7 +18,9 @@ KINDS = ["bert", "distilbert", "roberta"]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 def test_equals_library(encoders, kind, similarity):
-    config = StudentConfig(model=encoders[kind], similarity=similarity, max_length=40, query_prompt="ask ", document_prompt="text ")
+    config = StudentConfig(
+        model=encoders[kind], similarity=similarity, max_length=40, query_prompt="ask ", document_prompt="text "
+    )
     model = build.build(config)
     np.testing.assert_allclose(encoder.encode(model, TEXTS, "query"), model.encode_query(TEXTS), atol=1e-6)
     np.testing.assert_allclose(encoder.encode(model, TEXTS, "document"), model.encode_document(TEXTS), atol=1e-6)

@@ -24,7 +24,13 @@ def test_scores_equal_the_library(cross_encoders, kind):
     scores = np.full(len(ROWS), np.nan, np.float32)
     for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS[:, 0], ROWS[:, 1]):
         scores[rows] = values
-    peer = CrossEncoder(cross_encoders[kind], max_length=40, activation_fn=torch.nn.Identity(), device="cpu", model_kwargs={"dtype": torch.float32})
+    peer = CrossEncoder(
+        cross_encoders[kind],
+        max_length=40,
+        activation_fn=torch.nn.Identity(),
+        device="cpu",
+        model_kwargs={"dtype": torch.float32},
+    )
     expected = peer.predict([(QUERIES[q], DOCUMENTS[d]) for q, d in ROWS])
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     assert expected.std() > 1e-3  # the comparison could have failed
@@ -37,7 +43,13 @@ def test_pairs_equal_the_tokenizer(tokenizers_by_kind, kind, query, document, ma
     tokenizer = tokenizers_by_kind[kind]
     layout = pairs.template(tokenizer)
     assert layout is not None
-    assert pairs.agrees(layout, tokenizer, ["path sort " * (query // 2) + "graph" * (query % 2)], ["heap tree " * (document // 2)], max_length)
+    assert pairs.agrees(
+        layout,
+        tokenizer,
+        ["path sort " * (query // 2) + "graph" * (query % 2)],
+        ["heap tree " * (document // 2)],
+        max_length,
+    )
 
 
 def test_a_tokenizer_that_does_not_agree_is_noticed(tokenizers_by_kind):
@@ -47,9 +59,17 @@ def test_a_tokenizer_that_does_not_agree_is_noticed(tokenizers_by_kind):
 
 def test_the_library_path_gives_the_same_scores(cross_encoders, monkeypatch):
     teacher = cross_encoder.load(cross_encoders["bert"], max_length=40, dtype="float32")
-    fast = dict(pair for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS[:, 0], ROWS[:, 1]) for pair in zip(rows.tolist(), values, strict=True))
+    fast = dict(
+        pair
+        for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS[:, 0], ROWS[:, 1])
+        for pair in zip(rows.tolist(), values, strict=True)
+    )
     monkeypatch.setattr(pairs, "template", lambda tokenizer: None)
-    slow = dict(pair for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS[:, 0], ROWS[:, 1]) for pair in zip(rows.tolist(), values, strict=True))
+    slow = dict(
+        pair
+        for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS[:, 0], ROWS[:, 1])
+        for pair in zip(rows.tolist(), values, strict=True)
+    )
     assert fast.keys() == slow.keys()
     np.testing.assert_allclose([fast[i] for i in sorted(fast)], [slow[i] for i in sorted(slow)], atol=1e-5)
 
@@ -57,7 +77,12 @@ def test_the_library_path_gives_the_same_scores(cross_encoders, monkeypatch):
 def test_fingerprint_covers_what_changes_scores(cross_encoders):
     marks = {
         cross_encoder.load(cross_encoders[kind], max_length=length, dtype=dtype).fingerprint
-        for kind, length, dtype in [("bert", 40, "float32"), ("bert", 48, "float32"), ("bert", 40, "bfloat16"), ("roberta", 40, "float32")]
+        for kind, length, dtype in [
+            ("bert", 40, "float32"),
+            ("bert", 48, "float32"),
+            ("bert", 40, "bfloat16"),
+            ("roberta", 40, "float32"),
+        ]
     }
     assert len(marks) == 4
 
@@ -68,7 +93,9 @@ def test_two_labels_are_refused(tokenizers_by_kind, tmp_path):
     from tests.conftest import tiny_config
 
     tokenizer = tokenizers_by_kind["bert"]
-    AutoModelForSequenceClassification.from_config(tiny_config("bert", tokenizer, num_labels=2)).save_pretrained(tmp_path)
+    AutoModelForSequenceClassification.from_config(tiny_config("bert", tokenizer, num_labels=2)).save_pretrained(
+        tmp_path
+    )
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="2 labels"):
         cross_encoder.load(str(tmp_path))

@@ -1,0 +1,31 @@
+# Set-up, demo, tests and checks on a fresh machine; everything lives in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check clean
+
+demo: .venv/ready
+	$(BIN)/retrieval-distill demo --out runs/demo
+
+test: .venv/ready-test
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests
+
+check: .venv/ready-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# torch comes first, at the exact version: a bare range would fetch the largest build there is
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo]'
+	touch $@
+
+.venv/ready-test: .venv/ready
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

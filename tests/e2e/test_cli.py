@@ -1,0 +1,85 @@
+"""The command line: every verb once, and mistakes end with one clear line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+def command(*arguments: object, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "retrieval_distill", *map(str, arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    if code == 2:
+        assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_help_names_every_verb_and_loads_nothing_heavy():
+    text = command("--help")
+    for verb in ("run", "demo", "retrieve", "score", "distill", "embed", "index", "search", "rerank", "evaluate"):
+        assert re.search(rf"\b{verb}\b", text)
+        assert "Example:" in command(verb, "--help")
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, retrieval_distill.cli; print(*sys.modules)"], capture_output=True, text=True
+    ).stdout.split()
+    assert not {"torch", "transformers", "pandas", "faiss", "numpy"} & set(loaded)
+
+
+def test_the_verbs_one_by_one(dataset_folder, cross_encoders, tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_recipe))
+    data = ("--dataset", dataset_folder)
+    teacher = ("--teacher", cross_encoders["bert"], "--store", "scores")
+    command("retrieve", *data, "--split", "train", "--depth", 8, "--out", "train.parquet")
+    assert "scored 0 pairs" not in command("score", "train.parquet", *data, *teacher, "--out", "scored.parquet")
+    assert "scored 0 pairs" in command("score", "train.parquet", *data, *teacher, "--out", "scored.parquet")
+    command("distill", "scored.parquet", *data, "--recipe", recipe, "--set", "training.steps=3", "--out", "student")
+    command("embed", "--model", "student", *data, "--out", "vectors")
+    command("index", "vectors", "--out", "index")
+    command("retrieve", *data, "--model", "student", "--index", "index", "--out", "fused.trec", "--depth", 20)
+    command("rerank", "fused.trec", *data, *teacher, "--depth", 5, "--out", "reranked.trec")
+    text = command("evaluate", "fused.trec", "reranked.trec", *data, "--measure", "nDCG@10", "--json", "numbers.json")
+    assert "fused" in text and "p = " in text
+    numbers = json.loads(Path("numbers.json").read_text())
+    assert 0 < numbers["fused"]["nDCG@10"]["mean"] <= 1
+    command("run", recipe, "--out", "whole")
+    found = command("search", "whole", "path file root", "--depth", 3)
+    assert re.search(r"1\. title \w+ +-?\d\.\d{3}", found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.yaml", "--out", "x"], "no such recipe file"),
+        (["run", "demo", "--out", "x", "--set", "training.stepz=3"], "did you mean 'steps'"),
+        (["run", "demo", "--out", "x", "--set", "trainig.steps=3"], "did you mean 'training'"),
+        (["run", "demo", "--out", "x", "--set", "training.steps=many"], "training.steps"),
+        (["run", "demo", "--out", "x", "--set", "training"], "key=value"),
+        (["run", "demo", "--out", "x", "--set", "dataset.source=/no/such"], "no such folder"),
+        (["search", "nowhere", "text"], "no finished run there"),
+        (["retrieve", "--dataset", "/no/such", "--out", "x.trec"], "no such folder"),
+        (["evaluate", "missing.trec", "--dataset", "/no/such"], "missing.trec: no such run file"),
+        (
+            ["retrieve", "--dataset", "/no/such", "--out", "x.trec", "--model", "m"],
+            "--model and --index belong together",
+        ),
+    ],
+)
+def test_mistakes(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in command(*arguments, code=2)
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_a_model_that_is_not_to_be_had(dataset_folder, tmp_path):
+    text = command("embed", "--model", "nobody/nothing", "--dataset", dataset_folder, "--out", tmp_path / "v", code=2)
+    assert "packaged:all-MiniLM-L6-v2" in text and "HF_HUB_OFFLINE=1" in text

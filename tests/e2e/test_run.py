@@ -1,0 +1,176 @@
+"""A whole run: every stage real, resumable after a real kill, and honest in its report."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from retrieval_distill.teacher.store import ScoreStore
+from sentence_transformers import SentenceTransformer
+
+from retrieval_distill import pipeline
+from retrieval_distill.config import parse_recipe
+from retrieval_distill.errors import UserError
+from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.retrieval.run import Run
+
+STAGES = [
+    "embed-start",
+    "index-start",
+    "retrieve",
+    "gate",
+    "score",
+    "distill",
+    "embed-student",
+    "index-student",
+    "search",
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_recipe, tmp_path_factory) -> tuple[Path, dict]:
+    """An uninterrupted run and its report."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return out, pipeline.run(parse_recipe(tiny_recipe), out)
+
+
+def student_bytes(out: Path) -> bytes:
+    return (out / "student" / "model.safetensors").read_bytes()
+
+
+def test_the_report_says_all(finished):
+    out, report = finished
+    assert report == json.loads((out / "report.json").read_text())
+    assert list(report["systems"]) == ["bm25", "start", "student", "teacher"]
+    assert report["dataset"] == {"name": "tiny", "docs": 60, "queries": {"dev": 6, "test": 10, "train": 24}}
+    assert list(report["stages"]) == STAGES
+    for name, system in report["systems"].items():
+        for measure in ("nDCG@10", "RR@10", "R@100"):
+            value = system[measure]
+            assert 0 <= value["low"] <= value["mean"] <= value["high"] <= 1
+            assert set(value["p_vs"]) == set(report["systems"]) - {name}
+    assert report["systems"]["bm25"]["nDCG@10"]["mean"] > 0.5  # queries are parts of documents
+    assert report["systems"]["student"]["parameters"] > 0
+    assert report["distillation"]["gate"]["queries"] == 6
+    assert "student" in (out / "report.txt").read_text()
+
+
+def test_the_student_is_the_librarys_and_its_vectors_are_ours(finished):
+    out, _ = finished
+    student = SentenceTransformer(str(out / "student"), device="cpu")
+    embedded = Embeddings.open(out / "embeddings-student")
+    from retrieval_distill import verbs
+    from retrieval_distill.data import beir
+
+    recipe = json.loads((out / "recipe.json").read_text())
+    documents = beir.load(recipe["dataset"]["source"]).documents
+    verbs.embed(str(out / "student"), documents, out.parent / "float32", dtype="float32")
+    ours = np.concatenate(list(Embeddings.open(out.parent / "float32").shards()))
+    np.testing.assert_allclose(ours, student.encode_document(documents.take()), atol=1e-5)
+    assert embedded.ids == documents.ids
+
+
+def test_training_changed_the_student(finished, tiny_recipe):
+    out, _ = finished
+    start = SentenceTransformer(tiny_recipe["student"]["model"], device="cpu")
+    student = SentenceTransformer(str(out / "student"), device="cpu")
+    before, after = (model.encode(["path file"], normalize_embeddings=True)[0] for model in (start, student))
+    assert not np.allclose(before, after, atol=1e-3)
+    log = json.loads((out / "student" / "training_log.json").read_text())
+    assert {"loss", "margin_mse", "listwise_kl", "in_batch"} <= set(log[-1])
+
+
+def test_a_rerun_skips_everything(finished, tiny_recipe):
+    out, _ = finished
+    before = student_bytes(out)
+    again = pipeline.run(parse_recipe(tiny_recipe), out)
+    assert all(stage["skipped"] for stage in again["stages"].values())
+    assert student_bytes(out) == before
+
+
+def test_a_changed_option_reruns_what_depends_on_it(finished, tiny_recipe, tmp_path):
+    import shutil
+
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    changed = {**tiny_recipe, "training": {**tiny_recipe["training"], "steps": 4}}
+    report = pipeline.run(parse_recipe(changed), out)
+    rerun = [name for name, stage in report["stages"].items() if not stage["skipped"]]
+    assert rerun == ["distill", "embed-student", "index-student", "search"]
+    assert report["stages"]["search"]["counts"]["scored"] == 0  # the teacher's test scores were in the store
+
+
+def test_a_folder_of_another_recipe_is_refused(finished, tiny_recipe, tmp_path):
+    with pytest.raises(UserError, match="belongs to recipe 'tiny'"):
+        pipeline.run(parse_recipe({**tiny_recipe, "name": "other"}), finished[0])
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(UserError, match="is not empty and holds no run"):
+        pipeline.run(parse_recipe(tiny_recipe), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+DRIVER = """
+import os, signal, sys
+from pathlib import Path
+import retrieval_distill.teacher.scoring as scoring
+from retrieval_distill import pipeline
+from retrieval_distill.config import load_recipe
+from retrieval_distill.teacher.store import ScoreStore
+
+scoring.PAIRS_PER_COMMIT = 20
+when, count = sys.argv[3], 0
+
+def die_after(owner, name, calls, before=False):
+    real = getattr(owner, name)
+    def dying(*args, **kwargs):
+        global count
+        count += 1
+        if before and count == calls:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*args, **kwargs)
+        if count == calls:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    setattr(owner, name, dying)
+
+if when == "scoring":
+    die_after(ScoreStore, "add", 9)
+elif when.startswith("training"):
+    from retrieval_distill.training import trainer
+    # torn: the third checkpoint's files are there, its mark is not
+    die_after(trainer.MarkWhole, "on_save", 3, before=when == "training-torn")
+elif when == "step":
+    from retrieval_distill.training import trainer
+    die_after(trainer.Advance, "on_step_end", 7)
+pipeline.run(load_recipe(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("when", ["scoring", "training", "training-torn", "step"])
+def test_killed_and_started_again_it_ends_the_same(finished, tiny_recipe, tmp_path, when):
+    whole, _ = finished
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_recipe))
+    out = tmp_path / "run"
+    killed = subprocess.run([sys.executable, "-c", DRIVER, recipe, out, when], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (out / "report.json").exists()
+    committed = sum(teacher["pairs"] for teacher in ScoreStore(out / "scores").teachers())
+    assert committed > 0
+    resumed = subprocess.run([sys.executable, "-c", DRIVER, recipe, out, "never"], capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert student_bytes(out) == student_bytes(whole)
+    scores = Run.load(out / "teacher-scores" / "run.parquet").frame
+    np.testing.assert_array_equal(scores, Run.load(whole / "teacher-scores" / "run.parquet").frame)
+    # each pair was scored once in all: what the store holds is what the stages asked for
+    total = [teacher["pairs"] for teacher in ScoreStore(out / "scores").teachers()]
+    assert total == [teacher["pairs"] for teacher in ScoreStore(whole / "scores").teachers()]
+    if when == "scoring":
+        asked = json.loads((out / "report.json").read_text())["stages"]["score"]["counts"]
+        assert asked["stored"] > 0 and asked["scored"] > 0

@@ -1,0 +1,93 @@
+"""Groups know positives by id; the schedule is whole, fair and fixed by its seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from retrieval_distill.data.tokens import Tokens
+from retrieval_distill.errors import UserError
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.training.batches import Collator, TokenizedTexts
+from retrieval_distill.training.groups import Draw, Group, build_groups, schedule, with_relevant
+
+QRELS = {"q1": {"b": 1}, "q2": {"x": 2, "y": 0}, "q3": {"z": 1}}
+
+
+def test_a_relevant_document_that_was_not_found_is_added():
+    found = Run.from_dict({"q1": {"a": 3.0, "b": 2.0}, "q2": {"y": 1.0}})
+    merged = with_relevant(found, QRELS).as_dict()
+    assert set(merged["q1"]) == {"a", "b"}
+    assert set(merged["q2"]) == {"x", "y"}
+    assert set(merged["q3"]) == {"z"}
+
+
+def test_groups_carry_grades_by_id_whatever_the_order():
+    scores = {"q1": {"a": 9.0, "b": 1.0, "c": 5.0}, "q3": {"z": 1.0}}
+    groups = build_groups(Run.from_dict(scores), QRELS)
+    assert len(groups) == 1  # q3 has nothing to compare with
+    assert dict(zip(groups[0].doc_ids, groups[0].grades, strict=True)) == {"a": 0, "b": 1, "c": 0}
+    assert dict(zip(groups[0].doc_ids, groups[0].scores, strict=True)) == scores["q1"]
+
+
+def test_nothing_to_learn_from_is_an_error():
+    with pytest.raises(UserError, match="no training query"):
+        build_groups(Run.from_dict({"q3": {"z": 1.0}}), QRELS)
+
+
+GROUPS = [
+    Group(f"q{i}", tuple(f"d{i}{j}" for j in range(6)), tuple(range(6, 0, -1)), (0, 1, 0, 1, 0, 0)) for i in range(5)
+]
+
+
+def test_every_group_is_drawn_once_an_epoch():
+    draws = schedule(GROUPS, steps=10, queries_per_step=2, candidates=3, seed=1)
+    assert len(draws) == 20
+    for start in range(0, 20, 5):
+        assert Counter(draw.group for draw in draws[start : start + 5]) == Counter(range(5))
+
+
+def test_a_draw_holds_one_relevant_and_distinct_others():
+    for draw in schedule(GROUPS, steps=50, queries_per_step=4, candidates=4, seed=1):
+        grades = [GROUPS[draw.group].grades[c] for c in draw.candidates]
+        assert grades[0] > 0 and not any(grades[1:])
+        assert len(set(draw.candidates)) == 4
+
+
+def test_negatives_are_fresh_and_the_seed_fixes_them():
+    draws = schedule(GROUPS, 20, 5, 3, seed=4)
+    assert draws == schedule(GROUPS, 20, 5, 3, seed=4)
+    assert draws != schedule(GROUPS, 20, 5, 3, seed=5)
+    assert len({draw.candidates for draw in draws if draw.group == 0}) > 3
+
+
+def test_a_longer_schedule_begins_like_a_shorter_one():
+    assert schedule(GROUPS, 20, 5, 3, seed=4)[:50] == schedule(GROUPS, 10, 5, 3, seed=4)
+
+
+def test_batch_by_hand():
+    groups = [Group("q1", ("a", "b", "c"), (3.0, 2.0, 1.0), (0, 2, 0)), Group("q2", ("b", "x"), (7.0, 6.0), (0, 1))]
+    texts = TokenizedTexts(
+        {id_: i for i, id_ in enumerate(["q1", "q2", "a", "b", "c", "x"])}, Tokens.from_rows([[i] for i in range(6)])
+    )
+    batch = Collator(groups, texts, texts, {"q1": {"b": 2, "x": 1, "far": 1}, "q2": {"x": 1}})(
+        [Draw(0, (1, 0, 2)), Draw(1, (1, 0))]
+    )
+    assert [row.tolist() for row in batch["queries"]] == [[0], [1]]
+    assert [row.tolist() for row in batch["documents"]] == [[3], [2], [4], [5]]  # b, a, c, x: each once
+    assert batch["positions"].tolist() == [[0, 1, 2], [3, 0, 0]]
+    assert batch["mask"].tolist() == [[True, True, True], [True, True, False]]
+    assert batch["teacher"].tolist() == [[2.0, 3.0, 1.0], [6.0, 7.0, 0.0]]
+    assert batch["labels"].tolist() == [[2.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    # x is relevant to q1 too, though it came into the step with q2
+    assert batch["in_batch_labels"].tolist() == [[2.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0]]
+    assert batch["in_batch_labels"].dtype == torch.float32
+
+
+def test_higher_ranked_negatives_are_likelier():
+    group = [Group("q", tuple("abcdefghij"), tuple(np.arange(10.0, 0, -1)), (1, *[0] * 9))]
+    counts = Counter(c for draw in schedule(group, 500, 1, 3, seed=0) for c in draw.candidates[1:])
+    assert counts[1] > 2 * counts[9]
