@@ -31,7 +31,7 @@ class DatasetConfig(Section):
     train: str = "train"
     """Split whose queries train the student."""
     dev: str | None = "dev"
-    """Split the gate asks; ``None`` uses training queries that training then leaves out."""
+    """Split whose queries the gate asks; ``None``, or a split the dataset lacks: the gate is not asked."""
     test: str = "test"
     """Split that the report measures."""
     train_queries: int | None = Field(None, ge=1)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -46,6 +48,22 @@ def resolve(name: str) -> Path:
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise UserError(f"model folder {name!r} does not exist; {OFFLINE_CHOICES}")
     return _from_hub(name)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Load or save a model without the library's bars and weight reports, which say nothing a user can act on."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 @lru_cache

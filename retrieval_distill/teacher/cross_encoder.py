@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from retrieval_distill import artifacts, hardware, models
+from retrieval_distill.artifacts import read_json
 from retrieval_distill.data.tokens import token_batches
 from retrieval_distill.errors import UserError
 from retrieval_distill.teacher import pairs as pair_encoding
@@ -23,6 +25,9 @@ logger = logging.getLogger("retrieval_distill")
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 """Padded tokens of one forward pass, by device type."""
+
+PAIRS_PER_CALL = 512
+"""Pairs handed to the library at once where tokens cannot be cached."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,29 +42,37 @@ class CrossEncoderTeacher:
     description: dict[str, Any]
 
     def score(
-        self, queries: Sequence[str], documents: Sequence[str], query_rows: np.ndarray, document_rows: np.ndarray
+        self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray, wanted: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Score the pairs ``(queries[query_rows[i]], documents[document_rows[i]])``.
+        """Score the wanted pairs ``(queries[pairs[i, 0]], documents[pairs[i, 1]])``.
+
+        Batches are laid over all pairs and then thinned to the wanted ones. So a pair shares its batch with the same
+        others whether or not a killed attempt scored part of the list, and gets the same score to the last bit.
 
         Yields:
             (positions ``i``, float32 scores) of one forward pass after another, longest pairs first.
         """
-        layout = self._layout(queries, documents, query_rows, document_rows)
+        if not wanted.any():
+            return
+        layout = self._layout(queries, documents, pairs)
         if layout is None:
-            yield from self._score_by_library(queries, documents, query_rows, document_rows)
+            yield from self._score_by_library(queries, documents, pairs, wanted)
             return
         tokenizer, limit = self.model.tokenizer, self.model.max_seq_length
-        query_tokens, document_tokens = (
-            pair_encoding.texts_as_tokens(tokenizer, texts, limit) for texts in (queries, documents)
+        query_tokens = pair_encoding.texts_as_tokens(tokenizer, queries, limit)
+        document_tokens = pair_encoding.texts_as_tokens(tokenizer, documents, limit)
+        keep_query, keep_document = layout.lengths(
+            query_tokens.lengths[pairs[:, 0]], document_tokens.lengths[pairs[:, 1]], limit
         )
-        keep = layout.lengths(query_tokens.lengths[query_rows], document_tokens.lengths[document_rows], limit)
         budget = TOKENS_PER_BATCH[self.model.device.type]
-        for batch in token_batches(keep[0] + keep[1] + layout.special, budget):
-            rows = [
-                (query_tokens[query_rows[i]][: keep[0][i]], document_tokens[document_rows[i]][: keep[1][i]])
-                for i in batch
-            ]
-            yield batch, self._forward(_padded(layout, rows, tokenizer.pad_token_id))
+        for whole in token_batches(keep_query + keep_document + layout.special, budget):
+            batch = whole[wanted[whole]]
+            if len(batch):
+                rows = [
+                    (query_tokens[pairs[i, 0]][: keep_query[i]], document_tokens[pairs[i, 1]][: keep_document[i]])
+                    for i in batch
+                ]
+                yield batch, self._forward(_padded(layout, rows, tokenizer.pad_token_id))
 
     @torch.inference_mode()
     def _forward(self, features: dict[str, torch.Tensor]) -> np.ndarray:
@@ -67,35 +80,30 @@ class CrossEncoderTeacher:
         return logits[:, 0].float().cpu().numpy()
 
     def _layout(
-        self, queries: Sequence[str], documents: Sequence[str], query_rows: np.ndarray, document_rows: np.ndarray
+        self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray
     ) -> pair_encoding.PairTemplate | None:
         """The pair layout, once shown to agree with the tokenizer on a sample that holds the longest pairs."""
         tokenizer = self.model.tokenizer
         layout = pair_encoding.template(tokenizer) if tokenizer is not None else None
         if layout is None or tokenizer.pad_token_id is None or not hasattr(self.model.model, "config"):
             return None
-        sizes = np.array([len(queries[q]) + len(documents[d]) for q, d in zip(query_rows, document_rows, strict=True)])
-        sample = np.argsort(-sizes)[:: max(1, len(sizes) // 16)]
-        texts = [queries[q] for q in query_rows[sample]], [documents[d] for d in document_rows[sample]]
+        sizes = np.array([len(queries[query]) + len(documents[document]) for query, document in pairs])
+        sample = pairs[np.argsort(-sizes)[:: max(1, len(sizes) // 16)]]
+        texts = [queries[query] for query, _ in sample], [documents[document] for _, document in sample]
         if pair_encoding.agrees(layout, tokenizer, *texts, self.model.max_seq_length):
             return layout
-        logger.warning(
-            "this tokenizer's pairs cannot be assembled from cached tokens: scoring through the library, slower"
-        )
+        logger.warning("this tokenizer's pairs cannot be assembled from cached tokens: scoring through the library")
         return None
 
     def _score_by_library(
-        self,
-        queries: Sequence[str],
-        documents: Sequence[str],
-        query_rows: np.ndarray,
-        document_rows: np.ndarray,
-        chunk: int = 512,
+        self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray, wanted: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for start in range(0, len(query_rows), chunk):
-            rows = np.arange(start, min(start + chunk, len(query_rows)))
-            texts = [(queries[query_rows[i]], documents[document_rows[i]]) for i in rows]
-            yield rows, self.model.predict(texts, show_progress_bar=False).astype(np.float32)
+        for start in range(0, len(pairs), PAIRS_PER_CALL):
+            rows = np.arange(start, min(start + PAIRS_PER_CALL, len(pairs)))
+            rows = rows[wanted[rows]]
+            if len(rows):
+                texts = [(queries[query], documents[document]) for query, document in pairs[rows]]
+                yield rows, self.model.predict(texts, show_progress_bar=False).astype(np.float32)
 
 
 def load(name: str, max_length: int | None = 512, dtype: str = "auto") -> CrossEncoderTeacher:
@@ -111,7 +119,8 @@ def load(name: str, max_length: int | None = 512, dtype: str = "auto") -> CrossE
     """
     device = hardware.device()
     compute = hardware.dtype(dtype, device)
-    model = _starter(device) if name == models.STARTER else _any(name, device)
+    with models.quietly():
+        model = _open(models.resolve(name), device)
     if model.num_labels != 1:
         raise UserError(f"teacher {name!r} gives {model.num_labels} labels; a teacher must give one relevance score")
     own = model.max_seq_length or 512
@@ -122,30 +131,22 @@ def load(name: str, max_length: int | None = 512, dtype: str = "auto") -> CrossE
     return CrossEncoderTeacher(model, mark, description)
 
 
-def _any(name: str, device: str) -> CrossEncoder:
-    return CrossEncoder(
-        str(models.resolve(name)),
-        device=device,
-        activation_fn=torch.nn.Identity(),
-        model_kwargs={"dtype": torch.float32},
-        local_files_only=True,
-    )
-
-
-def _starter(device: str) -> CrossEncoder:
-    """The packaged encoder with the shipped adapter merged into its weights."""
-    from peft import PeftModel
-
+def _open(folder: Path, device: str) -> CrossEncoder:
+    """A cross-encoder in float32; an adapter is merged into the weights of the base model that it names."""
+    adapter = folder / "adapter_config.json"
+    base = models.resolve(read_json(adapter)["base_model_name_or_path"]) if adapter.is_file() else folder
     model = CrossEncoder(
-        str(models.resolve(models.PACKAGED)),
-        num_labels=1,
+        str(base),
+        num_labels=1 if adapter.is_file() else None,
         device=device,
         activation_fn=torch.nn.Identity(),
         model_kwargs={"dtype": torch.float32},
         local_files_only=True,
     )
-    adapted = PeftModel.from_pretrained(model.model, str(models.STARTER_FOLDER))
-    model[0].model = adapted.merge_and_unload()
+    if adapter.is_file():
+        from peft import PeftModel
+
+        model[0].model = PeftModel.from_pretrained(model.model, str(folder)).merge_and_unload()
     return model
 
 

@@ -32,9 +32,12 @@ class Teacher(Protocol):
     """For people: model, maximum length, dtype."""
 
     def score(
-        self, queries: Sequence[str], documents: Sequence[str], query_rows: np.ndarray, document_rows: np.ndarray
+        self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray, wanted: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(positions, scores) of the pairs (queries[query_rows[i]], documents[document_rows[i]])."""
+        """(positions, scores) of the wanted pairs (queries[pairs[i, 0]], documents[pairs[i, 1]]), batch by batch.
+
+        ``pairs`` is int64 [n, 2], ``wanted`` bool [n]. A pair's score must not depend on which others are wanted.
+        """
 
 
 def score(
@@ -61,9 +64,11 @@ def score(
     query_hashes, document_hashes = text_hashes(asked)[query_rows], text_hashes(found)[document_rows]
     store.describe(teacher.fingerprint, teacher.description)
     missing = store.missing(teacher.fingerprint, query_hashes, document_hashes)
+    wanted = np.zeros(len(run), bool)
+    wanted[missing] = True
+    pairs = np.stack([query_rows, document_rows], axis=1)
     with progress("scoring pairs with the teacher", len(run), "pairs", len(run) - len(missing)) as advance:
-        for rows, scores in _commits(teacher.score(asked, found, query_rows[missing], document_rows[missing])):
-            rows = missing[rows]
+        for rows, scores in _commits(teacher.score(asked, found, pairs, wanted)):
             if not np.isfinite(scores).all():
                 raise UserError(_not_finite(run, rows[~np.isfinite(scores)], teacher))
             store.add(teacher.fingerprint, query_hashes[rows], document_hashes[rows], scores)
@@ -103,5 +108,6 @@ def _not_finite(run: Run, rows: np.ndarray, teacher: Teacher) -> str:
     first = run.frame.iloc[int(rows[0])]
     return (
         f"teacher {teacher.description.get('model')!r} gave NaN or infinite scores for {len(rows)} pairs, "
-        f"first for query {first['query_id']!r} and document {first['doc_id']!r}; try teacher.dtype=float32, or another teacher"
+        f"first for query {first['query_id']!r} and document {first['doc_id']!r}; "
+        "try teacher.dtype=float32, or another teacher"
     )

@@ -18,9 +18,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from retrieval_distill import hardware
+from retrieval_distill import hardware, models
 from retrieval_distill.artifacts import write_json
 from retrieval_distill.config import Recipe, TrainingConfig
 from retrieval_distill.data.dataset import Qrels, Texts
@@ -75,13 +75,14 @@ def distill(
         ),
         callbacks=[MarkWhole()],
     )
-    trainer.pop_callback("PrinterCallback")
+    trainer.pop_callback(PrinterCallback)
     last = _last_whole(checkpoints)
     with ExitStack() as stack:
         done = int(last.name.split("-")[1]) if last else 0
         trainer.add_callback(Advance(stack.enter_context(progress("training the student", steps, "steps", done))))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-    student.save_pretrained(str(folder), create_model_card=True)
+    with models.quietly():
+        student.save_pretrained(str(folder))
     write_json(folder / "training_log.json", [row for row in trainer.state.log_history if "loss" in row])
     shutil.rmtree(checkpoints, ignore_errors=True)
     return {

@@ -19,6 +19,7 @@ from retrieval_distill.config import parse_recipe
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing.embed import Embeddings
 from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher import cross_encoder
 
 STAGES = [
     "embed-start",
@@ -37,6 +38,7 @@ STAGES = [
 def finished(tiny_recipe, tmp_path_factory) -> tuple[Path, dict]:
     """An uninterrupted run and its report."""
     out = tmp_path_factory.mktemp("runs") / "whole"
+    cross_encoder.TOKENS_PER_BATCH["cpu"] = 300  # many batches, so that a kill falls between two
     return out, pipeline.run(parse_recipe(tiny_recipe), out)
 
 
@@ -121,9 +123,11 @@ from pathlib import Path
 import retrieval_distill.teacher.scoring as scoring
 from retrieval_distill import pipeline
 from retrieval_distill.config import load_recipe
+from retrieval_distill.teacher import cross_encoder
 from retrieval_distill.teacher.store import ScoreStore
 
 scoring.PAIRS_PER_COMMIT = 20
+cross_encoder.TOKENS_PER_BATCH["cpu"] = 300
 when, count = sys.argv[3], 0
 
 def die_after(owner, name, calls, before=False):

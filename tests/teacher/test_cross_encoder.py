@@ -15,6 +15,7 @@ from retrieval_distill.teacher import cross_encoder, pairs
 KINDS = ["bert", "distilbert", "roberta"]
 QUERIES = ["path", "sort the list by count and mean", "graph " * 50, "module"]
 DOCUMENTS = ["file root", "tree edge node " * 20, "thread " * 25, "", "lock queue stack"]
+ALL = np.ones(len(QUERIES) * len(DOCUMENTS), bool)
 ROWS = np.array([(q, d) for q in range(len(QUERIES)) for d in range(len(DOCUMENTS))])
 
 
@@ -22,7 +23,7 @@ ROWS = np.array([(q, d) for q in range(len(QUERIES)) for d in range(len(DOCUMENT
 def test_scores_equal_the_library(cross_encoders, kind):
     teacher = cross_encoder.load(cross_encoders[kind], max_length=40, dtype="float32")
     scores = np.full(len(ROWS), np.nan, np.float32)
-    for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS[:, 0], ROWS[:, 1]):
+    for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS, ALL):
         scores[rows] = values
     peer = CrossEncoder(
         cross_encoders[kind],
@@ -61,13 +62,13 @@ def test_the_library_path_gives_the_same_scores(cross_encoders, monkeypatch):
     teacher = cross_encoder.load(cross_encoders["bert"], max_length=40, dtype="float32")
     fast = dict(
         pair
-        for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS[:, 0], ROWS[:, 1])
+        for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS, ALL)
         for pair in zip(rows.tolist(), values, strict=True)
     )
     monkeypatch.setattr(pairs, "template", lambda tokenizer: None)
     slow = dict(
         pair
-        for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS[:, 0], ROWS[:, 1])
+        for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS, ALL)
         for pair in zip(rows.tolist(), values, strict=True)
     )
     assert fast.keys() == slow.keys()
@@ -99,3 +100,17 @@ def test_two_labels_are_refused(tokenizers_by_kind, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="2 labels"):
         cross_encoder.load(str(tmp_path))
+
+
+def test_what_is_wanted_does_not_change_a_score(cross_encoders, monkeypatch):
+    monkeypatch.setitem(cross_encoder.TOKENS_PER_BATCH, "cpu", 90)
+    teacher = cross_encoder.load(cross_encoders["bert"], max_length=40, dtype="bfloat16")
+    batches = list(teacher.score(QUERIES, DOCUMENTS, ROWS, ALL))
+    assert len(batches) > 4
+    left = ALL.copy()
+    left[np.concatenate([rows for rows, _ in batches[:2]])] = False  # as after a kill
+    again = list(teacher.score(QUERIES, DOCUMENTS, ROWS, left))
+    assert len(again) == len(batches) - 2
+    for (rows, scores), (rows_again, scores_again) in zip(batches[2:], again, strict=True):
+        np.testing.assert_array_equal(rows, rows_again)
+        np.testing.assert_array_equal(scores, scores_again)
