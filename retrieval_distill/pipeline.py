@@ -23,6 +23,8 @@ from retrieval_distill.config import Recipe, load_recipe
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation import measures
+from retrieval_distill.objectives import Mix
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.run import Run
@@ -45,8 +47,9 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
     Raises:
         UserError: The folder belongs to another recipe or is no run, or an input is wrong.
     """
-    job = Job(recipe, claim(Path(out), recipe))
+    job = Job(recipe, Path(out))
     start = time.monotonic()
+    job.check()
     job.embed_start()
     job.retrieve()
     job.ask_gate()
@@ -66,8 +69,8 @@ def demo(out: str | Path = "runs/demo", overrides: Sequence[str] = ()) -> dict[s
     return run(load_recipe("demo", overrides), out)
 
 
-def claim(out: Path, recipe: Recipe) -> Path:
-    """Make a folder this recipe's own.
+def check_owner(out: Path, recipe: Recipe) -> None:
+    """Refuse a folder that is not this recipe's.
 
     Raises:
         UserError: The folder holds another recipe's run, or files that are no run.
@@ -77,10 +80,8 @@ def claim(out: Path, recipe: Recipe) -> Path:
         owner = artifacts.read_json(mark)["name"]
         if owner != recipe.name:
             raise UserError(f"{out} belongs to recipe {owner!r}, not {recipe.name!r}; choose another --out folder")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or any(path.name != "dataset" for path in out.iterdir())):
         raise UserError(f"{out} is not empty and holds no run; choose another --out folder")
-    write_json(mark, recipe.model_dump(mode="json"))
-    return out
 
 
 @dataclass
@@ -91,13 +92,21 @@ class Job:
     out: Path
     manifests: dict[str, Manifest] = field(default_factory=dict)
 
+    def check(self) -> None:
+        """Find what would stop the run later, before anything is written; then make the folder this recipe's."""
+        check_owner(self.out, self.recipe)
+        Mix(self.recipe.objectives)
+        measures.parse_measures(self.recipe.evaluate.measures)
+        for name in (self.recipe.student.model, self.recipe.teacher.model):
+            models.resolve(name)
+        for split in (self.recipe.dataset.train, self.recipe.dataset.test):
+            self.dataset.split(split)
+        write_json(self.out / "recipe.json", self.recipe.model_dump(mode="json"))
+
     @cached_property
     def dataset(self) -> Dataset:
         """The recipe's dataset; building or downloading it is the first stage."""
-        dataset = load(self.recipe.dataset.source, self.out / "dataset")
-        for split in (self.recipe.dataset.train, self.recipe.dataset.test):
-            dataset.split(split)
-        return dataset
+        return load(self.recipe.dataset.source, self.out / "dataset")
 
     @cached_property
     def training_queries(self) -> Texts:

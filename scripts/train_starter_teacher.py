@@ -142,7 +142,9 @@ def forward(model, tokenizer, rows: list[tuple[np.ndarray, int]], budget: int) -
 def ship(folder: Path) -> None:
     """Halve the adapter's bytes and name its base in a way that is true on every machine."""
     weights = load_file(folder / "adapter_model.safetensors")
-    save_file({name: value.half().contiguous() for name, value in weights.items()}, folder / "adapter_model.safetensors")
+    save_file(
+        {name: value.half().contiguous() for name, value in weights.items()}, folder / "adapter_model.safetensors"
+    )
     config = json.loads((folder / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = PACKAGED
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

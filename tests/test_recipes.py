@@ -25,7 +25,10 @@ def test_overrides():
 
 
 def test_every_option_is_documented():
-    for section in (Recipe, *(f.annotation for f in Recipe.model_fields.values() if hasattr(f.annotation, "model_fields"))):
+    for section in (
+        Recipe,
+        *(f.annotation for f in Recipe.model_fields.values() if hasattr(f.annotation, "model_fields")),
+    ):
         for name, field in section.model_fields.items():
             assert field.description or hasattr(field.annotation, "model_fields"), f"{section.__name__}.{name}"
 
@@ -49,7 +52,7 @@ def test_files(tmp_path):
     with pytest.raises(UserError, match="shipped recipes: demo"):
         load_recipe(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("name: [x")
-    with pytest.raises(UserError, match="bad.yaml: not valid YAML"):
+    with pytest.raises(UserError, match=r"bad.yaml: not valid YAML"):
         load_recipe(tmp_path / "bad.yaml")
     (tmp_path / "list.yaml").write_text("- x")
     with pytest.raises(UserError, match="mapping"):

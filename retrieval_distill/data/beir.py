@@ -7,12 +7,15 @@ Layout: Thakur et al., "BEIR: A Heterogeneous Benchmark for Zero-shot Evaluation
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.errors import UserError
+
+logger = logging.getLogger("retrieval_distill")
 
 
 def load(folder: str | Path) -> Dataset:
@@ -33,6 +36,9 @@ def load(folder: str | Path) -> Dataset:
         raise UserError(f"{folder / 'corpus.jsonl'}: the corpus is empty")
     queries = Texts.from_records(_records(folder / "queries.jsonl", "query"))
     qrels = {path.stem: _qrels(path, documents, queries) for path in sorted((folder / "qrels").glob("*.tsv"))}
+    unjudged = [id_ for id_ in queries if not any(id_ in judged for judged in qrels.values())]
+    if unjudged:
+        logger.warning("%s: %d queries have no judgement and are not used, first %r", folder, len(unjudged), unjudged[0])
     return Dataset(folder.name, documents, queries, qrels)
 
 

@@ -23,7 +23,7 @@ class Tokens:
     offsets: np.ndarray
 
     @classmethod
-    def from_rows(cls, rows: Sequence[Sequence[int]]) -> Tokens:
+    def from_rows(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Tokens:
         """From lists of ids."""
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
         flat = np.fromiter((id_ for row in rows for id_ in row), np.int32, int(lengths.sum()))

@@ -47,7 +47,7 @@ def index(
     inputs |= {key: source.manifest["inputs"][key] for key in ("model", "max_length")}
 
     def work(out: Path) -> dict[str, Any]:
-        built = None
+        built: Any = None
         for shard in source.shards():
             vectors = _prepared(np.array(shard), similarity)
             if built is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,9 @@ import pandas as pd
 from retrieval_distill.errors import UserError
 
 COLUMNS = ["query_id", "doc_id", "score"]
+
+Column = Sequence[Any] | np.ndarray | pd.Series
+"""A column of a table, as callers have it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +33,7 @@ class Run:
     frame: pd.DataFrame
 
     @classmethod
-    def from_columns(
-        cls, query_ids: Sequence[str], doc_ids: Sequence[str], scores: Sequence[float] | np.ndarray
-    ) -> Run:
+    def from_columns(cls, query_ids: Column, doc_ids: Column, scores: Column) -> Run:
         """From three columns of equal length, in any order of rows."""
         frame = pd.DataFrame({"query_id": query_ids, "doc_id": doc_ids, "score": np.asarray(scores, np.float64)})
         return cls._ordered(frame)

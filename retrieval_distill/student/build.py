@@ -7,6 +7,7 @@ architecture; must not know data or training.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize
@@ -52,7 +53,7 @@ def keep_layers(model: SentenceTransformer, layers: Sequence[int]) -> None:
     Raises:
         UserError: A layer does not exist, none is kept, or the model's layers cannot be found.
     """
-    backbone = model[0].auto_model
+    backbone: Any = model[0].auto_model
     count = backbone.config.num_hidden_layers
     wrong = [layer for layer in layers if not 0 <= layer < count]
     if wrong or not layers:
@@ -72,7 +73,7 @@ def set_dropout(model: nn.Module, probability: float) -> None:
         if isinstance(module, nn.Dropout):
             module.p = probability
         elif isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = probability
+            module.attention_dropout = probability  # type: ignore[assignment]
 
 
 def parameters(model: nn.Module) -> int:

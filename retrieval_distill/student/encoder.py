@@ -84,7 +84,7 @@ def encode(
         advance(len(texts))
         return vectors
     tokens = tokens_of(model, texts, kind)
-    vectors = np.empty((len(texts), model.get_embedding_dimension()), np.float32)
+    vectors = np.empty((len(texts), int(model.get_embedding_dimension() or 0)), np.float32)
     for batch in token_batches(tokens.lengths, TOKENS_PER_BATCH[model.device.type]):
         vectors[batch] = forward(model, [tokens[row] for row in batch]).cpu().numpy()
         advance(len(batch))

@@ -40,6 +40,7 @@ class CrossEncoderTeacher:
     model: CrossEncoder
     fingerprint: str
     description: dict[str, Any]
+    max_length: int
 
     def score(
         self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray, wanted: np.ndarray
@@ -58,7 +59,7 @@ class CrossEncoderTeacher:
         if layout is None:
             yield from self._score_by_library(queries, documents, pairs, wanted)
             return
-        tokenizer, limit = self.model.tokenizer, self.model.max_seq_length
+        tokenizer, limit = self.model.tokenizer, self.max_length
         query_tokens = pair_encoding.texts_as_tokens(tokenizer, queries, limit)
         document_tokens = pair_encoding.texts_as_tokens(tokenizer, documents, limit)
         keep_query, keep_document = layout.lengths(
@@ -76,7 +77,8 @@ class CrossEncoderTeacher:
 
     @torch.inference_mode()
     def _forward(self, features: dict[str, torch.Tensor]) -> np.ndarray:
-        logits = self.model.model(**{key: value.to(self.model.device) for key, value in features.items()}).logits
+        backbone: Any = self.model.model
+        logits = backbone(**{key: value.to(self.model.device) for key, value in features.items()}).logits
         return logits[:, 0].float().cpu().numpy()
 
     def _layout(
@@ -90,7 +92,7 @@ class CrossEncoderTeacher:
         sizes = np.array([len(queries[query]) + len(documents[document]) for query, document in pairs])
         sample = pairs[np.argsort(-sizes)[:: max(1, len(sizes) // 16)]]
         texts = [queries[query] for query, _ in sample], [documents[document] for _, document in sample]
-        if pair_encoding.agrees(layout, tokenizer, *texts, self.model.max_seq_length):
+        if pair_encoding.agrees(layout, tokenizer, *texts, self.max_length):
             return layout
         logger.warning("this tokenizer's pairs cannot be assembled from cached tokens: scoring through the library")
         return None
@@ -124,11 +126,11 @@ def load(name: str, max_length: int | None = 512, dtype: str = "auto") -> CrossE
     if model.num_labels != 1:
         raise UserError(f"teacher {name!r} gives {model.num_labels} labels; a teacher must give one relevance score")
     own = model.max_seq_length or 512
-    model.max_seq_length = min(max_length or own, own)
+    limit = model.max_seq_length = min(max_length or own, own)
     model.to(compute).eval()
-    description = {"model": name, "max_length": model.max_seq_length, "dtype": str(compute).removeprefix("torch.")}
+    description = {"model": name, "max_length": limit, "dtype": str(compute).removeprefix("torch.")}
     mark = artifacts.fingerprint({**description, "model": models.fingerprint(name)})[:32]
-    return CrossEncoderTeacher(model, mark, description)
+    return CrossEncoderTeacher(model, mark, description, limit)
 
 
 def _open(folder: Path, device: str) -> CrossEncoder:
@@ -157,12 +159,14 @@ def _padded(
     longest = max(len(q) + len(d) for q, d in rows) + layout.special
     ids = np.full((len(rows), longest), pad_id, np.int64)
     mask = np.zeros_like(ids)
-    types = None if layout.types is None else np.zeros_like(ids)
+    types = np.zeros_like(ids)
     for i, (query, document) in enumerate(rows):
         assembled = layout.assemble(query, document)
         ids[i, : len(assembled)] = assembled
         mask[i, : len(assembled)] = 1
-        if types is not None:
-            types[i, : len(assembled)] = layout.type_ids(len(query), len(document))
-    features = {"input_ids": ids, "attention_mask": mask} | ({} if types is None else {"token_type_ids": types})
+        if (kinds := layout.type_ids(len(query), len(document))) is not None:
+            types[i, : len(assembled)] = kinds
+    features = {"input_ids": ids, "attention_mask": mask}
+    if layout.types is not None:
+        features["token_type_ids"] = types
     return {key: torch.from_numpy(value) for key, value in features.items()}

@@ -6,6 +6,7 @@ Knows Runs, texts, the store and the teacher's contract; must not know what kind
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -19,17 +20,20 @@ from retrieval_distill.teacher.store import ScoreStore, text_hashes
 
 logger = logging.getLogger("retrieval_distill")
 
-PAIRS_PER_COMMIT = 2048
-"""Pairs of one shard: the most that a crash costs."""
+SECONDS_PER_COMMIT = 15.0
+"""Time between shards: the most that a crash costs."""
 
 
 class Teacher(Protocol):
     """What gives raw relevance scores for pairs of texts."""
 
-    fingerprint: str
-    """Hash of all that changes a score."""
-    description: dict[str, Any]
-    """For people: model, maximum length, dtype."""
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that changes a score."""
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """For people: model, maximum length, dtype."""
 
     def score(
         self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray, wanted: np.ndarray
@@ -78,13 +82,14 @@ def score(
 
 
 def _commits(batches: Iterator[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same pairs, gathered to shards of at least ``PAIRS_PER_COMMIT``."""
+    """The same pairs, gathered for ``SECONDS_PER_COMMIT``; whole batches stay together."""
     held: list[tuple[np.ndarray, np.ndarray]] = []
+    start = time.monotonic()
     for batch in batches:
         held.append(batch)
-        if sum(len(rows) for rows, _ in held) >= PAIRS_PER_COMMIT:
+        if time.monotonic() - start >= SECONDS_PER_COMMIT:
             yield _joined(held)
-            held = []
+            held, start = [], time.monotonic()
     if held:
         yield _joined(held)
 

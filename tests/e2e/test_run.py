@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from retrieval_distill.teacher.store import ScoreStore
 from sentence_transformers import SentenceTransformer
 
 from retrieval_distill import pipeline
@@ -20,6 +19,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.indexing.embed import Embeddings
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher import cross_encoder
+from retrieval_distill.teacher.store import ScoreStore
 
 STAGES = [
     "embed-start",
@@ -126,7 +126,7 @@ from retrieval_distill.config import load_recipe
 from retrieval_distill.teacher import cross_encoder
 from retrieval_distill.teacher.store import ScoreStore
 
-scoring.PAIRS_PER_COMMIT = 20
+scoring.SECONDS_PER_COMMIT = 0
 cross_encoder.TOKENS_PER_BATCH["cpu"] = 300
 when, count = sys.argv[3], 0
 

@@ -1,0 +1,66 @@
+"""The Run's order, files and fusion; BM25 against the formula."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.errors import UserError
+from retrieval_distill.retrieval.bm25 import BM25
+from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
+from retrieval_distill.retrieval.run import Run
+
+ids = st.text("abcdefgh0123456789", min_size=1, max_size=4)
+runs = st.dictionaries(ids, st.dictionaries(ids, st.floats(-1e6, 1e6), min_size=1, max_size=6), min_size=1, max_size=4)
+
+
+def test_order_is_trec_evals():
+    run = Run.from_dict({"q2": {"a": 1.0, "c": 1.0, "b": 2.0}, "q1": {"x": 0.0}})
+    assert run.pairs == [("q2", "b"), ("q2", "c"), ("q2", "a"), ("q1", "x")]  # a tie: the larger id first
+    assert run.query_ids == ["q2", "q1"]
+    assert run.top(1).pairs == [("q2", "b"), ("q1", "x")]
+    assert run.rescored([0.0, 5.0, 9.0, 1.0]).pairs == [("q2", "a"), ("q2", "c"), ("q2", "b"), ("q1", "x")]
+
+
+@given(runs)
+@pytest.mark.parametrize("ending", ["trec", "parquet"])
+def test_files_round_trip(tmp_path_factory, ending, scores):
+    path = tmp_path_factory.mktemp("run") / f"x.{ending}"
+    run = Run.from_dict(scores)
+    run.save(path)
+    again = Run.load(path)
+    assert again.pairs == run.pairs
+    np.testing.assert_array_equal(again.frame["score"], run.frame["score"])
+
+
+def test_bad_files(tmp_path):
+    with pytest.raises(UserError, match="no such run file"):
+        Run.load(tmp_path / "none.trec")
+    (tmp_path / "bad.trec").write_text("q1 Q0 d1 1 0.5 me\nq1 Q0 d2 two\n")
+    with pytest.raises(UserError, match=r"bad.trec:2: not a TREC run line"):
+        Run.load(tmp_path / "bad.trec")
+
+
+def test_fusion_by_hand():
+    one = Run.from_dict({"q": {"a": 9.0, "b": 8.0}})
+    two = Run.from_dict({"q": {"b": 0.3, "c": 0.2}})
+    fused = reciprocal_rank_fusion([one, two], k=60).as_dict()["q"]
+    assert fused == pytest.approx({"b": 1 / 62 + 1 / 61, "a": 1 / 61, "c": 1 / 62})
+
+
+def test_bm25_is_the_formula():
+    texts = ["path file", "path path root tree", "graph node"]
+    documents = Texts.from_records((f"d{i}", "", text) for i, text in enumerate(texts))
+    found = BM25(documents, k1=1.5, b=0.75).search(Texts.from_records([("q", "", "path")]), 10).as_dict()["q"]
+    mean = np.mean([len(text.split()) for text in texts])
+    idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))
+
+    def weight(count: int, length: int) -> float:
+        return idf * count / (count + 1.5 * (1 - 0.75 + 0.75 * length / mean))
+
+    assert found == pytest.approx({"d0": weight(1, 2), "d1": weight(2, 4)}, rel=1e-5)  # d2 shares no word: left out

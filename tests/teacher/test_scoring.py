@@ -1,0 +1,90 @@
+"""Scoring goes through the store, refuses nonsense, and the gate says what the runs say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from retrieval_distill import verbs
+from retrieval_distill.errors import UserError
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher import gate
+
+
+class WordOverlap:
+    """A teacher that can be computed by hand: the number of shared words."""
+
+    fingerprint = "word-overlap"
+    description = {"model": "word overlap"}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def score(self, queries, documents, pairs, wanted):
+        for i in np.flatnonzero(wanted):
+            query, document = queries[pairs[i, 0]], documents[pairs[i, 1]]
+            self.asked.append((query, document))
+            yield np.array([i]), np.array([len(set(query.split()) & set(document.split()))], np.float32)
+
+
+@pytest.fixture
+def first_stage(dataset):
+    return verbs.retrieve(dataset.documents, dataset.queries, 6)
+
+
+def test_every_pair_gets_its_own_score(dataset, first_stage, tmp_path):
+    teacher = WordOverlap()
+    scored, counts = verbs.score(first_stage, dataset.queries, dataset.documents, teacher, tmp_path / "s")
+    assert counts == {"pairs": len(first_stage), "scored": len(first_stage), "stored": 0}
+    for query, document, value in scored.frame.itertuples(index=False):
+        assert value == len(set(dataset.queries[query].split()) & set(dataset.documents[document].split()))
+
+
+def test_nothing_is_asked_twice(dataset, first_stage, tmp_path):
+    teacher = WordOverlap()
+    first, _ = verbs.score(first_stage.top(3), dataset.queries, dataset.documents, teacher, tmp_path / "s")
+    asked = len(teacher.asked)
+    _, counts = verbs.score(first_stage, dataset.queries, dataset.documents, teacher, tmp_path / "s")
+    assert counts["stored"] == len(first) == asked
+    assert len(teacher.asked) == len(set(teacher.asked)) == len(first_stage)
+
+
+def test_rerank_keeps_the_tail_below_the_head(dataset, first_stage, tmp_path):
+    reranked, counts = verbs.rerank(first_stage, dataset.queries, dataset.documents, WordOverlap(), tmp_path / "s", 2)
+    before = {query: docs for query, docs, _ in first_stage}
+    for query, docs, scores in reranked:
+        assert set(docs[:2]) == set(before[query][:2])
+        assert docs[2:] == before[query][2:]
+        assert (np.diff(scores) <= 0).all()
+    assert counts["pairs"] == len(first_stage.top(2))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_no_numbers(dataset, first_stage, tmp_path, value):
+    class Broken(WordOverlap):
+        def score(self, queries, documents, pairs, wanted):
+            yield np.array([0, 1]), np.array([1.0, value], np.float32)
+
+    with pytest.raises(UserError, match=r"gave NaN or infinite scores for 1 pairs, first for query 'q0'"):
+        verbs.score(first_stage, dataset.queries, dataset.documents, Broken(), tmp_path / "s")
+
+
+def test_unknown_ids(dataset, tmp_path):
+    run = Run.from_dict({"q0": {"d0": 1.0, "gone": 1.0}})
+    with pytest.raises(UserError, match="1 document ids that the dataset does not have: 'gone'"):
+        verbs.score(run, dataset.queries, dataset.documents, WordOverlap(), tmp_path / "s")
+
+
+def test_the_gate(caplog):
+    qrels = {f"q{i}": {"good": 1} for i in range(30)}
+    good = Run.from_dict({q: {"good": 2.0, "bad": 1.0} for q in qrels})
+    bad = Run.from_dict({q: {"good": 1.0, "bad": 2.0} for q in qrels})
+    verdict = gate.judge(good, bad, qrels, "RR@10")
+    assert verdict["better"] and verdict["teacher"] == 1.0 and verdict["start"] == 0.5 and verdict["p"] < 0.001
+    gate.apply(verdict, "stop", "t")
+    reverse = gate.judge(bad, good, qrels, "RR@10")
+    assert not reverse["better"]
+    with pytest.raises(UserError, match="not shown to be better"):
+        gate.apply(reverse, "stop", "t")
+    gate.apply(reverse, "warn", "t")
+    assert "may learn nothing" in caplog.text

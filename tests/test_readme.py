@@ -1,0 +1,65 @@
+"""What the README tells a reader to type works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retrieval_distill.models import STARTER_FOLDER
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def commands() -> list[list[str]]:
+    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.strip()]
+
+
+def test_the_two_commands_are_make_targets():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = [words[1] for words in commands() if words[0] == "make"]
+    assert targets == ["demo", "test"]
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.M)
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_stages_one_by_one(tmp_path, cross_encoders, tiny_recipe):
+    """Every `retrieval-distill` line runs, on the sample data, with tiny models where the line names a hub's."""
+    (tmp_path / "my-folder").symlink_to(ROOT / "data" / "sample")
+    small = ["--set", "training.steps=2", "--set", "training.queries_per_step=4", "--set", f"student.model={tiny_recipe['student']['model']}"]
+    ran = []
+    for words in commands():
+        if words[0] != "retrieval-distill":
+            continue
+        words = [w.replace("cross-encoder/ms-marco-MiniLM-L6-v2", cross_encoders["bert"]) for w in words[1:]]
+        words = [cross_encoders["bert"] if w == "starter" else w for w in words]
+        if words[0] in ("run", "distill"):
+            words += small
+        done = subprocess.run([sys.executable, "-m", "retrieval_distill", *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{words}\n{done.stderr}"
+        ran.append(words[0])
+    assert ran == ["run", "retrieve", "score", "distill", "embed", "index", "retrieve", "rerank", "evaluate"]
+
+
+@pytest.mark.skipif(not STARTER_FOLDER.is_dir(), reason="the starter teacher is not in this checkout")
+def test_the_python_blocks(tmp_path):
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    done = subprocess.run([sys.executable, "-c", "\n".join(blocks("python"))], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "(384,)" in done.stdout
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
