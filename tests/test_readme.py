@@ -37,7 +37,14 @@ def test_the_two_commands_are_make_targets():
 def test_the_stages_one_by_one(tmp_path, cross_encoders, tiny_recipe):
     """Every `retrieval-distill` line runs, on the sample data, with tiny models where the line names a hub's."""
     (tmp_path / "my-folder").symlink_to(ROOT / "data" / "sample")
-    small = ["--set", "training.steps=2", "--set", "training.queries_per_step=4", "--set", f"student.model={tiny_recipe['student']['model']}"]
+    small = [
+        "--set",
+        "training.steps=2",
+        "--set",
+        "training.queries_per_step=4",
+        "--set",
+        f"student.model={tiny_recipe['student']['model']}",
+    ]
     ran = []
     for words in commands():
         if words[0] != "retrieval-distill":
@@ -46,7 +53,9 @@ def test_the_stages_one_by_one(tmp_path, cross_encoders, tiny_recipe):
         words = [cross_encoders["bert"] if w == "starter" else w for w in words]
         if words[0] in ("run", "distill"):
             words += small
-        done = subprocess.run([sys.executable, "-m", "retrieval_distill", *words], cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "retrieval_distill", *words], cwd=tmp_path, capture_output=True, text=True
+        )
         assert done.returncode == 0, f"{words}\n{done.stderr}"
         ran.append(words[0])
     assert ran == ["run", "retrieve", "score", "distill", "embed", "index", "retrieve", "rerank", "evaluate"]
@@ -55,7 +64,9 @@ def test_the_stages_one_by_one(tmp_path, cross_encoders, tiny_recipe):
 @pytest.mark.skipif(not STARTER_FOLDER.is_dir(), reason="the starter teacher is not in this checkout")
 def test_the_python_blocks(tmp_path):
     (tmp_path / "data").symlink_to(ROOT / "data")
-    done = subprocess.run([sys.executable, "-c", "\n".join(blocks("python"))], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks("python"))], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "(384,)" in done.stdout
 

@@ -38,7 +38,9 @@ def load(folder: str | Path) -> Dataset:
     qrels = {path.stem: _qrels(path, documents, queries) for path in sorted((folder / "qrels").glob("*.tsv"))}
     unjudged = [id_ for id_ in queries if not any(id_ in judged for judged in qrels.values())]
     if unjudged:
-        logger.warning("%s: %d queries have no judgement and are not used, first %r", folder, len(unjudged), unjudged[0])
+        logger.warning(
+            "%s: %d queries have no judgement and are not used, first %r", folder, len(unjudged), unjudged[0]
+        )
     return Dataset(folder.name, documents, queries, qrels)
 
 

@@ -1,7 +1,7 @@
 """The embedded corpus: the docstrings of the Python packages that the toolkit's dependencies install.
 
-A passage is a docstring without its summary paragraph, titled with the qualified name; the query is that
-summary. Sources are parsed, never imported, so building runs no code of the packages and needs no network.
+A passage is a docstring without its summary paragraph, under the qualified name as its id; the query is that
+summary. The name is no part of the passage: it often says what the summary says. Sources are parsed, never imported, so building runs no code of the packages and needs no network.
 
 Knows where packages keep their sources and what a docstring looks like; must not know retrieval or training.
 """
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
 
-VERSION = 1
+VERSION = 3
 """Raised when the same packages would give other passages, queries or splits."""
 
 PACKAGES = ("numpy", "scipy", "pandas", "sklearn", "torch", "transformers", "networkx")
@@ -48,7 +48,7 @@ SPLITS = {"test": 0.07, "dev": 0.04}
 """Share of the qualified names in each held-out split; the rest is ``train``."""
 
 MIN_QUERY_WORDS, MAX_QUERY_CHARACTERS = 3, 300
-MIN_PASSAGE_WORDS = 24
+MIN_PASSAGE_WORDS = 18
 MAX_ANSWERS = 5
 """A summary shared by more docstrings than this ("Return a copy.") asks nothing: it is no query."""
 
@@ -81,13 +81,18 @@ def build() -> Dataset:
     splits = _splits(queries)
     return Dataset.from_records(
         name="python-docs",
-        documents=[(doc.name, doc.name, doc.body) for doc in documents],
-        queries=[(name, text) for name, (text, _) in queries.items()],
+        documents=[(doc.name, "", doc.body) for doc in documents],
+        queries=[(query_id(name), text) for split in splits.values() for name in split for text in queries[name][:1]],
         qrels={
-            split: [(name, answer, 1) for name in names for answer in queries[name][1]]
+            split: [(query_id(name), answer, 1) for name in names for answer in queries[name][1]]
             for split, names in splits.items()
         },
     )
+
+
+def query_id(name: str) -> str:
+    """The id of the query made of a name's summary; a document of the same id would count as the query itself."""
+    return f"query:{name}"
 
 
 def _source_files() -> Iterator[tuple[str, str]]:

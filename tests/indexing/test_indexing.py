@@ -47,7 +47,15 @@ def embedded(encoders, dataset, tmp_path):
 
 def test_killed_embedding_continues_at_the_last_shard(encoders, dataset_folder, tmp_path):
     def run(out, dies_after):
-        arguments = [sys.executable, "-c", DRIVER, encoders["bert"], dataset_folder, str(tmp_path / out), str(dies_after)]
+        arguments = [
+            sys.executable,
+            "-c",
+            DRIVER,
+            encoders["bert"],
+            dataset_folder,
+            str(tmp_path / out),
+            str(dies_after),
+        ]
         return subprocess.run(arguments, capture_output=True, text=True)
 
     assert run("killed", 2).returncode == -signal.SIGKILL
