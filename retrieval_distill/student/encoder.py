@@ -6,7 +6,7 @@ Knows sentence-transformers models; must not know corpora on disk, indexes or tr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None) -> Se
     Args:
         name: See :func:`retrieval_distill.models.resolve`.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"`` (the fastest that this device computes in).
-        max_length: Token limit; ``None`` keeps the model's own (512 where it names none).
+        max_length: Token limit, never beyond the model's positions; ``None`` keeps the model's own.
     """
     device = hardware.device()
     with models.quietly():
@@ -38,8 +38,7 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None) -> Se
             local_files_only=True,
             model_kwargs={"dtype": hardware.dtype(dtype, device)},
         )
-    limit = model.max_seq_length or 512
-    model.max_seq_length = max_length or min(limit, 512)
+    model.max_seq_length = min(max_length or model.max_seq_length or 512, _positions(model))
     return model.eval()
 
 
@@ -98,6 +97,14 @@ def _plain(model: SentenceTransformer) -> bool:
     """Whether texts are simply cut by the tokenizer, so that cached tokens give the library's own result."""
     pooling_skips_prompt = any(getattr(module, "include_prompt", True) is False for module in model)
     return isinstance(model[0], Transformer) and model.tokenizer is not None and not pooling_skips_prompt
+
+
+def _positions(model: SentenceTransformer) -> int:
+    """Tokens that the model has positions for; RoBERTa's family counts them from the padding id on."""
+    config: Any = getattr(model[0], "config", None)
+    positions = getattr(config, "max_position_embeddings", None) or 512
+    counts_from_padding = {"roberta", "xlm-roberta", "camembert", "mpnet"}
+    return positions - (config.pad_token_id + 1 if getattr(config, "model_type", "") in counts_from_padding else 0)
 
 
 def _dtype(model: SentenceTransformer) -> torch.dtype:

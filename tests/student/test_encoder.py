@@ -64,6 +64,13 @@ def test_rows_of_any_length_keep_order_and_gradients(encoders):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_beyond_the_models_positions_are_cut(encoders, kind):
+    model = encoder.load(encoders[kind], max_length=500)
+    assert model.max_seq_length == 64
+    assert np.isfinite(encoder.encode(model, ["path file " * 300], "document")).all()
+
+
 def test_no_dropout_left(encoders):
     model = build.build(StudentConfig(model=encoders["bert"], max_length=40))
     build.set_dropout(model, 0.0)
