@@ -1,0 +1,21 @@
+"""Reference points on real collections, where they are at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from retrieval_distill import verbs
+from retrieval_distill.data import beir
+
+SCIFACT = Path(__file__).parents[3] / "shared" / "beir" / "scifact"
+
+
+@pytest.mark.skipif(not SCIFACT.is_dir(), reason="needs ../shared/beir/scifact")
+def test_bm25_on_scifact():
+    dataset = beir.load(SCIFACT)
+    found = verbs.retrieve(dataset.documents, dataset.queries_of("test"), 100)
+    measured = verbs.evaluate({"bm25": found}, dataset, "test", ["nDCG@10"])["bm25"]["nDCG@10"]
+    assert measured["mean"] == pytest.approx(0.657, abs=0.002)  # bm25s, English stop words, no stemming
+    assert measured["low"] < measured["mean"] < measured["high"]
