@@ -17,5 +17,5 @@ def test_bm25_on_scifact():
     dataset = beir.load(SCIFACT)
     found = verbs.retrieve(dataset.documents, dataset.queries_of("test"), 100)
     measured = verbs.evaluate({"bm25": found}, dataset, "test", ["nDCG@10"])["bm25"]["nDCG@10"]
-    assert measured["mean"] == pytest.approx(0.657, abs=0.002)  # bm25s, English stop words, no stemming
+    assert 0.657 <= measured["mean"] <= 0.679  # other implementations: another bm25s set-up, Lucene's with stemming
     assert measured["low"] < measured["mean"] < measured["high"]
