@@ -6,6 +6,8 @@ without the suffix is always whole. Knows files and hashes; must not know what a
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import hashlib
 import json
 import logging
@@ -13,6 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -88,8 +91,9 @@ def stage(name: str, folder: str | Path, inputs: dict[str, Any], work: Callable[
     partial = _partial_folder(folder, mark)
     if manifest := read_manifest(partial):  # killed between the manifest and the rename
         return _commit(partial, folder, manifest)
-    start = time.monotonic()
+    release_memory()
     reset_peak_memory()
+    start = time.monotonic()
     counts = work(partial)
     manifest = {
         "stage": name,
@@ -120,6 +124,13 @@ def _partial_folder(folder: Path, mark: str) -> Path:
     partial.mkdir(parents=True, exist_ok=True)
     owner.write_text(mark)
     return partial
+
+
+def release_memory() -> None:
+    """Give memory that earlier work freed back to the system; the C library (glibc) would keep it."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def reset_peak_memory() -> None:

@@ -201,6 +201,7 @@ class Job:
         """The student, trained on the teacher's scores."""
         scored = Run.load(self.out / "teacher-scores" / "run.parquet")
         split = self.recipe.dataset.train
+        self.__dict__.pop("teacher", None)  # make room: its scores are all there
         self._note("distill", verbs.distill(scored, self.dataset, split, self.recipe, self.out / "student"))
 
     def embed_student(self) -> None:

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -57,11 +58,21 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None, speci
             add_special_tokens=special_tokens, return_attention_mask=False,
         )["input_ids"]  # fmt: skip
         return Tokens.from_rows(rows)
-    backend = copy.deepcopy(backend)  # truncation and padding are shared state
-    backend.no_padding()
+    backend = _own_copy(tokenizer, backend)
     backend.no_truncation() if max_length is None else backend.enable_truncation(max_length)
     encoded = backend.encode_batch_fast(list(texts), add_special_tokens=special_tokens)
     return Tokens.from_rows([encoding.ids for encoding in encoded])
+
+
+def _own_copy(tokenizer: Any, backend: Any) -> Any:
+    """A copy of a tokenizer's backend, made once: truncation and padding are shared state, and copying is slow."""
+    if tokenizer not in _COPIES:
+        _COPIES[tokenizer] = copy.deepcopy(backend)
+        _COPIES[tokenizer].no_padding()
+    return _COPIES[tokenizer]
+
+
+_COPIES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 def token_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
