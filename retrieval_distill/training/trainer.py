@@ -69,9 +69,7 @@ def distill(
         model=DistillationModel(student, Mix(recipe.objectives), recipe.student.scale),
         args=_arguments(config, steps, recipe.seed, checkpoints),
         train_dataset=DrawDataset(draws),
-        data_collator=_collator(
-            student, groups, qrels, queries, documents, config.max_length or recipe.student.max_length
-        ),
+        data_collator=_collator(student, groups, qrels, queries, documents, config.max_length),
         callbacks=[MarkWhole()],
     )
     trainer.pop_callback(PrinterCallback)
@@ -187,10 +185,16 @@ def _arguments(config: TrainingConfig, steps: int, seed: int, folder: Path) -> T
 
 
 def _collator(
-    student: SentenceTransformer, groups: list[Group], qrels: Qrels, queries: Texts, documents: Texts, max_length: int
+    student: SentenceTransformer,
+    groups: list[Group],
+    qrels: Qrels,
+    queries: Texts,
+    documents: Texts,
+    max_length: int | None,
 ) -> Collator:
-    """Cut every text of the training once, at the training's length."""
-    own, student.max_seq_length = student.max_seq_length, max_length
+    """Cut every text of the training once, at the training's length (``None``: the student's)."""
+    own = student.max_seq_length or 512
+    student.max_seq_length = min(max_length or own, own)
     query_ids = [group.query_id for group in groups]
     doc_ids = list(dict.fromkeys(doc for group in groups for doc in group.doc_ids))
     cut_queries = encoder.tokens_of(student, queries.take(query_ids), "query")
