@@ -6,7 +6,6 @@ Knows a finished run's folder and the terminal; must not know training or evalua
 from __future__ import annotations
 
 import re
-import textwrap
 from pathlib import Path
 
 from retrieval_distill import artifacts
@@ -27,6 +26,7 @@ def show(folder: Path, query: str, depth: int) -> None:
         UserError: The folder holds no finished run, or the query is empty.
     """
     from rich.console import Console
+    from rich.padding import Padding
     from rich.text import Text
 
     if not query.strip():
@@ -40,7 +40,7 @@ def show(folder: Path, query: str, depth: int) -> None:
     for rank, (doc_id, score) in enumerate(zip(found.frame["doc_id"], found.frame["score"], strict=True), 1):
         title, text = dataset.documents.record(doc_id)
         console.print(Text.assemble((f"{rank}. ", "dim"), (title or doc_id, "bold cyan"), (f"  {score:.3f}", "green")))
-        console.print(Text(textwrap.indent(textwrap.fill(snippet(text, query), 96), "   ")))
+        console.print(Padding(Text(snippet(text, query)), (0, 0, 0, 3)))
 
 
 def snippet(text: str, query: str) -> str:
