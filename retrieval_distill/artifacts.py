@@ -10,7 +10,6 @@ import ctypes
 import gc
 import hashlib
 import json
-import logging
 import os
 import shutil
 import time
@@ -19,8 +18,6 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-logger = logging.getLogger("retrieval_distill")
 
 Manifest = dict[str, Any]
 """``stage``, ``fingerprint``, ``inputs``, ``seconds``, ``peak_memory_bytes``, ``counts``, ``versions``."""
@@ -86,7 +83,6 @@ def stage(name: str, folder: str | Path, inputs: dict[str, Any], work: Callable[
     folder, mark = Path(folder), fingerprint({"stage": name, **inputs})
     done = read_manifest(folder)
     if done and done["fingerprint"] == mark:
-        logger.info("%s: unchanged, kept (%s)", name, folder.name)
         return {**done, "skipped": True}
     partial = _partial_folder(folder, mark)
     if manifest := read_manifest(partial):  # killed between the manifest and the rename

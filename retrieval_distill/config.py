@@ -114,8 +114,6 @@ class TrainingConfig(Section):
     """Mixed precision in bfloat16; ``None``: where it is native."""
     save_steps: int = Field(25, ge=1)
     """Steps between checkpoints: the most that a crash costs."""
-    gradient_accumulation: int = Field(1, ge=1)
-    """Steps whose gradients are summed before the optimiser moves."""
 
 
 class EmbedConfig(Section):

@@ -66,7 +66,6 @@ def quietly() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-@lru_cache
 def fingerprint(name: str) -> str:
     """Hash of a model's weights, configuration and tokenizer; the starter's includes its base."""
     mark = fingerprint_files(resolve(name), ("*.safetensors", "*.json", "*.txt", "*.model", "*.bin"))

@@ -177,7 +177,10 @@ class Job:
         inputs = {
             "teacher": self._teacher_inputs,
             "queries": queries.fingerprint,
+            "qrels": artifacts.fingerprint(self.dataset.split(str(self.recipe.dataset.dev))),
+            "measure": self.recipe.evaluate.measures[0],
             "start": self.manifests["index-start"]["fingerprint"],
+            "retrieve": self.recipe.retrieve.model_dump(include={"k1", "b", "stemmer"}),
             "depth": self.recipe.evaluate.rerank_depth,
         }
         self._stage("gate", "gate", inputs, work)
@@ -270,3 +273,5 @@ class Job:
 
     def _note(self, name: str, manifest: Manifest) -> None:
         self.manifests[name] = manifest
+        if manifest["skipped"]:
+            logger.info("%s: unchanged, kept", name)

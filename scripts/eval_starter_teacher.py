@@ -32,7 +32,7 @@ def main() -> None:
     results = {}
     for name in args.datasets:
         dataset = load.load(name if name == "python-docs" else str(args.beir / name), args.work)
-        queries, folder = dataset.queries_of("test"), args.work / name
+        queries = dataset.queries_of("test")
         verbs.embed(models.PACKAGED, dataset.documents, args.work / f"{name}-vectors")
         verbs.index(args.work / f"{name}-vectors", args.work / f"{name}-index")
         lexical = verbs.retrieve(dataset.documents, queries, 100)
@@ -42,7 +42,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as store:
             systems["teacher"], counts = verbs.rerank(pool, queries, dataset.documents, teacher, store, 2 * DEPTH)
         results[name] = verbs.evaluate(systems, dataset, "test", ["nDCG@10", "RR@10", "R@100"])
-        print(f"{name}: {len(queries)} queries, {counts['pairs']} pairs, {folder}")
+        print(f"{name}: {len(queries)} queries, {counts['pairs']} pairs")
         print(comparison(results[name], ["nDCG@10", "RR@10", "R@100"]), flush=True)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -174,7 +174,6 @@ def main() -> None:
     parser.add_argument("--weights", type=json.loads, default=WEIGHTS, help="share of the queries per source, as JSON")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--start", type=Path, help="go on from this adapter instead of a fresh one")
-    parser.add_argument("--cache", type=Path, help="torch file for mined sources")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
@@ -189,14 +188,7 @@ def main() -> None:
         local_files_only=True,
     )
     tokenizer = teacher.tokenizer
-    if args.cache and args.cache.exists():
-        data = torch.load(args.cache, weights_only=False)
-        for name, part in data.items():
-            part.name = name
-    else:
-        data = sources(args.beir, tokenizer)
-        if args.cache:
-            torch.save(data, args.cache)
+    data = sources(args.beir, tokenizer)
 
     if args.kind == "lora":
         teacher.add_adapter(LoraConfig(

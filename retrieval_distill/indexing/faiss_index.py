@@ -103,11 +103,16 @@ class Index:
             )
 
     def search(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-        """Best rows for query vectors [queries, dimensions]: scores and document ids, both [queries, depth]."""
+        """Best rows for query vectors [queries, dimensions]: scores and document ids, both [queries, depth].
+
+        A graph (``hnsw``) may find fewer: the places left over have id ``None``.
+        """
         scores, rows = self.faiss.search(
             _prepared(vectors, self.manifest["inputs"]["similarity"]), min(depth, len(self.ids))
         )
-        return scores, self.ids[rows]
+        found = self.ids[rows]
+        found[rows < 0] = None
+        return scores, found
 
 
 def search(index: Index, model: str, queries: Texts, depth: int, dtype: str = "auto") -> Run:
@@ -125,8 +130,9 @@ def search(index: Index, model: str, queries: Texts, depth: int, dtype: str = "a
     index.require(model)
     encoder_model = encoder.load(model, dtype, index.manifest["inputs"]["max_length"])
     scores, found = index.search(encoder.encode(encoder_model, queries.take(), "query"), depth)
-    query_ids = np.repeat(np.array(queries.ids, dtype=object), found.shape[1])
-    return Run.from_columns(query_ids, found.ravel(), scores.ravel())
+    query_ids = np.repeat(np.array(queries.ids, dtype=object), found.shape[1]).reshape(found.shape)
+    hit = found != np.array(None)
+    return Run.from_columns(query_ids[hit], found[hit], scores[hit])
 
 
 def _prepared(vectors: np.ndarray, similarity: str) -> np.ndarray:

@@ -6,6 +6,7 @@ Framework: BM25 and Beyond", 2009, in Lucene's variant (Kamphuis et al., "Which 
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import bm25s
@@ -13,6 +14,8 @@ import numpy as np
 
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.retrieval.run import Run
+
+logging.getLogger("bm25s").setLevel(logging.ERROR)  # it sets its own level, and talks, on every import
 
 
 class BM25:

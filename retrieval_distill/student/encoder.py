@@ -87,7 +87,7 @@ def encode(
     for batch in token_batches(tokens.lengths, TOKENS_PER_BATCH[model.device.type]):
         vectors[batch] = forward(model, [tokens[row] for row in batch]).cpu().numpy()
         advance(len(batch))
-    if model.device.type == "cpu" and _dtype(model) != torch.float32 and isinstance(model[-1], Normalize):
+    if _dtype(model) != torch.float32 and isinstance(model[-1], Normalize):
         # half-precision normalisation leaves lengths of 1 +- 0.004, enough to reorder close neighbours
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors

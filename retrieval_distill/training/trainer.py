@@ -54,16 +54,12 @@ def distill(
     """
     config = recipe.training
     groups = build_groups(teacher_run, qrels)
-    steps = config.steps or max(
-        1, round(config.epochs * len(groups) / (config.queries_per_step * config.gradient_accumulation))
-    )
+    steps = config.steps or max(1, round(config.epochs * len(groups) / config.queries_per_step))
     torch.manual_seed(recipe.seed)
     student = build.build(recipe.student)
     if config.dropout is not None:
         build.set_dropout(student, config.dropout)
-    draws = schedule(
-        groups, steps * config.gradient_accumulation, config.queries_per_step, config.candidates, recipe.seed
-    )
+    draws = schedule(groups, steps, config.queries_per_step, config.candidates, recipe.seed)
     checkpoints = folder / "checkpoints"
     trainer = DistillationTrainer(
         model=DistillationModel(student, Mix(recipe.objectives), recipe.student.scale),
@@ -166,7 +162,6 @@ def _arguments(config: TrainingConfig, steps: int, seed: int, folder: Path) -> T
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=config.queries_per_step,
-        gradient_accumulation_steps=config.gradient_accumulation,
         learning_rate=config.learning_rate,
         warmup_steps=max(1, round(config.warmup * steps)) if config.warmup else 0,
         weight_decay=config.weight_decay,

@@ -17,6 +17,7 @@ from retrieval_distill import pipeline
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.indexing.faiss_index import Index
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher import cross_encoder
 from retrieval_distill.teacher.store import ScoreStore
@@ -106,6 +107,9 @@ def test_a_changed_option_reruns_what_depends_on_it(finished, tiny_recipe, tmp_p
     rerun = [name for name, stage in report["stages"].items() if not stage["skipped"]]
     assert rerun == ["distill", "embed-student", "index-student", "search"]
     assert report["stages"]["search"]["counts"]["scored"] == 0  # the teacher's test scores were in the store
+    changed["training"]["steps"] = 6  # a third student in this process: its vectors are its own
+    pipeline.run(parse_recipe(changed), out)
+    Index.open(out / "index-student").require(str(out / "student"))
 
 
 def test_a_folder_of_another_recipe_is_refused(finished, tiny_recipe, tmp_path):

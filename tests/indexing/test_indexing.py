@@ -98,6 +98,20 @@ def test_other_kinds_find_nearly_the_same(encoders, dataset, embedded, tmp_path,
     assert overlap > 0.8
 
 
+def test_places_that_a_graph_leaves_empty(encoders, dataset, embedded, tmp_path, monkeypatch):
+    index(embedded, tmp_path / "index")
+    opened = Index.open(tmp_path / "index")
+
+    class Sparse:
+        def search(self, vectors, depth):
+            rows = np.tile([3, 1, -1], (len(vectors), 1))
+            return np.tile(np.array([0.9, 0.5, -3.4e38], np.float32), (len(vectors), 1)), rows
+
+    monkeypatch.setitem(opened.__dict__, "faiss", Sparse())
+    found = faiss_index.search(opened, encoders["bert"], dataset.queries, 3)
+    assert all(docs == ["d3", "d1"] for _, docs, _ in found)
+
+
 def test_an_index_refuses_another_student(encoders, dataset, embedded, tmp_path):
     index(embedded, tmp_path / "index")
     with pytest.raises(UserError, match="was not built with"):
