@@ -2,7 +2,7 @@
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``, ``search``, ``rerank``,
-``evaluate``; each is also a command.
+``evaluate``, ``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -24,6 +24,7 @@ _WHERE = {
     "distill": "verbs",
     "embed": "verbs",
     "evaluate": "verbs",
+    "fit_teacher": "verbs",
     "index": "verbs",
     "load_dataset": "data.load",
     "load_recipe": "config",
@@ -47,6 +48,7 @@ __all__ = [
     "distill",
     "embed",
     "evaluate",
+    "fit_teacher",
     "index",
     "load_dataset",
     "load_recipe",
@@ -68,7 +70,18 @@ if TYPE_CHECKING:
     from retrieval_distill.pipeline import demo, run
     from retrieval_distill.retrieval.run import Run
     from retrieval_distill.teacher.store import ScoreStore
-    from retrieval_distill.verbs import distill, embed, evaluate, index, load_teacher, rerank, retrieve, score, search
+    from retrieval_distill.verbs import (
+        distill,
+        embed,
+        evaluate,
+        fit_teacher,
+        index,
+        load_teacher,
+        rerank,
+        retrieve,
+        score,
+        search,
+    )  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

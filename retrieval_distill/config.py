@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +21,9 @@ class Section(BaseModel):
     """A part of the recipe; a key it does not know is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+S = TypeVar("S", bound=Section)
 
 
 class DatasetConfig(Section):
@@ -53,19 +56,72 @@ class RetrieveConfig(Section):
     """PyStemmer language for BM25 (extra ``stem``); ``None`` matches words as written."""
 
 
-class TeacherConfig(Section):
-    """The cross-encoder."""
+NO_LIMIT = 1 << 30
+"""A token limit that leaves the model's own."""
+
+
+class LLMConfig(Section):
+    """An LLM judge behind an OpenAI-compatible endpoint."""
+
+    endpoint: str | None = None
+    """Base URL, such as ``http://localhost:8000/v1``; the key is read from ``OPENAI_API_KEY``."""
+    mode: Literal["log-odds", "graded"] = "log-odds"
+    """``log-odds`` of yes against no, or a grade from 0 to 4."""
+    prompt: str | None = None
+    """Template with ``{query}`` and ``{document}``; ``None``: a built-in one."""
+    max_characters: int = Field(6000, ge=100)
+    """Documents are cut to this."""
+    concurrency: int = Field(8, ge=1)
+    """Requests under way at once."""
+    timeout: float = Field(60.0, gt=0)
+    """Seconds that one answer may take."""
+    attempts: int = Field(6, ge=1)
+    """Tries per pair before scoring stops."""
+    price_in: float | None = Field(None, ge=0)
+    """Price of a million tokens sent, for the estimate; ``None``: no estimate."""
+    price_out: float | None = Field(None, ge=0)
+    """Price of a million tokens received."""
+
+
+class MemberConfig(Section):
+    """One teacher."""
 
     model: str = "cross-encoder/ms-marco-MiniLM-L6-v2"
-    """Hub id, folder, or ``starter`` (shipped)."""
+    """A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``llm:NAME`` or ``scores:FILE``."""
     max_length: int = Field(512, ge=8)
-    """Tokens of a query-passage pair, at most the model's own limit."""
+    """Tokens of a query-passage pair (bi-encoder: of a text), at most the model's own limit."""
     dtype: str = "auto"
-    """``float32``, ``bfloat16``, ``float16``, or ``auto``: bfloat16 where it is native."""
+    """``float32``, ``bfloat16``, ``float16``, ``int8`` (CPU), or ``auto``: bfloat16 where it is native."""
+    label: int | None = Field(None, ge=0)
+    """Which label means relevant, for a cross-encoder of several; ``None`` for one of one."""
+    llm: LLMConfig = LLMConfig()
+    """Options of ``llm:NAME``."""
+    normalise: Literal["none", "z-score", "min-max", "rank", "temperature"] = "none"
+    """What objectives see of the raw scores: per query for all but ``temperature``, which is fitted on dev queries."""
+    weight: float = Field(1.0, ge=0)
+    """Share in an ensemble."""
+
+
+class TeacherConfig(MemberConfig):
+    """The teacher, or several."""
+
+    ensemble: tuple[MemberConfig, ...] = ()
+    """Several teachers in place of ``model``; their normalised scores are added up by weight."""
+    weights: Literal["given", "fitted"] = "given"
+    """Whether an ensemble's weights are those given, or fitted on dev queries."""
+    squashed: Literal["undo", "keep", "refuse"] = "undo"
+    """What to do with scores that a sigmoid has squashed into 0..1: back to logits, nothing, or stop."""
     gate: Literal["stop", "warn", "off"] = "warn"
-    """What to do when the teacher is not better than the start model on the dev queries."""
+    """What to do when the teacher is not shown to be better than the start model and BM25 on the dev queries."""
     gate_queries: int = Field(100, ge=10)
     """Dev queries the gate asks."""
+    gate_depth: int = Field(20, ge=2)
+    """Documents of the start model and of BM25 that the gate lets the teacher rerank per dev query."""
+
+    @property
+    def members(self) -> tuple[MemberConfig, ...]:
+        """The ensemble, or the one teacher."""
+        return self.ensemble or (self,)
 
 
 class StudentConfig(Section):
@@ -189,15 +245,28 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(values: dict[str, Any], where: str = "recipe") -> Recipe:
-    """Check plain values against the schema.
+    """Check a recipe's plain values; see :func:`parse`."""
+    return parse(Recipe, values, where)
+
+
+def parse(schema: type[S], values: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> S:
+    """Check plain values against a section's schema.
+
+    Args:
+        schema: The section.
+        values: Its keys and values.
+        where: Opens the message, such as the file's name.
+        overrides: ``key=value`` on top of ``values``; the value is YAML.
 
     Raises:
-        UserError: As for :func:`load_recipe`; ``where`` opens the message.
+        UserError: A key does not exist, or a value is out of bounds.
     """
+    for override in overrides:
+        _apply(values, override)
     try:
-        return Recipe.model_validate(values)
+        return schema.model_validate(values)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(problem, where) for problem in error.errors())) from None
+        raise UserError("\n".join(_explain(problem, where, schema) for problem in error.errors())) from None
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -216,17 +285,17 @@ def _apply(values: dict[str, Any], override: str) -> None:
     values[last] = value
 
 
-def _explain(problem: Any, where: str) -> str:
+def _explain(problem: Any, where: str, schema: type[BaseModel]) -> str:
     """One validation problem in the user's words."""
     at = [str(part) for part in problem["loc"] if not str(part).startswith(("dict[", "float"))]
     key = ".".join(at)
     if problem["type"] == "extra_forbidden":
-        return f"{where}: key {key!r} does not exist{nearest(at[-1], _keys(at[:-1]))}"
+        return f"{where}: key {key!r} does not exist{nearest(at[-1], _keys(schema, at[:-1]))}"
     return f"{where}: {key}: {problem['msg']} (got {problem['input']!r})"
 
 
-def _keys(path: list[str]) -> list[str]:
-    section: type[BaseModel] = Recipe
+def _keys(section: Any, path: list[str]) -> list[str]:
+    """The keys of the section that a path leads to; numbers lead into lists of sections."""
     for part in path:
-        section = section.model_fields[part].annotation  # type: ignore[assignment]
-    return list(section.model_fields)
+        section = get_args(section)[0] if part.isdigit() else section.model_fields[part].annotation
+    return list(getattr(section, "model_fields", ()))

@@ -6,6 +6,7 @@ Knows processors; must not know models.
 from __future__ import annotations
 
 import platform
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,16 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def devices() -> list[str]:
+    """Every GPU, or the CPU."""
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or this machine, had no memory left for a tensor."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def dtype(name: str, device: str) -> torch.dtype:
     """A dtype by name; ``"auto"`` is bfloat16 where the device multiplies it natively, else float32.
 
@@ -35,10 +46,28 @@ def dtype(name: str, device: str) -> torch.dtype:
     return DTYPES[name]
 
 
+def dtype_name(name: str) -> str:
+    """What ``"auto"`` stands for on the best device; other names as they are."""
+    return str(dtype(name, device())).removeprefix("torch.") if name == "auto" else name
+
+
+def quantize_linear_layers(model: torch.nn.Module, device: str) -> None:
+    """Put 8-bit linear layers (weights once, activations as they come) into a model, in place.
+
+    Raises:
+        UserError: The device is not a CPU.
+    """
+    if device != "cpu":
+        raise UserError(f"dtype int8 works on a CPU; on {device} use bfloat16 or float16")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch names its successor, an add-on package
+        torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
+
+
 @lru_cache
 def has_fast_bfloat16(device: str) -> bool:
     """Whether bfloat16 matrix products are native (CUDA 8.0 and up; CPUs with AVX-512 BF16 or AMX)."""
-    if device == "cuda":
+    if device.startswith("cuda"):
         return torch.cuda.get_device_capability() >= (8, 0)
     return torch.ops.mkldnn._is_mkldnn_bf16_supported() and bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from retrieval_distill.artifacts import fingerprint_files
+from retrieval_distill.artifacts import fingerprint_files, read_json
 from retrieval_distill.errors import UserError
 
 PACKAGED = "packaged:all-MiniLM-L6-v2"
@@ -67,9 +67,14 @@ def quietly() -> Iterator[None]:
 
 
 def fingerprint(name: str) -> str:
-    """Hash of a model's weights, configuration and tokenizer; the starter's includes its base."""
-    mark = fingerprint_files(resolve(name), ("*.safetensors", "*.json", "*.txt", "*.model", "*.bin"))
-    return hashlib.sha256((mark + PACKAGED_SHA256).encode()).hexdigest() if name == STARTER else mark
+    """Hash of a model's weights, configuration and tokenizer; an adapter's includes its base."""
+    folder = resolve(name)
+    mark = fingerprint_files(folder, ("*.safetensors", "*.json", "*.txt", "*.model", "*.bin"))
+    adapter = folder / "adapter_config.json"
+    if not adapter.is_file():
+        return mark
+    base = read_json(adapter)["base_model_name_or_path"]
+    return hashlib.sha256((mark + (PACKAGED_SHA256 if base == PACKAGED else fingerprint(base))).encode()).hexdigest()
 
 
 @lru_cache

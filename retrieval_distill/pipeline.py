@@ -20,7 +20,7 @@ import numpy as np
 from retrieval_distill import artifacts, models, verbs
 from retrieval_distill.artifacts import Manifest, stage, write_json
 from retrieval_distill.config import Recipe, load_recipe
-from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures
@@ -28,7 +28,12 @@ from retrieval_distill.objectives import Mix
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher import gate
+from retrieval_distill.teacher import gate, precision
+from retrieval_distill.teacher import load as teachers
+from retrieval_distill.teacher.calibration import Calibration
+from retrieval_distill.teacher.contract import Teacher
+from retrieval_distill.teacher.ensemble import Ensemble, raw_scores
+from retrieval_distill.teacher.store import ScoreStore
 from retrieval_distill.training.groups import with_relevant
 
 logger = logging.getLogger("retrieval_distill")
@@ -97,8 +102,9 @@ class Job:
         check_owner(self.out, self.recipe)
         Mix(self.recipe.objectives)
         measures.parse_measures(self.recipe.evaluate.measures)
-        for name in (self.recipe.student.model, self.recipe.teacher.model):
-            models.resolve(name)
+        models.resolve(self.recipe.student.model)
+        for member in self.recipe.teacher.members:
+            teachers.check(member)
         for split in (self.recipe.dataset.train, self.recipe.dataset.test):
             self.dataset.split(split)
         write_json(self.out / "recipe.json", self.recipe.model_dump(mode="json"))
@@ -118,21 +124,26 @@ class Job:
         return queries.select([queries.ids[row] for row in sorted(chosen)])
 
     @cached_property
-    def dev_queries(self) -> Texts | None:
-        """Queries the gate may ask, drawn by the seed; ``None`` where the dataset has no dev split."""
+    def gate_queries(self) -> tuple[Texts, Qrels | None]:
+        """Queries the gate asks, drawn by the seed, with judgements if the dataset has a dev split of that name."""
         split = self.recipe.dataset.dev
-        if split is None or split not in self.dataset.qrels:
-            return None
-        queries = self.dataset.queries_of(split)
+        judged = self.dataset.split(split) if split in self.dataset.qrels else None
+        queries = self.training_queries if judged is None else self.dataset.queries_of(str(split))
         count = min(self.recipe.teacher.gate_queries, len(queries))
         chosen = np.random.default_rng(self.recipe.seed).choice(len(queries), count, replace=False)
-        return queries.select([queries.ids[row] for row in sorted(chosen)])
+        drawn = queries.select([queries.ids[row] for row in sorted(chosen)])
+        return drawn, None if judged is None else {id_: judged[id_] for id_ in drawn}
 
     @cached_property
-    def teacher(self) -> verbs.Teacher:
-        """The teacher, loaded when the first pair has to be scored."""
-        config = self.recipe.teacher
-        return verbs.load_teacher(config.model, config.max_length, config.dtype)
+    def teachers(self) -> tuple[Teacher, ...]:
+        """The teachers, loaded when the first pair has to be scored."""
+        return tuple(teachers.load(member) for member in self.recipe.teacher.members)
+
+    @property
+    def teacher(self) -> Ensemble:
+        """The teachers as one, calibrated as the scores that train the student are."""
+        calibration = artifacts.read_json(self.out / "teacher-scores" / "calibration.json")
+        return Ensemble(self.teachers, Calibration.from_json(calibration))
 
     def embed_start(self) -> None:
         """The start model's vectors and index: it mines candidates and is a baseline."""
@@ -158,53 +169,66 @@ class Job:
         self._stage("retrieve", "candidates", inputs, work)
 
     def ask_gate(self) -> None:
-        """Is the teacher better than the start model on this corpus? Asked before the costly part."""
-        config, queries = self.recipe.teacher, self.dev_queries
-        if config.gate == "off" or queries is None:
+        """Is the teacher better than the start model and BM25 on this corpus? Asked before the costly part."""
+        config, (queries, qrels) = self.recipe.teacher, self.gate_queries
+        fitted = gate.needs_fit(config)
+        if config.gate == "off" and not fitted:
             return
 
         def work(folder: Path) -> dict[str, Any]:
-            depth = self.recipe.evaluate.rerank_depth
-            pool = self._first_stage(queries, depth).top(depth)
-            judged = self.dataset.split(str(self.recipe.dataset.dev))
-            qrels = {id_: judged[id_] for id_ in queries}
-            start = verbs.search(self.out / "index-start", self.recipe.student.model, queries, depth)
-            taught, counts = verbs.rerank(pool, queries, self.dataset.documents, self.teacher, self._store, depth)
-            verdict = gate.judge(taught, start, qrels, self.recipe.evaluate.measures[0])
+            start = verbs.search(self.out / "index-start", self.recipe.student.model, queries, config.gate_depth)
+            baselines = {"bm25": self._bm25.search(queries, config.gate_depth), "start": start}
+            raw, counts = self._raw_scores(gate.union(baselines), queries)
+            verdict, calibration = gate.ask(
+                self.teachers, raw, baselines, qrels, config, self.recipe.evaluate.measures[0]
+            )
             write_json(folder / "gate.json", verdict)
+            write_json(folder / "calibration.json", calibration.to_json())
             return counts
 
         inputs = {
             "teacher": self._teacher_inputs,
             "queries": queries.fingerprint,
-            "qrels": artifacts.fingerprint(self.dataset.split(str(self.recipe.dataset.dev))),
+            "qrels": artifacts.fingerprint(qrels),
             "measure": self.recipe.evaluate.measures[0],
             "start": self.manifests["index-start"]["fingerprint"],
             "retrieve": self.recipe.retrieve.model_dump(include={"k1", "b", "stemmer"}),
-            "depth": self.recipe.evaluate.rerank_depth,
+            "depth": config.gate_depth,
         }
         self._stage("gate", "gate", inputs, work)
-        gate.apply(artifacts.read_json(self.out / "gate" / "gate.json"), config.gate, config.model)
+        gate.apply(artifacts.read_json(self.out / "gate" / "gate.json"), config.gate, self._teacher_name)
 
     def score(self) -> None:
-        """The teacher's raw logits for every candidate, through the score store."""
+        """The teachers' scores for every candidate: raw into the score store, calibrated for the objectives."""
+        config = self.recipe.teacher
 
-        def work(folder: Path) -> dict[str, int]:
+        def work(folder: Path) -> dict[str, Any]:
             candidates = Run.load(self.out / "candidates" / "run.parquet")
-            scored, counts = verbs.score(
-                candidates, self.training_queries, self.dataset.documents, self.teacher, self._store
-            )
-            scored.save(folder / "run.parquet")
-            return counts
+            raw, counts = self._raw_scores(candidates, self.training_queries)
+            if "gate" in self.manifests:
+                calibration = Calibration.from_json(artifacts.read_json(self.out / "gate" / "calibration.json"))
+            else:
+                calibration = gate.calibrate(self.teachers, raw, None, config)
+            write_json(folder / "calibration.json", calibration.to_json())
+            calibration.apply(raw).save(folder / "run.parquet")
+            agreement = [
+                precision.against_float32(member, run, self.training_queries, self.dataset.documents)
+                for member, run in zip(config.members, raw, strict=True)
+            ]
+            return {**counts, "rank_agreement": [found for found in agreement if found]}
 
-        inputs = {"candidates": self.manifests["retrieve"]["fingerprint"], "teacher": self._teacher_inputs}
+        inputs = {
+            "candidates": self.manifests["retrieve"]["fingerprint"],
+            "teacher": self._teacher_inputs,
+            "calibration": self.manifests["gate"]["fingerprint"] if "gate" in self.manifests else None,
+        }
         self._stage("score", "teacher-scores", inputs, work)
 
     def distill(self) -> None:
         """The student, trained on the teacher's scores."""
         scored = Run.load(self.out / "teacher-scores" / "run.parquet")
         split = self.recipe.dataset.train
-        self.__dict__.pop("teacher", None)  # make room: its scores are all there
+        self.__dict__.pop("teachers", None)  # make room: their scores are all there
         self._note("distill", verbs.distill(scored, self.dataset, split, self.recipe, self.out / "student"))
 
     def embed_student(self) -> None:
@@ -253,11 +277,21 @@ class Job:
     def _store(self) -> Path:
         return self.out / "scores"
 
+    def _raw_scores(self, run: Run, queries: Texts) -> tuple[list[Run], dict[str, Any]]:
+        return raw_scores(run, queries, self.dataset.documents, self.teachers, ScoreStore(self._store))
+
+    @property
+    def _teacher_name(self) -> str:
+        return " + ".join(member.model for member in self.recipe.teacher.members)
+
     @property
     def _teacher_inputs(self) -> dict[str, Any]:
         config = self.recipe.teacher
-        mark = models.fingerprint(config.model)
-        return {"model": mark, "max_length": config.max_length, "dtype": config.dtype}
+        members = [
+            {**teachers.identity(member), **member.model_dump(include={"normalise", "weight"})}
+            for member in config.members
+        ]
+        return {"members": members, **config.model_dump(include={"weights", "squashed"})}
 
     def _embed_and_index(self, name: str, model: str, max_length: int | None) -> None:
         vectors, dtype = self.out / f"embeddings-{name}", self.recipe.embed.dtype

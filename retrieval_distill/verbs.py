@@ -14,7 +14,7 @@ import pandas as pd
 
 from retrieval_distill import artifacts, models
 from retrieval_distill.artifacts import Manifest
-from retrieval_distill.config import Recipe
+from retrieval_distill.config import NO_LIMIT, MemberConfig, Recipe, parse
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.evaluation import compare, measures
 from retrieval_distill.indexing import faiss_index
@@ -23,11 +23,14 @@ from retrieval_distill.indexing.faiss_index import Index, index
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher import scoring
-from retrieval_distill.teacher.scoring import Teacher
+from retrieval_distill.teacher import ensemble, scoring
+from retrieval_distill.teacher.contract import Teacher
+from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.teacher.store import ScoreStore
 
-__all__ = ["distill", "embed", "evaluate", "index", "load_teacher", "rerank", "retrieve", "score", "search"]
+__all__ = [
+    "distill", "embed", "evaluate", "fit_teacher", "index", "load_teacher", "rerank", "retrieve", "score", "search",
+]  # fmt: skip
 
 
 def retrieve(
@@ -63,18 +66,60 @@ def search(index_folder: str | Path, model: str, queries: Texts, depth: int = 10
     return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype)
 
 
-def load_teacher(name: str, max_length: int | None = 512, dtype: str = "auto") -> Teacher:
-    """A cross-encoder teacher by hub id, folder or ``"starter"``."""
-    from retrieval_distill.teacher import cross_encoder
+def load_teacher(
+    name: str, max_length: int | None = 512, dtype: str = "auto", overrides: Sequence[str] = (), **options: Any
+) -> Teacher:
+    """A teacher by name.
 
-    return cross_encoder.load(name, max_length, dtype)
+    Args:
+        name: A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``llm:NAME`` or ``scores:FILE``.
+        max_length: Tokens of a pair, at most the model's own limit, which ``None`` stands for.
+        dtype: What the model computes in; ``"auto"``: bfloat16 where it is native.
+        overrides: Other keys of a recipe's teacher section, as ``"llm.endpoint=http://localhost:8000/v1"``.
+        options: The same as Python values, such as ``label=1`` or ``llm={"endpoint": URL}``.
+
+    Raises:
+        UserError: No such teacher, or an option is missing or unknown.
+    """
+    from retrieval_distill.teacher import load
+
+    limit = NO_LIMIT if max_length is None else max_length
+    values = {"model": name, "max_length": limit, "dtype": dtype, **options}
+    return load.load(parse(MemberConfig, values, "teacher", overrides))
 
 
 def score(
-    run: Run, queries: Texts, documents: Texts, teacher: Teacher, store: str | Path
-) -> tuple[Run, dict[str, int]]:
-    """Raw teacher logits for every pair of a Run, through the score store in folder ``store``."""
+    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path
+) -> tuple[Run, dict[str, Any]]:
+    """A teacher's raw scores for every pair of a Run, through the score store in folder ``store``.
+
+    Several teachers (an ensemble) give calibrated scores; the store keeps each one's raw ones.
+    """
+    if isinstance(teacher, Ensemble):
+        return ensemble.score(run, queries, documents, teacher, ScoreStore(store))
     return scoring.score(run, queries, documents, teacher, ScoreStore(store))
+
+
+def fit_teacher(
+    dataset: Dataset, folder: str | Path, overrides: Sequence[str] = (), bi_encoder: str | None = None,
+    train: str = "train", dev: str | None = "dev", **options: Any,
+) -> Manifest:  # fmt: skip
+    """Fine-tune a cross-encoder on a dataset's judgements; ``load_teacher(folder)`` loads it.
+
+    Args:
+        dataset: Texts and judgements.
+        folder: Where the teacher goes; a killed fit continues, a finished one is kept.
+        overrides: Keys of ``FitTeacherConfig``, as ``"loss=lambda"``.
+        bi_encoder: Fused with BM25 to find hard candidates; ``None``: BM25 alone.
+        train: Split to learn from.
+        dev: Split that tells which weights to keep; ``None``: the last ones are kept.
+        options: Keys of ``FitTeacherConfig`` as Python values.
+    """
+    from retrieval_distill.teacher.fit import fit_on
+    from retrieval_distill.teacher.fit_config import FitTeacherConfig
+
+    config = parse(FitTeacherConfig, dict(options), "fit-teacher", overrides)
+    return fit_on(dataset, config, folder, bi_encoder, train, dev)
 
 
 def distill(run: Run, dataset: Dataset, split: str, recipe: Recipe, folder: str | Path) -> Manifest:
@@ -105,8 +150,8 @@ def distill(run: Run, dataset: Dataset, split: str, recipe: Recipe, folder: str 
 
 
 def rerank(
-    run: Run, queries: Texts, documents: Texts, teacher: Teacher, store: str | Path, depth: int
-) -> tuple[Run, dict[str, int]]:
+    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path, depth: int
+) -> tuple[Run, dict[str, Any]]:
     """The first ``depth`` documents of every query in the teacher's order, the others below them in their old order."""
     head, counts = score(run.top(depth), queries, documents, teacher, store)
     tail = run.frame[run.frame.groupby("query_id", sort=False).cumcount() >= depth]

@@ -76,7 +76,7 @@ def sentence(rng: random.Random, length: int) -> str:
 
 @pytest.fixture(scope="session")
 def tokenizers_by_kind(tmp_path_factory):
-    """Trained tokenizers: WordPiece with BERT's pairs, byte-level BPE with RoBERTa's."""
+    """Trained tokenizers: WordPiece with BERT's pairs, byte-level BPE with RoBERTa's and with ModernBERT's."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -96,6 +96,11 @@ def tokenizers_by_kind(tmp_path_factory):
     byte_level.post_processor = processors.RobertaProcessing(
         ("</s>", byte_level.token_to_id("</s>")), ("<s>", byte_level.token_to_id("<s>")), add_prefix_space=False
     )
+    modern = Tokenizer.from_str(byte_level.to_str())
+    modern.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>",
+        special_tokens=[(token, modern.token_to_id(token)) for token in ("<s>", "</s>")],
+    )  # fmt: skip
     bert = dict(unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]")
     roberta = dict(
         unk_token="<unk>", pad_token="<pad>", cls_token="<s>", sep_token="</s>", mask_token="<mask>",
@@ -112,11 +117,14 @@ def tokenizers_by_kind(tmp_path_factory):
         "roberta": PreTrainedTokenizerFast(
             tokenizer_object=byte_level, model_max_length=64, model_input_names=["input_ids", "attention_mask"], **roberta
         ),
+        "modernbert": PreTrainedTokenizerFast(
+            tokenizer_object=modern, model_max_length=64, model_input_names=["input_ids", "attention_mask"], **roberta
+        ),
     }  # fmt: skip
 
 
 def tiny_config(kind: str, tokenizer, num_labels: int = 1):
-    from transformers import BertConfig, DistilBertConfig, RobertaConfig
+    from transformers import BertConfig, DistilBertConfig, ModernBertConfig, RobertaConfig
 
     shared = dict(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, num_labels=num_labels)
     if kind == "bert":
@@ -124,6 +132,10 @@ def tiny_config(kind: str, tokenizer, num_labels: int = 1):
                           max_position_embeddings=64, **shared)  # fmt: skip
     if kind == "distilbert":
         return DistilBertConfig(dim=32, n_layers=4, n_heads=4, hidden_dim=64, max_position_embeddings=64, **shared)
+    if kind == "modernbert":
+        return ModernBertConfig(hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=64,
+                                max_position_embeddings=64, local_attention=16, bos_token_id=0, cls_token_id=0,
+                                eos_token_id=2, sep_token_id=2, **shared)  # fmt: skip
     return RobertaConfig(hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=64,
                          max_position_embeddings=66, **shared)  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,7 +28,7 @@ class Tokens:
     def from_rows(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Tokens:
         """From lists of ids."""
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
-        flat = np.fromiter((id_ for row in rows for id_ in row), np.int32, int(lengths.sum()))
+        flat = np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum()))
         return cls(flat, np.concatenate([[0], np.cumsum(lengths)]))
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ must not know texts, models or judgements.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ class Run:
             return
         rank = self.frame.groupby("query_id", sort=False).cumcount() + 1
         lines = self.frame.assign(q0="Q0", rank=rank, tag=tag)[["query_id", "q0", "doc_id", "rank", "score", "tag"]]
-        lines.to_csv(path, sep=" ", header=False, index=False)
+        lines.to_csv(path, sep=" ", header=False, index=False, quoting=csv.QUOTE_NONE)
 
     @classmethod
     def load(cls, path: str | Path) -> Run:

@@ -1,136 +1,234 @@
-"""A cross-encoder at work: query-passage pairs -> raw logits.
+"""A cross-encoder at work: query-passage pairs -> raw logits, on every device there is.
 
 Knows sentence-transformers cross-encoders and the shipped starter; must not know stores, Runs or judgements.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
+import queue
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
+from sentence_transformers.base.modules import Transformer
 
 from retrieval_distill import artifacts, hardware, models
 from retrieval_distill.artifacts import read_json
-from retrieval_distill.data.tokens import token_batches
+from retrieval_distill.data.tokens import Tokens, token_batches, tokenize
 from retrieval_distill.errors import UserError
+from retrieval_distill.parallel import in_order
 from retrieval_distill.teacher import pairs as pair_encoding
+from retrieval_distill.teacher.contract import Pairs, Scored
+from retrieval_distill.teacher.pairs import PairTemplate, Ragged
 
 logger = logging.getLogger("retrieval_distill")
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
-"""Padded tokens of one forward pass, by device type."""
+"""Padded tokens of one forward pass, by device type; halved whenever the device runs out of memory."""
 
 PAIRS_PER_CALL = 512
 """Pairs handed to the library at once where tokens cannot be cached."""
 
 
-@dataclass(frozen=True, eq=False)
 class CrossEncoderTeacher:
     """A teacher that scores pairs of texts with raw logits (identity activation).
 
-    ``fingerprint`` covers all that changes a score: weights, maximum length and the class of dtype.
+    ``fingerprint`` covers all that changes a score: weights, maximum length, the class of dtype and the label.
     """
 
-    model: CrossEncoder
-    fingerprint: str
-    description: dict[str, Any]
-    max_length: int
+    def __init__(
+        self,
+        model: CrossEncoder,
+        fingerprint: str,
+        description: dict[str, Any],
+        max_length: int,
+        label: int | None = None,
+        devices: Sequence[str] = ("cpu",),
+    ) -> None:
+        self.model = model
+        self.fingerprint = fingerprint
+        self.description = description
+        self.max_length = max_length
+        self.label = label
+        self.tokens_per_batch = TOKENS_PER_BATCH[torch.device(devices[0]).type]
+        self._devices = tuple(devices)
 
-    def score(
-        self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray, wanted: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Score the wanted pairs ``(queries[pairs[i, 0]], documents[pairs[i, 1]])``.
+    def score(self, pairs: Pairs) -> Scored:
+        """Score the wanted pairs; batches go to whichever device is free.
 
         Batches are laid over all pairs and then thinned to the wanted ones. So a pair shares its batch with the same
         others whether or not a killed attempt scored part of the list, and gets the same score to the last bit.
 
         Yields:
-            (positions ``i``, float32 scores) of one forward pass after another, longest pairs first.
+            (positions, float32 scores) of one batch after another, longest pairs first.
         """
-        if not wanted.any():
-            return
-        layout = self._layout(queries, documents, pairs)
+        layout = self._layout(pairs)
         if layout is None:
-            yield from self._score_by_library(queries, documents, pairs, wanted)
+            yield from self._score_by_library(pairs)
             return
-        tokenizer, limit = self.model.tokenizer, self.max_length
-        query_tokens = pair_encoding.texts_as_tokens(tokenizer, queries, limit)
-        document_tokens = pair_encoding.texts_as_tokens(tokenizer, documents, limit)
-        keep_query, keep_document = layout.lengths(
-            query_tokens.lengths[pairs[:, 0]], document_tokens.lengths[pairs[:, 1]], limit
-        )
-        budget = TOKENS_PER_BATCH[self.model.device.type]
-        for whole in token_batches(keep_query + keep_document + layout.special, budget):
-            batch = whole[wanted[whole]]
-            if len(batch):
-                rows = [
-                    (query_tokens[pairs[i, 0]][: keep_query[i]], document_tokens[pairs[i, 1]][: keep_document[i]])
-                    for i in batch
-                ]
-                yield batch, self._forward(_padded(layout, rows, tokenizer.pad_token_id))
+        sides = pairs.queries, pairs.documents
+        texts = [tokenize(self.model.tokenizer, side, None, special_tokens=False) for side in sides]
+        whole = np.stack([text.lengths[rows] for text, rows in zip(texts, pairs.rows.T, strict=True)], axis=1)
+        kept = np.stack(layout.lengths(whole[:, 0], whole[:, 1], self.max_length), axis=1)
+        if cut := int((kept < whole).any(axis=1).sum()):
+            logger.info("%d of %d pairs are longer than %d tokens and are cut", cut, len(pairs), self.max_length)
+        layouts = token_batches(kept.sum(axis=1) + layout.special, self.tokens_per_batch)
+        batches = (batch[pairs.wanted[batch]] for batch in layouts)
+        free: queue.SimpleQueue[CrossEncoder] = queue.SimpleQueue()
+        for replica in self._replicas():
+            free.put(replica)
+        work = partial(self._score_batch, layout, texts, pairs.rows, kept, free)
+        yield from in_order(work, (batch for batch in batches if len(batch)), free.qsize())
+
+    def _score_batch(
+        self,
+        layout: PairTemplate,
+        texts: Sequence[Tokens],
+        rows: np.ndarray,
+        kept: np.ndarray,
+        free: queue.SimpleQueue[CrossEncoder],
+        batch: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One batch on a free device; in parts, where it does not fit into the device's memory."""
+        longest = int(kept[batch].sum(axis=1).max()) + layout.special
+        size = max(1, self.tokens_per_batch // longest)
+        model, scores = free.get(), []
+        try:
+            start = 0
+            while start < len(batch):
+                part = batch[start : start + size]
+                queries, documents = (Ragged.of(texts[i], rows[part, i], kept[part, i]) for i in (0, 1))
+                features = layout.assemble(queries, documents, self.model.tokenizer.pad_token_id)
+                try:
+                    scores.append(self._forward(model, features))
+                    start += size
+                except RuntimeError as error:
+                    size = self._smaller(error, len(part), longest)
+        finally:
+            free.put(model)
+        return batch, np.concatenate(scores)
+
+    def _smaller(self, error: RuntimeError, pairs: int, longest: int) -> int:
+        """Pairs to try after a failed forward pass, for this batch and all later ones; other errors are raised."""
+        if not hardware.is_out_of_memory(error):
+            raise error
+        if pairs == 1:
+            raise UserError(
+                f"the device has no memory for one pair of {longest} tokens under teacher "
+                f"{self.description['model']!r}; use a smaller teacher.max_length, or teacher.dtype=bfloat16"
+            ) from error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.tokens_per_batch = max(longest, pairs * longest // 2)
+        logger.warning("out of memory: scoring goes on with %s tokens per batch", f"{self.tokens_per_batch:,}")
+        return max(1, pairs // 2)
 
     @torch.inference_mode()
-    def _forward(self, features: dict[str, torch.Tensor]) -> np.ndarray:
-        backbone: Any = self.model.model
-        logits = backbone(**{key: value.to(self.model.device) for key, value in features.items()}).logits
-        return logits[:, 0].float().cpu().numpy()
+    def _forward(self, model: CrossEncoder, features: dict[str, np.ndarray]) -> np.ndarray:
+        backbone: Any = model.model
+        device = model.device
+        inputs = {key: torch.from_numpy(value).to(device) for key, value in features.items()}
+        return relevance(backbone(**inputs).logits, self.label).cpu().numpy()
 
-    def _layout(
-        self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray
-    ) -> pair_encoding.PairTemplate | None:
+    def _replicas(self) -> Iterator[CrossEncoder]:
+        """The model on every device; twice on a GPU, so that one batch is prepared while another is computed."""
+        for number, device in enumerate(self._devices):
+            replica = self.model if number == 0 else copy.deepcopy(self.model).to(device)
+            yield from [replica] * (2 if device.startswith("cuda") else 1)
+
+    def _layout(self, pairs: Pairs) -> PairTemplate | None:
         """The pair layout, once shown to agree with the tokenizer on a sample that holds the longest pairs."""
-        tokenizer = self.model.tokenizer
-        layout = pair_encoding.template(tokenizer) if tokenizer is not None else None
-        if layout is None or tokenizer.pad_token_id is None or not hasattr(self.model.model, "config"):
+        if not _is_plain(self.model):
             return None
-        sizes = np.array([len(queries[query]) + len(documents[document]) for query, document in pairs])
-        sample = pairs[np.argsort(-sizes)[:: max(1, len(sizes) // 16)]]
-        texts = [queries[query] for query, _ in sample], [documents[document] for _, document in sample]
-        if pair_encoding.agrees(layout, tokenizer, *texts, self.max_length):
+        tokenizer = self.model.tokenizer
+        if (layout := pair_encoding.template(tokenizer)) is None:
+            return None
+        characters = [np.array([len(text) for text in texts]) for texts in (pairs.queries, pairs.documents)]
+        sizes = characters[0][pairs.rows[:, 0]] + characters[1][pairs.rows[:, 1]]
+        sample = np.argsort(-sizes, kind="stable")[:: max(1, len(sizes) // 16)]
+        queries, documents = zip(*map(pairs.texts, sample), strict=True)
+        if pair_encoding.agrees(layout, tokenizer, queries, documents, self.max_length):
             return layout
         logger.warning("this tokenizer's pairs cannot be assembled from cached tokens: scoring through the library")
         return None
 
-    def _score_by_library(
-        self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray, wanted: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _score_by_library(self, pairs: Pairs) -> Scored:
+        """Prompts, chat templates, decoders and tokenizers of other shapes: sentence-transformers knows them."""
+        alone = self.model.tokenizer is None or self.model.tokenizer.pad_token is None
+        if alone and self.model.tokenizer is not None:
+            self.model.tokenizer.pad_token = self.model.tokenizer.eos_token or self.model.tokenizer.unk_token
+            logger.warning("this teacher's tokenizer has no padding token: pairs are scored one at a time")
+        device: list[str | torch.device] | None = list(self._devices) if len(self._devices) > 1 else None
         for start in range(0, len(pairs), PAIRS_PER_CALL):
-            rows = np.arange(start, min(start + PAIRS_PER_CALL, len(pairs)))
-            rows = rows[wanted[rows]]
-            if len(rows):
-                texts = [(queries[query], documents[document]) for query, document in pairs[rows]]
-                yield rows, self.model.predict(texts, show_progress_bar=False).astype(np.float32)
+            positions = np.arange(start, min(start + PAIRS_PER_CALL, len(pairs)))
+            positions = positions[pairs.wanted[positions]]
+            if len(positions):
+                logits = self.model.predict(
+                    [pairs.texts(position) for position in positions],
+                    batch_size=1 if alone else 32,
+                    show_progress_bar=False,
+                    device=device,
+                )
+                yield positions, relevance(torch.from_numpy(logits).reshape(len(positions), -1), self.label).numpy()
 
 
-def load(name: str, max_length: int | None = 512, dtype: str = "auto") -> CrossEncoderTeacher:
-    """Load a teacher on the best device.
+def relevance(logits: torch.Tensor, label: int | None) -> torch.Tensor:
+    """One raw score per pair from logits [pairs, labels], float32.
+
+    Args:
+        logits: A model's raw output.
+        label: Which column is relevance: its log-odds against all others, ``log p / (1 - p)`` of their softmax;
+            ``None`` for a single column, which is taken as it is.
+    """
+    logits = logits.float()
+    if label is None:
+        return logits[:, 0]
+    others = [column for column in range(logits.shape[1]) if column != label]
+    return logits[:, label] - torch.logsumexp(logits[:, others], dim=1)
+
+
+def load(
+    name: str,
+    max_length: int | None = 512,
+    dtype: str = "auto",
+    label: int | None = None,
+    devices: Sequence[str] | None = None,
+) -> CrossEncoderTeacher:
+    """Load a teacher.
 
     Args:
         name: A hub id, a folder, or ``"starter"``; see :func:`retrieval_distill.models.resolve`.
         max_length: Tokens of a pair; ``None`` keeps the model's own limit, which also caps any larger value.
-        dtype: What the model computes in; ``"auto"``: bfloat16 where it is native.
+        dtype: What the model computes in; ``"auto"``: bfloat16 where it is native; ``"int8"``: 8-bit linear layers
+            (CPU only).
+        label: Which label is relevance, for a model of several; ``None`` for a model of one.
+        devices: Such as ``["cuda:0", "cuda:1"]``; ``None`` uses every GPU there is, else the CPU.
 
     Raises:
-        UserError: The model is not to be had, or it has no single relevance score.
+        UserError: The model is not to be had, or its labels and ``label`` do not fit.
     """
-    device = hardware.device()
-    compute = hardware.dtype(dtype, device)
+    devices = devices or hardware.devices()
+    compute = hardware.dtype("float32" if dtype == "int8" else dtype, devices[0])
     with models.quietly():
-        model = _open(models.resolve(name), device)
-    if model.num_labels != 1:
-        raise UserError(f"teacher {name!r} gives {model.num_labels} labels; a teacher must give one relevance score")
+        model = _open(models.resolve(name), devices[0])
+    _check_label(name, model, label)
     own = model.max_seq_length or 512
     limit = model.max_seq_length = min(max_length or own, own)
     model.to(compute).eval()
-    description = {"model": name, "max_length": limit, "dtype": str(compute).removeprefix("torch.")}
-    mark = artifacts.fingerprint({**description, "model": models.fingerprint(name)})[:32]
-    return CrossEncoderTeacher(model, mark, description, limit)
+    if dtype == "int8":
+        hardware.quantize_linear_layers(model, devices[0])
+    computed = "int8" if dtype == "int8" else str(compute).removeprefix("torch.")
+    identity = {"model": models.fingerprint(name), "max_length": limit, "dtype": computed}
+    if label is not None:
+        identity["label"] = label
+    description = {"kind": "cross-encoder", **identity, "model": name}
+    return CrossEncoderTeacher(model, artifacts.fingerprint(identity)[:32], description, limit, label, devices)
 
 
 def _open(folder: Path, device: str) -> CrossEncoder:
@@ -152,21 +250,24 @@ def _open(folder: Path, device: str) -> CrossEncoder:
     return model
 
 
-def _padded(
-    layout: pair_encoding.PairTemplate, rows: list[tuple[np.ndarray, np.ndarray]], pad_id: int
-) -> dict[str, torch.Tensor]:
-    """``input_ids``, ``attention_mask`` and, where the model has them, ``token_type_ids``: int64 [pairs, longest]."""
-    longest = max(len(q) + len(d) for q, d in rows) + layout.special
-    ids = np.full((len(rows), longest), pad_id, np.int64)
-    mask = np.zeros_like(ids)
-    types = np.zeros_like(ids)
-    for i, (query, document) in enumerate(rows):
-        assembled = layout.assemble(query, document)
-        ids[i, : len(assembled)] = assembled
-        mask[i, : len(assembled)] = 1
-        if (kinds := layout.type_ids(len(query), len(document))) is not None:
-            types[i, : len(assembled)] = kinds
-    features = {"input_ids": ids, "attention_mask": mask}
-    if layout.types is not None:
-        features["token_type_ids"] = types
-    return {key: torch.from_numpy(value) for key, value in features.items()}
+def _check_label(name: str, model: CrossEncoder, label: int | None) -> None:
+    labels = model.num_labels
+    if label is None and labels != 1:
+        names = getattr(model.config, "id2label", {})
+        known = ", ".join(f"{number} ({names.get(number, '?')})" for number in range(labels))
+        raise UserError(
+            f"teacher {name!r} has {labels} labels: {known}; say which one means relevant, for example "
+            f"teacher.label={labels - 1}; its log-odds against the others become the score"
+        )
+    if label is not None and (labels == 1 or not 0 <= label < labels):
+        kind = "a single score: leave teacher.label out" if labels == 1 else f"labels 0 to {labels - 1}"
+        raise UserError(f"teacher.label={label} does not exist: teacher {name!r} has {kind}")
+
+
+def _is_plain(model: CrossEncoder) -> bool:
+    """Whether a pair is simply encoded and classified, so that our own batches give the library's scores."""
+    backbone: Any = model[0]
+    classifies = isinstance(backbone, Transformer) and backbone.transformer_task == "sequence-classification"
+    prompts = any((model.prompts or {}).values())
+    tokenizer = model.tokenizer if classifies else None
+    return len(model) == 1 and not prompts and tokenizer is not None and tokenizer.pad_token_id is not None

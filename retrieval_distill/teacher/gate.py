@@ -1,60 +1,188 @@
-"""The gate: is this teacher better than the start model *here*? Asked on judged dev queries before training.
+"""The gate: is this teacher better than what it would replace, *here*? Asked on dev queries before the costly part.
 
-Knows Runs and judgements; must not know how they were made.
+The teacher reranks the start model's own best documents and BM25's own best, so what is compared is the order alone.
+Where calibration is fitted, it is fitted on every second query and judged on the others. Knows Runs and judgements;
+must not know how they were made.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+import pandas as pd
+
+from retrieval_distill.config import TeacherConfig
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
 from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher.calibration import Calibration
+from retrieval_distill.teacher.contract import Teacher
+from retrieval_distill.teacher.ensemble import Ensemble
 
 logger = logging.getLogger("retrieval_distill")
 
+Verdict = dict[str, Any]
 
-def judge(teacher: Run, start: Run, qrels: Qrels, measure: str) -> dict[str, Any]:
-    """Compare the teacher's reranking with the start model's ranking over the same queries.
+
+def union(runs: Mapping[str, Run]) -> Run:
+    """Every pair of several Runs once; what the teacher has to score for :func:`judge` or :func:`agreement`."""
+    frames = pd.concat([run.frame for run in runs.values()])
+    pairs = frames.drop_duplicates(["query_id", "doc_id"])
+    return Run.from_columns(pairs["query_id"], pairs["doc_id"], pairs["score"])
+
+
+def needs_fit(config: TeacherConfig) -> bool:
+    """Whether part of the calibration is fitted on judged queries."""
+    weights = config.weights == "fitted" and len(config.members) > 1
+    return weights or any(member.normalise == "temperature" for member in config.members)
+
+
+def calibrate(
+    teachers: Sequence[Teacher], raw: Sequence[Run], qrels: Qrels | None, config: TeacherConfig
+) -> Calibration:
+    """How the teachers' raw scores become one: as the recipe says, fitted on ``qrels`` where it asks for that.
+
+    Raises:
+        UserError: Something has to be fitted and there are no judgements; or scores are squashed beyond undoing.
+    """
+    weights = None if config.weights == "fitted" else [member.weight for member in config.members]
+    normalise = [member.normalise for member in config.members]
+    return Ensemble.fit(teachers, raw, qrels, normalise, weights, config.squashed).calibration
+
+
+def ask(
+    teachers: Sequence[Teacher],
+    raw: Sequence[Run],
+    baselines: Mapping[str, Run],
+    qrels: Qrels | None,
+    config: TeacherConfig,
+    measure: str,
+) -> tuple[Verdict, Calibration]:
+    """The verdict on the calibrated teachers, and their calibration.
+
+    Args:
+        teachers: The members.
+        raw: Each member's scores of :func:`union` of the baselines.
+        baselines: First-stage Runs by name.
+        qrels: Judgements of their queries; ``None``: nothing can be fitted, and only agreement is reported.
+        config: The recipe's teacher section.
+        measure: Such as ``"nDCG@10"``.
+    """
+    if qrels is None:
+        calibration = calibrate(teachers, raw, None, config)
+        return agreement(calibration.apply(raw), baselines), calibration
+    fitted_on = list(qrels)[::2] if needs_fit(config) else []
+    fitting = {id_: qrels[id_] for id_ in fitted_on}
+    calibration = calibrate(teachers, [run.select(fitted_on) for run in raw] if fitting else raw, fitting, config)
+    judging = {id_: judged for id_, judged in qrels.items() if id_ not in fitting}
+    kept = {name: run.select(list(judging)) for name, run in baselines.items()}
+    return judge(calibration.apply(raw).select(list(judging)), kept, judging, measure), calibration
+
+
+def judge(teacher: Run, baselines: Mapping[str, Run], qrels: Qrels, measure: str) -> Verdict:
+    """Compare each baseline with its own documents in the teacher's order.
+
+    Args:
+        teacher: Teacher scores of every pair of the baselines.
+        baselines: First-stage Runs by name, cut to the depth that is reranked.
+        qrels: Judgements of the queries.
+        measure: Such as ``"nDCG@10"``.
 
     Returns:
-        ``measure``, ``queries``, means of ``teacher`` and ``start``, their ``difference`` with its 95 % interval
-        (``low``, ``high``), the paired ``p``, and ``better``: whether the interval lies above 0.
+        ``measure``, ``queries``, ``against`` (by baseline: means of ``baseline`` and ``teacher``, their ``difference``
+        with its 95 % interval ``low`` to ``high``, and the paired ``p``) and ``better``: whether every interval lies
+        above 0.
     """
-    ours, theirs = (evaluate(run, qrels, [measure])[measure].to_numpy() for run in (teacher, start))
-    difference = mean_with_interval(ours - theirs)
+    against = {name: _compare(_reordered(run, teacher), run, qrels, measure) for name, run in baselines.items()}
     return {
         "measure": measure,
-        "queries": len(ours),
-        "teacher": float(ours.mean()),
-        "start": float(theirs.mean()),
-        "difference": difference.mean,
-        "low": difference.low,
-        "high": difference.high,
-        "p": paired_p(ours, theirs),
-        "better": difference.low > 0,
+        "queries": len(qrels),
+        "against": against,
+        "better": all(comparison["low"] > 0 for comparison in against.values()),
     }
 
 
-def apply(verdict: dict[str, Any], rule: Literal["stop", "warn", "off"], teacher: str) -> None:
+def agreement(teacher: Run, baselines: Mapping[str, Run]) -> Verdict:
+    """What can be said without judgements: how far the teacher would change each baseline's order.
+
+    Returns:
+        ``queries``, ``against`` (by baseline: ``same_first``, the share of queries whose best document stays, and
+        ``spearman``, the mean rank correlation within queries) and ``better``: ``None``, for nobody can know.
+    """
+    against = {}
+    for name, run in baselines.items():
+        both = run.frame.merge(teacher.frame, on=["query_id", "doc_id"], suffixes=("", "_teacher"))
+        ranks = both.groupby("query_id")[["score", "score_teacher"]].rank()
+        by_query = ranks.assign(query_id=both["query_id"]).groupby("query_id")
+        spearman = by_query.apply(lambda rows: rows["score"].corr(rows["score_teacher"]))
+        best = [both.loc[both.groupby("query_id")[column].idxmax(), "doc_id"] for column in ("score", "score_teacher")]
+        against[name] = {
+            "same_first": float((best[0].to_numpy() == best[1].to_numpy()).mean()),
+            "spearman": float(np.nan_to_num(spearman.mean())),
+        }
+    return {"queries": len(teacher.query_ids), "against": against, "better": None}
+
+
+def apply(verdict: Verdict, rule: Literal["stop", "warn", "off"], teacher: str) -> None:
     """Say the verdict and act on it.
 
     Raises:
         UserError: The rule is ``stop`` and the teacher is not shown to be better.
     """
-    line = (
-        f"gate: on {verdict['queries']} dev queries the teacher {teacher!r} reaches {verdict['measure']} "
-        f"{verdict['teacher']:.3f}, the start model {verdict['start']:.3f} (difference {verdict['difference']:+.3f}, "
-        f"95 % interval {verdict['low']:+.3f} to {verdict['high']:+.3f})"
-    )
+    line = _sentence(verdict, teacher)
     if verdict["better"]:
         logger.info(line)
+    elif verdict["better"] is None:
+        logger.warning(line)
     elif rule == "stop":
-        raise UserError(
-            f"{line}; not shown to be better, so nothing is trained; use another teacher or teacher.gate=warn"
-        )
+        choices = "use another teacher, fit one (fit-teacher), or set teacher.gate=warn"
+        raise UserError(f"{line}, so nothing is trained; {choices}")
     else:
-        logger.warning("%s; not shown to be better: the student may learn nothing from it", line)
+        logger.warning("%s: the student may learn nothing from it", line)
+
+
+def _compare(ours: Run, theirs: Run, qrels: Qrels, measure: str) -> dict[str, float]:
+    a, b = (evaluate(run, qrels, [measure])[measure].to_numpy() for run in (ours, theirs))
+    difference = mean_with_interval(a - b)
+    return {
+        "baseline": float(b.mean()),
+        "teacher": float(a.mean()),
+        "difference": difference.mean,
+        "low": difference.low,
+        "high": difference.high,
+        "p": paired_p(a, b),
+    }
+
+
+def _reordered(run: Run, teacher: Run) -> Run:
+    """The Run's own documents under the teacher's scores."""
+    pairs = run.frame[["query_id", "doc_id"]].merge(teacher.frame, on=["query_id", "doc_id"], how="left")
+    return Run.from_columns(pairs["query_id"], pairs["doc_id"], pairs["score"])
+
+
+def _sentence(verdict: Verdict, teacher: str) -> str:
+    if verdict["better"] is None:
+        parts = [
+            f"{name} (best document kept for {found['same_first']:.0%} of the queries, rank correlation "
+            f"{found['spearman']:.2f})"
+            for name, found in verdict["against"].items()
+        ]
+        return (
+            f"gate: no judged dev queries, so nobody can say whether the teacher {teacher!r} is better here; on "
+            f"{verdict['queries']} training queries it reorders {' and '.join(parts)}"
+        )
+    parts = [
+        f"{name} {found['baseline']:.3f} -> {found['teacher']:.3f} ({found['difference']:+.3f}, 95 % interval "
+        f"{found['low']:+.3f} to {found['high']:+.3f})"
+        for name, found in verdict["against"].items()
+    ]
+    shown = "better" if verdict["better"] else "not shown to be better"
+    return (
+        f"gate: on {verdict['queries']} dev queries the teacher {teacher!r}, reordering each one's best documents, "
+        f"takes {verdict['measure']} from {', from '.join(parts)}: {shown}"
+    )

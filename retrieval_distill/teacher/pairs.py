@@ -45,16 +45,48 @@ class PairTemplate:
         swapped = query > document
         return np.where(swapped, high, low), np.where(swapped, low, high)
 
-    def assemble(self, query: np.ndarray, document: np.ndarray) -> np.ndarray:
-        """Ids of one pair from already cut texts."""
-        return np.concatenate([self.prefix, query, self.middle, document, self.suffix]).astype(np.int64)
+    def assemble(self, queries: Ragged, documents: Ragged, pad_id: int) -> dict[str, np.ndarray]:
+        """Padded model inputs of a batch of pairs.
 
-    def type_ids(self, query: int, document: int) -> np.ndarray | None:
-        """Token type ids of a pair whose texts keep this many tokens."""
-        if self.types is None:
-            return None
-        prefix, q, middle, d, suffix = self.types
-        return np.concatenate([prefix, q * query, middle, d * document, suffix]).astype(np.int64)
+        Args:
+            queries: The query of every pair, as many tokens as it keeps.
+            documents: Its document.
+            pad_id: What stands right of shorter pairs.
+
+        Returns:
+            ``input_ids``, ``attention_mask`` and, where the model has them, ``token_type_ids``: int64 [pairs, longest].
+        """
+        pairs = len(queries.lengths)
+        parts = [
+            _fixed(self.prefix, pairs), queries, _fixed(self.middle, pairs), documents, _fixed(self.suffix, pairs),
+        ]  # fmt: skip
+        ends = np.cumsum([part.lengths for part in parts], axis=0)
+        column = np.arange(ends[-1].max())
+        ids = np.full((pairs, len(column)), pad_id, np.int64)
+        types = np.zeros_like(ids)
+        for number, (part, end) in enumerate(zip(parts, ends, strict=True)):
+            start = (end - part.lengths)[:, None]
+            inside = (column >= start) & (column < end[:, None])
+            ids[inside] = part.flat[(part.starts[:, None] - start + column)[inside]]
+            if self.types is not None and self.types[number]:
+                kinds = np.asarray(self.types[number])
+                types[inside] = kinds[np.minimum((column - start)[inside], len(kinds) - 1)]
+        features = {"input_ids": ids, "attention_mask": (column < ends[-1][:, None]).astype(np.int64)}
+        return features if self.types is None else {**features, "token_type_ids": types}
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Pieces of a flat array: piece ``i`` is ``flat[starts[i] : starts[i] + lengths[i]]``."""
+
+    flat: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, tokens: Tokens, rows: np.ndarray, lengths: np.ndarray) -> Ragged:
+        """The first ``lengths[i]`` tokens of row ``rows[i]``."""
+        return cls(tokens.flat, tokens.offsets[rows], lengths)
 
 
 def template(tokenizer: Any) -> PairTemplate | None:
@@ -85,22 +117,19 @@ def agrees(
     """Whether assembled pairs equal the tokenizer's own for these texts (a sample of the real ones)."""
     own = tokenizer(list(queries), list(documents), truncation="longest_first", max_length=max_length)
     first, second = (tokenize(tokenizer, texts, None, special_tokens=False) for texts in (queries, documents))
-    keep_q, keep_d = layout.lengths(first.lengths, second.lengths, max_length)
-    for i, ids in enumerate(own["input_ids"]):
-        if not np.array_equal(ids, layout.assemble(first[i][: keep_q[i]], second[i][: keep_d[i]])):
-            return False
-        types = layout.type_ids(int(keep_q[i]), int(keep_d[i]))
-        if types is not None and not np.array_equal(own["token_type_ids"][i], types):
-            return False
-    return True
+    keep = layout.lengths(first.lengths, second.lengths, max_length)
+    rows = np.arange(len(queries))
+    ours = layout.assemble(Ragged.of(first, rows, keep[0]), Ragged.of(second, rows, keep[1]), 0)
+    lengths = ours["attention_mask"].sum(axis=1)
+    return all(
+        np.array_equal(own[name][row], ours[name][row, : lengths[row]])
+        for name in {"input_ids", "token_type_ids"} & ours.keys()
+        for row in rows
+    )
 
 
-def texts_as_tokens(tokenizer: Any, texts: Sequence[str], max_length: int) -> Tokens:
-    """Token ids of texts without special tokens, none longer than a pair can hold."""
-    tokens = tokenize(tokenizer, texts, None, special_tokens=False)
-    if not len(tokens) or tokens.lengths.max() <= max_length:
-        return tokens
-    return Tokens.from_rows([tokens[i][:max_length] for i in range(len(tokens))])
+def _fixed(ids: tuple[int, ...], pairs: int) -> Ragged:
+    return Ragged(np.array(ids, np.int64), np.zeros(pairs, np.int64), np.full(pairs, len(ids)))
 
 
 def _find(ids: list[int], part: list[int], start: int) -> int | None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,32 +14,13 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.progress import progress
 from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher.contract import Pairs, Scored, Teacher
 from retrieval_distill.teacher.store import ScoreStore, text_hashes
 
 logger = logging.getLogger("retrieval_distill")
 
 SECONDS_PER_COMMIT = 15.0
 """Time between shards: the most that a crash costs."""
-
-
-class Teacher(Protocol):
-    """What gives raw relevance scores for pairs of texts."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of all that changes a score."""
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """For people: model, maximum length, dtype."""
-
-    def score(
-        self, queries: Sequence[str], documents: Sequence[str], pairs: np.ndarray, wanted: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(positions, scores) of the wanted pairs (queries[pairs[i, 0]], documents[pairs[i, 1]]), batch by batch.
-
-        ``pairs`` is int64 [n, 2], ``wanted`` bool [n]. A pair's score must not depend on which others are wanted.
-        """
 
 
 def score(
@@ -62,17 +41,14 @@ def score(
     Raises:
         UserError: The run names unknown ids, or the teacher gives NaN or infinite scores.
     """
-    query_ids, query_rows = np.unique(run.frame["query_id"].to_numpy(object), return_inverse=True)
-    document_ids, document_rows = np.unique(run.frame["doc_id"].to_numpy(object), return_inverse=True)
-    asked, found = _texts(queries, query_ids, "query"), _texts(documents, document_ids, "document")
-    query_hashes, document_hashes = text_hashes(asked)[query_rows], text_hashes(found)[document_rows]
+    pairs = pairs_of(run, queries, documents)
+    query_hashes = text_hashes(pairs.queries)[pairs.rows[:, 0]]
+    document_hashes = text_hashes(pairs.documents)[pairs.rows[:, 1]]
     store.describe(teacher.fingerprint, teacher.description)
     missing = store.missing(teacher.fingerprint, query_hashes, document_hashes)
-    wanted = np.zeros(len(run), bool)
-    wanted[missing] = True
-    pairs = np.stack([query_rows, document_rows], axis=1)
+    asked = teacher.score(pairs.only(missing)) if len(missing) else iter(())
     with progress("scoring pairs with the teacher", len(run), "pairs", len(run) - len(missing)) as advance:
-        for rows, scores in _commits(teacher.score(asked, found, pairs, wanted)):
+        for rows, scores in _commits(asked):
             if not np.isfinite(scores).all():
                 raise UserError(_not_finite(run, rows[~np.isfinite(scores)], teacher))
             store.add(teacher.fingerprint, query_hashes[rows], document_hashes[rows], scores)
@@ -81,15 +57,33 @@ def score(
     return run.rescored(store.lookup(teacher.fingerprint, query_hashes, document_hashes)), counts
 
 
-def _commits(batches: Iterator[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same pairs, gathered for ``SECONDS_PER_COMMIT``; whole batches stay together."""
+def pairs_of(run: Run, queries: Texts, documents: Texts) -> Pairs:
+    """Every pair of a Run, in its order, with its texts; all are wanted.
+
+    Raises:
+        UserError: The run names unknown ids.
+    """
+    query_ids, query_rows = np.unique(run.frame["query_id"].to_numpy(object), return_inverse=True)
+    document_ids, document_rows = np.unique(run.frame["doc_id"].to_numpy(object), return_inverse=True)
+    asked, found = _texts(queries, query_ids, "query"), _texts(documents, document_ids, "document")
+    rows = np.stack([query_rows, document_rows], axis=1)
+    return Pairs(query_ids.tolist(), asked, document_ids.tolist(), found, rows, np.ones(len(run), bool))
+
+
+def _commits(batches: Scored) -> Scored:
+    """The same pairs, gathered for ``SECONDS_PER_COMMIT``; what came before a teacher failed is not lost."""
     held: list[tuple[np.ndarray, np.ndarray]] = []
     start = time.monotonic()
-    for batch in batches:
-        held.append(batch)
-        if time.monotonic() - start >= SECONDS_PER_COMMIT:
+    try:
+        for batch in batches:
+            held.append(batch)
+            if time.monotonic() - start >= SECONDS_PER_COMMIT:
+                yield _joined(held)
+                held, start = [], time.monotonic()
+    except (UserError, KeyboardInterrupt):
+        if held:
             yield _joined(held)
-            held, start = [], time.monotonic()
+        raise
     if held:
         yield _joined(held)
 

@@ -16,18 +16,16 @@ Knows hashes, scores and files; must not know teachers, models or tokenizers.
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import logging
 import os
 import re
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -35,23 +33,12 @@ import pyarrow.parquet as pq
 
 from retrieval_distill.artifacts import read_json, write_json
 from retrieval_distill.errors import UserError
-
-if TYPE_CHECKING:
-    import duckdb
+from retrieval_distill.teacher import pair_queries
 
 logger = logging.getLogger("retrieval_distill")
 
 FORMAT = 1
 """The layout that this version writes, and the newest that it reads."""
-
-PAIRS_PER_PASS = 16_000_000
-"""Pairs asked for in one pass over the shards: bounds memory; a pass more costs a scan more."""
-
-PAIRS_PER_BATCH = 1 << 20
-"""Pairs handed to the database at a time."""
-
-MEMORY_LIMIT = "2GB"
-"""What the database may hold before it spills to the system's temporary folder (``TMPDIR`` moves it)."""
 
 
 def text_hash(text: str) -> int:
@@ -114,30 +101,55 @@ class ScoreStore:
 
     def lookup(self, teacher: str, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """The stored score of each pair, float32 [pairs] aligned with the input; NaN where there is none."""
-        queries, documents = _aligned(queries, documents)
-        scores = np.full(len(queries), np.nan, np.float32)
-        if not (shards := self._shards(teacher)):
-            return scores
-        found = "SELECT row, score FROM (FROM stored {share}) JOIN (FROM asked {share}) USING (query, document)"
-        with _database(shards) as database:
-            for part in _passes(database, found, queries, documents):
-                np.fmin.at(scores, part["row"], part["score"])
-        return scores
+        return pair_queries.scores(self.shards(teacher), *_aligned(queries, documents))
 
     def missing(self, teacher: str, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """Rows of the distinct pairs that are not stored yet, each where it first occurs, ascending (int64)."""
         queries, documents = _aligned(queries, documents)
         wanted = np.isnan(self.lookup(teacher, queries, documents))
-        first = np.zeros(len(queries), bool)
-        with _database() as database:
-            distinct = "SELECT min(row) AS row FROM asked {share} GROUP BY query, document"
-            for part in _passes(database, distinct, queries, documents, wanted):
-                first[part["row"]] = True
-        return np.flatnonzero(first)
+        return pair_queries.first_rows(queries, documents, wanted)
 
     def teachers(self) -> list[dict[str, Any]]:
         """Per teacher, by fingerprint: ``fingerprint``, ``description``, ``pairs`` (distinct) and ``shards``."""
-        return [self._summary(teacher) for teacher in self._teachers()]
+        return [self._summary(teacher) for teacher in self.fingerprints()]
+
+    def fingerprints(self) -> list[str]:
+        """The teachers that have scores or a description here."""
+        folders = self.root.iterdir() if self.root.is_dir() else ()
+        return sorted(path.name for path in folders if path.is_dir() and not path.name.startswith("."))
+
+    def find(self, beginning: str | None) -> str:
+        """The one teacher whose fingerprint begins like this; ``None`` asks for the only one there is.
+
+        Raises:
+            UserError: None or several do.
+        """
+        known = self.fingerprints()
+        found = [mark for mark in known if mark.startswith(beginning or "")]
+        if len(found) != 1:
+            asked = "name a teacher" if beginning is None else f"{len(found)} teachers begin with {beginning!r}"
+            raise UserError(f"{self.root}: {asked}; teachers here: {', '.join(known) or 'none'}")
+        return found[0]
+
+    def description(self, teacher: str) -> dict[str, Any]:
+        """What ``describe`` was first given for a teacher; empty if it was never called."""
+        path = self._folder(teacher) / "teacher.json"
+        return read_json(path) if path.is_file() else {}
+
+    def shards(self, teacher: str) -> list[Path]:
+        """The shards to read: each was hashed once in this process and is whole."""
+        return [path for path in self._listed(teacher) if path in self._whole or self._is_whole(path)]
+
+    def scored_shards(self, teacher: str) -> list[Path]:
+        """The shards of a teacher that must have some.
+
+        Raises:
+            UserError: The store holds no scores of this teacher.
+        """
+        if not (shards := self.shards(teacher)):
+            known = ", ".join(self.fingerprints()) or "none"
+            raise UserError(f"{self.root}: no scores of teacher {teacher!r}; teachers here: {known}")
+        return shards
 
     def merge(self, other: ScoreStore) -> int:
         """Copy the shards that ``other`` has and this store has not; a damaged one is left out with a warning.
@@ -151,9 +163,9 @@ class ScoreStore:
         if not other.root.is_dir():
             raise UserError(f"{other.root}: no such score store")
         copied = 0
-        for teacher in other._teachers():
-            self.describe(teacher, other._description(teacher))
-            here = {shard.name for shard in self._shards(teacher)}
+        for teacher in other.fingerprints():
+            self.describe(teacher, other.description(teacher))
+            here = {shard.name for shard in self.shards(teacher)}
             for shard in other._listed(teacher):
                 copied += shard.name not in here and self._copy(teacher, shard)
         return copied
@@ -164,16 +176,12 @@ class ScoreStore:
         Raises:
             UserError: The store holds no scores of this teacher.
         """
-        if not (shards := self._shards(teacher)):
-            known = ", ".join(self._teachers()) or "none"
-            raise UserError(f"{self.root}: no scores of teacher {teacher!r}; teachers here: {known}")
+        shards = self.scored_shards(teacher)
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary_name(path.parent)
-        pairs = "SELECT query, document, min(score) AS score FROM stored GROUP BY ALL ORDER BY query, document"
         try:
-            with _database(shards) as database:
-                database.sql(pairs).write_parquet(str(temporary), compression="zstd")
+            pair_queries.write(shards, temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -195,26 +203,19 @@ class ScoreStore:
             raise UserError(f"{teacher!r} is not a teacher fingerprint: letters, digits, '_', '-' and '.' only")
         return self.root / teacher
 
-    def _teachers(self) -> list[str]:
-        folders = self.root.iterdir() if self.root.is_dir() else ()
-        return sorted(path.name for path in folders if path.is_dir() and not path.name.startswith("."))
-
-    def _description(self, teacher: str) -> dict[str, Any]:
-        path = self._folder(teacher) / "teacher.json"
-        return read_json(path) if path.is_file() else {}
-
     def _summary(self, teacher: str) -> dict[str, Any]:
-        shards = self._shards(teacher)
-        description = self._description(teacher)
-        return {"fingerprint": teacher, "description": description, "pairs": _distinct(shards), "shards": len(shards)}
+        shards = self.shards(teacher)
+        description = self.description(teacher)
+        return {
+            "fingerprint": teacher,
+            "description": description,
+            "pairs": pair_queries.count(shards),
+            "shards": len(shards),
+        }
 
     def _listed(self, teacher: str) -> list[Path]:
         """Every committed shard, whole or not, in a fixed order."""
         return sorted(path for path in self._folder(teacher).glob("*.parquet") if not path.name.startswith("."))
-
-    def _shards(self, teacher: str) -> list[Path]:
-        """The shards to read: each was hashed once in this process and is whole."""
-        return [path for path in self._listed(teacher) if path in self._whole or self._is_whole(path)]
 
     def _is_whole(self, shard: Path) -> bool:
         """Whether the bytes of a shard are those it is named for; if not, it is set aside."""
@@ -331,67 +332,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _database(shards: Sequence[Path] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database of its own, with the shards as the view ``stored``; it spills to disk and never to the network."""
-    import duckdb
-
-    with tempfile.TemporaryDirectory(prefix="retrieval-distill-") as spill:
-        settings = {"memory_limit": MEMORY_LIMIT, "temp_directory": spill, "preserve_insertion_order": "false"}
-        with duckdb.connect(config={**settings, "autoinstall_known_extensions": "false"}) as database:
-            # The side named last is held in memory: always what is asked for, so that the store only streams past.
-            database.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-            if shards:
-                database.read_parquet([glob.escape(str(path)) for path in shards]).create_view("stored")
-            yield database
-
-
-def _passes(
-    database: duckdb.DuckDBPyConnection,
-    query: str,
-    queries: np.ndarray,
-    documents: np.ndarray,
-    wanted: np.ndarray | None = None,
-) -> Iterator[dict[str, np.ndarray]]:
-    """The result of ``query`` over ``asked`` (row, query, document) in parts, each over its own share of the pairs.
-
-    Args:
-        database: Where ``query`` runs.
-        query: SQL whose answer for a pair depends on that pair only; every table in it is followed by ``{share}``.
-        queries: Text hashes [pairs].
-        documents: Text hashes [pairs].
-        wanted: Which pairs are asked for, bool [pairs]; ``None`` means all.
-    """
-    asked = len(queries) if wanted is None else int(wanted.sum())
-    passes = -(-asked // PAIRS_PER_PASS)
-    for number in range(passes):
-        database.register("asked", _reader(queries, documents, wanted))
-        share = f"WHERE xor(query, document) % {passes} = {number}"
-        yield database.execute(query.format(share=share)).fetchnumpy()
-
-
-def _reader(queries: np.ndarray, documents: np.ndarray, wanted: np.ndarray | None) -> pa.RecordBatchReader:
-    """The pairs with their row numbers as an Arrow stream, so that no second copy of them is held."""
-    schema = pa.schema({"row": pa.int64(), "query": pa.uint64(), "document": pa.uint64()})
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(queries), PAIRS_PER_BATCH):
-            part = slice(start, start + PAIRS_PER_BATCH)
-            rows = np.arange(start, min(part.stop, len(queries)))
-            if wanted is None:
-                yield pa.record_batch([rows, queries[part], documents[part]], schema=schema)
-            else:
-                rows = rows[wanted[part]]
-                yield pa.record_batch([rows, queries[rows], documents[rows]], schema=schema)
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
-
-
-def _distinct(shards: Sequence[Path]) -> int:
-    if not shards:
-        return 0
-    with _database(shards) as database:
-        row = database.execute("SELECT count(*) FROM (SELECT DISTINCT query, document FROM stored)").fetchone()
-    return int(row[0]) if row else 0

@@ -69,7 +69,7 @@ def distill(
         callbacks=[MarkWhole()],
     )
     trainer.pop_callback(PrinterCallback)
-    last = _last_whole(checkpoints)
+    last = last_whole(checkpoints)
     with ExitStack() as stack:
         done = int(last.name.split("-")[1]) if last else 0
         trainer.add_callback(Advance(stack.enter_context(progress("training the student", steps, "steps", done))))
@@ -203,7 +203,7 @@ def _collator(
     )
 
 
-def _last_whole(folder: Path) -> Path | None:
+def last_whole(folder: Path) -> Path | None:
     """The newest checkpoint written to its end; torn ones are removed."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for path in found:

@@ -138,7 +138,7 @@ def die_after(owner, name, calls, before=False):
     real = getattr(owner, name)
     def dying(*args, **kwargs):
         global count
-        count += 1
+        count += Path(sys.argv[2], "gate").is_dir()  # past the gate
         if before and count == calls:
             os.kill(os.getpid(), signal.SIGKILL)
         result = real(*args, **kwargs)
@@ -148,7 +148,7 @@ def die_after(owner, name, calls, before=False):
     setattr(owner, name, dying)
 
 if when == "scoring":
-    die_after(ScoreStore, "add", 16)  # past the gate
+    die_after(ScoreStore, "add", 6)
 elif when.startswith("training"):
     from retrieval_distill.training import trainer
     # torn: the third checkpoint's files are there, its mark is not

@@ -9,22 +9,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import CrossEncoder
 
+from retrieval_distill import hardware
 from retrieval_distill.errors import UserError
 from retrieval_distill.teacher import cross_encoder, pairs
+from retrieval_distill.teacher.contract import Pairs
 
-KINDS = ["bert", "distilbert", "roberta"]
+KINDS = ["bert", "distilbert", "roberta", "modernbert"]
 QUERIES = ["path", "sort the list by count and mean", "graph " * 50, "module"]
 DOCUMENTS = ["file root", "tree edge node " * 20, "thread " * 25, "", "lock queue stack"]
-ALL = np.ones(len(QUERIES) * len(DOCUMENTS), bool)
 ROWS = np.array([(q, d) for q in range(len(QUERIES)) for d in range(len(DOCUMENTS))])
+PAIRS = Pairs(
+    [f"q{i}" for i in range(len(QUERIES))], QUERIES, [f"d{i}" for i in range(len(DOCUMENTS))], DOCUMENTS, ROWS,
+    np.ones(len(ROWS), bool),
+)  # fmt: skip
+
+
+def scores_of(teacher, pairs=PAIRS):
+    scores = np.full(len(pairs), np.nan, np.float32)
+    for positions, values in teacher.score(pairs):
+        assert np.isnan(scores[positions]).all()
+        scores[positions] = values
+    return scores
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_equal_the_library(cross_encoders, kind):
     teacher = cross_encoder.load(cross_encoders[kind], max_length=40, dtype="float32")
-    scores = np.full(len(ROWS), np.nan, np.float32)
-    for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS, ALL):
-        scores[rows] = values
+    scores = scores_of(teacher)
     peer = CrossEncoder(
         cross_encoders[kind],
         max_length=40,
@@ -60,19 +71,9 @@ def test_a_tokenizer_that_does_not_agree_is_noticed(tokenizers_by_kind):
 
 def test_the_library_path_gives_the_same_scores(cross_encoders, monkeypatch):
     teacher = cross_encoder.load(cross_encoders["bert"], max_length=40, dtype="float32")
-    fast = dict(
-        pair
-        for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS, ALL)
-        for pair in zip(rows.tolist(), values, strict=True)
-    )
+    fast = scores_of(teacher)
     monkeypatch.setattr(pairs, "template", lambda tokenizer: None)
-    slow = dict(
-        pair
-        for rows, values in teacher.score(QUERIES, DOCUMENTS, ROWS, ALL)
-        for pair in zip(rows.tolist(), values, strict=True)
-    )
-    assert fast.keys() == slow.keys()
-    np.testing.assert_allclose([fast[i] for i in sorted(fast)], [slow[i] for i in sorted(slow)], atol=1e-5)
+    np.testing.assert_allclose(fast, scores_of(teacher), atol=1e-5)
 
 
 def test_fingerprint_covers_what_changes_scores(cross_encoders):
@@ -88,29 +89,177 @@ def test_fingerprint_covers_what_changes_scores(cross_encoders):
     assert len(marks) == 4
 
 
-def test_two_labels_are_refused(tokenizers_by_kind, tmp_path):
+@pytest.fixture
+def three_labels(tokenizers_by_kind, tmp_path):
     from transformers import AutoModelForSequenceClassification
 
     from tests.conftest import tiny_config
 
     tokenizer = tokenizers_by_kind["bert"]
-    AutoModelForSequenceClassification.from_config(tiny_config("bert", tokenizer, num_labels=2)).save_pretrained(
-        tmp_path
-    )
+    torch.manual_seed(4)
+    config = tiny_config("bert", tokenizer, num_labels=3)
+    config.id2label = {0: "contradiction", 1: "entailment", 2: "neutral"}
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="2 labels"):
-        cross_encoder.load(str(tmp_path))
+    return str(tmp_path)
+
+
+def test_several_labels_need_a_choice(three_labels):
+    message = r"3 labels: 0 \(contradiction\), 1 \(entailment\), 2 \(neutral\); .*teacher\.label="
+    with pytest.raises(UserError, match=message):
+        cross_encoder.load(three_labels)
+    with pytest.raises(UserError, match=r"teacher\.label=3 does not exist.*labels 0 to 2"):
+        cross_encoder.load(three_labels, label=3)
+
+
+def test_a_chosen_label_gives_its_log_odds(three_labels, monkeypatch):
+    teacher = cross_encoder.load(three_labels, 40, "float32", label=1)
+    peer = CrossEncoder(three_labels, max_length=40, activation_fn=torch.nn.Softmax(dim=1), device="cpu")
+    probability = peer.predict([PAIRS.texts(i) for i in range(len(PAIRS))])[:, 1]
+    expected = np.log(probability / (1 - probability))
+    np.testing.assert_allclose(scores_of(teacher), expected, atol=1e-4)
+    monkeypatch.setattr(pairs, "template", lambda tokenizer: None)
+    np.testing.assert_allclose(scores_of(teacher), expected, atol=1e-4)
+    assert teacher.fingerprint != cross_encoder.load(three_labels, 40, "float32", label=0).fingerprint
+
+
+def test_a_label_of_a_single_score_is_refused(cross_encoders):
+    with pytest.raises(UserError, match="single score"):
+        cross_encoder.load(cross_encoders["bert"], label=1)
+
+
+def test_out_of_memory_halves_the_batches(cross_encoders, monkeypatch, caplog):
+    teacher = cross_encoder.load(cross_encoders["bert"], max_length=40, dtype="float32")
+    expected = scores_of(teacher)
+    forward, sizes = cross_encoder.CrossEncoderTeacher._forward, []
+
+    def small_device(self, model, features):
+        if features["input_ids"].size > 100:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(features["input_ids"].size)
+        return forward(self, model, features)
+
+    monkeypatch.setattr(cross_encoder.CrossEncoderTeacher, "_forward", small_device)
+    np.testing.assert_allclose(scores_of(teacher), expected, atol=1e-5)
+    assert max(sizes) > 40  # not one pair at a time
+    assert teacher.tokens_per_batch <= 200
+    assert "out of memory: scoring goes on with" in caplog.text
+
+
+def test_a_pair_that_fits_nowhere_is_said_plainly(cross_encoders, monkeypatch):
+    teacher = cross_encoder.load(cross_encoders["bert"], max_length=40, dtype="float32")
+
+    def no_device(self, model, features):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(cross_encoder.CrossEncoderTeacher, "_forward", no_device)
+    with pytest.raises(UserError, match="no memory for one pair of 40 tokens"):
+        scores_of(teacher)
+
+
+def test_other_errors_are_not_taken_for_memory(cross_encoders, monkeypatch):
+    teacher = cross_encoder.load(cross_encoders["bert"], max_length=40, dtype="float32")
+
+    def broken(self, model, features):
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr(cross_encoder.CrossEncoderTeacher, "_forward", broken)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        scores_of(teacher)
+
+
+def test_several_devices_share_the_batches(cross_encoders, monkeypatch):
+    monkeypatch.setitem(cross_encoder.TOKENS_PER_BATCH, "cpu", 90)
+    alone = cross_encoder.load(cross_encoders["bert"], max_length=40, dtype="float32")
+    shared = cross_encoder.load(cross_encoders["bert"], max_length=40, dtype="float32", devices=["cpu", "cpu", "cpu"])
+    used = set()
+    forward = cross_encoder.CrossEncoderTeacher._forward
+
+    def watched(self, model, features):
+        used.add(id(model))
+        return forward(self, model, features)
+
+    monkeypatch.setattr(cross_encoder.CrossEncoderTeacher, "_forward", watched)
+    np.testing.assert_allclose(scores_of(shared), scores_of(alone), atol=1e-6)
+    assert len(used) > 1
+
+
+@pytest.fixture(scope="session")
+def decoder(tokenizers_by_kind, tmp_path_factory):
+    """A causal language model that answers yes or no, as decoder-style rerankers do; its tokenizer cannot pad."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from tests.conftest import WORDS
+
+    vocabulary = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "yes", "no", *WORDS])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="</s>", model_max_length=64
+    )
+    torch.manual_seed(5)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=128, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("decoder")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_decoder_gives_the_log_odds_of_yes(decoder):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    teacher = cross_encoder.load(decoder, max_length=64, dtype="float32")
+    scores = scores_of(teacher)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(decoder), AutoTokenizer.from_pretrained(decoder)
+    yes, no = tokenizer.convert_tokens_to_ids(["yes", "no"])
+    for i in (0, 4, 7):
+        ids = tokenizer(*PAIRS.texts(i), return_tensors="pt", truncation=True, max_length=64)["input_ids"]
+        with torch.no_grad():
+            logits = model(ids).logits[0, -1]
+        assert scores[i] == pytest.approx(float(logits[yes] - logits[no]), abs=1e-4)
+    assert scores.std() > 1e-3
+
+
+def test_int8_keeps_the_order_and_has_its_own_fingerprint():
+    texts = ["split a path into root and extension", "sort the rows of a table", "read bytes from a socket"]
+    documents = [
+        "Split the pathname into a pair (root, ext).",
+        "Sort by the values along either axis.",
+        "Receive data.",
+    ]
+    rows = np.array([(q, d) for q in range(3) for d in range(3)])
+    asked = Pairs(["a", "b", "c"], texts, ["x", "y", "z"], documents, rows, np.ones(9, bool))
+    exact, small = (cross_encoder.load("starter", 64, dtype) for dtype in ("float32", "int8"))
+    a, b = scores_of(exact, asked), scores_of(small, asked)
+    assert not np.array_equal(a, b)
+    assert np.corrcoef(a, b)[0, 1] > 0.98
+    assert exact.fingerprint != small.fingerprint and small.description["dtype"] == "int8"
+    with pytest.raises(UserError, match="int8 works on a CPU"):
+        hardware.quantize_linear_layers(exact.model, "cuda:0")
+
+
+def test_cut_pairs_are_counted(cross_encoders, caplog):
+    teacher = cross_encoder.load(cross_encoders["bert"], max_length=40, dtype="float32")
+    tokenizer = teacher.model.tokenizer
+    longer = sum(len(tokenizer(*PAIRS.texts(i))["input_ids"]) > 40 for i in range(len(PAIRS)))
+    with caplog.at_level("INFO"):
+        scores_of(teacher)
+    assert 0 < longer < len(PAIRS)
+    assert f"{longer} of {len(PAIRS)} pairs are longer than 40 tokens and are cut" in caplog.text
 
 
 def test_what_is_wanted_does_not_change_a_score(cross_encoders, monkeypatch):
     monkeypatch.setitem(cross_encoder.TOKENS_PER_BATCH, "cpu", 90)
     teacher = cross_encoder.load(cross_encoders["bert"], max_length=40, dtype="bfloat16")
-    batches = list(teacher.score(QUERIES, DOCUMENTS, ROWS, ALL))
+    batches = list(teacher.score(PAIRS))
     assert len(batches) > 4
-    left = ALL.copy()
-    left[np.concatenate([rows for rows, _ in batches[:2]])] = False  # as after a kill
-    again = list(teacher.score(QUERIES, DOCUMENTS, ROWS, left))
+    done = np.concatenate([positions for positions, _ in batches[:2]])
+    again = list(teacher.score(PAIRS.only(np.setdiff1d(PAIRS.positions, done))))  # as after a kill
     assert len(again) == len(batches) - 2
-    for (rows, scores), (rows_again, scores_again) in zip(batches[2:], again, strict=True):
-        np.testing.assert_array_equal(rows, rows_again)
+    for (positions, scores), (positions_again, scores_again) in zip(batches[2:], again, strict=True):
+        np.testing.assert_array_equal(positions, positions_again)
         np.testing.assert_array_equal(scores, scores_again)

@@ -8,7 +8,6 @@ import pytest
 from retrieval_distill import verbs
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher import gate
 
 
 class WordOverlap:
@@ -20,9 +19,9 @@ class WordOverlap:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
 
-    def score(self, queries, documents, pairs, wanted):
-        for i in np.flatnonzero(wanted):
-            query, document = queries[pairs[i, 0]], documents[pairs[i, 1]]
+    def score(self, pairs):
+        for i in pairs.positions:
+            query, document = pairs.texts(i)
             self.asked.append((query, document))
             yield np.array([i]), np.array([len(set(query.split()) & set(document.split()))], np.float32)
 
@@ -62,7 +61,7 @@ def test_rerank_keeps_the_tail_below_the_head(dataset, first_stage, tmp_path):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_scores_that_are_no_numbers(dataset, first_stage, tmp_path, value):
     class Broken(WordOverlap):
-        def score(self, queries, documents, pairs, wanted):
+        def score(self, pairs):
             yield np.array([0, 1]), np.array([1.0, value], np.float32)
 
     with pytest.raises(UserError, match=r"gave NaN or infinite scores for 1 pairs, first for query 'q0'"):
@@ -73,18 +72,3 @@ def test_unknown_ids(dataset, tmp_path):
     run = Run.from_dict({"q0": {"d0": 1.0, "gone": 1.0}})
     with pytest.raises(UserError, match="1 document ids that the dataset does not have: 'gone'"):
         verbs.score(run, dataset.queries, dataset.documents, WordOverlap(), tmp_path / "s")
-
-
-def test_the_gate(caplog):
-    qrels = {f"q{i}": {"good": 1} for i in range(30)}
-    good = Run.from_dict({q: {"good": 2.0, "bad": 1.0} for q in qrels})
-    bad = Run.from_dict({q: {"good": 1.0, "bad": 2.0} for q in qrels})
-    verdict = gate.judge(good, bad, qrels, "RR@10")
-    assert verdict["better"] and verdict["teacher"] == 1.0 and verdict["start"] == 0.5 and verdict["p"] < 0.001
-    gate.apply(verdict, "stop", "t")
-    reverse = gate.judge(bad, good, qrels, "RR@10")
-    assert not reverse["better"]
-    with pytest.raises(UserError, match="not shown to be better"):
-        gate.apply(reverse, "stop", "t")
-    gate.apply(reverse, "warn", "t")
-    assert "may learn nothing" in caplog.text

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.teacher import store as module
+from retrieval_distill.teacher import pair_queries
 from retrieval_distill.teacher.store import ScoreStore, text_hash, text_hashes
 
 ADDER = """
@@ -105,8 +105,8 @@ def test_several_passes_give_the_same_answer_as_one(store: ScoreStore, monkeypat
     queries, documents = rng.integers(0, 9, (2, 300), np.uint64)
     store.add("t", queries[:40], documents[:40], np.arange(40))
     scores, rows = store.lookup("t", queries, documents), store.missing("t", queries, documents)
-    monkeypatch.setattr(module, "PAIRS_PER_PASS", 17)
-    monkeypatch.setattr(module, "PAIRS_PER_BATCH", 7)
+    monkeypatch.setattr(pair_queries, "PAIRS_PER_PASS", 17)
+    monkeypatch.setattr(pair_queries, "PAIRS_PER_BATCH", 7)
     assert same(store.lookup("t", queries, documents), scores.tolist())
     assert store.missing("t", queries, documents).tolist() == rows.tolist()
     assert 0 < len(rows) < 81
@@ -185,6 +185,23 @@ def test_a_damaged_shard_is_named_set_aside_and_scored_again(
     assert opened.teachers()[0]["shards"] == 2
     assert opened.add("t", *pairs((3, 3)), np.array([33])) == shard
     assert same(opened.lookup("t", *pairs((3, 3))), [33])
+
+
+def test_a_torn_and_an_altered_shard_are_both_named_and_only_their_pairs_scored_again(
+    filled: ScoreStore, caplog: pytest.LogCaptureFixture
+):
+    torn = filled.add("t", *pairs((3, 3), (3, 4)), np.array([33, 34]))
+    altered = filled.add("t", *pairs((4, 4)), np.array([44]))
+    truncate(torn)
+    flip_a_byte(altered)
+    opened, asked = ScoreStore(filled.root), pairs((1, 1), (3, 3), (2, 2), (4, 4), (3, 4))
+    missing = opened.missing("t", *asked)
+    assert missing.tolist() == [1, 3, 4]
+    for shard in (torn, altered):
+        assert f"{shard} is damaged: set aside as {shard.name}.damaged" in caplog.text
+        assert not shard.exists()
+    opened.add("t", asked[0][missing], asked[1][missing], np.array([33, 44, 34]))
+    assert same(ScoreStore(filled.root).lookup("t", *asked), [11, 33, 22, 44, 34])
 
 
 def test_verify_rehashes_what_this_process_has_already_read(filled: ScoreStore):

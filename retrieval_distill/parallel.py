@@ -1,0 +1,41 @@
+"""Work that overlaps: several items in the making while the first results are already in use.
+
+Knows threads; must not know what the work is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """``work(item)`` of every item, in the order of the items, ``threads`` of them at a time.
+
+    At most twice as many items are in the making, so neither items nor results pile up.
+
+    Args:
+        work: Safe to call from several threads, unless ``threads`` is 1.
+        items: Taken as they are needed.
+        threads: 1 works in the caller's own thread, one item at a time.
+    """
+    if threads == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) == 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for left in waiting:
+                left.cancel()

@@ -1,0 +1,106 @@
+"""Several teachers as one: each member's raw scores through the store, then calibrated into one Run.
+
+Knows the teacher's contract, scoring and calibration; must not know what kind of teacher a member is, save that a
+bi-encoder's similarities are no probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from retrieval_distill import artifacts
+from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher import scoring
+from retrieval_distill.teacher.calibration import Calibration, Squashed
+from retrieval_distill.teacher.contract import Teacher
+from retrieval_distill.teacher.store import ScoreStore
+
+COUNTS = ("pairs", "scored", "stored")
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Teachers, and how their raw scores become one; a teacher alone is an ensemble of one."""
+
+    teachers: tuple[Teacher, ...]
+    calibration: Calibration
+
+    def __post_init__(self) -> None:
+        if len(self.teachers) != len(self.calibration.members):
+            raise ValueError(f"{len(self.teachers)} teachers, but {len(self.calibration.members)} calibrated members")
+
+    @classmethod
+    def fit(
+        cls,
+        teachers: Sequence[Teacher],
+        raw_dev: Sequence[Run] | None,
+        qrels: Qrels | None,
+        normalise: Sequence[str],
+        weights: Sequence[float] | None,
+        squashed: Squashed,
+    ) -> Ensemble:
+        """Teachers with ``Calibration.fit`` of their raw Runs; bi-encoders' similarities are never taken for squashed.
+
+        Raises:
+            UserError: As ``Calibration.fit``.
+        """
+        rules: list[Squashed] = ["keep" if _has_similarities(teacher) else squashed for teacher in teachers]
+        return cls(tuple(teachers), Calibration.fit(raw_dev, qrels, normalise, weights, rules))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that changes a calibrated score."""
+        members = [teacher.fingerprint for teacher in self.teachers]
+        return artifacts.fingerprint({"members": members, "calibration": self.calibration.to_json()})
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """For people: ``kind``, ``model`` (every member's), and per member its own description and calibration."""
+        members = [
+            {**teacher.description, "calibration": asdict(member)}
+            for teacher, member in zip(self.teachers, self.calibration.members, strict=True)
+        ]
+        return {"kind": "ensemble", "model": " + ".join(str(m.get("model")) for m in members), "members": members}
+
+
+def raw_scores(
+    run: Run, queries: Texts, documents: Texts, teachers: Sequence[Teacher], store: ScoreStore
+) -> tuple[list[Run], dict[str, Any]]:
+    """Each teacher's raw Run, and counts as ``score`` gives them.
+
+    Raises:
+        UserError: As ``scoring.score``.
+    """
+    scored = [scoring.score(run, queries, documents, teacher, store) for teacher in teachers]
+    members = [counts for _, counts in scored]
+    return [raw for raw, _ in scored], {**{n: sum(c[n] for c in members) for n in COUNTS}, "members": members}
+
+
+def score(
+    run: Run, queries: Texts, documents: Texts, ensemble: Ensemble, store: ScoreStore
+) -> tuple[Run, dict[str, Any]]:
+    """Give every pair of a Run its calibrated score; the store keeps the raw ones.
+
+    Args:
+        run: The pairs; their own scores do not matter.
+        queries: Texts of the run's queries.
+        documents: Texts of the run's documents.
+        ensemble: Each member is asked only for pairs that the store does not hold of it.
+        store: Where raw scores are kept, by member.
+
+    Returns:
+        The rescored Run, and counts: ``pairs``, ``scored`` and ``stored`` over all members, and per member under
+        ``members``.
+
+    Raises:
+        UserError: As ``scoring.score`` and ``Calibration.apply``.
+    """
+    raw, counts = raw_scores(run, queries, documents, ensemble.teachers, store)
+    return ensemble.calibration.apply(raw), counts
+
+
+def _has_similarities(teacher: Teacher) -> bool:
+    return teacher.description.get("kind") == "bi-encoder"

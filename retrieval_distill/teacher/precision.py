@@ -1,0 +1,76 @@
+"""What fast arithmetic costs: how far a teacher's reduced precision changes its rankings.
+
+Knows Runs and teachers by name; must not know how either works.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from retrieval_distill import hardware
+from retrieval_distill.config import MemberConfig
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher import load
+from retrieval_distill.teacher.contract import Teacher
+from retrieval_distill.teacher.scoring import pairs_of
+
+
+def against_float32(config: MemberConfig, scored: Run, queries: Texts, documents: Texts) -> dict[str, Any] | None:
+    """:func:`rank_agreement` of a cross-encoder with itself in float32; ``None`` where it computes in float32.
+
+    Args:
+        config: The teacher as it scored.
+        scored: Its raw scores.
+        queries: Texts of the run's queries.
+        documents: Texts of its documents.
+    """
+    kind, name = load.split(config.model)
+    dtype = hardware.dtype_name(config.dtype)
+    if kind != "cross-encoder" or dtype == "float32":
+        return None
+    reference = load.load(config.model_copy(update={"dtype": "float32"}))
+    return {"model": name, "dtype": dtype, **rank_agreement(scored, reference, queries, documents)}
+
+
+def rank_agreement(
+    scored: Run, reference: Teacher, queries: Texts, documents: Texts, sample: int = 40, seed: int = 0
+) -> dict[str, Any]:
+    """Rank the candidates of some queries with a reference teacher and compare.
+
+    Args:
+        scored: What the fast teacher says.
+        reference: The same teacher in float32.
+        queries: Texts of the run's queries.
+        documents: Texts of its documents.
+        sample: Queries that are ranked again, drawn by ``seed`` among those with at least two candidates.
+        seed: Fixes the draw.
+
+    Returns:
+        ``queries``, ``pairs``, ``kendall_tau`` (mean of tau-b over the queries), ``same_first`` (share of queries
+        whose best document is the same) and ``max_difference`` between two raw scores.
+    """
+    counts = scored.frame["query_id"].value_counts(sort=False)
+    able = counts.index[counts > 1].to_numpy(object)
+    if not len(able):
+        return {"queries": 0, "pairs": 0}
+    drawn = np.random.default_rng(seed).choice(able, min(sample, len(able)), replace=False)
+    fast = scored.select(list(drawn))
+    exact = np.empty(len(fast))
+    for positions, scores in reference.score(pairs_of(fast, queries, documents)):
+        exact[positions] = scores
+    both = fast.frame.assign(exact=exact)
+    taus, first = [], []
+    for _, rows in both.groupby("query_id", sort=False):
+        taus.append(kendalltau(rows["score"], rows["exact"]).statistic)
+        first.append(rows["score"].argmax() == rows["exact"].argmax())
+    return {
+        "queries": len(drawn),
+        "pairs": len(fast),
+        "kendall_tau": float(np.nanmean(taus)) if np.isfinite(taus).any() else 1.0,
+        "same_first": float(np.mean(first)),
+        "max_difference": float(np.abs(both["score"] - both["exact"]).max()),
+    }

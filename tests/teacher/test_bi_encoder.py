@@ -1,0 +1,56 @@
+"""A bi-encoder as teacher gives the library's own similarities."""
+
+from __future__ import annotations
+
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from retrieval_distill import verbs
+from retrieval_distill.config import MemberConfig
+from retrieval_distill.errors import UserError
+from retrieval_distill.teacher import bi_encoder, load, precision
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_scores_are_the_models_similarity(encoders, dataset, tmp_path, kind):
+    teacher = bi_encoder.load(encoders[kind], dtype="float32")
+    run = verbs.retrieve(dataset.documents, dataset.queries, 5)
+    scored, counts = verbs.score(run, dataset.queries, dataset.documents, teacher, tmp_path)
+    model = SentenceTransformer(encoders[kind])
+    for query, document, score in scored.frame.sample(20, random_state=0).itertuples(index=False):
+        vectors = model.encode_query([dataset.queries[query]]), model.encode_document([dataset.documents[document]])
+        assert score == pytest.approx(float(model.similarity(*vectors)), abs=1e-4)
+    assert counts["scored"] == len(run)
+
+
+def test_only_wanted_texts_are_embedded(encoders, dataset, tmp_path, monkeypatch):
+    teacher = load.load(MemberConfig(model=f"bi-encoder:{encoders['bert']}", dtype="float32"))
+    run = verbs.retrieve(dataset.documents, dataset.queries, 5)
+    verbs.score(run.top(4), dataset.queries, dataset.documents, teacher, tmp_path)
+    embedded = []
+    encode = bi_encoder.encoder.encode
+    monkeypatch.setattr(bi_encoder.encoder, "encode", lambda m, t, k: embedded.extend(t) or encode(m, t, k))
+    verbs.score(run, dataset.queries, dataset.documents, teacher, tmp_path)
+    fifth = run.frame[run.frame.groupby("query_id").cumcount() == 4]
+    assert len(embedded) == fifth["query_id"].nunique() + fifth["doc_id"].nunique()
+
+
+def test_rank_agreement_with_float32(dataset, tmp_path):
+    config = MemberConfig(model="starter", max_length=48, dtype="bfloat16")
+    run = verbs.retrieve(dataset.documents, dataset.queries, 4)
+    scored, _ = verbs.score(run, dataset.queries, dataset.documents, load.load(config), tmp_path)
+    found = precision.against_float32(config, scored, dataset.queries, dataset.documents)
+    assert found["queries"] == 40 and found["pairs"] == len(run)
+    assert 0.8 < found["kendall_tau"] <= 1.0 and 0 < found["max_difference"] < 0.5
+    turned = scored.rescored(-scored.frame["score"])
+    assert precision.against_float32(config, turned, dataset.queries, dataset.documents)["kendall_tau"] < -0.8
+    exact = config.model_copy(update={"dtype": "float32"})
+    assert precision.against_float32(exact, scored, dataset.queries, dataset.documents) is None
+
+
+def test_kinds_by_name():
+    assert load.split("bi-encoder:packaged:all-MiniLM-L6-v2") == ("bi-encoder", "packaged:all-MiniLM-L6-v2")
+    assert load.split("llm:judge") == ("llm", "judge")
+    assert load.split("cross-encoder/ms-marco") == ("cross-encoder", "cross-encoder/ms-marco")
+    with pytest.raises(UserError, match=r"teacher\.llm\.endpoint"):
+        load.load(MemberConfig(model="llm:judge"))
