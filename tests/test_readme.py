@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from retrieval_distill.config import parse_recipe
 from retrieval_distill.models import STARTER_FOLDER
+from retrieval_distill.teacher import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,12 +56,21 @@ def test_the_stages_one_by_one(tmp_path, cross_encoders, tiny_recipe):
         words = [cross_encoders["bert"] if w == "starter" else w for w in words]
         if words[0] in ("run", "distill"):
             words += small
+        if words[0] == "fit-teacher":
+            words += ["--set", "steps=2", "--set", "queries_per_step=2", "--set", "max_length=48"]
         done = subprocess.run(
             [sys.executable, "-m", "retrieval_distill", *words], cwd=tmp_path, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{words}\n{done.stderr}"
         ran.append(words[0])
-    assert ran == ["run", "retrieve", "score", "distill", "embed", "index", "retrieve", "rerank", "evaluate"]
+    stages = ["run", "retrieve", "score", "distill", "embed", "index", "retrieve", "rerank", "evaluate"]
+    assert ran == [*stages, "scores", "scores", "fit-teacher", "rerank"]
+
+
+def test_the_ensemble_is_a_recipe():
+    [block] = blocks("yaml")
+    recipe = parse_recipe({"name": "readme", **yaml.safe_load(block)})
+    assert [load.split(member.model)[0] for member in recipe.teacher.members] == ["cross-encoder", "bi-encoder"]
 
 
 @pytest.mark.skipif(not STARTER_FOLDER.is_dir(), reason="the starter teacher is not in this checkout")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill import artifacts
+from retrieval_distill import artifacts, models
 from retrieval_distill.artifacts import Manifest
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.errors import UserError
@@ -69,7 +69,7 @@ def fit_on(
     inputs = {
         "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
         "queries": artifacts.fingerprint([list(judged) for judged in qrels.values()]),
-        "bi_encoder": fit_model.fingerprint(bi_encoder) if bi_encoder else None,
+        "bi_encoder": models.fingerprint(bi_encoder) if bi_encoder else None,
         "depth": depth,
     }
     artifacts.stage("retrieve", found, inputs, lambda out: _retrieve(dataset, qrels, depth, bi_encoder, out))
@@ -111,7 +111,7 @@ def fit_teacher(
         "texts": [documents.fingerprint, queries.fingerprint],
         "qrels": artifacts.fingerprint(qrels),
         "dev": artifacts.fingerprint([dev[0].frame.to_csv(index=False), dev[1]]) if dev else None,
-        "model": fit_model.fingerprint(config.model),
+        "model": models.fingerprint(config.model),
         "config": config.model_dump(mode="json"),
     }
 

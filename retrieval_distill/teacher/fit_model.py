@@ -71,13 +71,6 @@ def build(config: FitTeacherConfig) -> PairsByLength:
     return model
 
 
-def fingerprint(name: str) -> str:
-    """Hash of the start's weights; of an adapter's, its base's included."""
-    adapter = models.resolve(name) / ADAPTER
-    base = artifacts.read_json(adapter)["base_model_name_or_path"] if adapter.is_file() else None
-    return models.fingerprint(name) + (models.fingerprint(base) if base else "")
-
-
 def trained_parameters(model: nn.Module) -> int:
     """Number of parameters that training changes."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,211 @@
+"""Scoring speed against sentence-transformers (and FlagEmbedding): same weights, same pairs, same threads.
+
+    python scripts/bench_scoring.py --beir ../shared/beir --json runs/bench_scoring.json
+    python scripts/bench_scoring.py --quick                              # a two-minute smoke run
+    python scripts/bench_scoring.py --flag-python /tmp/flag/bin/python   # a venv with FlagEmbedding in it
+
+Pairs are the queries of a test split with BM25's best documents. Each round runs every contender once, one after
+another; reported are medians over the rounds, and the median, lowest and highest ratio within a round.
+
+* ``NAME/same-dtype``: both sides in float32, up to the same 512 tokens; scores must agree to 1e-5.
+* ``NAME/default``: each side as its user would call it (ours: the dtype that is fast here; theirs: float32).
+* ``NAME/int8``: our 8-bit teacher against our default; with its rank agreement with float32.
+
+A warm-up run of each side on a few pairs is not counted. Loading is not counted; tokenising is, on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from scipy.stats import kendalltau
+from sentence_transformers import CrossEncoder
+from transformers.utils import logging
+
+from retrieval_distill import artifacts, hardware, verbs
+from retrieval_distill.data.load import load
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher import cross_encoder
+from retrieval_distill.teacher.contract import Pairs
+from retrieval_distill.teacher.scoring import pairs_of
+
+Scorer = Callable[[Pairs], np.ndarray]
+
+FLAG_WORKER = """
+import json, sys, time, torch
+torch.set_num_threads(int(sys.argv[2]))
+from FlagEmbedding import FlagReranker
+reranker = FlagReranker(sys.argv[1], use_fp16=False, devices=["cpu"], normalize=False)
+for line in sys.stdin:
+    pairs = json.loads(line)
+    start = time.perf_counter()
+    scores = reranker.compute_score(pairs, max_length=512)
+    print("RESULT" + json.dumps([time.perf_counter() - start, [float(score) for score in scores]]), flush=True)
+"""
+
+
+def ours(folder: str, dtype: str) -> Scorer:
+    teacher = cross_encoder.load(folder, 512, dtype)
+
+    def score(pairs: Pairs) -> np.ndarray:
+        scores = np.full(len(pairs), np.nan, np.float32)
+        for positions, values in teacher.score(pairs):
+            scores[positions] = values
+        return scores
+
+    return score
+
+
+def library(folder: str) -> Scorer:
+    model = CrossEncoder(folder, activation_fn=torch.nn.Identity(), model_kwargs={"dtype": torch.float32})
+    model.max_seq_length = 512
+    return lambda pairs: model.predict([pairs.texts(i) for i in range(len(pairs))], show_progress_bar=False)
+
+
+class Flag:
+    """FlagEmbedding's reranker in a process of another environment; it times itself."""
+
+    def __init__(self, python: str, folder: str) -> None:
+        threads = str(torch.get_num_threads())
+        command = [python, "-c", FLAG_WORKER, folder, threads]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.seconds = 0.0
+
+    def __call__(self, pairs: Pairs) -> np.ndarray:
+        """Send the pairs over and wait for their scores."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps([pairs.texts(i) for i in range(len(pairs))]) + "\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith("RESULT"):
+                self.seconds, scores = json.loads(line.removeprefix("RESULT"))
+                return np.array(scores)
+        raise SystemExit("FlagEmbedding's process ended; its message is above")
+
+
+def merged_starter(folder: str) -> str:
+    """The shipped teacher as a plain cross-encoder, which every contender can load."""
+    model = cross_encoder.load("starter", 512, "float32").model
+    model.save_pretrained(folder)
+    return folder
+
+
+def real_pairs(source: str, count: int, cache: Path) -> Pairs:
+    dataset = load(source, cache)
+    queries = dataset.queries_of("test")
+    run = verbs.retrieve(dataset.documents, queries, max(4, -(-count // len(queries))))
+    return pairs_of(Run(run.frame.head(count)), dataset.queries, dataset.documents)
+
+
+def timed(
+    contenders: dict[str, Scorer], pairs: Pairs, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, np.ndarray]]:
+    warm = Pairs(
+        pairs.query_ids, pairs.queries, pairs.document_ids, pairs.documents, pairs.rows[:64], np.ones(64, bool)
+    )
+    for contender in contenders.values():
+        contender(warm)
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    scores: dict[str, np.ndarray] = {}
+    for _ in range(rounds):
+        for name, contender in contenders.items():
+            start = time.perf_counter()
+            scores[name] = contender(pairs)
+            passed = contender.seconds if isinstance(contender, Flag) else time.perf_counter() - start
+            seconds[name].append(passed)
+            print(f"  {name}: {passed:.1f} s", flush=True)
+    return seconds, scores
+
+
+def within_query_tau(pairs: Pairs, a: np.ndarray, b: np.ndarray) -> float:
+    groups = (np.flatnonzero(pairs.rows[:, 0] == query) for query in np.unique(pairs.rows[:, 0]))
+    return float(np.nanmean([kendalltau(a[rows], b[rows]).statistic for rows in groups if len(rows) > 1]))
+
+
+def comparison(
+    name: str,
+    peer: str,
+    pairs: Pairs,
+    seconds: dict[str, list[float]],
+    scores: dict[str, np.ndarray],
+    us: str,
+    them: str,
+) -> dict[str, object]:
+    ratios = [b / a for a, b in zip(seconds[us], seconds[them], strict=True)]
+    return {
+        "name": name, "peer": peer, "unit": "pairs/s",
+        "ours": len(pairs) / median(seconds[us]), "theirs": len(pairs) / median(seconds[them]),
+        "ratio": median(ratios), "low": min(ratios), "high": max(ratios),
+        "max_abs_difference": float(np.abs(scores[us] - scores[them]).max()),
+        "kendall_tau": within_query_tau(pairs, scores[us], scores[them]),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="starter", help="cross-encoder folder, or starter")
+    parser.add_argument("--beir", type=Path, help="folder with scifact and medquad in BEIR layout")
+    parser.add_argument("--datasets", nargs="+", help="python-docs, or folders below --beir")
+    parser.add_argument("--flag-python", help="Python of an environment with FlagEmbedding")
+    parser.add_argument("--cache", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--quick", action="store_true", help="200 pairs, one round")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    logging.set_verbosity_error()
+    names = args.datasets or ["python-docs", *(["scifact", "medquad"] if args.beir else [])]
+    count, rounds = (200, 1) if args.quick else (args.pairs, args.rounds)
+    comparisons = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = merged_starter(temporary) if args.model == "starter" else args.model
+        contenders: dict[str, Scorer] = {
+            "ours, float32": ours(folder, "float32"), "sentence-transformers": library(folder),
+            "ours, default": ours(folder, "auto"),
+        }  # fmt: skip
+        if hardware.device() == "cpu":
+            contenders["ours, int8"] = ours(folder, "int8")
+        if args.flag_python:
+            contenders["FlagEmbedding"] = Flag(args.flag_python, folder)
+        for name in names:
+            pairs = real_pairs(name if name == "python-docs" else str(args.beir / name), count, args.cache)
+            print(f"{name}: {len(pairs)} pairs", flush=True)
+            seconds, scores = timed(contenders, pairs, rounds)
+            for peer in ("sentence-transformers", "FlagEmbedding"):
+                if peer in contenders:
+                    comparisons.append(
+                        comparison(f"{name}/same-dtype", peer, pairs, seconds, scores, "ours, float32", peer)
+                    )
+                    comparisons.append(
+                        comparison(f"{name}/default", peer, pairs, seconds, scores, "ours, default", peer)
+                    )
+            if "ours, int8" in contenders:
+                comparisons.append(
+                    comparison(f"{name}/int8", "ours, default", pairs, seconds, scores, "ours, int8", "ours, default")
+                )
+    print(
+        f"\n{'comparison':26} {'against':22} {'ours':>8} {'theirs':>8} {'ratio':>6}  {'low-high':>11}  {'max diff':>9}  tau"
+    )
+    for row in comparisons:
+        print(f"{row['name']:26} {row['peer']:22} {row['ours']:8.1f} {row['theirs']:8.1f} {row['ratio']:6.2f}  "
+              f"{row['low']:5.2f}-{row['high']:5.2f}  {row['max_abs_difference']:9.1e}  {row['kendall_tau']:.3f}")  # fmt: skip
+    differing = [
+        row["name"] for row in comparisons if row["name"].endswith("same-dtype") and row["max_abs_difference"] > 1e-5
+    ]
+    if args.json:
+        artifacts.write_json(args.json, {"environment": hardware.describe(), "comparisons": comparisons})
+    if differing:
+        raise SystemExit(f"scores differ by more than 1e-5: {', '.join(differing)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Scoring survives twenty kills in a row: every pair asked for ends up in the store, scored once by the last run."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher.store import ScoreStore, text_hashes
+
+KILLS = 20
+
+SCORING = """
+import sys, time
+import numpy as np
+from retrieval_distill.data import beir
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher import scoring
+from retrieval_distill.teacher.store import ScoreStore
+
+assert "torch" not in sys.modules  # the store's own work: a second's start, not ten
+scoring.SECONDS_PER_COMMIT = 0.02
+folder, run, store, log = sys.argv[1:]
+
+class Slow:
+    fingerprint, description = "slow", {"model": "slow"}
+
+    def score(self, pairs):
+        with open(log, "a", buffering=1) as asked:
+            for start in range(0, len(pairs.positions), 7):
+                batch = pairs.positions[start:start + 7]
+                for position in batch:
+                    asked.write("{} {}\\n".format(*pairs.ids(position)))
+                time.sleep(0.004)
+                yield batch, np.array([len(pairs.texts(p)[0]) - len(pairs.texts(p)[1]) for p in batch], np.float32)
+
+data = beir.load(folder)
+print("scoring", flush=True)
+scored, counts = scoring.score(Run.load(run), data.queries, data.documents, Slow(), ScoreStore(store))
+scored.save(run.replace("asked", "scored"))
+print(counts["scored"], counts["stored"], flush=True)
+"""
+
+
+def test_twenty_kills_at_random_moments(dataset, dataset_folder, tmp_path):
+    asked = Run.from_columns(
+        np.repeat(dataset.queries.ids, len(dataset.documents)),
+        np.tile(dataset.documents.ids, len(dataset.queries)),
+        np.zeros(len(dataset.queries) * len(dataset.documents)),
+    )
+    asked.save(tmp_path / "asked.parquet")
+    command = [sys.executable, "-c", SCORING, dataset_folder, str(tmp_path / "asked.parquet"), str(tmp_path / "store")]
+    rng, committed = random.Random(5), []
+    for _ in range(KILLS):
+        process = subprocess.Popen([*command, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "scoring\n"
+        time.sleep(rng.uniform(0.0, 0.12))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        committed.append(sum(teacher["pairs"] for teacher in ScoreStore(tmp_path / "store").teachers()))
+    assert committed == sorted(committed)
+    assert 0 < committed[-1] < len(asked)
+    last = subprocess.run([*command, str(tmp_path / "log2")], capture_output=True, text=True, check=True)
+    scored, stored = map(int, last.stdout.split()[1:])
+    assert (scored, stored) == (len(asked) - committed[-1], committed[-1])
+    again = [tuple(line.split()) for line in (tmp_path / "log2").read_text().splitlines()]
+    assert len(again) == len(set(again)) == scored  # each missing pair once, no committed pair
+    [teacher] = ScoreStore(tmp_path / "store").teachers()
+    assert teacher["pairs"] == len(asked)
+    result = Run.load(tmp_path / "scored.parquet")
+    assert sorted(result.pairs) == sorted(asked.pairs)
+    for query, document, score in result.frame.itertuples(index=False):
+        assert score == len(dataset.queries[query]) - len(dataset.documents[document])
+    everything = ScoreStore(tmp_path / "store").lookup(
+        "slow",
+        text_hashes([dataset.queries[query] for query in asked.frame["query_id"]]),
+        text_hashes([dataset.documents[document] for document in asked.frame["doc_id"]]),
+    )
+    assert np.isfinite(everything).all()

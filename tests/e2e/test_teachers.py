@@ -1,0 +1,151 @@
+"""Teachers as a user meets them: an ensemble in a recipe, the commands around scores, rerankers as a benchmark."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from retrieval_distill import pipeline, verbs
+from retrieval_distill.cli import app
+from retrieval_distill.config import parse_recipe
+from retrieval_distill.data import beir
+from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.errors import UserError
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher.calibration import Calibration
+from retrieval_distill.teacher.store import ScoreStore
+
+
+def command(*arguments: object) -> str:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def bm25(dataset, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "bm25.trec"
+    verbs.retrieve(dataset.documents, dataset.queries_of("test"), 20).save(path)
+    return path
+
+
+def test_an_ensemble_in_a_recipe(tiny_recipe, encoders, cross_encoders, tmp_path):
+    members = [
+        {"model": cross_encoders["bert"], "max_length": 48, "normalise": "temperature"},
+        {"model": f"bi-encoder:{encoders['roberta']}", "normalise": "z-score"},
+    ]
+    teacher = {"ensemble": members, "weights": "fitted", "gate_queries": 10}
+    report = pipeline.run(parse_recipe({**tiny_recipe, "teacher": teacher}), tmp_path)
+    assert report["distillation"]["gate"]["queries"] == 3  # half of the six dev queries; the fit has the others
+    found = {teacher["description"]["kind"]: teacher for teacher in ScoreStore(tmp_path / "scores").teachers()}
+    assert found.keys() == {"cross-encoder", "bi-encoder"}
+    saved = Calibration.from_json(json.loads((tmp_path / "teacher-scores" / "calibration.json").read_text()))
+    assert [member.normalise for member in saved.members] == ["temperature", "z-score"]
+    candidates = Run.load(tmp_path / "candidates" / "run.parquet")
+    data = beir.load(tiny_recipe["dataset"]["source"])
+    raw = [
+        verbs.score(candidates, data.queries, data.documents, loaded, tmp_path / "scores")[0]
+        for loaded in (
+            verbs.load_teacher(cross_encoders["bert"], 48),
+            verbs.load_teacher(f"bi-encoder:{encoders['roberta']}", 512),
+        )
+    ]
+    expected = saved.apply(raw).frame
+    trained_on = Run.load(tmp_path / "teacher-scores" / "run.parquet").frame
+    np.testing.assert_allclose(trained_on["score"], expected["score"], rtol=1e-6)
+    assert report["stages"]["score"]["counts"]["members"][0]["pairs"] == len(candidates)
+
+
+def test_without_judged_dev_queries_the_gate_says_so(tiny_recipe, dataset, tmp_path, caplog):
+    undeveloped = Dataset(
+        dataset.name, dataset.documents, dataset.queries, {k: dataset.qrels[k] for k in ("train", "test")}
+    )
+    beir.save(undeveloped, tmp_path / "data")
+    recipe = {
+        **tiny_recipe,
+        "dataset": {"source": str(tmp_path / "data")},
+        "training": {"steps": 2, "queries_per_step": 4},
+    }
+    recipe["teacher"] = {**tiny_recipe["teacher"], "gate": "stop"}
+    report = pipeline.run(parse_recipe(recipe), tmp_path / "run")
+    assert report["distillation"]["gate"]["better"] is None
+    assert "nobody can say" in caplog.text
+
+
+def test_scores_of_a_store(dataset, dataset_folder, cross_encoders, bm25, tmp_path):
+    store, data = tmp_path / "store", ("--dataset", dataset_folder)
+    teacher = ("--teacher", cross_encoders["bert"], "--max-length", 48, "--dtype", "float32")
+    command("score", bm25, *data, *teacher, "--store", store, "--out", tmp_path / "scored.parquet")
+    text = command("scores", store)
+    assert "cross-encoder" in text and f"{len(Run.load(bm25)):,}" in text and "within a query" in text
+    [mark] = ScoreStore(store).fingerprints()
+    command("scores", store, "--export", tmp_path / "shared.trec", "--teacher", mark[:6], *data)
+    scored = Run.load(tmp_path / "scored.parquet")
+    np.testing.assert_allclose(Run.load(tmp_path / "shared.trec").frame["score"], scored.frame["score"], rtol=1e-6)
+    command("scores", tmp_path / "second", "--import", tmp_path / "shared.trec", *data)
+    text = command("scores", tmp_path / "second", "--merge", store, "--verify")
+    assert "1 shards taken over" in text and "0 damaged shards" in text
+    assert len(ScoreStore(tmp_path / "second").fingerprints()) == 2
+    with pytest.raises(UserError, match="name a teacher; teachers here"):
+        command("scores", tmp_path / "second", "--export", tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="no such score store"):
+        command("scores", tmp_path / "nowhere")
+    with pytest.raises(UserError, match="--import needs --dataset"):
+        command("scores", store, "--import", tmp_path / "shared.trec")
+
+
+def test_precomputed_scores_as_a_teacher(dataset, dataset_folder, bm25, tmp_path):
+    data = ("--dataset", dataset_folder, "--store", tmp_path / "store")
+    command("score", bm25, *data, "--teacher", f"scores:{bm25}", "--out", tmp_path / "same.parquet")
+    np.testing.assert_allclose(
+        Run.load(tmp_path / "same.parquet").frame["score"], Run.load(bm25).frame["score"], rtol=1e-6
+    )
+
+
+def test_rerankers_as_a_benchmark(dataset_folder, encoders, cross_encoders, bm25, tmp_path):
+    text = command(
+        "rerank", bm25, "--dataset", dataset_folder, "--store", tmp_path / "store", "--max-length", 48,
+        "--teacher", cross_encoders["bert"], "--teacher", f"bi-encoder:{encoders['bert']}",
+        "--depth", 3, "--depth", 10, "--out", tmp_path / "benchmark",
+    )  # fmt: skip
+    report = json.loads((tmp_path / "benchmark" / "report.json").read_text())
+    rows = {(row["reranker"], row["depth"]): row for row in report["systems"]}
+    assert len(rows) == 5
+    first = rows[None, 0]["nDCG@10"]["mean"]
+    shallow, deep = (rows[cross_encoders["bert"], depth] for depth in (3, 10))
+    assert deep["pairs"] > shallow["pairs"] and deep["nDCG@10"]["mean"] != first
+    assert deep["latency_ms"]["p50"] > 0 and deep["pairs_per_second"] > 0 and deep["peak_memory_bytes"] > 1e8
+    assert list(deep["nDCG@10"]["p_vs"]) == ["bm25"]
+    kept = Run.load(tmp_path / "benchmark" / "runs" / f"{deep['name']}.parquet")
+    measured = verbs.evaluate({"again": kept}, beir.load(dataset_folder), "test", ["nDCG@10"])
+    assert measured["again"]["nDCG@10"]["mean"] == pytest.approx(deep["nDCG@10"]["mean"])
+    assert (tmp_path / "benchmark" / "quality-against-cost.png").read_bytes().startswith(b"\x89PNG")
+    assert deep["name"] in text and "one query at a time" in text
+
+
+def test_a_benchmark_needs_a_folder(dataset_folder, cross_encoders, bm25, tmp_path):
+    with pytest.raises(UserError, match="leave the ending off"):
+        command(
+            "rerank", bm25, "--dataset", dataset_folder, "--store", tmp_path / "s", "--out", tmp_path / "x.trec",
+            "--teacher", cross_encoders["bert"], "--depth", 3, "--depth", 4,
+        )  # fmt: skip
+
+
+def test_fit_teacher_and_use_it(dataset_folder, encoders, bm25, tmp_path):
+    text = command(
+        "fit-teacher", "--dataset", dataset_folder, "--model", encoders["bert"], "--out", tmp_path / "teacher",
+        "--set", "steps=4", "--set", "queries_per_step=4", "--set", "max_length=48", "--set", "evaluate_every=2",
+    )  # fmt: skip
+    assert "after 4 steps; on 6 dev queries nDCG@10" in text
+    command(
+        "rerank", bm25, "--dataset", dataset_folder, "--store", tmp_path / "s", "--out", tmp_path / "reranked.trec",
+        "--teacher", tmp_path / "teacher", "--depth", 5,
+    )  # fmt: skip
+    assert len(Run.load(tmp_path / "reranked.trec")) == len(Run.load(bm25))
+    with pytest.raises(UserError, match="did you mean 'loss'"):
+        command("fit-teacher", "--dataset", dataset_folder, "--out", tmp_path / "other", "--set", "los=lambda")
