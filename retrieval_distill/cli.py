@@ -47,6 +47,8 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override, e.g. training.steps=50. May be repeated.")
 ]
 
+DEFAULT_TEACHER = "cross-encoder/ms-marco-MiniLM-L6-v2"
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retrieval-distill"
 
 
@@ -114,7 +116,7 @@ def score(
     dataset: DatasetArgument,
     out: OutFile,
     store: StoreOption,
-    teacher: TeacherOption = "cross-encoder/ms-marco-MiniLM-L6-v2",
+    teacher: TeacherOption = DEFAULT_TEACHER,
     max_length: LengthOption = 512,
     dtype: DtypeOption = "auto",
     options: TeacherSetOption = None,
