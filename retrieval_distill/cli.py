@@ -218,9 +218,7 @@ def rerank(
     dataset: DatasetArgument,
     out: Annotated[Path, typer.Option("--out", help="Run file for one combination; a folder for a benchmark.")],
     store: StoreOption,
-    teacher: Annotated[list[str], typer.Option("--teacher", help=TEACHERS + " Repeatable.")] = [
-        "cross-encoder/ms-marco-MiniLM-L6-v2"
-    ],  # noqa: B006
+    teacher: Annotated[list[str], typer.Option("--teacher", help=TEACHERS + " Repeatable.")] = [DEFAULT_TEACHER],  # noqa: B006
     depth: Annotated[list[int], typer.Option("--depth", min=1, help="Documents per query. Repeatable.")] = [100],  # noqa: B006
     split: SplitOption = "test",
     measure: Annotated[list[str] | None, typer.Option("--measure", help="e.g. nDCG@10. Repeatable.")] = None,
