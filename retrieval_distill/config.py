@@ -167,7 +167,7 @@ class TrainingConfig(Section):
     dropout: float | None = Field(0.0, ge=0, lt=1)
     """Dropout of the student in training; ``None`` keeps the model's. Distillation needs none, and it is slow."""
     bf16: bool | None = None
-    """Mixed precision in bfloat16; ``None``: where it is native."""
+    """The transformer computes in bfloat16, its weights stay float32; ``None``: where it is native."""
     save_steps: int = Field(25, ge=1)
     """Steps between checkpoints: the most that a crash costs."""
 

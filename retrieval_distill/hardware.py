@@ -52,7 +52,10 @@ def dtype_name(name: str) -> str:
 
 
 def quantize_linear_layers(model: torch.nn.Module, device: str) -> None:
-    """Put 8-bit linear layers (weights once, activations as they come) into a model, in place.
+    """Put 8-bit linear layers (weights per output once, activations per batch as they come) into a model, in place.
+
+    The fastest there is on a CPU with VNNI, but a batch's largest activation sets the step for all of it: how well
+    rankings survive depends on the model, so whoever uses it has to measure.
 
     Raises:
         UserError: The device is not a CPU.
@@ -61,7 +64,10 @@ def quantize_linear_layers(model: torch.nn.Module, device: str) -> None:
         raise UserError(f"dtype int8 works on a CPU; on {device} use bfloat16 or float16")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch names its successor, an add-on package
-        torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
+        if "onednn" in torch.backends.quantized.supported_engines:
+            torch.backends.quantized.engine = "onednn"  # half again as fast as the default
+        per_output = torch.ao.quantization.per_channel_dynamic_qconfig
+        torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear: per_output}, inplace=True)
 
 
 @lru_cache

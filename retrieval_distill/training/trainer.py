@@ -62,7 +62,7 @@ def distill(
     draws = schedule(groups, steps, config.queries_per_step, config.candidates, recipe.seed)
     checkpoints = folder / "checkpoints"
     trainer = DistillationTrainer(
-        model=DistillationModel(student, Mix(recipe.objectives), recipe.student.scale),
+        model=DistillationModel(student, Mix(recipe.objectives), recipe.student.scale, _dtype(config)),
         args=_arguments(config, steps, recipe.seed, checkpoints),
         train_dataset=DrawDataset(draws),
         data_collator=_collator(student, groups, qrels, queries, documents, config.max_length),
@@ -90,22 +90,24 @@ def distill(
 class DistillationModel(nn.Module):
     """A student under its objectives: a batch in, the loss and its components out."""
 
-    def __init__(self, student: SentenceTransformer, objectives: Mix, scale: float) -> None:
+    def __init__(
+        self, student: SentenceTransformer, objectives: Mix, scale: float, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
+        self.dtype = dtype
         self.student = student
         self.objectives = objectives
         self.scale = scale
 
     def forward(self, queries: list[Any], documents: list[Any], **batch: Tensor) -> dict[str, Tensor]:
         """The loss of one step; see :class:`retrieval_distill.training.batches.Collator` for the batch."""
-        vectors = encoder.encode_rows(self.student, [*queries, *documents])
-        with torch.autocast(vectors.device.type, enabled=False):  # similarities and objectives in float32
-            in_batch = self.scale * vectors[: len(queries)] @ vectors[len(queries) :].T
-            student = in_batch.gather(1, batch["positions"])
-            lists = CandidateLists(
-                student, batch["teacher"], batch["labels"], batch["mask"], in_batch, batch["in_batch_labels"]
-            )
-            loss, components = self.objectives(lists)
+        vectors = encoder.encode_rows(self.student, [*queries, *documents], self.dtype)
+        in_batch = self.scale * vectors[: len(queries)] @ vectors[len(queries) :].T
+        student = in_batch.gather(1, batch["positions"])
+        lists = CandidateLists(
+            student, batch["teacher"], batch["labels"], batch["mask"], in_batch, batch["in_batch_labels"]
+        )
+        loss, components = self.objectives(lists)
         return {"loss": loss, **{name: value.detach() for name, value in components.items()}}
 
 
@@ -156,6 +158,11 @@ class Advance(TrainerCallback):
         self.advance(1)
 
 
+def _dtype(config: TrainingConfig) -> torch.dtype | None:
+    fast = hardware.has_fast_bfloat16(hardware.device()) if config.bf16 is None else config.bf16
+    return torch.bfloat16 if fast else None
+
+
 def _arguments(config: TrainingConfig, steps: int, seed: int, folder: Path) -> TrainingArguments:
     device = hardware.device()
     return TrainingArguments(
@@ -166,7 +173,6 @@ def _arguments(config: TrainingConfig, steps: int, seed: int, folder: Path) -> T
         warmup_steps=max(1, round(config.warmup * steps)) if config.warmup else 0,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        bf16=hardware.has_fast_bfloat16(device) if config.bf16 is None else config.bf16,
         save_steps=config.save_steps,
         save_total_limit=2,
         logging_steps=5,

@@ -77,3 +77,25 @@ def test_no_dropout_left(encoders):
     model.train()
     rows = [encoder.tokens_of(model, TEXTS, "query")[2]]
     assert torch.equal(encoder.encode_rows(model, rows), encoder.encode_rows(model, rows))
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
+def test_training_in_bfloat16_keeps_float32_weights(encoders, kind):
+    model = encoder.load(encoders[kind], "float32")
+    rows = [np.arange(5, 5 + n, dtype=np.int32) for n in (3, 9, 14, 6)]
+    target = torch.nn.functional.normalize(torch.randn(4, 32, generator=torch.Generator().manual_seed(0)), dim=1)
+    found = {}
+    for dtype in (None, torch.bfloat16):
+        model.zero_grad()
+        vectors = encoder.encode_rows(model, rows, dtype)
+        (vectors * target).sum().backward()
+        weights = dict(model.named_parameters())
+        found[dtype] = vectors.detach(), {name: w.grad for name, w in weights.items() if w.grad is not None}
+        assert all(weight.dtype == torch.float32 for weight in weights.values())
+    (exact, gradients), (rounded, rounded_gradients) = found[None], found[torch.bfloat16]
+    assert rounded.dtype == torch.float32
+    assert 0 < (exact - rounded).abs().max() < 0.05 * exact.abs().max()
+    assert gradients.keys() == rounded_gradients.keys()
+    flat, flat_rounded = (torch.cat([g[name].flatten() for name in gradients]) for g in (gradients, rounded_gradients))
+    assert flat_rounded.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(flat, flat_rounded, dim=0) > 0.99

