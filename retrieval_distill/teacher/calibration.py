@@ -15,7 +15,7 @@ import numpy as np
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher.fitting import combine, fit_temperature, fit_weights
+from retrieval_distill.teacher.calibration_fit import combine, fit_temperature, fit_weights
 from retrieval_distill.teacher.normalise import check_name, normalise, squashed, unsquash
 
 __all__ = ["Calibration", "Member", "combine", "fit_temperature", "fit_weights", "normalise", "squashed", "unsquash"]

@@ -18,7 +18,7 @@ from retrieval_distill.config import TeacherConfig
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.measures import evaluate
-from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
+from retrieval_distill.evaluation.significance import mean_with_interval, minimum_detectable_difference, paired_p
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher.calibration import Calibration
 from retrieval_distill.teacher.contract import Teacher
@@ -95,8 +95,8 @@ def judge(teacher: Run, baselines: Mapping[str, Run], qrels: Qrels, measure: str
 
     Returns:
         ``measure``, ``queries``, ``against`` (by baseline: means of ``baseline`` and ``teacher``, their ``difference``
-        with its 95 % interval ``low`` to ``high``, and the paired ``p``) and ``better``: whether every interval lies
-        above 0.
+        with its 95 % interval ``low`` to ``high``, the paired ``p``, and ``detectable``, the difference that this many
+        queries find four times in five) and ``better``: whether every interval lies above 0.
     """
     against = {name: _compare(_reordered(run, teacher), run, qrels, measure) for name, run in baselines.items()}
     return {
@@ -143,12 +143,13 @@ def apply(verdict: Verdict, rule: Literal["stop", "warn", "off"], teacher: str) 
         choices = "use another teacher, fit one (fit-teacher), or set teacher.gate=warn"
         raise UserError(f"{line}, so nothing is trained; {choices}")
     else:
-        logger.warning("%s: the student may learn nothing from it", line)
+        logger.warning("%s; the student may learn little from it", line)
 
 
 def _compare(ours: Run, theirs: Run, qrels: Qrels, measure: str) -> dict[str, float]:
     a, b = (evaluate(run, qrels, [measure])[measure].to_numpy() for run in (ours, theirs))
     difference = mean_with_interval(a - b)
+    detectable = minimum_detectable_difference(a - b)
     return {
         "baseline": float(b.mean()),
         "teacher": float(a.mean()),
@@ -156,6 +157,7 @@ def _compare(ours: Run, theirs: Run, qrels: Qrels, measure: str) -> dict[str, fl
         "low": difference.low,
         "high": difference.high,
         "p": paired_p(a, b),
+        "detectable": detectable if np.isfinite(detectable) else None,
     }
 
 
@@ -181,8 +183,14 @@ def _sentence(verdict: Verdict, teacher: str) -> str:
         f"{found['low']:+.3f} to {found['high']:+.3f})"
         for name, found in verdict["against"].items()
     ]
-    shown = "better" if verdict["better"] else "not shown to be better"
+    shown = "better" if verdict["better"] else f"not shown to be better{_detectable(verdict)}"
     return (
         f"gate: on {verdict['queries']} dev queries the teacher {teacher!r}, reordering each one's best documents, "
         f"takes {verdict['measure']} from {', from '.join(parts)}: {shown}"
     )
+
+
+def _detectable(verdict: Verdict) -> str:
+    """What the sample could have shown, so that nobody takes too few queries for a bad teacher."""
+    needed = [found["detectable"] for found in verdict["against"].values() if found["detectable"]]
+    return f" (so many queries reliably show differences from {max(needed):.3f} on)" if needed else ""

@@ -1,13 +1,12 @@
 """A large language model as a teacher, asked over an OpenAI-compatible chat-completions endpoint.
 
-Knows prompts, HTTP and what answers look like; must not know stores, Runs or judgements.
+Knows HTTP, threads and retries; must not know stores, Runs or judgements, or how an answer is read.
 """
 
 from __future__ import annotations
 
 import email.utils
 import logging
-import math
 import os
 import re
 import threading
@@ -17,13 +16,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from retrieval_distill import artifacts
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.teacher.contract import Pairs, Scored
+from retrieval_distill.teacher.llm_answers import (
+    ANSWER_TOKENS,
+    PROMPTS,
+    READERS,
+    TOP_LOGPROBS,
+    Mode,
+    NoScoreError,
+    filled,
+)
 
 try:
     import httpx
@@ -32,8 +40,6 @@ except ImportError as error:
     raise UserError(f"an LLM judge needs {error.name}: pip install 'retrieval-distill[llm]'") from error
 
 logger = logging.getLogger("retrieval_distill")
-
-Mode = Literal["log-odds", "graded"]
 
 FIRST_WAIT = 1.0
 """Seconds before the second attempt; they double with every further one, and up to as much is added at random."""
@@ -47,24 +53,6 @@ LONGEST_ORDERED_WAIT = 600.0
 QUEUED_PER_THREAD = 2
 """Pairs handed to the threads ahead of their answers: keeps them busy while the caller commits scores."""
 
-LEAST_MASS = 1e-7
-"""Probability below which "what the listed tokens leave over" is only the rounding of float32."""
-
-IMPOSSIBLE = -9999.0
-"""The logprob that servers write for minus infinity."""
-
-TOP_LOGPROBS = 20
-
-ANSWER_TOKENS: dict[Mode, int] = {"log-odds": 1, "graded": 8}
-
-PROMPTS: dict[Mode, str] = {
-    "log-odds": "Does the document answer the query? Reply with one word, yes or no.\n\n"
-    "Query: {query}\n\nDocument: {document}\n\nDoes the document answer the query (yes or no)?",
-    "graded": "How well does the document answer the query? 0: unrelated, 1: on the topic but no answer, "
-    "2: part of the answer, 3: the answer among other things, 4: a full and direct answer. "
-    "Reply with one number from 0 to 4 and nothing else.\n\nQuery: {query}\n\nDocument: {document}\n\nGrade:",
-}
-
 _CHECK_REQUEST = "check the model name and the prompt's length (max_characters); without logprobs use mode=graded"
 
 CHECKS = {
@@ -74,14 +62,6 @@ CHECKS = {
     422: _CHECK_REQUEST,
 }
 """What to check where asking again would change nothing; other statuses: endpoint and model name."""
-
-
-class _NoScoreError(Exception):
-    """No score this time. The reason is raw: it may hold the server's words, and those the API key."""
-
-    def __init__(self, reason: str, again: bool = True, after: float = 0.0, check: str = "") -> None:
-        super().__init__(reason)
-        self.again, self.after, self.check = again, after, check
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +126,7 @@ class LLMJudge:
         if cut:
             logger.info(f"{cut:,} documents are longer than {self.max_characters:,} characters and are cut there")
         texts = query_sizes[queries] + np.minimum(document_sizes[documents], self.max_characters)
-        tokens_in = (int(texts.sum()) + len(queries) * len(_filled(self.prompt, "", ""))) // 4
+        tokens_in = (int(texts.sum()) + len(queries) * len(filled(self.prompt, "", ""))) // 4
         tokens_out = len(queries) * ANSWER_TOKENS[self.mode]
         cost = ""
         if self.prices:
@@ -159,7 +139,7 @@ class LLMJudge:
     def _ask(self, client: httpx.Client, stop: threading.Event, pairs: Pairs, position: int) -> float:
         """The score of one pair, in as many attempts as it takes."""
         attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: isinstance(error, _NoScoreError) and error.again),
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, NoScoreError) and error.again),
             stop=tenacity.stop_after_attempt(self.attempts) | tenacity.stop_when_event_set(stop),
             wait=_pause,
             sleep=tenacity.sleep_using_event(stop),
@@ -167,7 +147,7 @@ class LLMJudge:
         )
         try:
             return attempts(self._attempt, client, *pairs.texts(position))
-        except _NoScoreError as failure:
+        except NoScoreError as failure:
             query, document = pairs.ids(position)
             tried = f"in {self.attempts} attempts" if failure.again else "and asking again would not help"
             raise UserError(  # "from None": the failure's own words are not to be shown
@@ -176,7 +156,7 @@ class LLMJudge:
             ) from None
 
     def _attempt(self, client: httpx.Client, query: str, document: str) -> float:
-        content = _filled(self.prompt, query, document[: self.max_characters])
+        content = filled(self.prompt, query, document[: self.max_characters])
         question: dict[str, Any] = {"model": self.model, "messages": [{"role": "user", "content": content}]}
         question |= {"temperature": 0, "max_tokens": ANSWER_TOKENS[self.mode]}
         if self.mode == "log-odds":
@@ -184,13 +164,13 @@ class LLMJudge:
         try:
             response = client.post(f"{self.endpoint}/chat/completions", json=question)
         except httpx.RequestError as error:
-            raise _NoScoreError(f"{type(error).__name__}: {error}") from error
+            raise NoScoreError(f"{type(error).__name__}: {error}") from error
         if not response.is_success:
             raise _refusal(response)
         try:
             return READERS[self.mode](response.json()["choices"][0])
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise _NoScoreError(f"the answer is not a chat completion: {response.text}") from error
+            raise NoScoreError(f"the answer is not a chat completion: {response.text}") from error
 
     def _line(self, text: str) -> str:
         """A server's words as one short line without the key, which they may repeat."""
@@ -309,7 +289,7 @@ def _pause(state: tenacity.RetryCallState) -> float:
     """Seconds to the next attempt: back-off with jitter, on top of what the server ordered."""
     backoff = tenacity.wait_exponential(FIRST_WAIT, LONGEST_WAIT) + tenacity.wait_random(0, FIRST_WAIT)
     failure = state.outcome.exception() if state.outcome else None
-    ordered = failure.after if isinstance(failure, _NoScoreError) else 0.0
+    ordered = failure.after if isinstance(failure, NoScoreError) else 0.0
     return backoff(state) + min(max(ordered, 0.0), LONGEST_ORDERED_WAIT)
 
 
@@ -323,7 +303,7 @@ def _retry_after(header: str) -> float:
         return 0.0
 
 
-def _refusal(response: httpx.Response) -> _NoScoreError:
+def _refusal(response: httpx.Response) -> NoScoreError:
     """A status that is no success, with the server's words out of the usual JSON envelope where there is one."""
     status = response.status_code
     try:
@@ -331,45 +311,6 @@ def _refusal(response: httpx.Response) -> _NoScoreError:
     except (ValueError, KeyError, TypeError):
         said = response.text or response.reason_phrase
     if status in (408, 409, 429) or status >= 500:
-        return _NoScoreError(f"status {status}: {said}", after=_retry_after(response.headers.get("Retry-After", "")))
+        return NoScoreError(f"status {status}: {said}", after=_retry_after(response.headers.get("Retry-After", "")))
     check = CHECKS.get(status, "check the endpoint (it mostly ends in /v1) and the model name")
-    return _NoScoreError(f"status {status}: {said}", again=False, check=f"; {check}")
-
-
-def _filled(prompt: str, query: str, document: str) -> str:
-    """The template with both texts in one pass: braces in the texts or elsewhere in the prompt mean nothing."""
-    texts = {"query": query, "document": document}
-    return re.sub(r"\{(query|document)\}", lambda found: texts[found[1]], prompt)
-
-
-def _log_odds(choice: dict[str, Any]) -> float:
-    """Log-odds of yes against no; see :class:`LLMJudge`."""
-    given = choice.get("logprobs")
-    top = given["content"][0].get("top_logprobs") if given else None
-    if not top:
-        raise _NoScoreError("the server gives no logprobs", again=False, check="; use mode=graded")
-    listed = [(token["token"].strip(" \t\r\n▁Ġ").lower(), float(token["logprob"])) for token in top]
-    listed = [(word, logprob) for word, logprob in listed if logprob > IMPOSSIBLE]
-    yes, no = ([logprob for word, logprob in listed if word == side] for side in ("yes", "no"))
-    if not yes and not no:
-        raise _NoScoreError(
-            f"neither yes nor no is among the likeliest first tokens: {[word for word, _ in listed][:5]}"
-        )
-    left = 1 - sum(math.exp(logprob) for _, logprob in listed)
-    bound = min(math.log(max(left, LEAST_MASS)), *(logprob for _, logprob in listed))
-    odds = float(np.logaddexp.reduce(yes or [bound]) - np.logaddexp.reduce(no or [bound]))
-    if not math.isfinite(odds):
-        raise ValueError(odds)
-    return odds
-
-
-def _grade(choice: dict[str, Any]) -> float:
-    """The first number of the answer."""
-    answer = choice["message"]["content"]
-    number = re.search(r"-?(?:\d+(?:\.\d+)?|\.\d+)", answer)
-    if number is None or not 0 <= float(number[0]) <= 4:
-        raise _NoScoreError(f"the answer {answer!r} is no grade from 0 to 4")
-    return float(number[0])
-
-
-READERS = {"log-odds": _log_odds, "graded": _grade}
+    return NoScoreError(f"status {status}: {said}", again=False, check=f"; {check}")

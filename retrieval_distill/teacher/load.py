@@ -51,6 +51,10 @@ def identity(config: MemberConfig) -> dict[str, object]:
     kind, name = split(config.model)
     if kind in ("cross-encoder", "bi-encoder"):
         return {"kind": kind, "model": models.fingerprint(name), **config.model_dump(include=_IDENTITY)}
+    if kind == "scores":
+        from retrieval_distill.teacher import precomputed
+
+        return {"kind": kind, "model": precomputed.fingerprint(name)}
     return {"kind": kind, "model": load(config).fingerprint}
 
 

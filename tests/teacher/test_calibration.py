@@ -28,7 +28,7 @@ from retrieval_distill.teacher.calibration import (
     squashed,
     unsquash,
 )
-from retrieval_distill.teacher.fitting import JudgedLists
+from retrieval_distill.teacher.calibration_fit import JudgedLists
 from retrieval_distill.teacher.normalise import NORMALISATIONS
 from retrieval_distill.training.groups import build_groups
 

@@ -1,0 +1,46 @@
+"""The command line: one thin command per verb - parse, call, print.
+
+Knows how to say errors; must not know any maths.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import typer
+
+from retrieval_distill.cli import runs, stages, teachers
+from retrieval_distill.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Distil any cross-encoder into a small, fast retriever on your own corpus, and measure it.\n\n"
+    "Try `retrieval-distill demo`, then `retrieval-distill search runs/demo 'split a path into root and extension'`.",
+)
+for commands in (runs, stages, teachers):
+    app.add_typer(commands.app)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with one clear message and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for noisy in ("httpx", "httpcore", "sentence_transformers", "faiss", "faiss.loader", "bm25s", "datasets"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # torch keeps a compiled kernel per shape; ours hardly repeat, and a thousand of them fill hundreds of megabytes
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command continues where it was", err=True)
+        sys.exit(130)

@@ -1,0 +1,56 @@
+"""Options that several commands share, and what they all do with a dataset, a Run and a line of text.
+
+Knows option names and their help; must not know any command.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DatasetArgument = Annotated[str, typer.Option("--dataset", help="A folder in BEIR layout, beir:NAME or python-docs.")]
+SplitOption = Annotated[str, typer.Option("--split", help="Split of the judgements: train, dev or test.")]
+OutFile = Annotated[Path, typer.Option("--out", help="Run file to write: .parquet, else TREC format.")]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+DepthOption = Annotated[int, typer.Option("--depth", min=1, help="Documents per query.")]
+TEACHERS = "Cross-encoder (hub id, folder, starter), bi-encoder:NAME, llm:NAME or scores:FILE."
+TeacherOption = Annotated[str, typer.Option("--teacher", help=TEACHERS)]
+TeacherSetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Teacher option, e.g. label=1 or llm.endpoint=http://localhost:8000/v1. Repeatable."),
+]
+StoreOption = Annotated[Path, typer.Option("--store", help="Score store: pairs in it are never scored again.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Bi-encoder: hub id, folder or packaged:all-MiniLM-L6-v2.")]
+DtypeOption = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16 or auto.")]
+LengthOption = Annotated[
+    int | None, typer.Option("--max-length", min=8, help="Token limit; the model's own if not given.")
+]
+CacheOption = Annotated[Path, typer.Option("--cache", help="Keeps datasets that are built or downloaded.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override, e.g. training.steps=50. May be repeated.")
+]
+
+DEFAULT_TEACHER = "cross-encoder/ms-marco-MiniLM-L6-v2"
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retrieval-distill"
+
+
+def load(source: str, cache: Path) -> Any:
+    """The dataset of ``--dataset``."""
+    from retrieval_distill.data import load as datasets
+
+    return datasets.load(source, cache)
+
+
+def save(found: Any, out: Path) -> None:
+    """Write a Run and say so."""
+    found.save(out)
+    say(f"{out}: {len(found.query_ids):,} queries, {len(found):,} documents")
+
+
+def say(text: str) -> None:
+    """Print a result."""
+    typer.echo(text)

@@ -1,0 +1,62 @@
+"""Commands for a whole recipe: ``run``, ``demo``, and ``search`` in a finished one.
+
+Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retrieval_distill.cli.options import DepthOption, OutFolder, SetOption
+
+app = typer.Typer()
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped recipe.")],
+    out: OutFolder,
+    overrides: SetOption = None,
+) -> None:
+    """Run a whole recipe: corpus and teacher in, measured student out.
+
+    Finished stages are kept, so the same command continues a killed run.
+
+    Example: retrieval-distill run my.yaml --out runs/mine --set training.steps=200
+    """
+    from retrieval_distill import pipeline
+    from retrieval_distill.config import load_recipe
+
+    pipeline.run(load_recipe(recipe, overrides or ()), out)
+
+
+@app.command()
+def demo(
+    out: OutFolder = Path("runs/demo"),
+    overrides: SetOption = None,
+) -> None:
+    """Run the embedded demo: no network, no data, about ten minutes on two cores.
+
+    Example: retrieval-distill demo --out runs/demo
+    """
+    from retrieval_distill import pipeline
+
+    pipeline.demo(out, overrides or ())
+
+
+@app.command()
+def search(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished run, such as runs/demo.")],
+    query: Annotated[str, typer.Argument(help="What to look for, in your own words.")],
+    depth: DepthOption = 5,
+) -> None:
+    """Search a run's corpus with its student.
+
+    Example: retrieval-distill search runs/demo "split a path into root and extension"
+    """
+    from retrieval_distill.reporting import hits
+
+    hits.show(run_folder, query, depth)

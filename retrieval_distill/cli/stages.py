@@ -1,0 +1,144 @@
+"""Commands for the stages one by one: ``retrieve``, ``distill``, ``embed``, ``index``, ``evaluate``.
+
+Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retrieval_distill.cli.options import (
+    CACHE,
+    CacheOption,
+    DatasetArgument,
+    DepthOption,
+    DtypeOption,
+    LengthOption,
+    ModelOption,
+    OutFile,
+    OutFolder,
+    SetOption,
+    SplitOption,
+    load,
+    save,
+    say,
+)
+from retrieval_distill.errors import UserError
+
+app = typer.Typer()
+
+
+@app.command()
+def retrieve(
+    dataset: DatasetArgument,
+    out: OutFile,
+    split: SplitOption = "test",
+    depth: DepthOption = 100,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Bi-encoder to fuse with BM25; BM25 alone if not given.")
+    ] = None,
+    index: Annotated[Path | None, typer.Option("--index", help="That bi-encoder's index, written by `index`.")] = None,
+    stemmer: Annotated[str | None, typer.Option("--stemmer", help="PyStemmer language, e.g. english.")] = None,
+    cache: CacheOption = CACHE,
+) -> None:
+    """First-stage retrieval: BM25, or BM25 fused with a bi-encoder.
+
+    Example: retrieval-distill retrieve --dataset python-docs --out bm25.trec
+    """
+    from retrieval_distill import verbs
+
+    if (model is None) != (index is None):
+        raise UserError("--model and --index belong together: give both, or neither for BM25 alone")
+    data = load(dataset, cache)
+    found = verbs.retrieve(data.documents, data.queries_of(split), depth, index, model, stemmer=stemmer)
+    save(found, out)
+
+
+@app.command()
+def distill(
+    scored: Annotated[Path, typer.Argument(help="Run of teacher scores, written by `score`.")],
+    dataset: DatasetArgument,
+    out: OutFolder,
+    split: SplitOption = "train",
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="Its student, objectives and training sections are used.")
+    ] = "own-corpus",
+    overrides: SetOption = None,
+    cache: CacheOption = CACHE,
+) -> None:
+    """Train a student on a run of teacher scores.
+
+    Example: retrieval-distill distill scored.parquet --dataset python-docs --recipe demo --out student
+    """
+    from retrieval_distill import verbs
+    from retrieval_distill.config import load_recipe
+    from retrieval_distill.retrieval.run import Run
+
+    data = load(dataset, cache)
+    manifest = verbs.distill(Run.load(scored), data, split, load_recipe(recipe, overrides or ()), out)
+    say(f"{out}: student of {manifest['counts']['parameters']:,} parameters after {manifest['counts']['steps']} steps")
+
+
+@app.command()
+def embed(
+    model: ModelOption,
+    dataset: DatasetArgument,
+    out: OutFolder,
+    dtype: DtypeOption = "auto",
+    max_length: LengthOption = None,
+    cache: CacheOption = CACHE,
+) -> None:
+    """Embed a corpus to disk, shard by shard, resumably.
+
+    Example: retrieval-distill embed --model runs/demo/student --dataset python-docs --out vectors
+    """
+    from retrieval_distill import verbs
+
+    manifest = verbs.embed(model, load(dataset, cache).documents, out, dtype, max_length)
+    say(f"{out}: {manifest['counts']['documents']:,} documents, {manifest['counts']['dimensions']} dimensions")
+
+
+@app.command()
+def index(
+    embeddings: Annotated[Path, typer.Argument(help="Folder written by `embed`.")],
+    out: OutFolder,
+    kind: Annotated[str, typer.Option("--kind", help="flat (exact), hnsw or sq8.")] = "flat",
+    similarity: Annotated[str, typer.Option("--similarity", help="cosine or dot.")] = "cosine",
+) -> None:
+    """Build a FAISS index over embedded documents.
+
+    Example: retrieval-distill index vectors --out index
+    """
+    from retrieval_distill import verbs
+
+    manifest = verbs.index(embeddings, out, kind, similarity)
+    say(f"{out}: {manifest['counts']['documents']:,} documents, {manifest['counts']['bytes']:,} bytes")
+
+
+@app.command()
+def evaluate(
+    run_files: Annotated[list[Path], typer.Argument(help="One or more runs (TREC or .parquet).")],
+    dataset: DatasetArgument,
+    split: SplitOption = "test",
+    measure: Annotated[list[str] | None, typer.Option("--measure", help="e.g. nDCG@10. May be repeated.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too.")] = None,
+    cache: CacheOption = CACHE,
+) -> None:
+    """Measure runs against judgements: means, intervals and paired tests between the runs.
+
+    Example: retrieval-distill evaluate bm25.trec reranked.trec --dataset python-docs --measure nDCG@10
+    """
+    from retrieval_distill import verbs
+    from retrieval_distill.artifacts import write_json
+    from retrieval_distill.evaluation.measures import DEFAULT_MEASURES
+    from retrieval_distill.reporting import report
+    from retrieval_distill.retrieval.run import Run
+
+    names = tuple(measure or DEFAULT_MEASURES)
+    systems = verbs.evaluate({path.stem: Run.load(path) for path in run_files}, load(dataset, cache), split, names)
+    if json_file:
+        write_json(json_file, systems)
+    say(report.comparison(systems, names))
