@@ -95,8 +95,7 @@ class Flag:
 
 def merged_starter(folder: str) -> str:
     """The shipped teacher as a plain cross-encoder, which every contender can load."""
-    model = cross_encoder.load("starter", 512, "float32").model
-    model.save_pretrained(folder)
+    cross_encoder.load("starter", 512, "float32").model.save_pretrained(folder)
     return folder
 
 

@@ -23,6 +23,7 @@ from retrieval_distill.artifacts import read_json
 from retrieval_distill.data.tokens import Tokens, token_batches, tokenize
 from retrieval_distill.errors import UserError
 from retrieval_distill.parallel import in_order
+from retrieval_distill.teacher import first_token
 from retrieval_distill.teacher import pairs as pair_encoding
 from retrieval_distill.teacher.contract import Pairs, Scored
 from retrieval_distill.teacher.pairs import PairTemplate, Ragged
@@ -220,7 +221,10 @@ def load(
     _check_label(name, model, label)
     own = model.max_seq_length or 512
     limit = model.max_seq_length = min(max_length or own, own)
-    model.to(compute).eval()
+    model.eval()
+    if _is_plain(model):
+        first_token.shorten(model.model)
+    model.to(compute)
     if dtype == "int8":
         hardware.quantize_linear_layers(model, devices[0])
     computed = "int8" if dtype == "int8" else str(compute).removeprefix("torch.")

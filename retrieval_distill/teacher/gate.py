@@ -146,7 +146,7 @@ def apply(verdict: Verdict, rule: Literal["stop", "warn", "off"], teacher: str) 
         logger.warning("%s; the student may learn little from it", line)
 
 
-def _compare(ours: Run, theirs: Run, qrels: Qrels, measure: str) -> dict[str, float]:
+def _compare(ours: Run, theirs: Run, qrels: Qrels, measure: str) -> dict[str, Any]:
     a, b = (evaluate(run, qrels, [measure])[measure].to_numpy() for run in (ours, theirs))
     difference = mean_with_interval(a - b)
     detectable = minimum_detectable_difference(a - b)

@@ -121,10 +121,9 @@ def agrees(
     rows = np.arange(len(queries))
     ours = layout.assemble(Ragged.of(first, rows, keep[0]), Ragged.of(second, rows, keep[1]), 0)
     lengths = ours["attention_mask"].sum(axis=1)
-    return all(
-        np.array_equal(own[name][row], ours[name][row, : lengths[row]])
-        for name in {"input_ids", "token_type_ids"} & ours.keys()
-        for row in rows
+    names = {"input_ids", "token_type_ids"} & ours.keys()
+    return names <= own.keys() and all(
+        np.array_equal(own[name][row], ours[name][row, : lengths[row]]) for name in names for row in rows
     )
 
 

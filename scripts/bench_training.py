@@ -1,0 +1,364 @@
+"""Training speed against sentence-transformers: same weights, same steps, same dtype, same threads.
+
+    python scripts/bench_training.py --json runs/bench_training.json
+    python scripts/bench_training.py --quick                        # a smoke run of the same code
+
+A step is 32 queries with 8 candidates each (BM25's, one of them relevant, under fixed synthetic teacher scores), on
+the packaged all-MiniLM-L6-v2 without dropout, with AdamW. Each side trains in a process of its own, through its own
+trainer and on its own data path (``distill``; ``SentenceTransformerTrainer`` with ``MarginMSELoss`` or
+``DistillKLDivLoss``), and the two take turns of a few steps each: one computes while the other waits. Reported are
+medians over the turns, and the median, lowest and highest ratio of a pair of turns.
+
+* ``NAME/same-dtype``: both in float32. Losses of the first 20 steps must agree to 1e-5 (relative above 1), the first
+  gradient to 1e-4 of its norm.
+* ``NAME/bf16``: both in bfloat16: ours from rounded weights, theirs with ``bf16=True``.
+* ``NAME/default``: each side as its user would call it (ours: the dtype that is fast here; theirs: float32).
+* ``NAME/gradient-caching``: the memory of our step of 1,024 queries with ``cache_texts`` against 32 queries without.
+
+Batch milliseconds are what a step waits for its batch; peak memory is each process's during training, libraries and
+data included. The first steps of each side warm it up and are not counted; loading is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset as Rows
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss, MarginMSELoss
+from sentence_transformers.util import pairwise_dot_score
+from torch.utils.data import SequentialSampler
+from transformers import PrinterCallback, TrainerCallback
+from transformers.utils import logging
+
+from retrieval_distill import artifacts, hardware, models, verbs
+from retrieval_distill.config import Recipe, parse_recipe
+from retrieval_distill.data.load import load
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.student import build
+from retrieval_distill.training import trainer
+from retrieval_distill.training.groups import build_groups, schedule, with_relevant
+
+SOURCE = "python-docs"
+CANDIDATES = 8
+LEARNING_RATE, WARMUP_STEPS, WEIGHT_DECAY, MAX_NORM, SEED = 5e-5, 2, 0.01, 1.0, 7
+SCALE = 20.0
+LOSSES = {"MarginMSELoss": ("margin_mse", MarginMSELoss), "DistillKLDivLoss": ("listwise_kl", DistillKLDivLoss)}
+COMPARED_STEPS = 20
+LOSSES_AGREE, GRADIENTS_AGREE = 1e-5, 1e-4
+
+
+def candidates(cache: Path) -> Run:
+    """BM25's candidates of the training queries that have enough of them, under a generator's scores."""
+    dataset = load(SOURCE, cache)
+    qrels, queries = dataset.split("train"), dataset.queries_of("train")
+    found = with_relevant(verbs.retrieve(dataset.documents, queries, 20), qrels).as_dict()
+    rng = np.random.default_rng(SEED)
+    full = {
+        query: {doc: float(rng.normal(4.0 if qrels[query].get(doc, 0) > 0 else 0.0, 2.0)) for doc in docs}
+        for query, docs in found.items()
+        if sum(qrels[query].get(doc, 0) <= 0 for doc in docs) >= CANDIDATES - 1
+    }
+    return Run.from_dict(full)
+
+
+@dataclass
+class Record:
+    """What a side tells of itself in the end."""
+
+    losses: list[float] = field(default_factory=list)
+    batch_seconds: list[float] = field(default_factory=list)
+    peak_memory_bytes: int = 0
+
+
+class Turns(TrainerCallback):
+    """Trains ``turns[i]`` steps each time it is told to go on, and tells how long they took."""
+
+    def __init__(self, turns: list[int], record: Record) -> None:
+        self.ends = np.cumsum(turns).tolist()
+        self.record = record
+        self.start = 0.0
+
+    def _wait(self) -> None:
+        sys.stdin.readline()
+        self.start = time.perf_counter()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the trainer before the first step."""
+        artifacts.reset_peak_memory()
+        answer("ready")
+        self._wait()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the trainer after every step."""
+        self.record.peak_memory_bytes = artifacts.peak_memory_bytes()
+        if state.global_step in self.ends:
+            answer(time.perf_counter() - self.start)
+            if state.global_step != self.ends[-1]:
+                self._wait()
+
+
+def measured(base: type, spec: dict[str, Any], record: Record) -> type:
+    """A trainer that takes turns and keeps a record; the gradient of its first step goes to a file."""
+
+    class Measured(base):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.add_callback(Turns(spec["turns"], record))
+
+        def training_step(self, model: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+            loss = super().training_step(model, *args, **kwargs)
+            if not record.losses:
+                student = next(module for module in model.modules() if isinstance(module, SentenceTransformer))
+                slopes = [p.grad.flatten() for p in student.parameters() if p.grad is not None]
+                torch.save(torch.cat(slopes).cpu(), spec["gradient"])
+            record.losses.append(float(loss))
+            return loss
+
+        def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            samples = super().get_batch_samples(*args, **kwargs)
+            record.batch_seconds.append(time.perf_counter() - start)
+            return samples
+
+    return Measured
+
+
+def recipe_of(spec: dict[str, Any]) -> Recipe:
+    training = {
+        "steps": sum(spec["turns"]), "queries_per_step": spec["queries"], "candidates": CANDIDATES, "bf16": spec["bf16"],
+        "learning_rate": LEARNING_RATE, "warmup": WARMUP_STEPS / sum(spec["turns"]), "weight_decay": WEIGHT_DECAY,
+        "max_grad_norm": MAX_NORM, "save_steps": 1 << 20, "dropout": 0.0,
+    }  # fmt: skip
+    student = {"model": models.PACKAGED, "similarity": "cosine", "scale": SCALE}
+    objectives = {LOSSES[spec["loss"]][0]: 1.0}
+    values = {"name": "bench", "seed": SEED, "student": student, "objectives": objectives, "training": training}
+    recipe = parse_recipe(values)
+    caching = recipe.training.model_copy(update={"cache_texts": spec["cache_texts"]})
+    return recipe.model_copy(update={"training": caching})
+
+
+def train_ours(spec: dict[str, Any], record: Record, folder: Path) -> None:
+    """``distill`` as it stands, with a trainer that measures itself."""
+    dataset, recipe = load(SOURCE, spec["cache"]), recipe_of(spec)
+    trainer.DistillationTrainer = measured(trainer.DistillationTrainer, spec, record)
+    run, qrels = Run.load(spec["run"]), dataset.split("train")
+    trainer.distill(run, qrels, dataset.queries, dataset.documents, recipe, folder / "student")
+
+
+def train_theirs(spec: dict[str, Any], record: Record, folder: Path) -> None:
+    """The library's trainer over the same steps, as columns of texts and a list of scores."""
+    dataset, recipe = load(SOURCE, spec["cache"]), recipe_of(spec)
+    groups = build_groups(Run.load(spec["run"]), dataset.split("train"))
+    torch.manual_seed(SEED)
+    student = build.build(recipe.student)
+    build.set_dropout(student, 0.0)
+    draws = schedule(groups, sum(spec["turns"]), spec["queries"], CANDIDATES, SEED)
+    drawn = [(groups[draw.group], draw.candidates) for draw in draws]
+    columns = {"query": dataset.queries.take([group.query_id for group, _ in drawn])}
+    for place in range(CANDIDATES):
+        columns[f"document_{place}"] = dataset.documents.take([group.doc_ids[kept[place]] for group, kept in drawn])
+    columns["label"] = [[group.scores[c] for c in kept] for group, kept in drawn]
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(folder / "theirs"),
+        max_steps=sum(spec["turns"]),
+        per_device_train_batch_size=spec["queries"],
+        learning_rate=LEARNING_RATE,
+        warmup_steps=WARMUP_STEPS,
+        weight_decay=WEIGHT_DECAY,
+        max_grad_norm=MAX_NORM,
+        bf16=bool(spec["bf16"]),
+        save_strategy="no",
+        logging_steps=5,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=hardware.device() == "cpu",
+        dataloader_pin_memory=False,
+        seed=SEED,
+        batch_sampler=in_order,
+    )
+    own = measured(SentenceTransformerTrainer, spec, record)(
+        model=student,
+        args=arguments,
+        train_dataset=Rows.from_dict(columns),
+        loss=LOSSES[spec["loss"]][1](student, similarity_fct=lambda a, b: SCALE * pairwise_dot_score(a, b)),
+    )
+    own.pop_callback(PrinterCallback)
+    own.train()
+
+
+def in_order(dataset: Rows, batch_size: int, drop_last: bool, **_: Any) -> DefaultBatchSampler:
+    return DefaultBatchSampler(SequentialSampler(dataset), batch_size, drop_last)
+
+
+def answer(value: Any) -> None:
+    print("RESULT" + json.dumps(value), flush=True)
+
+
+def work(spec: dict[str, Any]) -> None:
+    """One side, in a process of its own."""
+    logging.set_verbosity_error()
+    torch.set_num_threads(spec["threads"])
+    record = Record()
+    with tempfile.TemporaryDirectory() as folder:
+        (train_ours if spec["side"] == "ours" else train_theirs)(spec, record, Path(folder))
+    answer(asdict(record))
+
+
+class Side:
+    """A side at work in its process."""
+
+    def __init__(self, **spec: Any) -> None:
+        command = [sys.executable, __file__, "--work", json.dumps(spec)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.receive()
+
+    def receive(self) -> Any:
+        """What it tells next."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if line.startswith("RESULT"):
+                return json.loads(line.removeprefix("RESULT"))
+        raise SystemExit("a side's process ended; its message is above")
+
+    def turn(self) -> float:
+        """Let it train its next steps; their seconds."""
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.receive()
+
+
+@contextmanager
+def sides(**specs: dict[str, Any]) -> Iterator[dict[str, Side]]:
+    started: dict[str, Side] = {}
+    try:
+        for name, spec in specs.items():
+            started[name] = Side(**spec)
+        yield started
+    finally:
+        for side in started.values():
+            side.process.kill()
+            side.process.wait()
+
+
+def trained(turns: list[int], **specs: dict[str, Any]) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Seconds per step of each side's turns (the first, a warm-up, left out), and what each tells in the end."""
+    seconds: dict[str, list[float]] = {name: [] for name in specs}
+    with sides(**specs) as started:
+        for steps in turns:
+            for name, side in started.items():
+                seconds[name].append(side.turn() / steps)
+        told = {name: side.receive() for name, side in started.items()}
+    for name, spec in specs.items():
+        told[name]["gradient"] = torch.load(spec["gradient"], weights_only=True).double()
+        told[name]["batch_ms"] = 1000 * median(told[name]["batch_seconds"][turns[0] :] or told[name]["batch_seconds"])
+    return {name: values[1:] or values for name, values in seconds.items()}, told
+
+
+def comparison(
+    name: str, loss: str, seconds: dict[str, list[float]], told: dict[str, Any], us: str, them: str
+) -> dict[str, Any]:
+    ratios = [b / a for a, b in zip(seconds[us], seconds[them], strict=True)]
+    ours, theirs = (np.array(told[side]["losses"][:COMPARED_STEPS]) for side in (us, them))
+    a, b = told[us]["gradient"], told[them]["gradient"]
+    return {
+        "name": f"{SOURCE}/{name}", "peer": f"sentence-transformers {loss}", "unit": "steps/s",
+        "ours": 1 / median(seconds[us]), "theirs": 1 / median(seconds[them]),
+        "ratio": median(ratios), "low": min(ratios), "high": max(ratios),
+        "max_abs_difference": float((np.abs(ours - theirs) / np.maximum(1, np.abs(theirs))).max()),
+        "gradient_difference": float((a - b).norm() / b.norm()),
+        "batch_milliseconds": {"ours": told[us]["batch_ms"], "theirs": told[them]["batch_ms"]},
+        "peak_memory_bytes": {side: told[key]["peak_memory_bytes"] for side, key in (("ours", us), ("theirs", them))},
+    }  # fmt: skip
+
+
+def caching(spec: dict[str, Any], queries: int) -> dict[str, Any]:
+    """Peak memory of one large step with gradient caching against the usual one without."""
+    small = trained([1], ours={**spec, "turns": [1]})
+    large = trained([1], ours={**spec, "turns": [1], "queries": queries, "cache_texts": 32})
+    with_it, without = (told["ours"]["peak_memory_bytes"] for _, told in (large, small))
+    gib = 1 << 30
+    return {
+        "name": f"{SOURCE}/gradient-caching", "peer": f"ours, {spec['queries']} queries (against {queries:,})",
+        "unit": "GiB", "ours": with_it / gib, "theirs": without / gib, "ratio": without / with_it,
+        "low": without / with_it, "high": without / with_it, "max_abs_difference": 0.0, "gradient_difference": 0.0,
+        "batch_milliseconds": {"ours": large[1]["ours"]["batch_ms"], "theirs": small[1]["ours"]["batch_ms"]},
+        "peak_memory_bytes": {"ours": with_it, "theirs": without},
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--queries", type=int, default=32, help="queries of a step")
+    parser.add_argument("--turns", type=int, default=6, help="turns that are counted")
+    parser.add_argument("--steps", type=int, default=4, help="steps of a turn")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--cache", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--quick", action="store_true", help="8 queries, two turns of one step")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--work", help=argparse.SUPPRESS)  # how the script calls itself
+    args = parser.parse_args()
+    if args.work:
+        work(json.loads(args.work))
+        return
+    queries, turns = (8, [1, 1, 1]) if args.quick else (args.queries, [2] + [args.steps] * args.turns)
+    rows, differing = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run.parquet"
+        candidates(args.cache).save(run)
+        shared = {
+            "run": str(run), "cache": str(args.cache), "threads": args.threads, "queries": queries, "turns": turns,
+            "cache_texts": None, "loss": "MarginMSELoss", "bf16": False,
+        }  # fmt: skip
+        for loss in LOSSES:
+            specs = {
+                f"{side}, {'bf16' if bf16 else 'float32'}": {
+                    **shared, "side": side, "loss": loss, "bf16": bf16, "gradient": f"{folder}/{side}{int(bf16)}.pt"
+                }
+                for bf16 in (False, True) for side in ("ours", "theirs")
+            }  # fmt: skip
+            seconds, told = trained(turns, **specs)
+            fast = "bf16" if hardware.has_fast_bfloat16(hardware.device()) else "float32"
+            for name, us, them in (
+                ("same-dtype", "ours, float32", "theirs, float32"),
+                ("bf16", "ours, bf16", "theirs, bf16"),
+                ("default", f"ours, {fast}", "theirs, float32"),
+            ):
+                rows.append(comparison(name, loss, seconds, told, us, them))
+            if rows[-3]["max_abs_difference"] > LOSSES_AGREE or rows[-3]["gradient_difference"] > GRADIENTS_AGREE:
+                differing.append(loss)
+        large = 4 * queries if args.quick else 1024
+        rows.append(caching({**shared, "side": "ours", "gradient": f"{folder}/caching.pt"}, large))
+    print(
+        f"\n{'comparison':29} {'against':38} {'ours':>7} {'theirs':>7} {'unit':7} {'ratio':>5}  {'low-high':>11}  "
+        f"{'loss diff':>9}  {'grad diff':>9}  {'batch ms':>13}  {'peak GiB':>11}"
+    )
+    for row in rows:
+        batch, peak = row["batch_milliseconds"], row["peak_memory_bytes"]
+        print(f"{row['name']:29} {row['peer']:38} {row['ours']:7.3f} {row['theirs']:7.3f} {row['unit']:7} "
+              f"{row['ratio']:5.2f}  {row['low']:5.2f}-{row['high']:5.2f}  {row['max_abs_difference']:9.1e}  "
+              f"{row['gradient_difference']:9.1e}  {batch['ours']:5.2f}, {batch['theirs']:6.1f}  "
+              f"{peak['ours'] / (1 << 30):4.2f}, {peak['theirs'] / (1 << 30):5.2f}")  # fmt: skip
+    if args.json:
+        artifacts.write_json(args.json, {"environment": hardware.describe(), "comparisons": rows})
+    if differing:
+        raise SystemExit(f"losses or gradients differ in float32: {', '.join(differing)}")
+
+
+if __name__ == "__main__":
+    main()
