@@ -168,6 +168,10 @@ class TrainingConfig(Section):
     """Dropout of the student in training; ``None`` keeps the model's. Distillation needs none, and it is slow."""
     bf16: bool | None = None
     """The transformer computes in bfloat16, its weights stay float32; ``None``: where it is native."""
+    gradient_accumulation: int = Field(1, ge=1)
+    """Batches of ``queries_per_step`` whose gradients are averaged before the optimiser moves."""
+    cache_texts: int | None = Field(None, ge=1)
+    """Texts whose activations are held at once (gradient caching): a step of any size fits, a forward pass more."""
     save_steps: int = Field(25, ge=1)
     """Steps between checkpoints: the most that a crash costs."""
 
@@ -208,8 +212,8 @@ class Recipe(Section):
     retrieve: RetrieveConfig = RetrieveConfig()
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
-    objectives: dict[str, float | dict[str, float]] = {"margin_mse": 0.05, "listwise_kl": 1.0}
-    """Objective -> weight, or objective -> ``{weight, options}``."""
+    objectives: dict[str, float | tuple[float, float] | dict[str, Any]] = {"margin_mse": 0.05, "listwise_kl": 1.0}
+    """Objective -> weight, ``[weight at the start, at the end]``, or ``{weight, from, until, options}``."""
     training: TrainingConfig = TrainingConfig()
     embed: EmbedConfig = EmbedConfig()
     index: IndexConfig = IndexConfig()

@@ -1,6 +1,10 @@
 """Distillation objectives: one small file each, one contract, one registry.
 
-    objectives: {margin_mse: 0.1, listwise_kl: {weight: 1.0, teacher_temperature: 2.0}}
+    objectives:
+      margin_mse: 0.1
+      listwise_kl: {weight: 1.0, teacher_temperature: 2.0}
+      in_batch: {weight: [1.0, 0.0]}              # from 1 down to 0 over the course of training
+      list_mle: {weight: 0.5, from: 0.5}          # in the second half only
 
 mixes them by weight. Knows names and weights; must not know models or data.
 """
@@ -8,59 +12,103 @@ mixes them by weight. Knows names and weights; must not know models or data.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
 from torch import Tensor
 
 from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.objectives.adr_mse import ADRMSE
+from retrieval_distill.objectives.approx_ndcg import ApproxNDCG
 from retrieval_distill.objectives.contract import CandidateLists, Objective
 from retrieval_distill.objectives.in_batch import InBatchContrastive
+from retrieval_distill.objectives.list_mle import ListMLE
+from retrieval_distill.objectives.list_net import ListNet
 from retrieval_distill.objectives.listwise_kl import ListwiseKL
 from retrieval_distill.objectives.margin_mse import MarginMSE
+from retrieval_distill.objectives.rank_net import RankNet
+from retrieval_distill.objectives.schedule import Schedule
+from retrieval_distill.objectives.score_mse import ScoreMSE
+from retrieval_distill.objectives.soft_contrastive import SoftContrastive
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "margin_mse": MarginMSE,
+    "score_mse": ScoreMSE,
     "listwise_kl": ListwiseKL,
+    "list_net": ListNet,
+    "list_mle": ListMLE,
+    "rank_net": RankNet,
+    "adr_mse": ADRMSE,
+    "approx_ndcg": ApproxNDCG,
     "in_batch": InBatchContrastive,
+    "soft_contrastive": SoftContrastive,
 }
+
+SCHEDULE = ("weight", "from", "until")
+
+
+@dataclass(frozen=True)
+class Part:
+    """An objective of a mix, and when it counts how much."""
+
+    objective: Objective
+    schedule: Schedule
 
 
 class Mix:
     """A weighted sum of objectives; its components stay visible.
 
     Args:
-        parts: Name -> weight, or name -> ``{"weight": ..., option: ...}``.
+        parts: Name -> weight, or name -> ``{"weight": ..., "from": ..., "until": ..., option: ...}``; a weight is a
+            number or ``[start, end]``; see :class:`retrieval_distill.objectives.schedule.Schedule`.
 
     Raises:
-        UserError: An unknown objective or option, or no positive weight.
+        UserError: An unknown objective or option, a value out of bounds, no positive weight, or a part of the
+            training in which no objective is active.
     """
 
-    def __init__(self, parts: Mapping[str, float | Mapping[str, Any]]) -> None:
-        self.parts: dict[str, tuple[float, Objective]] = {}
-        for name, value in parts.items():
-            options = dict(value) if isinstance(value, Mapping) else {"weight": value}
-            weight = float(options.pop("weight", 1.0))
-            if weight > 0:
-                self.parts[name] = (weight, _build(name, options))
+    def __init__(self, parts: Mapping[str, float | Sequence[float] | Mapping[str, Any]]) -> None:
+        built = {name: _part(name, value) for name, value in parts.items()}
+        self.parts = {name: part for name, part in built.items() if any(part.schedule.weight)}
         if not self.parts:
             raise UserError("objectives: at least one objective needs a weight above 0")
+        schedules = [part.schedule for part in self.parts.values()]
+        for point in sorted({0.0, *(schedule.until for schedule in schedules)}):
+            if not any(schedule.active(point) for schedule in schedules):
+                raise UserError(f"objectives: none is active from {point:g} of the training on; mend from and until")
 
-    def __call__(self, lists: CandidateLists) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum, and each component without its weight."""
-        components = {name: objective(lists) for name, (_, objective) in self.parts.items()}
-        total = sum(weight * components[name] for name, (weight, _) in self.parts.items())
+    def __call__(self, lists: CandidateLists, progress: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum, and each active component without its weight.
+
+        Args:
+            lists: The step's candidate lists.
+            progress: Share of the training that is done, 0 to 1.
+        """
+        active = {name: part for name, part in self.parts.items() if part.schedule.active(progress)}
+        components = {name: part.objective(lists) for name, part in active.items()}
+        total = sum(part.schedule.at(progress) * components[name] for name, part in active.items())
         return total, components  # type: ignore[return-value]
 
 
-def _build(name: str, options: dict[str, Any]) -> Objective:
+def _part(name: str, value: float | Sequence[float] | Mapping[str, Any]) -> Part:
     if name not in OBJECTIVES:
         raise UserError(f"objective {name!r} is unknown{nearest(name, OBJECTIVES)}")
+    options = dict(value) if isinstance(value, Mapping) else {"weight": value}
+    schedule = {key: options.pop(key) for key in SCHEDULE if key in options}
     known = [option for option in inspect.signature(OBJECTIVES[name].__init__).parameters if option != "self"]
     for option in options:
         if option not in known:
-            raise UserError(f"objectives.{name}: option {option!r} is unknown{nearest(option, ['weight', *known])}")
-    return OBJECTIVES[name](**options)
+            raise UserError(f"objectives.{name}: option {option!r} is unknown{nearest(option, [*SCHEDULE, *known])}")
+    try:
+        part = Part(OBJECTIVES[name](**options), Schedule.model_validate(schedule))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UserError(f"objectives.{name}.{problem['loc'][0]}: {problem['msg']} (got {problem['input']!r})") from None
+    if part.schedule.begin >= part.schedule.until:
+        raise UserError(f"objectives.{name}: from must be below until, or the objective is never active")
+    return part
 
 
 __all__ = ["OBJECTIVES", "CandidateLists", "Mix", "Objective"]

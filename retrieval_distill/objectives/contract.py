@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""An option above 0, such as a temperature; an objective's ``__init__`` checks its options by their annotations."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""An option between 0 and 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +31,8 @@ class CandidateLists:
         mask: True for real candidates, bool [Q, C].
         in_batch: Student similarities of every query with every distinct document of the step, float [Q, D].
         in_batch_labels: Grades of those pairs, float [Q, D]; 0 for unjudged.
+        positions: Which column of ``in_batch`` a candidate stands in, int64 [Q, C]; any valid one where padded.
+            ``None``: not told, for objectives that do not ask.
     """
 
     student: Tensor
@@ -31,6 +41,7 @@ class CandidateLists:
     mask: Tensor
     in_batch: Tensor
     in_batch_labels: Tensor
+    positions: Tensor | None = None
 
 
 class Objective(ABC):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from pydantic import FiniteFloat, validate_call
 from torch import Tensor
 
-from retrieval_distill.objectives.contract import CandidateLists, Objective
+from retrieval_distill.objectives.contract import CandidateLists, Objective, Positive
 
 
 class InBatchContrastive(Objective):
@@ -14,24 +15,44 @@ class InBatchContrastive(Objective):
     | uses | how |
     |---|---|
     | in_batch, in_batch_labels | each relevant pair against the query's other documents of the step |
-    | student, teacher | not used |
+    | teacher, labels, positions | with ``false_negative_margin``: which of the query's candidates are left out |
+    | student | not used |
 
     A query's other relevant documents are taken out of the denominator, by id.
 
     Source: van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018,
-    arXiv:1807.03748; with in-batch negatives as in Karpukhin et al., "Dense Passage Retrieval", 2020.
+    arXiv:1807.03748; with in-batch negatives as in Karpukhin et al., "Dense Passage Retrieval", 2020,
+    arXiv:2004.04906; a cross-encoder's word on false negatives: Qu et al., "RocketQA", 2020, arXiv:2010.08191.
 
     Args:
         temperature: Divides the similarities, which already carry the student's scale.
+        false_negative_margin: A candidate of the query that the teacher scores at most this far below the query's
+            relevant one (the lowest, where there are several), or above it, is no negative: it leaves the
+            denominator. In units of teacher scores; ``None``: all stay. Documents from the lists of other queries
+            have no teacher score for this query; they stay.
     """
 
-    def __init__(self, temperature: float = 1.0) -> None:
+    @validate_call
+    def __init__(self, temperature: Positive = 1.0, false_negative_margin: FiniteFloat | None = None) -> None:
         self.temperature = temperature
+        self.false_negative_margin = false_negative_margin
 
     def __call__(self, lists: CandidateLists) -> Tensor:
         """The mean over relevant pairs; 0 when there is none."""
         scores = lists.in_batch / self.temperature
         relevant = lists.in_batch_labels > 0
-        negatives = torch.logsumexp(scores.masked_fill(relevant, -torch.inf), dim=1, keepdim=True)
+        no_negatives = relevant | self._false_negatives(lists)
+        negatives = torch.logsumexp(scores.masked_fill(no_negatives, -torch.inf), dim=1, keepdim=True)
         losses = torch.logaddexp(scores, negatives) - scores
         return losses.masked_fill(~relevant, 0.0).sum() / relevant.sum().clamp(min=1)
+
+    def _false_negatives(self, lists: CandidateLists) -> Tensor:
+        """The columns of ``in_batch`` that the teacher holds as good as relevant, bool [Q, D]."""
+        if self.false_negative_margin is None:
+            return torch.zeros_like(lists.in_batch, dtype=torch.bool)
+        if lists.positions is None:
+            raise ValueError("in_batch with a false_negative_margin needs the positions of the candidates")
+        relevant = (lists.labels > 0) & lists.mask
+        lowest = lists.teacher.masked_fill(~relevant, torch.inf).amin(dim=1, keepdim=True)
+        as_good = (lists.teacher >= lowest - self.false_negative_margin) & lists.mask
+        return torch.zeros_like(lists.in_batch).scatter_add(1, lists.positions, as_good.to(lists.in_batch.dtype)) > 0

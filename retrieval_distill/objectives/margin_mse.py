@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from pydantic import validate_call
 from torch import Tensor
 
-from retrieval_distill.objectives.contract import CandidateLists, Objective
+from retrieval_distill.objectives.contract import CandidateLists, Objective, Positive
+from retrieval_distill.objectives.ranks import distinct_pairs
 
 
 class MarginMSE(Objective):
-    """Mean squared difference between the student's and the teacher's margins of a relevant over another candidate.
+    """Mean squared difference between the student's and the teacher's margins of one candidate over another.
 
     | uses | how |
     |---|---|
-    | student, teacher | margins ``s(relevant) - s(other)`` of every such pair in a list |
-    | labels | relevant: grade above 0; other: grade 0 |
+    | student, teacher | margins ``s(one) - s(other)`` of the pairs of a list |
+    | labels | ``pairs: relevant`` takes one of grade above 0 and another of grade 0; ``all``: not used |
 
-    Every pair counts alike: the mean is over pairs, so a list without a relevant candidate adds nothing.
+    Every pair counts alike: the mean is over the step's pairs, so a list without any adds nothing.
 
     Source: Hofstaetter et al., "Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge
     Distillation", 2020, arXiv:2010.02666, equation 2.
 
     Args:
         teacher_scale: Factor on teacher margins; ``1.0`` takes raw logits as they are.
+        pairs: ``relevant``: each relevant candidate against each other one, as published. ``all``: every two
+            candidates of a list, so the teacher's differences among negatives are learnt too.
     """
 
-    def __init__(self, teacher_scale: float = 1.0) -> None:
+    @validate_call
+    def __init__(self, teacher_scale: Positive = 1.0, pairs: Literal["relevant", "all"] = "relevant") -> None:
         self.teacher_scale = teacher_scale
+        self.pairs = pairs
 
     def __call__(self, lists: CandidateLists) -> Tensor:
-        """The mean over (relevant, other) pairs; 0 when there is none."""
-        relevant = (lists.labels > 0) & lists.mask
-        other = (lists.labels <= 0) & lists.mask
-        pairs = relevant[:, :, None] & other[:, None, :]  # [Q, C, C]
+        """The mean over pairs; 0 when there is none."""
+        relevant, other = lists.labels > 0, lists.labels <= 0
+        chosen = {"relevant": relevant[:, :, None] & other[:, None, :], "all": lists.mask[:, :, None]}[self.pairs]
+        pairs = chosen & distinct_pairs(lists.mask)  # [Q, C, C]
         student = lists.student[:, :, None] - lists.student[:, None, :]
         teacher = lists.teacher[:, :, None] - lists.teacher[:, None, :]
         errors = (student - self.teacher_scale * teacher).square()
