@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset as Rows
+from datasets import disable_progress_bars
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss, MarginMSELoss
@@ -62,11 +63,13 @@ COMPARED_STEPS = 20
 LOSSES_AGREE, GRADIENTS_AGREE = 1e-5, 1e-4
 
 
-def candidates(cache: Path) -> Run:
-    """BM25's candidates of the training queries that have enough of them, under a generator's scores."""
+def candidates(cache: Path, queries: int) -> Run:
+    """BM25's candidates of training queries that have enough of them, under a generator's scores."""
     dataset = load(SOURCE, cache)
-    qrels, queries = dataset.split("train"), dataset.queries_of("train")
-    found = with_relevant(verbs.retrieve(dataset.documents, queries, 20), qrels).as_dict()
+    asked = dataset.queries_of("train")
+    asked = asked.select(list(asked)[:queries])
+    qrels = {query: dataset.split("train")[query] for query in asked}
+    found = with_relevant(verbs.retrieve(dataset.documents, asked, 20), qrels).as_dict()
     rng = np.random.default_rng(SEED)
     full = {
         query: {doc: float(rng.normal(4.0 if qrels[query].get(doc, 0) > 0 else 0.0, 2.0)) for doc in docs}
@@ -141,15 +144,19 @@ def measured(base: type, spec: dict[str, Any], record: Record) -> type:
 def recipe_of(spec: dict[str, Any]) -> Recipe:
     training = {
         "steps": sum(spec["turns"]), "queries_per_step": spec["queries"], "candidates": CANDIDATES, "bf16": spec["bf16"],
-        "learning_rate": LEARNING_RATE, "warmup": WARMUP_STEPS / sum(spec["turns"]), "weight_decay": WEIGHT_DECAY,
+        "learning_rate": LEARNING_RATE, "warmup": min(1.0, WARMUP_STEPS / sum(spec["turns"])), "weight_decay": WEIGHT_DECAY,
         "max_grad_norm": MAX_NORM, "save_steps": 1 << 20, "dropout": 0.0,
     }  # fmt: skip
     student = {"model": models.PACKAGED, "similarity": "cosine", "scale": SCALE}
     objectives = {LOSSES[spec["loss"]][0]: 1.0}
-    values = {"name": "bench", "seed": SEED, "student": student, "objectives": objectives, "training": training}
-    recipe = parse_recipe(values)
-    caching = recipe.training.model_copy(update={"cache_texts": spec["cache_texts"]})
-    return recipe.model_copy(update={"training": caching})
+    values = {
+        "name": "bench",
+        "seed": SEED,
+        "student": student,
+        "objectives": objectives,
+        "training": {**training, "cache_texts": spec["cache_texts"]},
+    }
+    return parse_recipe(values)
 
 
 def train_ours(spec: dict[str, Any], record: Record, folder: Path) -> None:
@@ -212,6 +219,7 @@ def answer(value: Any) -> None:
 def work(spec: dict[str, Any]) -> None:
     """One side, in a process of its own."""
     logging.set_verbosity_error()
+    disable_progress_bars()
     torch.set_num_threads(spec["threads"])
     record = Record()
     with tempfile.TemporaryDirectory() as folder:
@@ -320,7 +328,8 @@ def main() -> None:
     rows, differing = [], []
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run.parquet"
-        candidates(args.cache).save(run)
+        large = 4 * queries if args.quick else 1024
+        candidates(args.cache, max(large, queries * sum(turns))).save(run)
         shared = {
             "run": str(run), "cache": str(args.cache), "threads": args.threads, "queries": queries, "turns": turns,
             "cache_texts": None, "loss": "MarginMSELoss", "bf16": False,
@@ -342,7 +351,6 @@ def main() -> None:
                 rows.append(comparison(name, loss, seconds, told, us, them))
             if rows[-3]["max_abs_difference"] > LOSSES_AGREE or rows[-3]["gradient_difference"] > GRADIENTS_AGREE:
                 differing.append(loss)
-        large = 4 * queries if args.quick else 1024
         rows.append(caching({**shared, "side": "ours", "gradient": f"{folder}/caching.pt"}, large))
     print(
         f"\n{'comparison':29} {'against':38} {'ours':>7} {'theirs':>7} {'unit':7} {'ratio':>5}  {'low-high':>11}  "

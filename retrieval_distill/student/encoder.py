@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
+from torch.utils.checkpoint import checkpoint
 
 from retrieval_distill import hardware, models
 from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
@@ -49,7 +50,10 @@ def tokens_of(model: SentenceTransformer, texts: Sequence[str], kind: Kind) -> T
 
 
 def encode_rows(
-    model: SentenceTransformer, rows: Sequence[np.ndarray], dtype: torch.dtype | None = None
+    model: SentenceTransformer,
+    rows: Sequence[np.ndarray],
+    dtype: torch.dtype | None = None,
+    cache_texts: int | None = None,
 ) -> torch.Tensor:
     """Embed token rows of any lengths with gradients: float32 [rows, dimensions], in the order given.
 
@@ -61,12 +65,28 @@ def encode_rows(
         dtype: What the transformer computes in, from rounded copies of its weights: the weights themselves, their
             gradients, pooling and normalisation stay as they are. ``None``: the weights' own. Against autocast, what
             backward needs takes a fifth less memory, for nothing is kept in two dtypes.
+        cache_texts: Gradient caching: at most so many rows go through the model together, and what backward needs is
+            kept of none of them. Backward, which then knows the gradient of every vector, embeds them again batch by
+            batch, under the random numbers of the first time. ``None``: everything is kept.
+
+    Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021,
+    arXiv:2101.06983. Run as recomputation within backward, it knows nothing of objectives, and whoever calls
+    backward (a trainer that accumulates, several processes that average) need not know of it.
     """
-    batches = token_batches(np.array([len(row) for row in rows]), TOKENS_PER_BATCH[model.device.type])
+    batches = sub_forwards(model, np.array([len(row) for row in rows]), cache_texts)
     rounded = None if dtype is None else {name: weight.to(dtype) for name, weight in model[0].named_parameters()}
-    vectors = torch.cat([forward(model, [rows[i] for i in batch], rounded) for batch in batches])
+    embed = forward if cache_texts is None else forward_again
+    vectors = torch.cat([embed(model, [rows[i] for i in batch], rounded) for batch in batches])
     order = np.argsort(np.concatenate(batches))
     return vectors[torch.from_numpy(order).to(vectors.device)]
+
+
+def sub_forwards(model: SentenceTransformer, lengths: np.ndarray, cache_texts: int | None = None) -> list[np.ndarray]:
+    """Which rows :func:`encode_rows` sends through the model together, by their lengths."""
+    batches = token_batches(lengths, TOKENS_PER_BATCH[model.device.type])
+    if cache_texts is None:
+        return batches
+    return [part for batch in batches for part in np.array_split(batch, -(-len(batch) // cache_texts))]
 
 
 def forward(
@@ -76,8 +96,26 @@ def forward(
 
     ``weights`` stand in for those of the model's first module, the transformer; ``None``: its own.
     """
+    return _vectors(model, _features(model, rows), weights)
+
+
+def forward_again(
+    model: SentenceTransformer, rows: Sequence[np.ndarray], weights: dict[str, torch.Tensor] | None = None
+) -> torch.Tensor:
+    """:func:`forward` that keeps nothing for backward but the rows; backward runs it once more."""
+    # the features are an argument, as tensors of the device, so that its random state is replayed too
+    return checkpoint(_vectors, model, _features(model, rows), weights, use_reentrant=False)
+
+
+def _features(model: SentenceTransformer, rows: Sequence[np.ndarray]) -> dict[str, Any]:
     padded = pad(rows, model.tokenizer.pad_token_id or 0)
-    features: dict[str, Any] = {key: value.to(model.device) for key, value in padded.items()}
+    return {key: value.to(model.device) for key, value in padded.items()}
+
+
+def _vectors(
+    model: SentenceTransformer, features: dict[str, Any], weights: dict[str, torch.Tensor] | None
+) -> torch.Tensor:
+    features = dict(features)  # the modules write into theirs
     if weights is None:
         return model(features)["sentence_embedding"].float()
     features = torch.func.functional_call(model[0], weights, (features,))

@@ -31,8 +31,9 @@ from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.progress import progress
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher.fit_config import FitTeacherConfig
+from retrieval_distill.training.checkpoints import MarkWhole, last_whole
 from retrieval_distill.training.groups import Draw, Group
-from retrieval_distill.training.trainer import Advance, MarkWhole, last_whole
+from retrieval_distill.training.trainer import Advance
 
 logger = logging.getLogger("retrieval_distill")
 

@@ -46,8 +46,9 @@ class TokenizedTexts:
 class Collator:
     """Turns the draws of a step into its batch.
 
-    The batch holds token rows (``queries`` [Q], ``documents`` [D distinct]), ``positions`` int64 [Q, C] into the
-    documents, ``teacher`` and ``labels`` float32 [Q, C], ``mask`` bool [Q, C], ``in_batch_labels`` float32 [Q, D].
+    The batch holds ``query_ids`` [Q], token rows (``queries`` [Q], ``documents`` [D distinct]), ``positions`` int64
+    [Q, C] into the documents, ``teacher`` and ``labels`` float32 [Q, C], ``mask`` bool [Q, C], ``in_batch_labels``
+    float32 [Q, D].
     """
 
     groups: Sequence[Group]
@@ -80,6 +81,7 @@ class Collator:
             "in_batch_labels": in_batch,
         }
         return {
+            "query_ids": [group.query_id for group, _ in drawn],
             "queries": [self.queries[group.query_id] for group, _ in drawn],
             "documents": [self.documents[doc] for doc in distinct],
             **{name: torch.from_numpy(array) for name, array in tensors.items()},

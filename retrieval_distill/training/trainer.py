@@ -8,38 +8,40 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from torch import Tensor, nn
-from torch.utils.data import SequentialSampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from retrieval_distill import hardware, models
 from retrieval_distill.artifacts import write_json
 from retrieval_distill.config import Recipe, TrainingConfig
 from retrieval_distill.data.dataset import Qrels, Texts
-from retrieval_distill.objectives import CandidateLists, Mix
+from retrieval_distill.objectives import Mix
+from retrieval_distill.objectives.scale import check_scale
 from retrieval_distill.progress import progress
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.student import build, encoder
+from retrieval_distill.training import ranks
 from retrieval_distill.training.batches import Collator, DrawDataset, TokenizedTexts
+from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole
 from retrieval_distill.training.groups import Group, build_groups, schedule
+from retrieval_distill.training.loop import DistillationTrainer
+from retrieval_distill.training.model import DistillationModel
 
 logger = logging.getLogger("retrieval_distill")
-
-WHOLE = "whole"
-"""File that marks a checkpoint written to its end; one without it is torn and is not resumed from."""
 
 
 def distill(
     teacher_run: Run, qrels: Qrels, queries: Texts, documents: Texts, recipe: Recipe, folder: Path
 ) -> dict[str, Any]:
     """Train a student on a teacher's scores and save it to ``folder`` (a sentence-transformers model).
+
+    Started by ``torchrun`` or ``accelerate launch``, the processes train one student together and the first saves it.
 
     Args:
         teacher_run: Candidates of the training queries under raw teacher logits.
@@ -51,33 +53,46 @@ def distill(
 
     Returns:
         Counts: groups, steps, queries seen, parameters, dimensions.
+
+    Raises:
+        UserError: The teacher's scores are out of the student's reach; or a loss or gradient was no finite number:
+            the message names the step, its queries and the last good checkpoint, which is kept.
     """
     config = recipe.training
     groups = build_groups(teacher_run, qrels)
-    steps = config.steps or max(1, round(config.epochs * len(groups) / config.queries_per_step))
+    objectives = Mix(recipe.objectives)
+    scores = [np.array(group.scores) for group in groups]
+    for warning in check_scale(scores, recipe.student.similarity, recipe.student.scale, objectives):
+        logger.warning(warning)
+    batches = config.gradient_accumulation * ranks.count()  # of an optimiser step
+    steps = config.steps or max(1, round(config.epochs * len(groups) / (batches * config.queries_per_step)))
     torch.manual_seed(recipe.seed)
     student = build.build(recipe.student)
     if config.dropout is not None:
         build.set_dropout(student, config.dropout)
-    draws = schedule(groups, steps, config.queries_per_step, config.candidates, recipe.seed)
+    draws = schedule(groups, steps * batches, config.queries_per_step, config.candidates, recipe.seed)
     checkpoints = folder / "checkpoints"
     trainer = DistillationTrainer(
-        model=DistillationModel(student, Mix(recipe.objectives), recipe.student.scale, _dtype(config)),
+        model=DistillationModel(student, objectives, recipe.student.scale, _dtype(config), config.cache_texts),
         args=_arguments(config, steps, recipe.seed, checkpoints),
         train_dataset=DrawDataset(draws),
         data_collator=_collator(student, groups, qrels, queries, documents, config.max_length),
-        callbacks=[MarkWhole()],
+        callbacks=[MarkWhole(), LogAtCheckpoints()],
     )
     trainer.pop_callback(PrinterCallback)
-    last = last_whole(checkpoints)
+    with trainer.args.main_process_first(local=False):
+        last = last_whole(checkpoints)
     with ExitStack() as stack:
         done = int(last.name.split("-")[1]) if last else 0
-        trainer.add_callback(Advance(stack.enter_context(progress("training the student", steps, "steps", done))))
+        shown = steps if trainer.is_world_process_zero() else done
+        trainer.add_callback(Advance(stack.enter_context(progress("training the student", shown, "steps", done))))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-    with models.quietly():
-        student.save_pretrained(str(folder))
-    write_json(folder / "training_log.json", [row for row in trainer.state.log_history if "loss" in row])
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    if trainer.is_world_process_zero():
+        with models.quietly():
+            student.save_pretrained(str(folder))
+        write_json(folder / "training_log.json", [row for row in trainer.state.log_history if "loss" in row])
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
     return {
         "groups": len(groups),
         "steps": steps,
@@ -85,66 +100,6 @@ def distill(
         "parameters": build.parameters(student),
         "dimensions": student.get_embedding_dimension(),
     }
-
-
-class DistillationModel(nn.Module):
-    """A student under its objectives: a batch in, the loss and its components out."""
-
-    def __init__(
-        self, student: SentenceTransformer, objectives: Mix, scale: float, dtype: torch.dtype | None = None
-    ) -> None:
-        super().__init__()
-        self.dtype = dtype
-        self.student = student
-        self.objectives = objectives
-        self.scale = scale
-
-    def forward(self, queries: list[Any], documents: list[Any], **batch: Tensor) -> dict[str, Tensor]:
-        """The loss of one step; see :class:`retrieval_distill.training.batches.Collator` for the batch."""
-        vectors = encoder.encode_rows(self.student, [*queries, *documents], self.dtype)
-        in_batch = self.scale * vectors[: len(queries)] @ vectors[len(queries) :].T
-        student = in_batch.gather(1, batch["positions"])
-        lists = CandidateLists(
-            student, batch["teacher"], batch["labels"], batch["mask"], in_batch, batch["in_batch_labels"]
-        )
-        loss, components = self.objectives(lists)
-        return {"loss": loss, **{name: value.detach() for name, value in components.items()}}
-
-
-class DistillationTrainer(Trainer):
-    """The library's trainer, taking the schedule in order and logging every objective by name."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._components: dict[str, list[float]] = defaultdict(list)
-
-    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
-
-    def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, *_: Any, **__: Any
-    ) -> Any:
-        """The mix's value, as the trainer asks for it."""
-        outputs = model(**inputs)
-        for name, value in outputs.items():
-            if name != "loss":
-                self._components[name].append(float(value))
-        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
-
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the components' means since the last log."""
-        if "loss" in logs:
-            logs |= {name: sum(values) / len(values) for name, values in self._components.items()}
-            self._components.clear()
-        super().log(logs, *args, **kwargs)
-
-
-class MarkWhole(TrainerCallback):
-    """Marks a checkpoint once all its files are written."""
-
-    def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        """Called by the trainer after it wrote a checkpoint."""
-        (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / WHOLE).touch()
 
 
 class Advance(TrainerCallback):
@@ -169,6 +124,7 @@ def _arguments(config: TrainingConfig, steps: int, seed: int, folder: Path) -> T
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=config.queries_per_step,
+        gradient_accumulation_steps=config.gradient_accumulation,
         learning_rate=config.learning_rate,
         warmup_steps=max(1, round(config.warmup * steps)) if config.warmup else 0,
         weight_decay=config.weight_decay,
@@ -207,14 +163,3 @@ def _collator(
         TokenizedTexts({id_: row for row, id_ in enumerate(doc_ids)}, cut_documents),
         qrels,
     )
-
-
-def last_whole(folder: Path) -> Path | None:
-    """The newest checkpoint written to its end; torn ones are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for path in found:
-        if not (path / WHOLE).is_file():
-            logger.warning("%s was not written to its end: set aside", path)
-            shutil.rmtree(path)
-    whole = [path for path in found if path.exists()]
-    return whole[-1] if whole else None

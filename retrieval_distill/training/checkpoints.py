@@ -1,0 +1,46 @@
+"""Checkpoints that a killed training continues from: marked when whole, and no window of the log reaches across one.
+
+Knows the trainer's folders and events; must not know what is trained.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainingArguments
+
+logger = logging.getLogger("retrieval_distill")
+
+WHOLE = "whole"
+"""File that marks a checkpoint written to its end; one without it is torn and is not resumed from."""
+
+
+class MarkWhole(TrainerCallback):
+    """Marks a checkpoint once all its files are written."""
+
+    def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        """Called by the trainer after it wrote a checkpoint."""
+        if state.is_world_process_zero:
+            (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+
+
+class LogAtCheckpoints(TrainerCallback):
+    """Closes the window that is logged with every checkpoint, so that a resumed training logs the same ones."""
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        """Called by the trainer after every optimiser step."""
+        control.should_log |= control.should_save
+
+
+def last_whole(folder: Path) -> Path | None:
+    """The newest checkpoint written to its end; torn ones are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for path in found:
+        if not (path / WHOLE).is_file():
+            logger.warning("%s was not written to its end: set aside", path)
+            shutil.rmtree(path)
+    whole = [path for path in found if path.exists()]
+    return whole[-1] if whole else None

@@ -1,0 +1,48 @@
+"""What is logged of a few steps together: objectives, throughput, padding.
+
+Knows numbers and clocks; must not know the trainer or the model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+
+class Window:
+    """The steps since the last log; the first window's clock starts with :meth:`start`."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._components: dict[str, list[float]] = defaultdict(list)
+        self._tokens = self._padded = 0
+
+    def start(self) -> None:
+        """Start the clock, unless it runs."""
+        if self._since is None:
+            self._since = time.monotonic()
+
+    def add(self, components: Mapping[str, Any], tokens: int, padded: int) -> None:
+        """Take in one step: its objectives, its texts' tokens, and the tokens computed for them."""
+        for name, value in components.items():
+            self._components[name].append(float(value))
+        self._tokens += tokens
+        self._padded += padded
+
+    def close(self) -> dict[str, float]:
+        """Each objective's mean, ``tokens_per_second`` (padding not counted, checkpoints and batches in the time)
+        and ``padding_share`` of the tokens computed; the next window starts.
+        """
+        now = time.monotonic()
+        seconds = max(now - (self._since or now), 1e-9)
+        closed = {name: sum(values) / len(values) for name, values in self._components.items()}
+        closed["tokens_per_second"] = round(self._tokens / seconds, 1)
+        closed["padding_share"] = round(1 - self._tokens / max(self._padded, 1), 4)
+        self._since = now
+        self._clear()
+        return closed

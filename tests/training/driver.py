@@ -1,0 +1,54 @@
+"""A small training as a function and as a program, so that tests can kill it or start it several times at once.
+
+python -m tests.training.driver RECIPE.json FOLDER [STEP]     # killed after that step
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+from retrieval_distill.config import parse_recipe
+from retrieval_distill.data import beir
+from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.training import trainer
+
+
+def teacher_run(dataset: Dataset) -> Run:
+    """Each query's relevant document and five others, under scores of a generator."""
+    rng = random.Random(11)
+    scores = {}
+    for query, judged in dataset.split("train").items():
+        others = rng.sample([doc for doc in dataset.documents if doc not in judged], 5)
+        scores[query] = {doc: rng.gauss(4.0 if doc in judged else 0.0, 2.0) for doc in [*judged, *others]}
+    return Run.from_dict(scores)
+
+
+def train(values: dict, folder: Path, run: Run | None = None) -> list[dict]:
+    """Train and give back the log."""
+    dataset = beir.load(values["dataset"]["source"])
+    run = run or teacher_run(dataset)
+    trainer.distill(run, dataset.split("train"), dataset.queries, dataset.documents, parse_recipe(values), folder)
+    return json.loads((folder / "training_log.json").read_text())
+
+
+def die_after(step: int) -> None:
+    real = trainer.Advance.on_step_end
+
+    def dying(self, args, state, control, **rest):
+        real(self, args, state, control, **rest)
+        if state.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trainer.Advance.on_step_end = dying
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 3:
+        die_after(int(sys.argv[3]))
+    train(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))

@@ -1,0 +1,158 @@
+"""The trainer: accumulation is a mean, a step that is not a number stops it, a kill leaves no trace, the log is whole."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from retrieval_distill import objectives
+from retrieval_distill.data import beir
+from retrieval_distill.errors import UserError
+from retrieval_distill.objectives import CandidateLists, Objective
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.training import trainer
+from tests.training.driver import teacher_run, train
+
+ROOT = Path(__file__).parents[2]
+
+
+def with_training(recipe: dict, **training) -> dict:
+    return {**recipe, "training": {**recipe["training"], **training}}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def program(values: dict, folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    recipe = folder.with_suffix(".json")
+    recipe.write_text(json.dumps(values))
+    command = [sys.executable, *launcher, "-m", "tests.training.driver", str(recipe), str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+
+
+def test_accumulated_steps_are_one_step(tiny_recipe, tmp_path):
+    recipe = {**tiny_recipe, "objectives": {"listwise_kl": 1.0}}  # a mean over queries, without in-batch documents
+    logs = {
+        k: train(
+            with_training(recipe, steps=4, warmup=0, queries_per_step=8 // k, gradient_accumulation=k),
+            tmp_path / str(k),
+        )
+        for k in (1, 2, 4)
+    }
+    for k in (2, 4):
+        for one, other in zip(logs[k], logs[1], strict=True):
+            assert one["step"] == other["step"]
+            for key in ("loss", "listwise_kl", "grad_norm", "learning_rate"):
+                assert one[key] == pytest.approx(other[key], rel=1e-5)
+        for name, weight in weights(tmp_path / str(k)).items():
+            torch.testing.assert_close(weight, weights(tmp_path / "1")[name], atol=2e-6, rtol=1e-5)
+
+
+def test_the_log_of_each_window(tiny_recipe, tmp_path):
+    log = train(with_training(tiny_recipe, steps=7, save_steps=4), tmp_path / "student")
+    assert [row["step"] for row in log] == [4, 5, 7]  # every fifth, and at checkpoints
+    for row in log:
+        mix = sum(weight * row[name] for name, weight in tiny_recipe["objectives"].items())
+        assert row["loss"] == pytest.approx(mix, rel=1e-5)
+        assert row["learning_rate"] > 0
+        assert row["tokens_per_second"] > 0
+        assert 0 < row["padding_share"] < 1
+
+
+def test_scores_that_are_not_numbers_stop_the_training(tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "check_scale", lambda *_: [])  # which would have refused them at the door
+    run = teacher_run(beir.load(tiny_recipe["dataset"]["source"]))
+    scores = run.as_dict()
+    broken = sorted(scores)[5]
+    scores[broken] = {doc: float("inf") for doc in scores[broken]}
+    folder = tmp_path / "student"
+    values = with_training(tiny_recipe, steps=24, queries_per_step=1, save_steps=1)
+    with pytest.raises(UserError) as error:
+        train(values, folder, Run.from_dict(scores))
+    first, queries, checkpoint = str(error.value).splitlines()
+    step = int(first.split("step ")[1].split(":")[0])
+    assert "the loss is nan (margin_mse nan" in first
+    assert first.endswith(f"teacher scores are not finite for: {broken}")
+    assert queries == f"queries of this step: {broken}"
+    last = folder / "checkpoints" / f"checkpoint-{step - 1}"
+    assert checkpoint == f"last good checkpoint: {last if step > 1 else 'none yet'}"
+    if step > 1:
+        assert all(torch.isfinite(weight).all() for weight in load_file(last / "model.safetensors").values())
+
+
+class NoSlope(Objective):
+    """A finite value whose gradient is not: the root of zero."""
+
+    def __call__(self, lists: CandidateLists) -> torch.Tensor:
+        return (lists.student * 0).abs().sqrt().sum()
+
+
+def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setitem(objectives.OBJECTIVES, "no_slope", NoSlope)
+    values = {**with_training(tiny_recipe, steps=2, queries_per_step=2, gradient_accumulation=2)}
+    with pytest.raises(UserError, match="step 1: the gradient's norm is nan") as error:
+        train({**values, "objectives": {"no_slope": 1.0}}, tmp_path / "student")
+    assert str(error.value).count("q") >= 4  # the ids of both micro-steps
+    assert "last good checkpoint: none yet" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [{"dropout": 0.1, "cache_texts": 3}, {"gradient_accumulation": 2, "queries_per_step": 4}],
+    ids=["cached", "accumulated"],
+)
+def test_killed_at_any_step_it_ends_the_same(tiny_recipe, tmp_path, training):
+    values = with_training(tiny_recipe, steps=9, save_steps=3, **training)
+    whole = train(values, tmp_path / "whole")
+    killed = program(values, tmp_path / "killed", "5")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    log = train(values, tmp_path / "killed")
+    files = [tmp_path / name / "model.safetensors" for name in ("whole", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    clocks = {"tokens_per_second"}
+    assert [{k: v for k, v in row.items() if k not in clocks} for row in log] == [
+        {k: v for k, v in row.items() if k not in clocks} for row in whole
+    ]
+
+
+@pytest.mark.parametrize("cache_texts", [None, 3])
+def test_two_processes_are_one(tiny_recipe, tmp_path, cache_texts):
+    """Each embeds half of the texts; in-batch documents and means over pairs are those of the whole step."""
+    values = with_training(tiny_recipe, steps=5, gradient_accumulation=1 if cache_texts is None else 2)
+    one = train(with_training(values, queries_per_step=8), tmp_path / "one")
+    values = with_training(values, queries_per_step=4, cache_texts=cache_texts)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    done = program(values, tmp_path / "two", launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    two = json.loads((tmp_path / "two" / "training_log.json").read_text())
+    for row, other in zip(one, two, strict=True):
+        for key in ("step", "loss", "grad_norm", "margin_mse", "listwise_kl", "in_batch"):
+            assert row[key] == pytest.approx(other[key], rel=1e-5)
+    for name, weight in weights(tmp_path / "one").items():
+        torch.testing.assert_close(weight, weights(tmp_path / "two")[name], atol=1e-5, rtol=1e-5)
+
+
+def test_objectives_come_and_go_with_the_training(tiny_recipe, tmp_path):
+    mix = {"listwise_kl": 1.0, "list_net": {"weight": 0.5, "until": 0.5}, "in_batch": {"weight": [0.0, 1.0]}}
+    log = train(with_training({**tiny_recipe, "objectives": mix}, steps=10, save_steps=1), tmp_path / "student")
+    assert ["list_net" in row for row in log] == [True] * 5 + [False] * 5
+    for step, row in enumerate(log):
+        expected = row["listwise_kl"] + 0.5 * row.get("list_net", 0.0) + step / 10 * row["in_batch"]
+        assert row["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_scores_out_of_reach_are_refused_at_the_door(tiny_recipe, dataset, tmp_path):
+    run = teacher_run(dataset)
+    far = run.rescored(run.frame["score"] * 1e4)
+    with pytest.raises(UserError, match=r"margins .*out of reach; set student\.scale="):
+        train({**tiny_recipe, "objectives": {"margin_mse": 1.0}}, tmp_path / "student", far)
+    assert not (tmp_path / "student" / "model.safetensors").exists()
