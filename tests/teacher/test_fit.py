@@ -141,13 +141,15 @@ def test_the_folder_loads_as_what_was_trained(toy, encoders, tmp_path, monkeypat
 
     monkeypatch.setattr(fit_model, "save", watched)
     folder = tmp_path / "teacher"
+    rate = 2e-2 if adapter == "lora" else 2e-3  # every weight at once bears less
     fitted(
         toy,
-        options(encoders[kind], adapter=adapter, lora_rank=4, steps=12, evaluate_every=12, learning_rate=2e-2),
+        options(encoders[kind], adapter=adapter, lora_rank=4, steps=12, evaluate_every=12, learning_rate=rate),
         folder,
     )
-    np.testing.assert_allclose(rescored(folder, toy, candidates(toy, "dev")), trained["scores"], atol=2e-5)
-    assert trained["scores"].std() > 1e-3  # the comparison could have failed
+    tolerance = 2e-5
+    np.testing.assert_allclose(rescored(folder, toy, candidates(toy, "dev")), trained["scores"], atol=tolerance)
+    assert trained["scores"].std() > 10 * tolerance  # the comparison could have failed
     names = {path.name for path in folder.iterdir()}
     assert {"README.md", "fit_log.json", "manifest.json"} <= names and not {
         "checkpoints",
