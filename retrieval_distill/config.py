@@ -34,7 +34,7 @@ class DatasetConfig(Section):
     train: str = "train"
     """Split whose queries train the student."""
     dev: str | None = "dev"
-    """Split whose queries the gate asks; ``None``, or a split the dataset lacks: the gate is not asked."""
+    """Split whose queries the gate asks; ``None``, or a split the dataset lacks: it only reports agreement."""
     test: str = "test"
     """Split that the report measures."""
     train_queries: int | None = Field(None, ge=1)

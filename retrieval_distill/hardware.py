@@ -65,7 +65,7 @@ def quantize_linear_layers(model: torch.nn.Module, device: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch names its successor, an add-on package
         if "onednn" in torch.backends.quantized.supported_engines:
-            torch.backends.quantized.engine = "onednn"  # half again as fast as the default
+            torch.backends.quantized.engine = "onednn"
         per_output = torch.ao.quantization.per_channel_dynamic_qconfig
         torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear: per_output}, inplace=True)
 

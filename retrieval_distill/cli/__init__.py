@@ -32,7 +32,7 @@ def main() -> None:
     for noisy in ("httpx", "httpcore", "sentence_transformers", "faiss", "faiss.loader", "bm25s", "datasets"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # torch keeps a compiled kernel per shape; ours hardly repeat, and a thousand of them fill hundreds of megabytes
+    # torch keeps a compiled kernel per shape; ours hardly repeat, and a thousand of them only fill memory
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -63,8 +63,8 @@ def encode_rows(
         model: The bi-encoder.
         rows: Token ids.
         dtype: What the transformer computes in, from rounded copies of its weights: the weights themselves, their
-            gradients, pooling and normalisation stay as they are. ``None``: the weights' own. Against autocast, what
-            backward needs takes a fifth less memory, for nothing is kept in two dtypes.
+            gradients, pooling and normalisation stay as they are. ``None``: the weights' own. Against autocast,
+            backward holds less memory, for nothing is kept in two dtypes.
         cache_texts: Gradient caching: at most so many rows go through the model together, and what backward needs is
             kept of none of them. Backward, which then knows the gradient of every vector, embeds them again batch by
             batch, under the random numbers of the first time. ``None``: everything is kept.
