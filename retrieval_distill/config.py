@@ -143,6 +143,17 @@ class StudentConfig(Section):
     """Put before every document, saved in the student; ``None`` keeps the model's own."""
 
 
+class EmbeddingTeacherConfig(Section):
+    """A bi-encoder whose vectors teach, for the objectives ``embedding`` and ``in_batch_kl``."""
+
+    model: str | None = None
+    """Any bi-encoder, or ``start``: the student before training (self-distillation); ``None``: no such teacher."""
+    max_length: int | None = Field(None, ge=8)
+    """Token limit; ``None``: the model's own."""
+    dtype: str = "auto"
+    """What the model computes in."""
+
+
 class TrainingConfig(Section):
     """How the student trains."""
 
@@ -188,6 +199,8 @@ class IndexConfig(Section):
 
     kind: Literal["flat", "hnsw", "sq8"] = "flat"
     """``flat`` is exact, ``hnsw`` a graph, ``sq8`` holds 8-bit vectors."""
+    dimensions: int | None = Field(None, ge=1)
+    """Dimensions kept of every vector, the first ones, for a student trained with such a view; ``None``: all."""
 
 
 class EvaluateConfig(Section):
@@ -214,6 +227,10 @@ class Recipe(Section):
     student: StudentConfig = StudentConfig()
     objectives: dict[str, float | tuple[float, float] | dict[str, Any]] = {"margin_mse": 0.05, "listwise_kl": 1.0}
     """Objective -> weight, ``[weight at the start, at the end]``, or ``{weight, from, until, options}``."""
+    views: dict[str | int, float] = {"full": 1.0}
+    """View -> weight: what the objectives see of the vectors; ``full``, ``128`` (dimensions), ``int8``, ``binary``,
+    ``128/binary``. For vectors that serve at several sizes."""
+    embedding_teacher: EmbeddingTeacherConfig = EmbeddingTeacherConfig()
     training: TrainingConfig = TrainingConfig()
     embed: EmbedConfig = EmbedConfig()
     index: IndexConfig = IndexConfig()

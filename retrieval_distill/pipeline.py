@@ -24,7 +24,6 @@ from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures
-from retrieval_distill.objectives import Mix
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.run import Run
@@ -34,6 +33,7 @@ from retrieval_distill.teacher.calibration import Calibration
 from retrieval_distill.teacher.contract import Teacher
 from retrieval_distill.teacher.ensemble import Ensemble, raw_scores
 from retrieval_distill.teacher.store import ScoreStore
+from retrieval_distill.training.asked import asked
 from retrieval_distill.training.groups import with_relevant
 
 logger = logging.getLogger("retrieval_distill")
@@ -100,7 +100,7 @@ class Job:
     def check(self) -> None:
         """Find what would stop the run later, before anything is written; then make the folder this recipe's."""
         check_owner(self.out, self.recipe)
-        Mix(self.recipe.objectives)
+        asked(self.recipe)
         measures.parse_measures(self.recipe.evaluate.measures)
         models.resolve(self.recipe.student.model)
         for member in self.recipe.teacher.members:
@@ -299,7 +299,9 @@ class Job:
         config = self.recipe.index
         self._note(
             f"index-{name}",
-            verbs.index(vectors, self.out / f"index-{name}", config.kind, self.recipe.student.similarity),
+            verbs.index(
+                vectors, self.out / f"index-{name}", config.kind, self.recipe.student.similarity, config.dimensions
+            ),
         )
 
     def _stage(self, name: str, folder: str, inputs: dict[str, Any], work: Any) -> None:

@@ -33,6 +33,10 @@ __all__ = [
 ]  # fmt: skip
 
 
+TRAINS = {"student", "objectives", "views", "embedding_teacher", "training"}
+"""Sections of a recipe that decide what the student learns."""
+
+
 def retrieve(
     documents: Texts,
     queries: Texts,
@@ -129,7 +133,8 @@ def distill(run: Run, dataset: Dataset, split: str, recipe: Recipe, folder: str 
         run: Candidates of the split's queries under teacher scores.
         dataset: Texts and judgements.
         split: Which judgements tell relevant candidates from the others.
-        recipe: Its sections ``student``, ``objectives`` and ``training`` and its ``seed`` are used.
+        recipe: Its sections ``student``, ``objectives``, ``views``, ``embedding_teacher`` and ``training`` and its
+            ``seed`` are used.
         folder: Where the student goes; ``SentenceTransformer(folder)`` loads it.
     """
 
@@ -138,13 +143,16 @@ def distill(run: Run, dataset: Dataset, split: str, recipe: Recipe, folder: str 
 
         return distill(run, dataset.split(split), dataset.queries, dataset.documents, recipe, out)
 
+    embedding_teacher = recipe.embedding_teacher.model
+    named = None if embedding_teacher in (None, "start") else models.fingerprint(embedding_teacher)
     inputs = {
         "scores": artifacts.fingerprint(run.frame.to_csv(index=False)),
         "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
         "qrels": artifacts.fingerprint(dataset.split(split)),
         "model": models.fingerprint(recipe.student.model),
+        "embedding_teacher_model": named,
         "seed": recipe.seed,
-        **recipe.model_dump(mode="json", include={"student", "objectives", "training"}),
+        **recipe.model_dump(mode="json", include=TRAINS),
     }
     return artifacts.stage("distill", folder, inputs, work)
 

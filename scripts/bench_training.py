@@ -6,17 +6,19 @@
 A step is 32 queries with 8 candidates each (BM25's, one of them relevant, under fixed synthetic teacher scores), on
 the packaged all-MiniLM-L6-v2 without dropout, with AdamW. Each side trains in a process of its own, through its own
 trainer and on its own data path (``distill``; ``SentenceTransformerTrainer`` with ``MarginMSELoss`` or
-``DistillKLDivLoss``), and the two take turns of a few steps each: one computes while the other waits. Reported are
-medians over the turns, and the median, lowest and highest ratio of a pair of turns.
+``DistillKLDivLoss``), and the sides take turns step by step: one computes while the others wait. Reported are medians
+over the steps, and the median, lowest and highest ratio of a pair of steps.
 
-* ``NAME/same-dtype``: both in float32. Losses of the first 20 steps must agree to 1e-5 (relative above 1), the first
-  gradient to 1e-4 of its norm.
+* ``NAME/same-dtype``: both in float32. Losses of all steps (20, unless ``--steps`` says otherwise) must agree to 1e-5
+  (relative above 1), the first gradient to 1e-4 of its norm.
 * ``NAME/bf16``: both in bfloat16: ours from rounded weights, theirs with ``bf16=True``.
 * ``NAME/default``: each side as its user would call it (ours: the dtype that is fast here; theirs: float32).
-* ``NAME/gradient-caching``: the memory of our step of 1,024 queries with ``cache_texts`` against 32 queries without.
+* ``NAME/gradient-caching``: the memory of our step of 1,024 queries with ``cache_texts`` against 32 queries without,
+  in the dtype that is fast here. The vectors of the large step and their gradients are part of it.
 
 Batch milliseconds are what a step waits for its batch; peak memory is each process's during training, libraries and
-data included. The first steps of each side warm it up and are not counted; loading is not counted.
+data included. The first step of each side warms it up and is not counted; loading is not counted. ``computed`` is
+what a side sends through the model per step: tokens, padding and repeated texts included.
 """
 
 from __future__ import annotations
@@ -59,7 +61,6 @@ CANDIDATES = 8
 LEARNING_RATE, WARMUP_STEPS, WEIGHT_DECAY, MAX_NORM, SEED = 5e-5, 2, 0.01, 1.0, 7
 SCALE = 20.0
 LOSSES = {"MarginMSELoss": ("margin_mse", MarginMSELoss), "DistillKLDivLoss": ("listwise_kl", DistillKLDivLoss)}
-COMPARED_STEPS = 20
 LOSSES_AGREE, GRADIENTS_AGREE = 1e-5, 1e-4
 
 
@@ -86,13 +87,13 @@ class Record:
     losses: list[float] = field(default_factory=list)
     batch_seconds: list[float] = field(default_factory=list)
     peak_memory_bytes: int = 0
+    computed_tokens: list[int] = field(default_factory=list)
 
 
 class Turns(TrainerCallback):
-    """Trains ``turns[i]`` steps each time it is told to go on, and tells how long they took."""
+    """Trains a step each time it is told to go on, and tells how long it took."""
 
-    def __init__(self, turns: list[int], record: Record) -> None:
-        self.ends = np.cumsum(turns).tolist()
+    def __init__(self, record: Record) -> None:
         self.record = record
         self.start = 0.0
 
@@ -109,10 +110,9 @@ class Turns(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer after every step."""
         self.record.peak_memory_bytes = artifacts.peak_memory_bytes()
-        if state.global_step in self.ends:
-            answer(time.perf_counter() - self.start)
-            if state.global_step != self.ends[-1]:
-                self._wait()
+        answer(time.perf_counter() - self.start)
+        if state.global_step < state.max_steps:
+            self._wait()
 
 
 def measured(base: type, spec: dict[str, Any], record: Record) -> type:
@@ -121,12 +121,16 @@ def measured(base: type, spec: dict[str, Any], record: Record) -> type:
     class Measured(base):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.add_callback(Turns(spec["turns"], record))
+            self.add_callback(Turns(record))
 
         def training_step(self, model: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+            student = next(module for module in model.modules() if isinstance(module, SentenceTransformer))
+            tokens: list[int] = []
+            counter = student[0].register_forward_pre_hook(lambda _, args: tokens.append(args[0]["input_ids"].numel()))
             loss = super().training_step(model, *args, **kwargs)
+            counter.remove()
+            record.computed_tokens.append(sum(tokens))
             if not record.losses:
-                student = next(module for module in model.modules() if isinstance(module, SentenceTransformer))
                 slopes = [p.grad.flatten() for p in student.parameters() if p.grad is not None]
                 torch.save(torch.cat(slopes).cpu(), spec["gradient"])
             record.losses.append(float(loss))
@@ -143,8 +147,8 @@ def measured(base: type, spec: dict[str, Any], record: Record) -> type:
 
 def recipe_of(spec: dict[str, Any]) -> Recipe:
     training = {
-        "steps": sum(spec["turns"]), "queries_per_step": spec["queries"], "candidates": CANDIDATES, "bf16": spec["bf16"],
-        "learning_rate": LEARNING_RATE, "warmup": min(1.0, WARMUP_STEPS / sum(spec["turns"])), "weight_decay": WEIGHT_DECAY,
+        "steps": spec["steps"], "queries_per_step": spec["queries"], "candidates": CANDIDATES, "bf16": spec["bf16"],
+        "learning_rate": LEARNING_RATE, "warmup": min(1.0, WARMUP_STEPS / spec["steps"]), "weight_decay": WEIGHT_DECAY,
         "max_grad_norm": MAX_NORM, "save_steps": 1 << 20, "dropout": 0.0,
     }  # fmt: skip
     student = {"model": models.PACKAGED, "similarity": "cosine", "scale": SCALE}
@@ -174,7 +178,7 @@ def train_theirs(spec: dict[str, Any], record: Record, folder: Path) -> None:
     torch.manual_seed(SEED)
     student = build.build(recipe.student)
     build.set_dropout(student, 0.0)
-    draws = schedule(groups, sum(spec["turns"]), spec["queries"], CANDIDATES, SEED)
+    draws = schedule(groups, spec["steps"], spec["queries"], CANDIDATES, SEED)
     drawn = [(groups[draw.group], draw.candidates) for draw in draws]
     columns = {"query": dataset.queries.take([group.query_id for group, _ in drawn])}
     for place in range(CANDIDATES):
@@ -182,7 +186,7 @@ def train_theirs(spec: dict[str, Any], record: Record, folder: Path) -> None:
     columns["label"] = [[group.scores[c] for c in kept] for group, kept in drawn]
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder / "theirs"),
-        max_steps=sum(spec["turns"]),
+        max_steps=spec["steps"],
         per_device_train_batch_size=spec["queries"],
         learning_rate=LEARNING_RATE,
         warmup_steps=WARMUP_STEPS,
@@ -244,7 +248,7 @@ class Side:
         raise SystemExit("a side's process ended; its message is above")
 
     def turn(self) -> float:
-        """Let it train its next steps; their seconds."""
+        """Let it train its next step; its seconds."""
         assert self.process.stdin
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -264,41 +268,46 @@ def sides(**specs: dict[str, Any]) -> Iterator[dict[str, Side]]:
             side.process.wait()
 
 
-def trained(turns: list[int], **specs: dict[str, Any]) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Seconds per step of each side's turns (the first, a warm-up, left out), and what each tells in the end."""
+def trained(**specs: dict[str, Any]) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Seconds of each side's steps, and what each tells in the end."""
     seconds: dict[str, list[float]] = {name: [] for name in specs}
     with sides(**specs) as started:
-        for steps in turns:
-            for name, side in started.items():
-                seconds[name].append(side.turn() / steps)
+        for step in range(max(spec["steps"] for spec in specs.values())):
+            for name in [name for name, spec in specs.items() if step < spec["steps"]]:
+                seconds[name].append(started[name].turn())
         told = {name: side.receive() for name, side in started.items()}
     for name, spec in specs.items():
         told[name]["gradient"] = torch.load(spec["gradient"], weights_only=True).double()
-        told[name]["batch_ms"] = 1000 * median(told[name]["batch_seconds"][turns[0] :] or told[name]["batch_seconds"])
+        told[name]["batch_ms"] = 1000 * median(told[name]["batch_seconds"][1:] or told[name]["batch_seconds"])
     return {name: values[1:] or values for name, values in seconds.items()}, told
 
 
 def comparison(
     name: str, loss: str, seconds: dict[str, list[float]], told: dict[str, Any], us: str, them: str
 ) -> dict[str, Any]:
-    ratios = [b / a for a, b in zip(seconds[us], seconds[them], strict=True)]
-    ours, theirs = (np.array(told[side]["losses"][:COMPARED_STEPS]) for side in (us, them))
+    both = min(len(seconds[us]), len(seconds[them]))
+    ratios = [b / a for a, b in zip(seconds[us][:both], seconds[them][:both], strict=True)]
+    ours, theirs = (np.array(told[side]["losses"][: both + 1]) for side in (us, them))
     a, b = told[us]["gradient"], told[them]["gradient"]
     return {
         "name": f"{SOURCE}/{name}", "peer": f"sentence-transformers {loss}", "unit": "steps/s",
-        "ours": 1 / median(seconds[us]), "theirs": 1 / median(seconds[them]),
+        "ours": 1 / median(seconds[us][:both]), "theirs": 1 / median(seconds[them][:both]),
         "ratio": median(ratios), "low": min(ratios), "high": max(ratios),
         "max_abs_difference": float((np.abs(ours - theirs) / np.maximum(1, np.abs(theirs))).max()),
         "gradient_difference": float((a - b).norm() / b.norm()),
         "batch_milliseconds": {"ours": told[us]["batch_ms"], "theirs": told[them]["batch_ms"]},
+        "computed_tokens": {
+            side: int(median(told[key]["computed_tokens"])) for side, key in (("ours", us), ("theirs", them))
+        },
         "peak_memory_bytes": {side: told[key]["peak_memory_bytes"] for side, key in (("ours", us), ("theirs", them))},
     }  # fmt: skip
 
 
 def caching(spec: dict[str, Any], queries: int) -> dict[str, Any]:
-    """Peak memory of one large step with gradient caching against the usual one without."""
-    small = trained([1], ours={**spec, "turns": [1]})
-    large = trained([1], ours={**spec, "turns": [1], "queries": queries, "cache_texts": 32})
+    """Peak memory of one large step with gradient caching against the usual one without, in the fast dtype."""
+    spec = {**spec, "steps": 1, "bf16": hardware.has_fast_bfloat16(hardware.device())}
+    small = trained(ours=spec)
+    large = trained(ours={**spec, "queries": queries, "cache_texts": 32})
     with_it, without = (told["ours"]["peak_memory_bytes"] for _, told in (large, small))
     gib = 1 << 30
     return {
@@ -306,6 +315,9 @@ def caching(spec: dict[str, Any], queries: int) -> dict[str, Any]:
         "unit": "GiB", "ours": with_it / gib, "theirs": without / gib, "ratio": without / with_it,
         "low": without / with_it, "high": without / with_it, "max_abs_difference": 0.0, "gradient_difference": 0.0,
         "batch_milliseconds": {"ours": large[1]["ours"]["batch_ms"], "theirs": small[1]["ours"]["batch_ms"]},
+        "computed_tokens": {
+            "ours": large[1]["ours"]["computed_tokens"][0], "theirs": small[1]["ours"]["computed_tokens"][0]
+        },
         "peak_memory_bytes": {"ours": with_it, "theirs": without},
     }  # fmt: skip
 
@@ -313,35 +325,39 @@ def caching(spec: dict[str, Any], queries: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, default=32, help="queries of a step")
-    parser.add_argument("--turns", type=int, default=6, help="turns that are counted")
-    parser.add_argument("--steps", type=int, default=4, help="steps of a turn")
+    parser.add_argument("--steps", type=int, default=20, help="steps in float32, the first of them not counted")
+    parser.add_argument("--bf16-steps", type=int, default=6, help="steps in bfloat16, the first of them not counted")
+    parser.add_argument("--losses", nargs="+", choices=list(LOSSES), default=list(LOSSES))
+    parser.add_argument("--only", choices=["speed", "caching"], help="a part of it")
+    parser.add_argument("--cached-queries", type=int, default=1024, help="queries of the step with gradient caching")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cache", type=Path, default=Path("runs/bench"))
-    parser.add_argument("--quick", action="store_true", help="8 queries, two turns of one step")
+    parser.add_argument("--quick", action="store_true", help="8 queries, three steps")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--work", help=argparse.SUPPRESS)  # how the script calls itself
     args = parser.parse_args()
     if args.work:
         work(json.loads(args.work))
         return
-    queries, turns = (8, [1, 1, 1]) if args.quick else (args.queries, [2] + [args.steps] * args.turns)
+    if args.quick:
+        args.queries, args.steps, args.bf16_steps, args.cached_queries = 8, 3, 3, 32
     rows, differing = [], []
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run.parquet"
-        large = 4 * queries if args.quick else 1024
-        candidates(args.cache, max(large, queries * sum(turns))).save(run)
+        candidates(args.cache, max(args.cached_queries, args.queries * args.steps)).save(run)
         shared = {
-            "run": str(run), "cache": str(args.cache), "threads": args.threads, "queries": queries, "turns": turns,
-            "cache_texts": None, "loss": "MarginMSELoss", "bf16": False,
+            "run": str(run), "cache": str(args.cache), "threads": args.threads, "queries": args.queries,
+            "steps": args.steps, "cache_texts": None, "loss": "MarginMSELoss", "bf16": False,
         }  # fmt: skip
-        for loss in LOSSES:
+        for loss in args.losses if args.only != "caching" else ():
             specs = {
                 f"{side}, {'bf16' if bf16 else 'float32'}": {
-                    **shared, "side": side, "loss": loss, "bf16": bf16, "gradient": f"{folder}/{side}{int(bf16)}.pt"
+                    **shared, "side": side, "loss": loss, "bf16": bf16, "gradient": f"{folder}/{side}{int(bf16)}.pt",
+                    "steps": args.bf16_steps if bf16 else args.steps,
                 }
                 for bf16 in (False, True) for side in ("ours", "theirs")
             }  # fmt: skip
-            seconds, told = trained(turns, **specs)
+            seconds, told = trained(**specs)
             fast = "bf16" if hardware.has_fast_bfloat16(hardware.device()) else "float32"
             for name, us, them in (
                 ("same-dtype", "ours, float32", "theirs, float32"),
@@ -351,16 +367,18 @@ def main() -> None:
                 rows.append(comparison(name, loss, seconds, told, us, them))
             if rows[-3]["max_abs_difference"] > LOSSES_AGREE or rows[-3]["gradient_difference"] > GRADIENTS_AGREE:
                 differing.append(loss)
-        rows.append(caching({**shared, "side": "ours", "gradient": f"{folder}/caching.pt"}, large))
+        if args.only != "speed":
+            rows.append(caching({**shared, "side": "ours", "gradient": f"{folder}/caching.pt"}, args.cached_queries))
     print(
         f"\n{'comparison':29} {'against':38} {'ours':>7} {'theirs':>7} {'unit':7} {'ratio':>5}  {'low-high':>11}  "
-        f"{'loss diff':>9}  {'grad diff':>9}  {'batch ms':>13}  {'peak GiB':>11}"
+        f"{'loss diff':>9}  {'grad diff':>9}  {'batch ms':>13}  {'computed':>15}  {'peak GiB':>11}"
     )
     for row in rows:
         batch, peak = row["batch_milliseconds"], row["peak_memory_bytes"]
         print(f"{row['name']:29} {row['peer']:38} {row['ours']:7.3f} {row['theirs']:7.3f} {row['unit']:7} "
               f"{row['ratio']:5.2f}  {row['low']:5.2f}-{row['high']:5.2f}  {row['max_abs_difference']:9.1e}  "
               f"{row['gradient_difference']:9.1e}  {batch['ours']:5.2f}, {batch['theirs']:6.1f}  "
+              f"{row['computed_tokens']['ours']:7,}/{row['computed_tokens']['theirs']:7,}  "
               f"{peak['ours'] / (1 << 30):4.2f}, {peak['theirs'] / (1 << 30):5.2f}")  # fmt: skip
     if args.json:
         artifacts.write_json(args.json, {"environment": hardware.describe(), "comparisons": rows})

@@ -14,6 +14,7 @@ import yaml
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.models import STARTER_FOLDER
 from retrieval_distill.teacher import load
+from tests.commands import command
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,8 +38,9 @@ def test_the_two_commands_are_make_targets():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_the_stages_one_by_one(tmp_path, cross_encoders, tiny_recipe):
+def test_the_stages_one_by_one(tmp_path, cross_encoders, tiny_recipe, monkeypatch):
     """Every `retrieval-distill` line runs, on the sample data, with tiny models where the line names a hub's."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "my-folder").symlink_to(ROOT / "data" / "sample")
     small = [
         "--set",
@@ -58,10 +60,7 @@ def test_the_stages_one_by_one(tmp_path, cross_encoders, tiny_recipe):
             words += small
         if words[0] == "fit-teacher":
             words += ["--set", "steps=2", "--set", "queries_per_step=2", "--set", "max_length=48"]
-        done = subprocess.run(
-            [sys.executable, "-m", "retrieval_distill", *words], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert done.returncode == 0, f"{words}\n{done.stderr}"
+        command(*words)
         ran.append(words[0])
     stages = ["run", "retrieve", "score", "distill", "embed", "index", "retrieve", "rerank", "evaluate"]
     assert ran == [*stages, "scores", "scores", "fit-teacher", "rerank"]

@@ -107,6 +107,7 @@ def index(
     out: OutFolder,
     kind: Annotated[str, typer.Option("--kind", help="flat (exact), hnsw or sq8.")] = "flat",
     similarity: Annotated[str, typer.Option("--similarity", help="cosine or dot.")] = "cosine",
+    dimensions: Annotated[int | None, typer.Option("--dimensions", help="Keep the first N of every vector.")] = None,
 ) -> None:
     """Build a FAISS index over embedded documents.
 
@@ -114,7 +115,7 @@ def index(
     """
     from retrieval_distill import verbs
 
-    manifest = verbs.index(embeddings, out, kind, similarity)
+    manifest = verbs.index(embeddings, out, kind, similarity, dimensions)
     say(f"{out}: {manifest['counts']['documents']:,} documents, {manifest['counts']['bytes']:,} bytes")
 
 

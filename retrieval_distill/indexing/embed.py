@@ -6,11 +6,11 @@ Knows bi-encoders and arrays; must not know FAISS or judgements.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,9 @@ from retrieval_distill import artifacts, models
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.progress import progress
+
+if TYPE_CHECKING:
+    from retrieval_distill.student.encoder import Kind
 
 SHARD = 8192
 """Documents of one shard: what is held in memory, and the most that a crash costs."""
@@ -57,6 +60,19 @@ class Embeddings:
         for path in sorted(self.folder.glob("vectors-*.npy")):
             yield np.load(path, mmap_mode="r", allow_pickle=False)
 
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {id_: row for row, id_ in enumerate(self.ids)}
+
+    @cached_property
+    def _mapped(self) -> list[np.ndarray]:
+        return list(self.shards())
+
+    def take(self, ids: Sequence[str]) -> np.ndarray:
+        """The vectors of these documents: float32 [ids, dimensions]."""
+        rows = [self._rows[id_] for id_ in ids]
+        return np.stack([self._mapped[row // SHARD][row % SHARD] for row in rows])
+
 
 def embed(
     model: str,
@@ -64,15 +80,17 @@ def embed(
     folder: str | Path,
     dtype: str = "auto",
     max_length: int | None = None,
+    kind: Kind = "document",
 ) -> artifacts.Manifest:
     """Embed documents into a folder; a rerun resumes at the last finished shard, a finished one is kept.
 
     Args:
         model: Bi-encoder, see :func:`retrieval_distill.models.resolve`.
-        documents: What to embed (with the model's ``document`` prompt, if it has one).
+        documents: What to embed.
         folder: Where the vectors go.
         dtype: What the model computes in; vectors are stored as float32. ``"auto"``: bfloat16 where it is native.
         max_length: Token limit; ``None`` keeps the model's own.
+        kind: Which of the model's prompts applies: its ``document`` or its ``query`` prompt, if it has one.
 
     Returns:
         The stage's manifest.
@@ -83,11 +101,12 @@ def embed(
         "dtype": dtype,
         "max_length": max_length,
         "shard": SHARD,
+        "kind": kind,
     }
-    return artifacts.stage("embed", folder, inputs, lambda out: _embed(model, documents, out, dtype, max_length))
+    return artifacts.stage("embed", folder, inputs, lambda out: _embed(model, documents, out, dtype, max_length, kind))
 
 
-def _embed(model: str, documents: Texts, out: Path, dtype: str, max_length: int | None) -> dict[str, Any]:
+def _embed(model: str, documents: Texts, out: Path, dtype: str, max_length: int | None, kind: Kind) -> dict[str, Any]:
     from retrieval_distill.student import encoder
 
     pq.write_table(pa.table({"id": pa.array(documents.ids, pa.string())}), out / "ids.parquet")
@@ -95,12 +114,13 @@ def _embed(model: str, documents: Texts, out: Path, dtype: str, max_length: int 
     starts = range(0, len(documents), SHARD)
     finished = [start for start in starts if _shard_path(out, start).exists()]
     done = sum(min(SHARD, len(documents) - start) for start in finished)
-    with progress("embedding documents", len(documents), "documents", done) as advance:
+    what = {"document": "documents", "query": "queries"}[kind]
+    with progress(f"embedding {what}", len(documents), what, done) as advance:
         for start in starts:
             if start in finished:
                 continue
             texts = documents.take(documents.ids[start : start + SHARD])
-            _save(_shard_path(out, start), encoder.encode(encoder_model, texts, "document", advance))
+            _save(_shard_path(out, start), encoder.encode(encoder_model, texts, kind, advance))
     return {
         "documents": len(documents),
         "embedded": len(documents) - done,

@@ -27,7 +27,11 @@ KINDS = {"flat": "Flat", "hnsw": "HNSW32", "sq8": "SQ8"}
 
 
 def index(
-    embeddings: str | Path, folder: str | Path, kind: str = "flat", similarity: str = "cosine"
+    embeddings: str | Path,
+    folder: str | Path,
+    kind: str = "flat",
+    similarity: str = "cosine",
+    dimensions: int | None = None,
 ) -> artifacts.Manifest:
     """Build a FAISS index over embedded documents.
 
@@ -36,20 +40,29 @@ def index(
         folder: Where the index goes.
         kind: ``"flat"`` (exact), ``"hnsw"`` or ``"sq8"``.
         similarity: ``"cosine"`` (vectors are brought to length 1) or ``"dot"``.
+        dimensions: Dimensions kept, the first ones, for a student trained with such a view; ``None``: all.
 
     Raises:
-        UserError: Unknown kind, or the embeddings are missing.
+        UserError: Unknown kind, the embeddings are missing, or more dimensions are asked for than they have.
     """
     if kind not in KINDS:
         raise UserError(f"index kind {kind!r} is unknown{nearest(kind, KINDS)}")
     source = Embeddings.open(embeddings)
-    inputs = {"embeddings": source.manifest["fingerprint"], "kind": kind, "similarity": similarity}
+    have = source.manifest["counts"]["dimensions"]
+    if dimensions is not None and not 1 <= dimensions <= have:
+        raise UserError(f"index dimensions {dimensions}: the vectors have {have}")
+    inputs = {
+        "embeddings": source.manifest["fingerprint"],
+        "kind": kind,
+        "similarity": similarity,
+        "dimensions": dimensions,
+    }
     inputs |= {key: source.manifest["inputs"][key] for key in ("model", "max_length")}
 
     def work(out: Path) -> dict[str, Any]:
         built: Any = None
         for shard in source.shards():
-            vectors = _prepared(np.array(shard), similarity)
+            vectors = _prepared(np.array(shard), similarity, dimensions)
             if built is None:
                 built = faiss.index_factory(vectors.shape[1], KINDS[kind], faiss.METRIC_INNER_PRODUCT)
                 built.train(vectors)
@@ -107,9 +120,9 @@ class Index:
 
         A graph (``hnsw``) may find fewer: the places left over have id ``None``.
         """
-        scores, rows = self.faiss.search(
-            _prepared(vectors, self.manifest["inputs"]["similarity"]), min(depth, len(self.ids))
-        )
+        made = self.manifest["inputs"]
+        prepared = _prepared(vectors, made["similarity"], made.get("dimensions"))
+        scores, rows = self.faiss.search(prepared, min(depth, len(self.ids)))
         found = self.ids[rows]
         found[rows < 0] = None
         return scores, found
@@ -135,8 +148,11 @@ def search(index: Index, model: str, queries: Texts, depth: int, dtype: str = "a
     return Run.from_columns(query_ids[hit], found[hit], scores[hit])
 
 
-def _prepared(vectors: np.ndarray, similarity: str) -> np.ndarray:
-    vectors = np.ascontiguousarray(vectors, np.float32)
-    if similarity == "cosine":
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return vectors
+def _prepared(vectors: np.ndarray, similarity: str, dimensions: int | None) -> np.ndarray:
+    """Vectors as the index holds them; cut ones keep the lengths they had, as in training (``objectives.views``)."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    cut = np.ascontiguousarray(vectors[:, :dimensions], np.float32)
+    if similarity == "dot" and dimensions is None:
+        return cut
+    unit = cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
+    return unit if similarity == "cosine" else unit * lengths

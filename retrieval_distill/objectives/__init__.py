@@ -22,8 +22,10 @@ from torch import Tensor
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.objectives.adr_mse import ADRMSE
 from retrieval_distill.objectives.approx_ndcg import ApproxNDCG
-from retrieval_distill.objectives.contract import CandidateLists, Objective
+from retrieval_distill.objectives.contract import CandidateLists, Objective, Vectors
+from retrieval_distill.objectives.embedding import EmbeddingDistillation
 from retrieval_distill.objectives.in_batch import InBatchContrastive
+from retrieval_distill.objectives.in_batch_kl import InBatchKL
 from retrieval_distill.objectives.list_mle import ListMLE
 from retrieval_distill.objectives.list_net import ListNet
 from retrieval_distill.objectives.listwise_kl import ListwiseKL
@@ -31,6 +33,7 @@ from retrieval_distill.objectives.margin_mse import MarginMSE
 from retrieval_distill.objectives.rank_net import RankNet
 from retrieval_distill.objectives.schedule import Schedule
 from retrieval_distill.objectives.score_mse import ScoreMSE
+from retrieval_distill.objectives.self_distillation import SelfDistillation
 from retrieval_distill.objectives.soft_contrastive import SoftContrastive
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -44,6 +47,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "approx_ndcg": ApproxNDCG,
     "in_batch": InBatchContrastive,
     "soft_contrastive": SoftContrastive,
+    "in_batch_kl": InBatchKL,
+    "embedding": EmbeddingDistillation,
+    "self_distillation": SelfDistillation,
 }
 
 SCHEDULE = ("weight", "from", "until")
@@ -82,14 +88,35 @@ class Mix:
     def __call__(self, lists: CandidateLists, progress: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and each active component without its weight.
 
+        An objective that needs what these lists do not hold (see :attr:`Objective.needs`) is passed over.
+
         Args:
             lists: The step's candidate lists.
             progress: Share of the training that is done, 0 to 1.
         """
-        active = {name: part for name, part in self.parts.items() if part.schedule.active(progress)}
+        active = {
+            name: part
+            for name, part in self.parts.items()
+            if part.schedule.active(progress) and all(getattr(lists, need) is not None for need in part.objective.needs)
+        }
         components = {name: part.objective(lists) for name, part in active.items()}
-        total = sum(part.schedule.at(progress) * components[name] for name, part in active.items())
-        return total, components  # type: ignore[return-value]
+        weighted = [part.schedule.at(progress) * components[name] for name, part in active.items()]
+        return sum(weighted, start=lists.in_batch.new_zeros(())), components
+
+    def check_needs(self, given: Mapping[str, str]) -> None:
+        """Refuse objectives that nothing would be asked of.
+
+        Args:
+            given: What a training can give beyond candidates and their scores, and how: ``""`` for what it does, else
+                what the user would have to set.
+
+        Raises:
+            UserError: An objective needs what is not given.
+        """
+        for name, part in self.parts.items():
+            missing = [given[need] for need in part.objective.needs if given[need]]
+            if missing:
+                raise UserError(f"objectives.{name} needs {' and '.join(dict.fromkeys(missing))}")
 
 
 def _part(name: str, value: float | Sequence[float] | Mapping[str, Any]) -> Part:
@@ -111,4 +138,4 @@ def _part(name: str, value: float | Sequence[float] | Mapping[str, Any]) -> Part
     return part
 
 
-__all__ = ["OBJECTIVES", "CandidateLists", "Mix", "Objective"]
+__all__ = ["OBJECTIVES", "CandidateLists", "Mix", "Objective", "Vectors"]

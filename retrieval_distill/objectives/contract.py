@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -18,6 +18,14 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """An option between 0 and 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Vectors of a step's texts: ``queries`` float [Q, E] and ``documents`` float [D, E]."""
+
+    queries: Tensor
+    documents: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +41,10 @@ class CandidateLists:
         in_batch_labels: Grades of those pairs, float [Q, D]; 0 for unjudged.
         positions: Which column of ``in_batch`` a candidate stands in, int64 [Q, C]; any valid one where padded.
             ``None``: not told, for objectives that do not ask.
+        vectors: The student's whole vectors, brought to the embedding teacher's dimension; ``None`` in a view that is
+            not the whole (see :mod:`retrieval_distill.objectives.views`) and without an embedding teacher.
+        teacher_vectors: The embedding teacher's; ``None`` without one.
+        whole: In a view that is not the whole, ``in_batch`` of the student's whole vectors, without gradients.
     """
 
     student: Tensor
@@ -42,14 +54,20 @@ class CandidateLists:
     in_batch: Tensor
     in_batch_labels: Tensor
     positions: Tensor | None = None
+    vectors: Vectors | None = None
+    teacher_vectors: Vectors | None = None
+    whole: Tensor | None = None
 
 
 class Objective(ABC):
     """A distillation objective: candidate lists in, a scalar out (mean over queries, to be minimised)."""
 
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Attributes of the lists that are ``None`` in some trainings, without which it cannot be asked."""
+
     @abstractmethod
     def __call__(self, lists: CandidateLists) -> Tensor:
-        """The objective's value, a scalar with gradients to ``lists.student`` or ``lists.in_batch``."""
+        """The objective's value, a scalar with gradients to the student's side of the lists."""
 
 
 def masked_log_softmax(scores: Tensor, mask: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def _dense_speed(out: Path, name: str, model: str, dtype: str, texts: list[str])
     embedded = artifacts.read_manifest(out / f"embeddings-{name}") or {}
     return {
         "parameters": build.parameters(loaded),
-        "dimensions": loaded.get_embedding_dimension(),
+        "dimensions": index.manifest["counts"]["dimensions"],
         "index_bytes": index.manifest["counts"]["bytes"],
         "documents_per_second": round(embedded["counts"]["embedded"] / max(embedded["seconds"], 1e-9), 1),
         **latency(lambda text: index.search(encoder.encode(loaded, [text], "query"), 10), texts),

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.training.groups import Draw, Group
+from retrieval_distill.training.teacher_vectors import TeacherVectors
 
 
 class DrawDataset(TorchDataset):
@@ -48,13 +49,14 @@ class Collator:
 
     The batch holds ``query_ids`` [Q], token rows (``queries`` [Q], ``documents`` [D distinct]), ``positions`` int64
     [Q, C] into the documents, ``teacher`` and ``labels`` float32 [Q, C], ``mask`` bool [Q, C], ``in_batch_labels``
-    float32 [Q, D].
+    float32 [Q, D]; with an embedding teacher its ``teacher_queries`` [Q, E] and ``teacher_documents`` [D, E].
     """
 
     groups: Sequence[Group]
     queries: TokenizedTexts
     documents: TokenizedTexts
     qrels: Qrels
+    teacher_vectors: TeacherVectors | None = None
 
     def __call__(self, draws: Sequence[Draw]) -> dict[str, Any]:
         """Assemble one step."""
@@ -73,6 +75,7 @@ class Collator:
             for doc, grade in self.qrels[group.query_id].items():
                 if doc in distinct:
                     in_batch[row, distinct[doc]] = max(grade, 0)
+        query_ids = [group.query_id for group, _ in drawn]
         tensors = {
             "positions": positions,
             "teacher": teacher,
@@ -80,9 +83,12 @@ class Collator:
             "mask": mask,
             "in_batch_labels": in_batch,
         }
+        if self.teacher_vectors is not None:
+            tensors["teacher_queries"] = self.teacher_vectors.of("query", query_ids)
+            tensors["teacher_documents"] = self.teacher_vectors.of("document", list(distinct))
         return {
-            "query_ids": [group.query_id for group, _ in drawn],
-            "queries": [self.queries[group.query_id] for group, _ in drawn],
+            "query_ids": query_ids,
+            "queries": [self.queries[id_] for id_ in query_ids],
             "documents": [self.documents[doc] for doc in distinct],
             **{name: torch.from_numpy(array) for name, array in tensors.items()},
         }

@@ -5,6 +5,7 @@ Knows vectors and similarities; must not know how a batch was drawn or what beco
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from retrieval_distill.objectives import CandidateLists, Mix
+from retrieval_distill.objectives import CandidateLists, Mix, Vectors
+from retrieval_distill.objectives.views import FULL, View
 from retrieval_distill.student import encoder
 from retrieval_distill.training import ranks
 
@@ -26,6 +28,9 @@ class DistillationModel(nn.Module):
         scale: Factor on similarities.
         dtype: What the transformer computes in; ``None``: its weights' own.
         cache_texts: Gradient caching, see :func:`retrieval_distill.student.encoder.encode_rows`.
+        views: What the objectives see of the vectors; by default the vectors as they are.
+        teacher_dimensions: Of the embedding teacher's vectors. Where they are not the student's, a linear projection
+            of the student's vectors is trained with it and left behind when it is saved. ``None``: no such teacher.
     """
 
     accepts_loss_kwargs = False
@@ -38,6 +43,8 @@ class DistillationModel(nn.Module):
         scale: float,
         dtype: torch.dtype | None = None,
         cache_texts: int | None = None,
+        views: Sequence[View] = (View(FULL, 1.0),),
+        teacher_dimensions: int | None = None,
     ) -> None:
         super().__init__()
         self.dtype = dtype
@@ -45,6 +52,11 @@ class DistillationModel(nn.Module):
         self.objectives = objectives
         self.scale = scale
         self.cache_texts = cache_texts
+        self.views = views
+        self.projection: nn.Module = nn.Identity()
+        dimensions = int(student.get_embedding_dimension() or 0)
+        if teacher_dimensions not in (None, dimensions):
+            self.projection = nn.Linear(dimensions, teacher_dimensions, bias=False, device=student.device)
         self.progress = 0.0
         """Share of the training that is done, for objectives that come and go; set by the trainer."""
 
@@ -52,25 +64,51 @@ class DistillationModel(nn.Module):
         """One step; see :class:`retrieval_distill.training.batches.Collator` for the batch.
 
         Returns:
-            ``loss``; ``components`` by name; ``tokens`` of the step's texts and ``padded`` tokens computed for them.
+            ``loss``; ``components`` by name (``NAME@VIEW`` in a view that is not the whole); ``tokens`` of the step's
+            texts and ``padded`` tokens computed for them.
         """
         rows = [*queries, *documents]
         lengths = np.array([len(row) for row in rows])
         shares = ranks.shares(lengths)
-        vectors = self._embed(rows, shares)
-        in_batch = self.scale * vectors[: len(queries)] @ vectors[len(queries) :].T
-        student = in_batch.gather(1, batch["positions"])
-        lists = CandidateLists(
-            student, batch["teacher"], batch["labels"], batch["mask"], in_batch, batch["in_batch_labels"],
-            batch["positions"],
-        )  # fmt: skip
-        loss, components = self.objectives(lists, self.progress)
+        embedded = self._embed(rows, shares)
+        vectors = Vectors(embedded[: len(queries)], embedded[len(queries) :])
+        loss, components = embedded.new_zeros(()), {}
+        for view in self.views:
+            value, parts = self.objectives(self._lists(view, vectors, batch), self.progress)
+            loss = loss + view.weight * value
+            suffix = "" if view.name == FULL else f"@{view.name}"
+            components |= {f"{name}{suffix}": part.detach() for name, part in parts.items()}
         return {
             "loss": loss,
-            "components": {name: value.detach() for name, value in components.items()},
+            "components": components,
             "tokens": int(lengths.sum()),
             "padded": sum(self._padded(lengths[share]) for share in shares),
         }
+
+    def _lists(self, view: View, vectors: Vectors, batch: dict[str, Tensor]) -> CandidateLists:
+        """What the objectives are given of a view."""
+        in_batch, whole = self._similarities(view(vectors)), view.name == FULL
+        teacher = None
+        if "teacher_queries" in batch:
+            teacher = Vectors(batch["teacher_queries"], batch["teacher_documents"])
+        return CandidateLists(
+            in_batch.gather(1, batch["positions"]),
+            batch["teacher"],
+            batch["labels"],
+            batch["mask"],
+            in_batch,
+            batch["in_batch_labels"],
+            batch["positions"],
+            vectors=self._projected(vectors) if whole and teacher else None,
+            teacher_vectors=teacher,
+            whole=None if whole else self._similarities(vectors).detach(),
+        )
+
+    def _similarities(self, vectors: Vectors) -> Tensor:
+        return self.scale * vectors.queries @ vectors.documents.T
+
+    def _projected(self, vectors: Vectors) -> Vectors:
+        return Vectors(self.projection(vectors.queries), self.projection(vectors.documents))
 
     def _embed(self, rows: list[Any], shares: list[np.ndarray]) -> Tensor:
         if len(shares) == 1:

@@ -21,17 +21,18 @@ from retrieval_distill import hardware, models
 from retrieval_distill.artifacts import write_json
 from retrieval_distill.config import Recipe, TrainingConfig
 from retrieval_distill.data.dataset import Qrels, Texts
-from retrieval_distill.objectives import Mix
 from retrieval_distill.objectives.scale import check_scale
 from retrieval_distill.progress import progress
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.student import build, encoder
 from retrieval_distill.training import ranks
+from retrieval_distill.training.asked import asked
 from retrieval_distill.training.batches import Collator, DrawDataset, TokenizedTexts
 from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole
 from retrieval_distill.training.groups import Group, build_groups, schedule
 from retrieval_distill.training.loop import DistillationTrainer
 from retrieval_distill.training.model import DistillationModel
+from retrieval_distill.training.teacher_vectors import TeacherVectors, teacher_vectors
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -48,7 +49,8 @@ def distill(
         qrels: Judgements of the training split.
         queries: Texts of the training queries.
         documents: Texts of the candidates.
-        recipe: Sections ``student``, ``objectives``, ``training`` and ``seed`` are used.
+        recipe: Sections ``student``, ``objectives``, ``views``, ``embedding_teacher``, ``training`` and ``seed`` are
+            used.
         folder: Where the student goes; checkpoints live in ``checkpoints`` beside it until it is finished.
 
     Returns:
@@ -60,27 +62,39 @@ def distill(
     """
     config = recipe.training
     groups = build_groups(teacher_run, qrels)
-    objectives = Mix(recipe.objectives)
+    objectives, views = asked(recipe)
     scores = [np.array(group.scores) for group in groups]
     for warning in check_scale(scores, recipe.student.similarity, recipe.student.scale, objectives):
         logger.warning(warning)
     batches = config.gradient_accumulation * ranks.count()  # of an optimiser step
     steps = config.steps or max(1, round(config.epochs * len(groups) / (batches * config.queries_per_step)))
+    checkpoints = folder / "checkpoints"
+    arguments = _arguments(config, steps, recipe.seed, checkpoints)
+    asked_queries, candidates = _texts(groups, queries, documents)
+    with arguments.main_process_first(local=False):
+        vectors = teacher_vectors(recipe, asked_queries, candidates, folder / "teacher-vectors")
     torch.manual_seed(recipe.seed)
     student = build.build(recipe.student)
     if config.dropout is not None:
         build.set_dropout(student, config.dropout)
     draws = schedule(groups, steps * batches, config.queries_per_step, config.candidates, recipe.seed)
-    checkpoints = folder / "checkpoints"
     trainer = DistillationTrainer(
-        model=DistillationModel(student, objectives, recipe.student.scale, _dtype(config), config.cache_texts),
-        args=_arguments(config, steps, recipe.seed, checkpoints),
+        model=DistillationModel(
+            student,
+            objectives,
+            recipe.student.scale,
+            _dtype(config),
+            config.cache_texts,
+            views,
+            vectors.dimensions if vectors and "embedding" in objectives.parts else None,
+        ),
+        args=arguments,
         train_dataset=DrawDataset(draws),
-        data_collator=_collator(student, groups, qrels, queries, documents, config.max_length),
+        data_collator=_collator(student, groups, qrels, asked_queries, candidates, config.max_length, vectors),
         callbacks=[MarkWhole(), LogAtCheckpoints()],
     )
     trainer.pop_callback(PrinterCallback)
-    with trainer.args.main_process_first(local=False):
+    with arguments.main_process_first(local=False):
         last = last_whole(checkpoints)
     with ExitStack() as stack:
         done = int(last.name.split("-")[1]) if last else 0
@@ -91,7 +105,8 @@ def distill(
         with models.quietly():
             student.save_pretrained(str(folder))
         write_json(folder / "training_log.json", [row for row in trainer.state.log_history if "loss" in row])
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        for working in (checkpoints, folder / "teacher-vectors"):
+            shutil.rmtree(working, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     return {
         "groups": len(groups),
@@ -141,6 +156,12 @@ def _arguments(config: TrainingConfig, steps: int, seed: int, folder: Path) -> T
     )
 
 
+def _texts(groups: list[Group], queries: Texts, documents: Texts) -> tuple[Texts, Texts]:
+    """The queries and the distinct candidates of the groups."""
+    doc_ids = dict.fromkeys(doc for group in groups for doc in group.doc_ids)
+    return queries.select([group.query_id for group in groups]), documents.select(list(doc_ids))
+
+
 def _collator(
     student: SentenceTransformer,
     groups: list[Group],
@@ -148,18 +169,12 @@ def _collator(
     queries: Texts,
     documents: Texts,
     max_length: int | None,
+    vectors: TeacherVectors | None,
 ) -> Collator:
     """Cut every text of the training once, at the training's length (``None``: the student's)."""
     own = student.max_seq_length or 512
     student.max_seq_length = min(max_length or own, own)
-    query_ids = [group.query_id for group in groups]
-    doc_ids = list(dict.fromkeys(doc for group in groups for doc in group.doc_ids))
-    cut_queries = encoder.tokens_of(student, queries.take(query_ids), "query")
-    cut_documents = encoder.tokens_of(student, documents.take(doc_ids), "document")
+    cut_queries = TokenizedTexts(queries.rows, encoder.tokens_of(student, queries.take(), "query"))
+    cut_documents = TokenizedTexts(documents.rows, encoder.tokens_of(student, documents.take(), "document"))
     student.max_seq_length = own
-    return Collator(
-        groups,
-        TokenizedTexts({id_: row for row, id_ in enumerate(query_ids)}, cut_queries),
-        TokenizedTexts({id_: row for row, id_ in enumerate(doc_ids)}, cut_documents),
-        qrels,
-    )
+    return Collator(groups, cut_queries, cut_documents, qrels, vectors)

@@ -11,19 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-
-def command(*arguments: object, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "retrieval_distill", *map(str, arguments)], capture_output=True, text=True
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    if code == 2:
-        assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+from tests.commands import command, program
 
 
 def test_help_names_every_verb_and_loads_nothing_heavy():
-    text = command("--help")
+    text = program("--help")
     for verb in ("run", "demo", "retrieve", "score", "distill", "embed", "index", "search", "rerank", "evaluate"):
         assert re.search(rf"\b{verb}\b", text)
         assert "Example:" in command(verb, "--help")
@@ -78,6 +70,11 @@ def test_mistakes(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert message in command(*arguments, code=2)
     assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_a_mistake_ends_the_program_with_one_message(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert program("run", "nowhere.yaml", "--out", "x", code=2).startswith("error: nowhere.yaml: no such recipe file")
 
 
 def test_a_model_that_is_not_to_be_had(dataset_folder, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from retrieval_distill.objectives import CandidateLists
+from retrieval_distill.objectives import CandidateLists, Vectors
 
 
 def lists(
@@ -13,15 +13,25 @@ def lists(
     """Candidate lists; where not told otherwise, all are real and are the step's documents, column by column."""
     student, teacher, labels = (torch.as_tensor(values, dtype=dtype) for values in (student, teacher, labels))
     columns = torch.arange(student.shape[1]).expand(student.shape)
+    in_batch = student if in_batch is None else torch.as_tensor(in_batch, dtype=dtype)
     return CandidateLists(
         student,
         teacher,
         labels,
         torch.ones_like(student, dtype=torch.bool) if mask is None else torch.as_tensor(mask),
-        student if in_batch is None else torch.as_tensor(in_batch, dtype=dtype),
+        in_batch,
         labels if in_batch_labels is None else torch.as_tensor(in_batch_labels, dtype=dtype),
         columns if positions is None else torch.as_tensor(positions),
+        *beyond_scores(*in_batch.shape, dtype),
     )
+
+
+def beyond_scores(queries, documents, dtype=torch.float64) -> tuple[Vectors, Vectors, torch.Tensor]:
+    """What only some objectives ask for: student's and embedding teacher's vectors, similarities of whole vectors."""
+    generator = torch.Generator().manual_seed(queries * 31 + documents)
+    values = [torch.randn(rows, 4, generator=generator, dtype=dtype) for rows in (queries, documents) * 2]
+    whole = torch.randn(queries, documents, generator=generator, dtype=dtype)
+    return Vectors(*values[:2]), Vectors(*values[2:]), whole
 
 
 def ragged(seed, sizes=(5, 3, 4), scale=2.0):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval_distill.objectives import OBJECTIVES, CandidateLists
+from retrieval_distill.objectives import OBJECTIVES, CandidateLists, Vectors
 from retrieval_distill.objectives.adr_mse import ADRMSE
 from retrieval_distill.objectives.approx_ndcg import ApproxNDCG
 from retrieval_distill.objectives.list_mle import ListMLE
@@ -19,7 +19,7 @@ from retrieval_distill.objectives.margin_mse import MarginMSE
 from retrieval_distill.objectives.rank_net import RankNet
 from retrieval_distill.objectives.score_mse import ScoreMSE
 from retrieval_distill.objectives.soft_contrastive import SoftContrastive
-from tests.objectives.helpers import lists, ragged
+from tests.objectives.helpers import beyond_scores, lists, ragged
 
 VARIANTS = [
     ("margin_mse", {}),
@@ -40,6 +40,12 @@ VARIANTS = [
     ("in_batch", {"temperature": 2.0}),
     ("in_batch", {"false_negative_margin": 1.0}),
     ("soft_contrastive", {"hard": 0.3, "teacher_temperature": 2.0, "student_temperature": 0.5}),
+    ("in_batch_kl", {"teacher_temperature": 0.5}),
+    ("in_batch_kl", {"similarity": "dot", "student_temperature": 2.0}),
+    ("embedding", {}),
+    ("embedding", {"distance": "euclidean", "of": "queries"}),
+    ("embedding", {"distance": "mse", "of": "documents"}),
+    ("self_distillation", {"temperature": 2.0}),
 ]
 every_objective = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value) or "defaults")
 
@@ -61,7 +67,8 @@ def batches(draw) -> CandidateLists:
     in_batch, grades = numbers(halves, DOCUMENTS), numbers(st.integers(0, 2), DOCUMENTS)
     mask = torch.arange(width) < torch.tensor(sizes)[:, None]
     student, labels = in_batch.gather(1, positions), grades.gather(1, positions) * mask
-    return CandidateLists(student, numbers(halves, width) * mask, labels, mask, in_batch, grades, positions)
+    teacher, beyond = numbers(halves, width) * mask, beyond_scores(queries, DOCUMENTS)
+    return CandidateLists(student, teacher, labels, mask, in_batch, grades, positions, *beyond)
 
 
 def rearranged(batch: CandidateLists, order: torch.Tensor, padding: int, rubbish: float) -> CandidateLists:
@@ -125,11 +132,14 @@ def test_gradients(name, options):
     grades = (torch.rand(4, 7, generator=generator) < 0.2).double()
     positions = torch.stack([torch.randperm(7, generator=generator)[:5] for _ in range(4)])
 
-    def value(student, in_batch):
-        return objective(CandidateLists(student, teacher, labels, mask, in_batch, grades, positions))
+    vectors, teacher_vectors, whole = beyond_scores(4, 7)
+
+    def value(student, in_batch, queries, documents):
+        beyond = Vectors(queries, documents), teacher_vectors, whole
+        return objective(CandidateLists(student, teacher, labels, mask, in_batch, grades, positions, *beyond))
 
     objective = OBJECTIVES[name](**options)
-    inputs = student.requires_grad_(), in_batch.requires_grad_()
+    inputs = tuple(t.requires_grad_() for t in (student, in_batch, vectors.queries, vectors.documents))
     assert torch.autograd.gradcheck(value, inputs)
     gradients = torch.autograd.grad(value(*inputs), inputs, allow_unused=True)
     assert sum(gradient.abs().sum() for gradient in gradients if gradient is not None) > 0
