@@ -9,10 +9,15 @@ trainer and on its own data path (``distill``; ``SentenceTransformerTrainer`` wi
 ``DistillKLDivLoss``), and the sides take turns step by step: one computes while the others wait. Reported are medians
 over the steps, and the median, lowest and highest ratio of a pair of steps.
 
+Passages are of mixed length: each is cut to a number of words drawn from a log-normal distribution (median 52, sigma
+0.4, as short as 8 and as long as 200), which is about how MS MARCO's passages are spread (a mean of 56 words).
+``--lengths natural`` takes them as python-docs has them: half of them fill the model's 256 tokens, little is padded,
+and the ratios show what is left of the gain.
+
 * ``NAME/same-dtype``: both in float32. Losses of all steps (20, unless ``--steps`` says otherwise) must agree to 1e-5
   (relative above 1), the first gradient to 1e-4 of its norm.
 * ``NAME/bf16``: both in bfloat16: ours from rounded weights, theirs with ``bf16=True``.
-* ``NAME/default``: each side as its user would call it (ours: the dtype that is fast here; theirs: float32).
+* ``NAME/default``: each side as its user would call it on such a CPU (ours: bfloat16; theirs: float32).
 * ``NAME/gradient-caching``: the memory of our step of 1,024 queries with ``cache_texts`` against 32 queries without,
   in the dtype that is fast here. The vectors of the large step and their gradients are part of it.
 
@@ -31,7 +36,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -50,6 +55,7 @@ from transformers.utils import logging
 
 from retrieval_distill import artifacts, hardware, models, verbs
 from retrieval_distill.config import Recipe, parse_recipe
+from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.load import load
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.student import build
@@ -64,9 +70,19 @@ LOSSES = {"MarginMSELoss": ("margin_mse", MarginMSELoss), "DistillKLDivLoss": ("
 LOSSES_AGREE, GRADIENTS_AGREE = 1e-5, 1e-4
 
 
-def candidates(cache: Path, queries: int) -> Run:
-    """BM25's candidates of training queries that have enough of them, under a generator's scores."""
+def passages(cache: Path, lengths: str) -> Dataset:
+    """The collection, its passages as they are or cut to mixed lengths."""
     dataset = load(SOURCE, cache)
+    if lengths == "natural":
+        return dataset
+    words = np.exp(np.random.default_rng(SEED).normal(np.log(52), 0.4, len(dataset.documents))).clip(8, 200)
+    cut = [" ".join(text.split()[: int(count)]) for text, count in zip(dataset.documents.take(), words, strict=True)]
+    documents = Texts.from_records((id_, "", text) for id_, text in zip(dataset.documents, cut, strict=True))
+    return replace(dataset, documents=documents)
+
+
+def candidates(dataset: Dataset, queries: int) -> Run:
+    """BM25's candidates of training queries that have enough of them, under a generator's scores."""
     asked = dataset.queries_of("train")
     asked = asked.select(list(asked)[:queries])
     qrels = {query: dataset.split("train")[query] for query in asked}
@@ -165,7 +181,7 @@ def recipe_of(spec: dict[str, Any]) -> Recipe:
 
 def train_ours(spec: dict[str, Any], record: Record, folder: Path) -> None:
     """``distill`` as it stands, with a trainer that measures itself."""
-    dataset, recipe = load(SOURCE, spec["cache"]), recipe_of(spec)
+    dataset, recipe = passages(spec["cache"], spec["lengths"]), recipe_of(spec)
     trainer.DistillationTrainer = measured(trainer.DistillationTrainer, spec, record)
     run, qrels = Run.load(spec["run"]), dataset.split("train")
     trainer.distill(run, qrels, dataset.queries, dataset.documents, recipe, folder / "student")
@@ -173,7 +189,7 @@ def train_ours(spec: dict[str, Any], record: Record, folder: Path) -> None:
 
 def train_theirs(spec: dict[str, Any], record: Record, folder: Path) -> None:
     """The library's trainer over the same steps, as columns of texts and a list of scores."""
-    dataset, recipe = load(SOURCE, spec["cache"]), recipe_of(spec)
+    dataset, recipe = passages(spec["cache"], spec["lengths"]), recipe_of(spec)
     groups = build_groups(Run.load(spec["run"]), dataset.split("train"))
     torch.manual_seed(SEED)
     student = build.build(recipe.student)
@@ -311,7 +327,7 @@ def caching(spec: dict[str, Any], queries: int) -> dict[str, Any]:
     with_it, without = (told["ours"]["peak_memory_bytes"] for _, told in (large, small))
     gib = 1 << 30
     return {
-        "name": f"{SOURCE}/gradient-caching", "peer": f"ours, {spec['queries']} queries (against {queries:,})",
+        "name": f"{SOURCE}/{spec['lengths']}/gradient-caching", "peer": f"ours, {spec['queries']} queries (against {queries:,})",
         "unit": "GiB", "ours": with_it / gib, "theirs": without / gib, "ratio": without / with_it,
         "low": without / with_it, "high": without / with_it, "max_abs_difference": 0.0, "gradient_difference": 0.0,
         "batch_milliseconds": {"ours": large[1]["ours"]["batch_ms"], "theirs": small[1]["ours"]["batch_ms"]},
@@ -328,6 +344,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps in float32, the first of them not counted")
     parser.add_argument("--bf16-steps", type=int, default=6, help="steps in bfloat16, the first of them not counted")
     parser.add_argument("--losses", nargs="+", choices=list(LOSSES), default=list(LOSSES))
+    parser.add_argument("--lengths", choices=["mixed", "natural"], default="mixed")
     parser.add_argument("--only", choices=["speed", "caching"], help="a part of it")
     parser.add_argument("--cached-queries", type=int, default=1024, help="queries of the step with gradient caching")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -344,9 +361,10 @@ def main() -> None:
     rows, differing = [], []
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run.parquet"
-        candidates(args.cache, max(args.cached_queries, args.queries * args.steps)).save(run)
+        dataset = passages(args.cache, args.lengths)
+        candidates(dataset, max(args.cached_queries, args.queries * args.steps)).save(run)
         shared = {
-            "run": str(run), "cache": str(args.cache), "threads": args.threads, "queries": args.queries,
+            "run": str(run), "cache": str(args.cache), "lengths": args.lengths, "threads": args.threads, "queries": args.queries,
             "steps": args.steps, "cache_texts": None, "loss": "MarginMSELoss", "bf16": False,
         }  # fmt: skip
         for loss in args.losses if args.only != "caching" else ():
@@ -357,25 +375,26 @@ def main() -> None:
                 }
                 for bf16 in (False, True) for side in ("ours", "theirs")
             }  # fmt: skip
+            last = specs.pop("theirs, bf16")  # its turn comes when the others have given their memory back
             seconds, told = trained(**specs)
-            fast = "bf16" if hardware.has_fast_bfloat16(hardware.device()) else "float32"
-            for name, us, them in (
-                ("same-dtype", "ours, float32", "theirs, float32"),
-                ("bf16", "ours, bf16", "theirs, bf16"),
-                ("default", f"ours, {fast}", "theirs, float32"),
-            ):
-                rows.append(comparison(name, loss, seconds, told, us, them))
+            rows += [
+                comparison(f"{args.lengths}/same-dtype", loss, seconds, told, "ours, float32", "theirs, float32"),
+                comparison(f"{args.lengths}/default", loss, seconds, told, "ours, bf16", "theirs, float32"),
+            ]
+            seconds, told = trained(**{"ours, bf16": specs["ours, bf16"], "theirs, bf16": last})
+            rows.append(comparison(f"{args.lengths}/bf16", loss, seconds, told, "ours, bf16", "theirs, bf16"))
+            print(*rows[-3:], sep="\n", flush=True)
             if rows[-3]["max_abs_difference"] > LOSSES_AGREE or rows[-3]["gradient_difference"] > GRADIENTS_AGREE:
                 differing.append(loss)
         if args.only != "speed":
             rows.append(caching({**shared, "side": "ours", "gradient": f"{folder}/caching.pt"}, args.cached_queries))
     print(
-        f"\n{'comparison':29} {'against':38} {'ours':>7} {'theirs':>7} {'unit':7} {'ratio':>5}  {'low-high':>11}  "
+        f"\n{'comparison':35} {'against':38} {'ours':>7} {'theirs':>7} {'unit':7} {'ratio':>5}  {'low-high':>11}  "
         f"{'loss diff':>9}  {'grad diff':>9}  {'batch ms':>13}  {'computed':>15}  {'peak GiB':>11}"
     )
     for row in rows:
         batch, peak = row["batch_milliseconds"], row["peak_memory_bytes"]
-        print(f"{row['name']:29} {row['peer']:38} {row['ours']:7.3f} {row['theirs']:7.3f} {row['unit']:7} "
+        print(f"{row['name']:35} {row['peer']:38} {row['ours']:7.3f} {row['theirs']:7.3f} {row['unit']:7} "
               f"{row['ratio']:5.2f}  {row['low']:5.2f}-{row['high']:5.2f}  {row['max_abs_difference']:9.1e}  "
               f"{row['gradient_difference']:9.1e}  {batch['ours']:5.2f}, {batch['theirs']:6.1f}  "
               f"{row['computed_tokens']['ours']:7,}/{row['computed_tokens']['theirs']:7,}  "

@@ -29,9 +29,9 @@ def lists(
 def beyond_scores(queries, documents, dtype=torch.float64) -> tuple[Vectors, Vectors, torch.Tensor]:
     """What only some objectives ask for: student's and embedding teacher's vectors, similarities of whole vectors."""
     generator = torch.Generator().manual_seed(queries * 31 + documents)
-    values = [torch.randn(rows, 4, generator=generator, dtype=dtype) for rows in (queries, documents) * 2]
-    whole = torch.randn(queries, documents, generator=generator, dtype=dtype)
-    return Vectors(*values[:2]), Vectors(*values[2:]), whole
+    shapes = [(queries, 4), (documents, 4)] * 2 + [(queries, documents)]
+    values = [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
+    return Vectors(*values[:2]), Vectors(*values[2:4]), values[4]
 
 
 def ragged(seed, sizes=(5, 3, 4), scale=2.0):

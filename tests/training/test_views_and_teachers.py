@@ -151,7 +151,8 @@ def test_a_run_over_short_vectors(tiny_recipe, tmp_path):
     expected = student.similarity(
         student.encode_query(queries.take()), student.encode_document(job.dataset.documents.take())
     )
-    for query, docs, scores in pipeline.verbs.search(tmp_path / "index-student", str(tmp_path / "student"), queries, 5):
+    found = pipeline.verbs.search(tmp_path / "index-student", str(tmp_path / "student"), queries, 5, dtype="float32")
+    for query, docs, scores in found:
         row = expected[queries.rows[query]]
         np.testing.assert_allclose(scores, row.sort(descending=True).values[:5], atol=1e-5)
         assert len(docs) == 5
