@@ -229,7 +229,9 @@ def test_descending_the_gradient_descends_the_objective(name, options):
     vectors = beyond_scores(*student.shape)[0]
 
     def value(student, queries, documents):
-        return objective(dataclasses.replace(lists(student, teacher, labels, mask), vectors=Vectors(queries, documents)))
+        return objective(
+            dataclasses.replace(lists(student, teacher, labels, mask), vectors=Vectors(queries, documents))
+        )
 
     places = [tensor.requires_grad_() for tensor in (student, vectors.queries, vectors.documents)]
     before = value(*places)
