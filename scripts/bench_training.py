@@ -21,7 +21,7 @@ and the ratios show what is left of the gain.
 * ``NAME/gradient-caching``: the memory of our step of 1,024 queries with ``cache_texts`` against 32 queries without,
   in the dtype that is fast here. The vectors of the large step and their gradients are part of it.
 
-Batch milliseconds are what a step waits for its batch; peak memory is each process's during training, libraries and
+Batch milliseconds are the collator's: what turns the rows of a step into tensors; peak memory is each process's during training, libraries and
 data included. The first step of each side warms it up and is not counted; loading is not counted. ``computed`` is
 what a side sends through the model per step: tokens, padding and repeated texts included.
 """
@@ -131,6 +131,24 @@ class Turns(TrainerCallback):
             self._wait()
 
 
+class Timed:
+    """A collator that keeps a record of its seconds; all else it leaves to the collator."""
+
+    def __init__(self, collate: Any, record: Record) -> None:
+        self.collate = collate
+        self.record = record
+
+    def __call__(self, rows: Any) -> Any:
+        """What the collator gives."""
+        start = time.perf_counter()
+        batch = self.collate(rows)
+        self.record.batch_seconds.append(time.perf_counter() - start)
+        return batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.collate, name)
+
+
 def measured(base: type, spec: dict[str, Any], record: Record) -> type:
     """A trainer that takes turns and keeps a record; the gradient of its first step goes to a file."""
 
@@ -138,6 +156,7 @@ def measured(base: type, spec: dict[str, Any], record: Record) -> type:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.add_callback(Turns(record))
+            self.data_collator = Timed(self.data_collator, record)
 
         def training_step(self, model: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
             student = next(module for module in model.modules() if isinstance(module, SentenceTransformer))
@@ -151,12 +170,6 @@ def measured(base: type, spec: dict[str, Any], record: Record) -> type:
                 torch.save(torch.cat(slopes).cpu(), spec["gradient"])
             record.losses.append(float(loss))
             return loss
-
-        def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            samples = super().get_batch_samples(*args, **kwargs)
-            record.batch_seconds.append(time.perf_counter() - start)
-            return samples
 
     return Measured
 
