@@ -143,6 +143,7 @@ def distill(run: Run, dataset: Dataset, split: str, recipe: Recipe, folder: str 
         "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
         "qrels": artifacts.fingerprint(dataset.split(split)),
         "model": models.fingerprint(recipe.student.model),
+        "query_model": recipe.student.query_model and models.fingerprint(recipe.student.query_model),
         "seed": recipe.seed,
         **recipe.model_dump(mode="json", include={"student", "objectives", "training"}),
     }

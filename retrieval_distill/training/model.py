@@ -55,9 +55,10 @@ class DistillationModel(nn.Module):
             ``loss``; ``components`` by name; ``tokens`` of the step's texts and ``padded`` tokens computed for them.
         """
         rows = [*queries, *documents]
+        is_query = np.arange(len(rows)) < len(queries)
         lengths = np.array([len(row) for row in rows])
         shares = ranks.shares(lengths)
-        vectors = self._embed(rows, shares)
+        vectors = self._embed(rows, is_query, shares)
         in_batch = self.scale * vectors[: len(queries)] @ vectors[len(queries) :].T
         student = in_batch.gather(1, batch["positions"])
         lists = CandidateLists(
@@ -69,15 +70,18 @@ class DistillationModel(nn.Module):
             "loss": loss,
             "components": {name: value.detach() for name, value in components.items()},
             "tokens": int(lengths.sum()),
-            "padded": sum(self._padded(lengths[share]) for share in shares),
+            "padded": sum(self._padded(lengths[share], is_query[share]) for share in shares),
         }
 
-    def _embed(self, rows: list[Any], shares: list[np.ndarray]) -> Tensor:
+    def _embed(self, rows: list[Any], is_query: np.ndarray, shares: list[np.ndarray]) -> Tensor:
         if len(shares) == 1:
-            return encoder.encode_rows(self.student, rows, self.dtype, self.cache_texts)
-        own = [rows[row] for row in ranks.mine(shares)]
-        return ranks.gather(encoder.encode_rows(self.student, own, self.dtype, self.cache_texts), shares)
+            return encoder.encode_rows(self.student, rows, self.dtype, self.cache_texts, is_query)
+        mine = ranks.mine(shares)
+        own = [rows[row] for row in mine]
+        return ranks.gather(
+            encoder.encode_rows(self.student, own, self.dtype, self.cache_texts, is_query[mine]), shares
+        )
 
-    def _padded(self, lengths: np.ndarray) -> int:
-        batches = encoder.sub_forwards(self.student, lengths, self.cache_texts)
+    def _padded(self, lengths: np.ndarray, is_query: np.ndarray) -> int:
+        batches = encoder.sub_forwards(self.student, lengths, self.cache_texts, is_query)
         return sum(len(batch) * int(lengths[batch].max()) for batch in batches)

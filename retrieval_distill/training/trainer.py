@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from retrieval_distill.objectives import Mix
 from retrieval_distill.objectives.scale import check_scale
 from retrieval_distill.progress import progress
 from retrieval_distill.retrieval.run import Run
-from retrieval_distill.student import build, encoder
-from retrieval_distill.training import ranks
+from retrieval_distill.student import adapter, build, encoder
+from retrieval_distill.training import ranks, untrained
 from retrieval_distill.training.batches import Collator, DrawDataset, TokenizedTexts
 from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole
 from retrieval_distill.training.groups import Group, build_groups, schedule
@@ -67,7 +68,11 @@ def distill(
     batches = config.gradient_accumulation * ranks.count()  # of an optimiser step
     steps = config.steps or max(1, round(config.epochs * len(groups) / (batches * config.queries_per_step)))
     torch.manual_seed(recipe.seed)
-    student = build.build(recipe.student)
+    student = build.build(
+        recipe.student,
+        {"query": queries.select([group.query_id for group in groups]), "document": documents},
+        partial(untrained.ndcg, groups=groups, qrels=qrels, queries=queries, documents=documents),
+    )
     if config.dropout is not None:
         build.set_dropout(student, config.dropout)
     draws = schedule(groups, steps * batches, config.queries_per_step, config.candidates, recipe.seed)
@@ -87,6 +92,7 @@ def distill(
         shown = steps if trainer.is_world_process_zero() else done
         trainer.add_callback(Advance(stack.enter_context(progress("training the student", shown, "steps", done))))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
+    adapter.merge(student)
     if trainer.is_world_process_zero():
         with models.quietly():
             student.save_pretrained(str(folder))
@@ -150,13 +156,10 @@ def _collator(
     max_length: int | None,
 ) -> Collator:
     """Cut every text of the training once, at the training's length (``None``: the student's)."""
-    own = student.max_seq_length or 512
-    student.max_seq_length = min(max_length or own, own)
     query_ids = [group.query_id for group in groups]
     doc_ids = list(dict.fromkeys(doc for group in groups for doc in group.doc_ids))
-    cut_queries = encoder.tokens_of(student, queries.take(query_ids), "query")
-    cut_documents = encoder.tokens_of(student, documents.take(doc_ids), "document")
-    student.max_seq_length = own
+    cut_queries = encoder.tokens_of(student, queries.take(query_ids), "query", max_length)
+    cut_documents = encoder.tokens_of(student, documents.take(doc_ids), "document", max_length)
     return Collator(
         groups,
         TokenizedTexts({id_: row for row, id_ in enumerate(query_ids)}, cut_queries),
