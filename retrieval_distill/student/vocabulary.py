@@ -56,9 +56,11 @@ def trim(model: SentenceTransformer, wanted: Literal["corpus"] | int, texts: Map
     for chunk in _chunks(model, texts):
         # whole texts: how a word is cut depends on all of its tokens, also on those beyond the model's limit
         counts += np.bincount(tokenize(tokenizer, chunk, None).flat, minlength=len(counts))
+    marks = _marks(model)
+    counts[list(marks)] = 0
     used = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     used = used if wanted == "corpus" else used[:wanted]
-    kept = tokenizer_json.needed(settings, set(used.tolist()) | _marks(model))
+    kept = tokenizer_json.needed(settings, set(used.tolist()) | marks)
     new_ids = {old: new for new, old in enumerate(sorted(kept))}
     slim = _load(tokenizer, tokenizer_json.cut(settings, new_ids))
     if wanted == "corpus":
