@@ -133,7 +133,7 @@ class LoRAConfig(Section):
 
     rank: int = Field(16, ge=1)
     """Rank of the matrices; practice ranges from 8 to 64."""
-    alpha: float = Field(32.0, gt=0)
+    alpha: int = Field(32, ge=1)
     """What they add is scaled by ``alpha / rank``; twice the rank is the custom."""
     targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Every linear layer, or those whose names end so (``[query, value]``)."""

@@ -212,7 +212,7 @@ def _plain(model: SentenceTransformer) -> bool:
     return cut_by_tokenizer and not pooling_skips_prompt
 
 
-def _refuse_tokens_without_vectors(name: str, first: Transformer) -> None:
+def _refuse_tokens_without_vectors(name: str, first: Any) -> None:
     tokens = max(first.tokenizer.get_vocab().values()) + 1
     rows = first.auto_model.get_input_embeddings().num_embeddings
     if tokens > rows:

@@ -26,13 +26,14 @@ def is_routed(model: SentenceTransformer) -> bool:
 
 def path(model: SentenceTransformer, kind: Kind) -> list[Any]:
     """The modules that texts of this kind go through, in order; the first one cuts them into tokens."""
-    first, *rest = model
+    modules: list[Any] = list(model)
+    first, *rest = modules
     return [*first.sub_modules[kind], *rest] if isinstance(first, Router) else [first, *rest]
 
 
 def encoders(model: SentenceTransformer) -> list[Any]:
     """The first module of every path, each once."""
-    first = model[0]
+    first: Any = model[0]
     return list(dict.fromkeys(way[0] for way in first.sub_modules.values())) if is_routed(model) else [first]
 
 
@@ -62,7 +63,7 @@ def combine(query: SentenceTransformer, document: SentenceTransformer) -> Senten
     return SentenceTransformer(
         modules=[router, *end],
         device=str(document.device),
-        prompts={"query": query.prompts.get("query", ""), "document": document.prompts.get("document", "")},
+        prompts={"query": query.prompts.get("query") or "", "document": document.prompts.get("document") or ""},
         similarity_fn_name=document.similarity_fn_name,
     ).eval()
 

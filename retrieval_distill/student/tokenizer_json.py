@@ -69,8 +69,8 @@ def _alphabet(model: dict[str, Any]) -> set[str]:
         prefix = model["continuing_subword_prefix"]
         return {token for token in model["vocab"] if len(token.removeprefix(prefix)) == 1} | {model["unk_token"]}
     lowest = min(model["vocab"], key=lambda entry: entry[1])[0]  # unknown characters count as rarer than this one
-    unknown = model["vocab"][model["unk_id"] or 0][0]
-    return {piece for piece, _ in model["vocab"] if len(piece) == 1 or BYTE.fullmatch(piece)} | {lowest, unknown}
+    first = {piece for piece, _ in model["vocab"][: (model["unk_id"] or 0) + 1]}  # its place is fixed in many classes
+    return {piece for piece, _ in model["vocab"] if len(piece) == 1 or BYTE.fullmatch(piece)} | {lowest} | first
 
 
 def _merges(model: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -81,7 +81,8 @@ def _merges(model: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _with_parts(kept: set[int], model: dict[str, Any]) -> set[int]:
-    parts, ids = defaultdict(set), model["vocab"]
+    ids: dict[str, int] = model["vocab"]
+    parts: defaultdict[int, set[int]] = defaultdict(set)
     for product, pair in _merges(model):
         parts[ids[product]] |= {ids[part] for part in pair}
     found, unseen = set(kept), list(kept)

@@ -45,7 +45,8 @@ def trim(model: SentenceTransformer, wanted: Literal["corpus"] | int, texts: Map
     Raises:
         UserError: The tokenizer is of another kind, or ``"corpus"`` would change what a text becomes.
     """
-    tokenizer, backbone = model.tokenizer, model[0].auto_model
+    backbone: Any = model[0].auto_model
+    tokenizer = model.tokenizer
     settings = json.loads(tokenizer.backend_tokenizer.to_str())
     if settings["model"]["type"] not in tokenizer_json.KINDS:
         raise UserError(
@@ -56,7 +57,7 @@ def trim(model: SentenceTransformer, wanted: Literal["corpus"] | int, texts: Map
     for chunk in _chunks(model, texts):
         # whole texts: how a word is cut depends on all of its tokens, also on those beyond the model's limit
         counts += np.bincount(tokenize(tokenizer, chunk, None).flat, minlength=len(counts))
-    marks = _marks(model)
+    marks = _marks(tokenizer, backbone)
     counts[list(marks)] = 0
     used = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     used = used if wanted == "corpus" else used[:wanted]
@@ -76,10 +77,10 @@ def _chunks(model: SentenceTransformer, texts: Mapping[Kind, Texts]) -> Iterator
             yield [prompt + text for text in of_kind.take(of_kind.ids[start : start + CHUNK])]
 
 
-def _marks(model: SentenceTransformer) -> set[int]:
+def _marks(tokenizer: Any, backbone: Any) -> set[int]:
     """Ids of the tokens that stand for no text."""
-    embeddings, config = model[0].auto_model.get_input_embeddings(), model[0].auto_model.config
-    marks = {*model.tokenizer.all_special_ids, *_named_ids(config).values(), embeddings.padding_idx}
+    embeddings, config = backbone.get_input_embeddings(), backbone.config
+    marks = {*tokenizer.all_special_ids, *_named_ids(config).values(), embeddings.padding_idx}
     if config.model_type in COUNTS_FROM_PADDING:
         marks |= set(range(config.pad_token_id))  # so that the padding id stays what it is
     return marks & set(range(embeddings.num_embeddings))

@@ -110,10 +110,10 @@ def test_the_best_set_is_chosen_and_the_model_left_alone(families):
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     tried = choose_layers.candidates(model, 2)
     assert tried == [(0, 3), (0, 1), (1, 2), (2, 3)]
-    marks = [float(layer.output.dense.bias.sum()) for layer in model[0].auto_model.encoder.layer]
+    marks = [layer.output.dense.bias.sum().item() for layer in model[0].auto_model.encoder.layer]
 
     def score(slim: SentenceTransformer) -> float:
-        return sum(float(layer.output.dense.bias.sum()) for layer in slim[0].auto_model.encoder.layer)
+        return sum(layer.output.dense.bias.sum().item() for layer in slim[0].auto_model.encoder.layer)
 
     expected = max(tried, key=lambda pair: marks[pair[0]] + marks[pair[1]])
     assert choose_layers.choose(model, tried, score) == expected
@@ -127,12 +127,11 @@ def test_no_candidate_that_does_not_fit(families):
 
 def ndcg_by_hand(model: SentenceTransformer, dataset) -> float:
     """One relevant document per query: 1 / log2(1 + its rank)."""
+    documents = dict(zip(dataset.documents, model.encode_document(dataset.documents.take()), strict=True))
+    queries = dict(zip(dataset.queries, model.encode_query(dataset.queries.take()), strict=True))
     gains = []
     for query, docs in teacher_run(dataset).as_dict().items():
-        similarity = {
-            doc: float(model.encode_query(dataset.queries[query]) @ model.encode_document(dataset.documents[doc]))
-            for doc in docs
-        }
+        similarity = {doc: float(queries[query] @ documents[doc]) for doc in docs}
         (relevant,) = dataset.qrels["train"][query]
         gains.append(1 / math.log2(1 + sum(value >= similarity[relevant] for value in similarity.values())))
     return sum(gains) / len(gains)

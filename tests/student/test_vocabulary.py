@@ -134,9 +134,23 @@ def test_only_the_most_frequent(students, texts, wanted):
     assert rarest >= max(counts[token] for token in set(counts) - kept)
 
 
-def test_padding_keeps_the_id_that_positions_count_from(students, texts):
-    student = build.build(StudentConfig(model=students["mpnet"], vocabulary="corpus"), texts)
+def test_padding_keeps_the_id_that_positions_count_from(texts, tmp_path):
+    """CamemBERT's vocabularies begin with a token that nothing uses."""
+    from transformers import PreTrainedTokenizerFast
+
+    model = json.loads(TRAINED["BPE"].to_str())["model"]
+    firsts = ["<s>NOTUSED", "<pad>", "</s>", "<unk>"]
+    vocab = {token: id_ for id_, token in enumerate([*firsts, *model["vocab"]])}
+    bare = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(merge) for merge in model["merges"]]))
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.add_special_tokens(firsts[1:])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    folder = save(config_of("roberta", tokenizer), tokenizer, tmp_path)
+    whole = build.build(StudentConfig(model=folder, max_length=24))
+    student = build.build(StudentConfig(model=folder, max_length=24, vocabulary="corpus"), texts)
     assert student.tokenizer.pad_token_id == student[0].auto_model.config.pad_token_id == 1
+    words = [text for text in texts["document"].take() if text]
+    np.testing.assert_allclose(student.encode(words), whole.encode(words), atol=1e-6)
 
 
 def test_tokens_without_letters_cannot_be_cut_down(texts, tmp_path):
