@@ -24,9 +24,6 @@ from retrieval_distill.student.routes import KINDS, Kind, path
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 """Padded tokens of one forward pass by device type: small enough for a CPU's cache, large enough to fill a GPU."""
 
-COUNTS_FROM_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}
-"""Architectures whose positions count from the padding id on."""
-
 
 def load(name: str, dtype: str = "float32", max_length: int | None = None) -> SentenceTransformer:
     """Load a bi-encoder, or wrap a plain model (mean pooling; a decoder's last token), on the best device.
@@ -224,10 +221,11 @@ def _refuse_tokens_without_vectors(name: str, first: Any) -> None:
 
 
 def _positions(first: Any) -> int:
-    """Tokens that a path's first module has positions for."""
+    """Tokens that a path's first module has positions for; RoBERTa's family counts them from the padding id on."""
     config: Any = getattr(first, "config", None)
     positions = getattr(config, "max_position_embeddings", None) or 512
-    return positions - (config.pad_token_id + 1 if getattr(config, "model_type", "") in COUNTS_FROM_PADDING else 0)
+    counts_from_padding = {"roberta", "xlm-roberta", "camembert", "mpnet"}
+    return positions - (config.pad_token_id + 1 if getattr(config, "model_type", "") in counts_from_padding else 0)
 
 
 def _dtype(model: SentenceTransformer) -> torch.dtype:

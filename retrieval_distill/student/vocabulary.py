@@ -25,7 +25,7 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.tokens import tokenize
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import tokenizer_json
-from retrieval_distill.student.encoder import COUNTS_FROM_PADDING, Kind
+from retrieval_distill.student.routes import Kind
 
 CHUNK = 8192
 """Texts tokenised at once."""
@@ -81,8 +81,6 @@ def _marks(tokenizer: Any, backbone: Any) -> set[int]:
     """Ids of the tokens that stand for no text."""
     embeddings, config = backbone.get_input_embeddings(), backbone.config
     marks = {*tokenizer.all_special_ids, *_named_ids(config).values(), embeddings.padding_idx}
-    if config.model_type in COUNTS_FROM_PADDING:
-        marks |= set(range(config.pad_token_id))  # so that the padding id stays what it is
     return marks & set(range(embeddings.num_embeddings))
 
 

@@ -145,7 +145,9 @@ def test_padding_keeps_the_id_that_positions_count_from(texts, tmp_path):
     bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bare.add_special_tokens(firsts[1:])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
-    folder = save(config_of("roberta", tokenizer), tokenizer, tmp_path)
+    config = config_of("roberta", tokenizer)
+    config.bos_token_id = 2
+    folder = save(config, tokenizer, tmp_path)
     whole = build.build(StudentConfig(model=folder, max_length=24))
     student = build.build(StudentConfig(model=folder, max_length=24, vocabulary="corpus"), texts)
     assert student.tokenizer.pad_token_id == student[0].auto_model.config.pad_token_id == 1
