@@ -151,6 +151,7 @@ def distill(run: Run, dataset: Dataset, split: str, recipe: Recipe, folder: str 
         "qrels": artifacts.fingerprint(dataset.split(split)),
         "model": models.fingerprint(recipe.student.model),
         "embedding_teacher_model": named,
+        "query_model": recipe.student.query_model and models.fingerprint(recipe.student.query_model),
         "seed": recipe.seed,
         **recipe.model_dump(mode="json", include=TRAINS),
     }

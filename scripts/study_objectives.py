@@ -41,7 +41,7 @@ MIXES: dict[str, dict[str, Any]] = {
     "listwise_kl + in_batch + margin_mse": {"listwise_kl": KL, "in_batch": 1.0, "margin_mse": 0.02},
     "soft_contrastive": {"soft_contrastive": {"weight": 1.0, "teacher_temperature": 2.0}},
     "rank_net (lambda) + in_batch": {"rank_net": {"weight": 1.0, "weighting": "lambda"}, "in_batch": 1.0},
-    "listwise_kl + in_batch_kl (start)": {"listwise_kl": KL, "in_batch_kl": 1.0},
+    "in_batch + 0.3 listwise_kl": {"in_batch": 1.0, "listwise_kl": {**KL, "weight": 0.3}},
 }
 REFERENCE = "listwise_kl + in_batch"
 MEASURE = "nDCG@10"
@@ -94,8 +94,6 @@ def student_of(mix: str, seed: int, recipe: Recipe, lists: Run, dataset: Dataset
     values = recipe.model_dump(mode="json")
     training = {**TRAINING, "learning_rate": LEARNING_RATES[dataset.name]}
     values |= {"objectives": MIXES[mix], "seed": seed, "training": training}
-    if "in_batch_kl" in MIXES[mix]:
-        values["embedding_teacher"] = {"model": "start", "max_length": TRAINING["max_length"]}
     verbs.distill(lists, dataset, recipe.dataset.train, parse_recipe(values), folder)
     return str(folder)
 

@@ -1,70 +1,94 @@
-"""Building a student: from any encoder or sentence-transformers model, whole or with some of its layers.
+"""Building a student: from any encoder or sentence-transformers model, whole or slimmed in several ways.
 
-The result is made of the library's own modules alone, so it loads with ``SentenceTransformer(path)``. Knows model
-architecture; must not know data or training.
+The result is made of the library's own modules alone, so it loads with ``SentenceTransformer(path)`` (with adapters,
+once these are merged). Knows the order of the steps; must not know how one is done, nor data or training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import copy
+from collections.abc import Callable, Mapping
 
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import nn
 
 from retrieval_distill.config import StudentConfig
+from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
-from retrieval_distill.student import encoder
+from retrieval_distill.student import adapter, choose_layers, encoder, head, layers, routes, vocabulary
+from retrieval_distill.student.routes import Kind
 
 
-def build(config: StudentConfig) -> SentenceTransformer:
+def build(
+    config: StudentConfig,
+    texts: Mapping[Kind, Texts] | None = None,
+    score: Callable[[SentenceTransformer], float] | None = None,
+) -> SentenceTransformer:
     """A student ready to train, in float32.
 
+    Args:
+        config: What to build.
+        texts: The corpus, by kind, for ``vocabulary``.
+        score: How well an untrained student does, for ``layers: auto:N``; higher is better.
+
     Raises:
-        UserError: The model is not to be had, or a layer to keep does not exist.
+        UserError: The model is not to be had, or an option does not suit it.
     """
-    model = encoder.load(config.model, "float32", config.max_length)
-    if config.layers is not None:
-        keep_layers(model, config.layers)
-    normalized = isinstance(model[-1], Normalize)
-    if config.similarity == "cosine" and not normalized:
-        model.append(Normalize())
-    if config.similarity == "dot" and normalized:
-        del model[-1]
-    model.similarity_fn_name = config.similarity
-    for kind, prompt in (("query", config.query_prompt), ("document", config.document_prompt)):
-        if prompt is not None:
-            model.prompts[kind] = prompt
+    model = _one_encoder(config, texts, score)
+    if config.query_model is not None:
+        own = {"model": config.query_model, "layers": None, "pooling": None}
+        model = routes.combine(_one_encoder(config.model_copy(update=own), texts, score), model)
+    elif config.separate:
+        model = routes.combine(copy.deepcopy(model), model)
+    if config.lora is not None:
+        adapter.add(model, config.lora)
     model.model_card_data.base_model = config.model
     model.model_card_data.generate_widget_examples = False
     return model
 
 
-def keep_layers(model: SentenceTransformer, layers: Sequence[int]) -> None:
-    """Drop all transformer layers but these, in place (the paper's "student from teacher's layers").
+def _one_encoder(
+    config: StudentConfig,
+    texts: Mapping[Kind, Texts] | None,
+    score: Callable[[SentenceTransformer], float] | None,
+) -> SentenceTransformer:
+    model = encoder.load(config.model, "float32", config.max_length)
+    _refuse_two_encoders(model, config)
+    head.set_similarity(model, config.similarity)
+    for kind, prompt in (("query", config.query_prompt), ("document", config.document_prompt)):
+        if prompt is not None:
+            model.prompts[kind] = prompt
+    if config.pooling is not None:
+        head.set_pooling(model, config.pooling)
+    if config.layers is not None:
+        layers.keep(model, _layers(model, config.layers, score))
+    if config.vocabulary is not None:
+        if texts is None:
+            raise UserError(f"student.vocabulary={config.vocabulary} needs a dataset's texts; leave it out")
+        vocabulary.trim(model, config.vocabulary, texts)
+    if config.dimensions is not None:
+        head.project(model, config.dimensions)
+    return model
 
-    Args:
-        model: Any encoder whose layers stand in one list (BERT, RoBERTa, DistilBERT, MPNet, ModernBERT, ...).
-        layers: Layers to keep, counted from 0, in the order they shall have.
 
-    Source: Sanh et al., "DistilBERT, a distilled version of BERT", 2019 (initialisation from every other layer).
+def _layers(
+    model: SentenceTransformer, wanted: str | tuple[int, ...], score: Callable[[SentenceTransformer], float] | None
+) -> tuple[int, ...]:
+    if not isinstance(wanted, str) or not wanted.startswith("auto:"):
+        return layers.chosen(model, wanted)
+    if score is None:
+        raise UserError(f"student.layers={wanted} needs training queries to choose by; name the layers instead")
+    return choose_layers.choose(model, choose_layers.candidates(model, int(wanted.removeprefix("auto:"))), score)
 
-    Raises:
-        UserError: A layer does not exist, none is kept, or the model's layers cannot be found.
-    """
-    backbone: Any = model[0].auto_model
-    count = backbone.config.num_hidden_layers
-    wrong = [layer for layer in layers if not 0 <= layer < count]
-    if wrong or not layers:
-        raise UserError(f"student.layers: {list(layers)} - this model has layers 0 to {count - 1}")
-    for parent in backbone.modules():
-        for name, child in parent.named_children():
-            if isinstance(child, nn.ModuleList) and len(child) == count:
-                setattr(parent, name, nn.ModuleList([child[layer] for layer in layers]))
-                backbone.config.num_hidden_layers = len(layers)
-                return
-    raise UserError(f"student.layers: cannot find the layers of a {type(backbone).__name__}")
+
+def _refuse_two_encoders(model: SentenceTransformer, config: StudentConfig) -> None:
+    for_one = ("layers", "pooling", "vocabulary", "dimensions", "separate", "query_model")
+    asked = [name for name in for_one if getattr(config, name)]
+    if routes.is_routed(model) and asked:
+        raise UserError(
+            f"student.{asked[0]}: {config.model!r} already has one encoder for queries and one for documents; start "
+            "from a model of one encoder, or leave this out"
+        )
 
 
 def set_dropout(model: nn.Module, probability: float) -> None:

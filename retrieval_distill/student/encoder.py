@@ -6,47 +6,66 @@ Knows sentence-transformers models; must not know corpora on disk, indexes or tr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Transformer
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from retrieval_distill import hardware, models
 from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
-
-Kind = Literal["query", "document"]
+from retrieval_distill.errors import UserError
+from retrieval_distill.student import decoder, routes
+from retrieval_distill.student.routes import KINDS, Kind, path
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 """Padded tokens of one forward pass by device type: small enough for a CPU's cache, large enough to fill a GPU."""
 
 
 def load(name: str, dtype: str = "float32", max_length: int | None = None) -> SentenceTransformer:
-    """Load a bi-encoder (or wrap a plain encoder with mean pooling) on the best device.
+    """Load a bi-encoder, or wrap a plain model (mean pooling; a decoder's last token), on the best device.
 
     Args:
         name: See :func:`retrieval_distill.models.resolve`.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"`` (the fastest that this device computes in).
         max_length: Token limit, never beyond the model's positions; ``None`` keeps the model's own.
+
+    Raises:
+        UserError: The model is not to be had, or its tokenizer knows tokens that it has no vectors for.
     """
-    device = hardware.device()
+    device, folder = hardware.device(), models.resolve(name)
     with models.quietly():
         model = SentenceTransformer(
-            str(models.resolve(name)),
+            str(folder),
             device=device,
             local_files_only=True,
             model_kwargs={"dtype": hardware.dtype(dtype, device)},
         )
-    model.max_seq_length = min(max_length or model.max_seq_length or 512, _positions(model))
+    for first in routes.encoders(model):
+        if isinstance(first, Transformer) and first.tokenizer is not None:
+            _refuse_tokens_without_vectors(name, first)
+            decoder.set_padding(first.tokenizer)
+        limit = max_length or getattr(first, "max_seq_length", None) or 512
+        first.max_seq_length = min(limit, _positions(first))
+    if not (folder / "modules.json").is_file() and decoder.is_decoder(model[0].config):
+        decoder.as_encoder(model)
+    for module in model.modules():
+        if isinstance(module, Dense):
+            module.to(_dtype(model))  # the library leaves those within a Router in float32
     return model.eval()
 
 
-def tokens_of(model: SentenceTransformer, texts: Sequence[str], kind: Kind) -> Tokens:
-    """Token ids as ``encode_query`` or ``encode_document`` would cut them, prompt included."""
-    prompt = model.prompts.get(kind) or ""
-    return tokenize(model.tokenizer, [prompt + text for text in texts], model.max_seq_length)
+def tokens_of(model: SentenceTransformer, texts: Sequence[str], kind: Kind, max_length: int | None = None) -> Tokens:
+    """Token ids as ``encode_query`` or ``encode_document`` would cut them, prompt included.
+
+    ``max_length`` may cut them shorter than the model does; ``None``: the model's limit.
+    """
+    prompt, first = model.prompts.get(kind) or "", path(model, kind)[0]
+    own = first.max_seq_length or 512
+    return tokenize(first.tokenizer, [prompt + text for text in texts], min(max_length or own, own))
 
 
 def encode_rows(
@@ -54,6 +73,7 @@ def encode_rows(
     rows: Sequence[np.ndarray],
     dtype: torch.dtype | None = None,
     cache_texts: int | None = None,
+    is_query: np.ndarray | None = None,
 ) -> torch.Tensor:
     """Embed token rows of any lengths with gradients: float32 [rows, dimensions], in the order given.
 
@@ -68,59 +88,86 @@ def encode_rows(
         cache_texts: Gradient caching: at most so many rows go through the model together, and what backward needs is
             kept of none of them. Backward, which then knows the gradient of every vector, embeds them again batch by
             batch, under the random numbers of the first time. ``None``: everything is kept.
+        is_query: Which rows are queries, bool [rows], for a model that has an encoder of their own; ``None``: none.
 
     Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021,
     arXiv:2101.06983. Run as recomputation within backward, it knows nothing of objectives, and whoever calls
     backward (a trainer that accumulates, several processes that average) need not know of it.
     """
-    batches = sub_forwards(model, np.array([len(row) for row in rows]), cache_texts)
-    rounded = None if dtype is None else {name: weight.to(dtype) for name, weight in model[0].named_parameters()}
+    batches = sub_forwards(model, np.array([len(row) for row in rows]), cache_texts, is_query)
     embed = forward if cache_texts is None else forward_again
-    vectors = torch.cat([embed(model, [rows[i] for i in batch], rounded) for batch in batches])
+    weights: dict[nn.Module, dict[str, torch.Tensor] | None] = {}
+    vectors = []
+    for batch in batches:
+        kind: Kind = "query" if is_query is not None and is_query[batch[0]] else "document"
+        first = path(model, kind)[0]
+        if first not in weights:
+            weights[first] = None if dtype is None else {name: w.to(dtype) for name, w in first.named_parameters()}
+        vectors.append(embed(model, [rows[i] for i in batch], weights[first], kind))
     order = np.argsort(np.concatenate(batches))
-    return vectors[torch.from_numpy(order).to(vectors.device)]
+    return torch.cat(vectors)[torch.from_numpy(order).to(vectors[0].device)]
 
 
-def sub_forwards(model: SentenceTransformer, lengths: np.ndarray, cache_texts: int | None = None) -> list[np.ndarray]:
-    """Which rows :func:`encode_rows` sends through the model together, by their lengths."""
-    batches = token_batches(lengths, TOKENS_PER_BATCH[model.device.type])
+def sub_forwards(
+    model: SentenceTransformer,
+    lengths: np.ndarray,
+    cache_texts: int | None = None,
+    is_query: np.ndarray | None = None,
+) -> list[np.ndarray]:
+    """Which rows :func:`encode_rows` sends through the model together, by their lengths and, if need be, their kind."""
+    together = [np.arange(len(lengths))]
+    if is_query is not None and routes.is_routed(model):
+        together = [np.flatnonzero(is_query), np.flatnonzero(~is_query)]
+    budget = TOKENS_PER_BATCH[model.device.type]
+    batches = [rows[batch] for rows in together for batch in token_batches(lengths[rows], budget)]
     if cache_texts is None:
         return batches
     return [part for batch in batches for part in np.array_split(batch, -(-len(batch) // cache_texts))]
 
 
 def forward(
-    model: SentenceTransformer, rows: Sequence[np.ndarray], weights: dict[str, torch.Tensor] | None = None
+    model: SentenceTransformer,
+    rows: Sequence[np.ndarray],
+    weights: dict[str, torch.Tensor] | None = None,
+    kind: Kind = "document",
 ) -> torch.Tensor:
     """Embed token rows in one forward pass: float32 [rows, dimensions], with gradients where enabled.
 
-    ``weights`` stand in for those of the model's first module, the transformer; ``None``: its own.
+    ``weights`` stand in for those of the first module of the kind's path, the transformer; ``None``: its own.
     """
-    return _vectors(model, _features(model, rows), weights)
+    modules = path(model, kind)
+    return _vectors(modules, _features(modules[0], rows), weights)
 
 
 def forward_again(
-    model: SentenceTransformer, rows: Sequence[np.ndarray], weights: dict[str, torch.Tensor] | None = None
+    model: SentenceTransformer,
+    rows: Sequence[np.ndarray],
+    weights: dict[str, torch.Tensor] | None = None,
+    kind: Kind = "document",
 ) -> torch.Tensor:
     """:func:`forward` that keeps nothing for backward but the rows; backward runs it once more."""
+    modules = path(model, kind)
     # the features are an argument, as tensors of the device, so that its random state is replayed too
-    return checkpoint(_vectors, model, _features(model, rows), weights, use_reentrant=False)
+    return checkpoint(_vectors, modules, _features(modules[0], rows), weights, use_reentrant=False)
 
 
-def _features(model: SentenceTransformer, rows: Sequence[np.ndarray]) -> dict[str, Any]:
-    padded = pad(rows, model.tokenizer.pad_token_id or 0)
-    return {key: value.to(model.device) for key, value in padded.items()}
+def _features(first: Any, rows: Sequence[np.ndarray]) -> dict[str, Any]:
+    padded = pad(rows, first.tokenizer.pad_token_id or 0)
+    device = next(first.parameters()).device
+    return {key: value.to(device) for key, value in padded.items()}
 
 
 def _vectors(
-    model: SentenceTransformer, features: dict[str, Any], weights: dict[str, torch.Tensor] | None
+    modules: list[nn.Module], features: dict[str, Any], weights: dict[str, torch.Tensor] | None
 ) -> torch.Tensor:
+    first, *rest = modules
     features = dict(features)  # the modules write into theirs
     if weights is None:
-        return model(features)["sentence_embedding"].float()
-    features = torch.func.functional_call(model[0], weights, (features,))
-    features["token_embeddings"] = features["token_embeddings"].float()
-    for module in list(model)[1:]:
+        features = first(features)
+    else:
+        features = torch.func.functional_call(first, weights, (features,))
+        features["token_embeddings"] = features["token_embeddings"].float()
+    for module in rest:
         features = module(features)
     return features["sentence_embedding"].float()
 
@@ -145,7 +192,7 @@ def encode(
     tokens = tokens_of(model, texts, kind)
     vectors = np.empty((len(texts), int(model.get_embedding_dimension() or 0)), np.float32)
     for batch in token_batches(tokens.lengths, TOKENS_PER_BATCH[model.device.type]):
-        vectors[batch] = forward(model, [tokens[row] for row in batch]).cpu().numpy()
+        vectors[batch] = forward(model, [tokens[row] for row in batch], kind=kind).cpu().numpy()
         advance(len(batch))
     if _dtype(model) != torch.float32 and isinstance(model[-1], Normalize):
         # half-precision normalisation leaves lengths of 1 +- 0.004, enough to reorder close neighbours
@@ -155,13 +202,27 @@ def encode(
 
 def _plain(model: SentenceTransformer) -> bool:
     """Whether texts are simply cut by the tokenizer, so that cached tokens give the library's own result."""
-    pooling_skips_prompt = any(getattr(module, "include_prompt", True) is False for module in model)
-    return isinstance(model[0], Transformer) and model.tokenizer is not None and not pooling_skips_prompt
+    if not routes.serves_both(model):
+        return False
+    pooling_skips_prompt = any(getattr(m, "include_prompt", True) is False for kind in KINDS for m in path(model, kind))
+    cut_by_tokenizer = all(isinstance(m, Transformer) and m.tokenizer is not None for m in routes.encoders(model))
+    return cut_by_tokenizer and not pooling_skips_prompt
 
 
-def _positions(model: SentenceTransformer) -> int:
-    """Tokens that the model has positions for; RoBERTa's family counts them from the padding id on."""
-    config: Any = getattr(model[0], "config", None)
+def _refuse_tokens_without_vectors(name: str, first: Any) -> None:
+    tokens = max(first.tokenizer.get_vocab().values()) + 1
+    rows = first.auto_model.get_input_embeddings().num_embeddings
+    if tokens > rows:
+        raise UserError(
+            f"model {name!r}: its tokenizer has {tokens:,} tokens, its embedding matrix vectors for {rows:,}; put the "
+            "tokenizer beside it that it was trained with, or give it untrained vectors for the others with "
+            f"transformers' model.resize_token_embeddings({tokens})"
+        )
+
+
+def _positions(first: Any) -> int:
+    """Tokens that a path's first module has positions for; RoBERTa's family counts them from the padding id on."""
+    config: Any = getattr(first, "config", None)
     positions = getattr(config, "max_position_embeddings", None) or 512
     counts_from_padding = {"roberta", "xlm-roberta", "camembert", "mpnet"}
     return positions - (config.pad_token_id + 1 if getattr(config, "model_type", "") in counts_from_padding else 0)

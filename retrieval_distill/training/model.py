@@ -68,9 +68,10 @@ class DistillationModel(nn.Module):
             texts and ``padded`` tokens computed for them.
         """
         rows = [*queries, *documents]
+        is_query = np.arange(len(rows)) < len(queries)
         lengths = np.array([len(row) for row in rows])
         shares = ranks.shares(lengths)
-        embedded = self._embed(rows, shares)
+        embedded = self._embed(rows, is_query, shares)
         vectors = Vectors(embedded[: len(queries)], embedded[len(queries) :])
         loss, components = embedded.new_zeros(()), {}
         for view in self.views:
@@ -82,7 +83,7 @@ class DistillationModel(nn.Module):
             "loss": loss,
             "components": components,
             "tokens": int(lengths.sum()),
-            "padded": sum(self._padded(lengths[share]) for share in shares),
+            "padded": sum(self._padded(lengths[share], is_query[share]) for share in shares),
         }
 
     def _lists(self, view: View, vectors: Vectors, batch: dict[str, Tensor]) -> CandidateLists:
@@ -110,12 +111,15 @@ class DistillationModel(nn.Module):
     def _projected(self, vectors: Vectors) -> Vectors:
         return Vectors(self.projection(vectors.queries), self.projection(vectors.documents))
 
-    def _embed(self, rows: list[Any], shares: list[np.ndarray]) -> Tensor:
+    def _embed(self, rows: list[Any], is_query: np.ndarray, shares: list[np.ndarray]) -> Tensor:
         if len(shares) == 1:
-            return encoder.encode_rows(self.student, rows, self.dtype, self.cache_texts)
-        own = [rows[row] for row in ranks.mine(shares)]
-        return ranks.gather(encoder.encode_rows(self.student, own, self.dtype, self.cache_texts), shares)
+            return encoder.encode_rows(self.student, rows, self.dtype, self.cache_texts, is_query)
+        mine = ranks.mine(shares)
+        own = [rows[row] for row in mine]
+        return ranks.gather(
+            encoder.encode_rows(self.student, own, self.dtype, self.cache_texts, is_query[mine]), shares
+        )
 
-    def _padded(self, lengths: np.ndarray) -> int:
-        batches = encoder.sub_forwards(self.student, lengths, self.cache_texts)
+    def _padded(self, lengths: np.ndarray, is_query: np.ndarray) -> int:
+        batches = encoder.sub_forwards(self.student, lengths, self.cache_texts, is_query)
         return sum(len(batch) * int(lengths[batch].max()) for batch in batches)

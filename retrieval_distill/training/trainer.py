@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.objectives.scale import check_scale
 from retrieval_distill.progress import progress
 from retrieval_distill.retrieval.run import Run
-from retrieval_distill.student import build, encoder
-from retrieval_distill.training import ranks
+from retrieval_distill.student import adapter, build, encoder
+from retrieval_distill.training import ranks, untrained
 from retrieval_distill.training.asked import asked
 from retrieval_distill.training.batches import Collator, DrawDataset, TokenizedTexts
 from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole
@@ -74,7 +75,11 @@ def distill(
     with arguments.main_process_first(local=False):
         vectors = teacher_vectors(recipe, asked_queries, candidates, folder / "teacher-vectors")
     torch.manual_seed(recipe.seed)
-    student = build.build(recipe.student)
+    student = build.build(
+        recipe.student,
+        {"query": queries.select([group.query_id for group in groups]), "document": documents},
+        partial(untrained.ndcg, groups=groups, qrels=qrels, queries=queries, documents=documents),
+    )
     if config.dropout is not None:
         build.set_dropout(student, config.dropout)
     draws = schedule(groups, steps * batches, config.queries_per_step, config.candidates, recipe.seed)
@@ -101,6 +106,7 @@ def distill(
         shown = steps if trainer.is_world_process_zero() else done
         trainer.add_callback(Advance(stack.enter_context(progress("training the student", shown, "steps", done))))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
+    adapter.merge(student)
     if trainer.is_world_process_zero():
         with models.quietly():
             student.save_pretrained(str(folder))
@@ -172,9 +178,6 @@ def _collator(
     vectors: TeacherVectors | None,
 ) -> Collator:
     """Cut every text of the training once, at the training's length (``None``: the student's)."""
-    own = student.max_seq_length or 512
-    student.max_seq_length = min(max_length or own, own)
-    cut_queries = TokenizedTexts(queries.rows, encoder.tokens_of(student, queries.take(), "query"))
-    cut_documents = TokenizedTexts(documents.rows, encoder.tokens_of(student, documents.take(), "document"))
-    student.max_seq_length = own
+    cut_queries = TokenizedTexts(queries.rows, encoder.tokens_of(student, queries.take(), "query", max_length))
+    cut_documents = TokenizedTexts(documents.rows, encoder.tokens_of(student, documents.take(), "document", max_length))
     return Collator(groups, cut_queries, cut_documents, qrels, vectors)

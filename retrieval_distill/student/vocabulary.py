@@ -1,0 +1,120 @@
+"""A vocabulary cut down to what a corpus uses: a smaller embedding matrix, and the same vectors for its texts.
+
+A small student's weights are mostly embeddings, and most of these belong to tokens that a corpus never shows. Nothing
+changes under WordPiece, which takes the longest token there is: a text's own are still the longest; under BPE, where
+every merge that leads to a token stays; and under Unigram, whose best cut is still the best among fewer. What texts
+become is compared all the same. Knows embedding matrices and texts; must not know training.
+
+Source: Abdaoui et al., "Load What You Need: Smaller Versions of Multilingual BERT", 2020, arXiv:2010.05609.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from retrieval_distill import models
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.tokens import tokenize
+from retrieval_distill.errors import UserError
+from retrieval_distill.student import tokenizer_json
+from retrieval_distill.student.routes import Kind
+
+CHUNK = 8192
+"""Texts tokenised at once."""
+
+
+def trim(model: SentenceTransformer, wanted: Literal["corpus"] | int, texts: Mapping[Kind, Texts]) -> None:
+    """Drop the tokens that texts do not use, from the tokenizer and from the embedding matrix, in place.
+
+    Single characters (or bytes), marks such as ``[CLS]``, and whatever BPE's merges pass through stay too, so that
+    any new text can be cut: into more tokens, where it has words of its own.
+
+    Args:
+        model: A bi-encoder with one tokenizer; its prompts count as part of the texts.
+        wanted: ``"corpus"`` keeps every token that occurs; a number only so many of the most frequent ones.
+        texts: The texts, by kind.
+
+    Raises:
+        UserError: The tokenizer is of another kind, or ``"corpus"`` would change what a text becomes.
+    """
+    backbone: Any = model[0].auto_model
+    tokenizer = model.tokenizer
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    if settings["model"]["type"] not in tokenizer_json.KINDS:
+        raise UserError(
+            f"student.vocabulary: cannot cut down a {settings['model']['type']} tokenizer, only "
+            f"{', '.join(tokenizer_json.KINDS)}; leave it out"
+        )
+    counts = np.zeros(backbone.get_input_embeddings().num_embeddings, np.int64)
+    for chunk in _chunks(model, texts):
+        # whole texts: how a word is cut depends on all of its tokens, also on those beyond the model's limit
+        counts += np.bincount(tokenize(tokenizer, chunk, None).flat, minlength=len(counts))
+    marks = _marks(tokenizer, backbone)
+    counts[list(marks)] = 0
+    used = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    used = used if wanted == "corpus" else used[:wanted]
+    kept = tokenizer_json.needed(settings, set(used.tolist()) | marks)
+    new_ids = {old: new for new, old in enumerate(sorted(kept))}
+    slim = _load(tokenizer, tokenizer_json.cut(settings, new_ids))
+    if wanted == "corpus":
+        _refuse_change(tokenizer, slim, new_ids, _chunks(model, texts))
+    model[0].processor = slim
+    _cut_embeddings(backbone, new_ids)
+
+
+def _chunks(model: SentenceTransformer, texts: Mapping[Kind, Texts]) -> Iterator[list[str]]:
+    for kind, of_kind in texts.items():
+        prompt = model.prompts.get(kind) or ""
+        for start in range(0, len(of_kind), CHUNK):
+            yield [prompt + text for text in of_kind.take(of_kind.ids[start : start + CHUNK])]
+
+
+def _marks(tokenizer: Any, backbone: Any) -> set[int]:
+    """Ids of the tokens that stand for no text."""
+    embeddings, config = backbone.get_input_embeddings(), backbone.config
+    marks = {*tokenizer.all_special_ids, *_named_ids(config).values(), embeddings.padding_idx}
+    return marks & set(range(embeddings.num_embeddings))
+
+
+def _named_ids(config: Any) -> dict[str, int]:
+    """The ids that a configuration names, such as ``pad_token_id``."""
+    named = {name: id_ for name, id_ in config.to_dict().items() if name.endswith("_token_id")}
+    return {name: id_ for name, id_ in named.items() if isinstance(id_, int)}
+
+
+def _load(tokenizer: Any, settings: dict[str, Any]) -> Any:
+    """A tokenizer of other settings, loaded from files as a saved student's will be."""
+    with TemporaryDirectory() as folder, models.quietly():
+        tokenizer.save_pretrained(folder)
+        (Path(folder) / "tokenizer.json").write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
+        return type(tokenizer).from_pretrained(folder)
+
+
+def _refuse_change(old: Any, slim: Any, new_ids: Mapping[int, int], chunks: Iterable[list[str]]) -> None:
+    number = np.full(max(new_ids) + 1, -1)
+    number[list(new_ids)] = list(new_ids.values())
+    for chunk in chunks:
+        before, after = tokenize(old, chunk, None), tokenize(slim, chunk, None)
+        if not (np.array_equal(before.offsets, after.offsets) and np.array_equal(number[before.flat], after.flat)):
+            raise UserError(
+                "student.vocabulary=corpus: without its unused tokens this tokenizer cuts texts of the corpus "
+                "differently; leave it out"
+            )
+
+
+def _cut_embeddings(backbone: Any, new_ids: Mapping[int, int]) -> None:
+    embeddings = backbone.get_input_embeddings()
+    embeddings.weight = torch.nn.Parameter(embeddings.weight.detach()[list(new_ids)])
+    embeddings.num_embeddings = len(new_ids)
+    embeddings.padding_idx = new_ids.get(embeddings.padding_idx)
+    for name, id_ in _named_ids(backbone.config).items():
+        setattr(backbone.config, name, new_ids.get(id_, id_))
+    backbone.config.vocab_size = len(new_ids)
