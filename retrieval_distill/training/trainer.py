@@ -7,99 +7,145 @@ training is fixed before it starts, so a training killed at any step and started
 from __future__ import annotations
 
 import logging
-import shutil
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainerState, TrainingArguments
 
-from retrieval_distill import hardware, models
+from retrieval_distill import models
 from retrieval_distill.artifacts import write_json
-from retrieval_distill.config import Recipe, TrainingConfig
+from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import Mix
 from retrieval_distill.objectives.scale import check_scale
 from retrieval_distill.progress import progress
 from retrieval_distill.retrieval.run import Run
-from retrieval_distill.student import build, encoder
-from retrieval_distill.training import ranks
-from retrieval_distill.training.batches import Collator, DrawDataset, TokenizedTexts
-from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole
-from retrieval_distill.training.groups import Group, build_groups, schedule
+from retrieval_distill.student import build
+from retrieval_distill.training import dev as dev_queries
+from retrieval_distill.training import log, missing_scores, plan, ranks
+from retrieval_distill.training.agreement import Agreement
+from retrieval_distill.training.arguments import arguments, dtype
+from retrieval_distill.training.averaging import WeightAverage
+from retrieval_distill.training.batches import Collator, DrawDataset
+from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole, remove
+from retrieval_distill.training.dev import DevSet
+from retrieval_distill.training.early_stopping import StopEarly, exhausted
+from retrieval_distill.training.groups import Draw, Group, build_groups, counted, indifferent
 from retrieval_distill.training.loop import DistillationTrainer
 from retrieval_distill.training.model import DistillationModel
+from retrieval_distill.training.trackers import trackers
 
 logger = logging.getLogger("retrieval_distill")
 
 
 def distill(
-    teacher_run: Run, qrels: Qrels, queries: Texts, documents: Texts, recipe: Recipe, folder: Path
+    teacher_run: Run,
+    qrels: Qrels,
+    queries: Texts,
+    documents: Texts,
+    recipe: Recipe,
+    folder: Path,
+    dev: DevSet | None = None,
 ) -> dict[str, Any]:
     """Train a student on a teacher's scores and save it to ``folder`` (a sentence-transformers model).
 
     Started by ``torchrun`` or ``accelerate launch``, the processes train one student together and the first saves it.
 
     Args:
-        teacher_run: Candidates of the training queries under raw teacher logits.
+        teacher_run: Candidates of the training queries under raw teacher logits; NaN where one is missing.
         qrels: Judgements of the training split.
         queries: Texts of the training queries.
         documents: Texts of the candidates.
-        recipe: Sections ``student``, ``objectives``, ``training`` and ``seed`` are used.
-        folder: Where the student goes; checkpoints live in ``checkpoints`` beside it until it is finished.
+        recipe: Sections ``student``, ``objectives``, ``training`` and ``seed`` are used, and ``evaluate`` with ``dev``.
+        folder: Where the student goes; ``checkpoints`` in it holds, until it is finished, what a resumed training
+            reads: checkpoints, token ids, topics.
+        dev: What ``training.evaluate_steps`` evaluates on.
 
     Returns:
-        Counts: groups, steps, queries seen, parameters, dimensions.
+        Counts: groups, steps taken, the step whose weights were kept, queries seen, parameters, dimensions, and the
+        agreement with the teacher at the start and in the end.
 
     Raises:
-        UserError: The teacher's scores are out of the student's reach; or a loss or gradient was no finite number:
-            the message names the step, its queries and the last good checkpoint, which is kept.
+        UserError: The teacher's scores are missing or out of the student's reach; there are no dev queries to
+            evaluate on; or a loss or gradient was no finite number: the message names the step, its queries and the
+            last good checkpoint, which is kept.
     """
-    config = recipe.training
-    groups = build_groups(teacher_run, qrels)
+    if recipe.training.evaluate_steps and dev is None:
+        raise UserError("training.evaluate_steps needs dev queries; give some, or leave it out")
     objectives = Mix(recipe.objectives)
-    scores = [np.array(group.scores) for group in groups]
-    for warning in check_scale(scores, recipe.student.similarity, recipe.student.scale, objectives):
-        logger.warning(warning)
-    batches = config.gradient_accumulation * ranks.count()  # of an optimiser step
-    steps = config.steps or max(1, round(config.epochs * len(groups) / (batches * config.queries_per_step)))
+    groups = _groups(teacher_run, qrels, recipe, objectives)
     torch.manual_seed(recipe.seed)
-    student = build.build(recipe.student)
-    if config.dropout is not None:
-        build.set_dropout(student, config.dropout)
-    draws = schedule(groups, steps * batches, config.queries_per_step, config.candidates, recipe.seed)
-    checkpoints = folder / "checkpoints"
-    trainer = DistillationTrainer(
-        model=DistillationModel(student, objectives, recipe.student.scale, _dtype(config), config.cache_texts),
-        args=_arguments(config, steps, recipe.seed, checkpoints),
-        train_dataset=DrawDataset(draws),
-        data_collator=_collator(student, groups, qrels, queries, documents, config.max_length),
-        callbacks=[MarkWhole(), LogAtCheckpoints()],
-    )
-    trainer.pop_callback(PrinterCallback)
-    with trainer.args.main_process_first(local=False):
-        last = last_whole(checkpoints)
-    with ExitStack() as stack:
-        done = int(last.name.split("-")[1]) if last else 0
-        shown = steps if trainer.is_world_process_zero() else done
-        trainer.add_callback(Advance(stack.enter_context(progress("training the student", shown, "steps", done))))
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
-    if trainer.is_world_process_zero():
+    student = _student(recipe)
+    work = folder / "checkpoints"
+    collator = plan.collator(student, groups, qrels, queries, documents, recipe.training.max_length, work / "tokens")
+    draws = plan.draws(student, groups, queries, recipe, work / "topics")
+    training = _training(student, objectives, collator, draws, recipe, folder, dev)
+    start = ranks.from_first(lambda: training.agreement(student))
+    training.run()
+    return ranks.from_first(lambda: training.finish(start))
+
+
+@dataclass(eq=False)
+class Training:
+    """A training under way."""
+
+    trainer: DistillationTrainer
+    student: SentenceTransformer
+    average: WeightAverage | None
+    agreement: Agreement
+    measure: str | None
+    recipe: Recipe
+    folder: Path
+
+    def run(self) -> None:
+        """Train, from the last whole checkpoint on where there is one."""
+        trainer, checkpoints = self.trainer, self.folder / "checkpoints"
+        with trainer.args.main_process_first(local=False):
+            last = last_whole(checkpoints)
+        state = TrainerState.load_from_json(str(last / "trainer_state.json")) if last else TrainerState()
+        if self.measure and exhausted(state.log_history, self.measure, self.recipe.training.patience):
+            trainer.state = state
+            return
+        with ExitStack() as stack:
+            steps = trainer.args.max_steps if trainer.is_world_process_zero() else state.global_step
+            bar = progress("training the student", steps, "steps", state.global_step)
+            trainer.add_callback(Advance(stack.enter_context(bar)))
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+
+    def finish(self, start: dict[str, float]) -> dict[str, Any]:
+        """Save the best or last weights, or their average, and the log; give back the counts."""
+        state, config = self.trainer.state, self.recipe.training
+        kept = state.best_global_step or state.global_step
+        self._take_weights(kept)
+        end = self.agreement(self.student)
         with models.quietly():
-            student.save_pretrained(str(folder))
-        write_json(folder / "training_log.json", [row for row in trainer.state.log_history if "loss" in row])
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-    return {
-        "groups": len(groups),
-        "steps": steps,
-        "queries": len(draws),
-        "parameters": build.parameters(student),
-        "dimensions": student.get_embedding_dimension(),
-    }
+            self.student.save_pretrained(str(self.folder))
+        write_json(self.folder / "training_log.json", log.rows(state.log_history, kept, end))
+        remove(self.folder / "checkpoints")
+        return {
+            "groups": len(self.agreement.collator.groups),
+            "steps": state.global_step,
+            "kept_step": kept,
+            "queries": state.global_step * config.queries_per_step * config.gradient_accumulation * ranks.count(),
+            "parameters": build.parameters(self.student),
+            "dimensions": self.student.get_embedding_dimension(),
+            "agreement": {"start": start, "end": end},
+        }
+
+    def _take_weights(self, step: int) -> None:
+        checkpoint = self.folder / "checkpoints" / f"checkpoint-{step}"
+        if self.average:
+            self.average.load(checkpoint)
+            self.student.load_state_dict(self.average.student.state_dict())
+        elif self.measure:
+            # the library's own load_best_model_at_end only logs when it fails
+            self.trainer._load_from_checkpoint(str(checkpoint))
 
 
 class Advance(TrainerCallback):
@@ -113,53 +159,58 @@ class Advance(TrainerCallback):
         self.advance(1)
 
 
-def _dtype(config: TrainingConfig) -> torch.dtype | None:
-    fast = hardware.has_fast_bfloat16(hardware.device()) if config.bf16 is None else config.bf16
-    return torch.bfloat16 if fast else None
+def _groups(teacher_run: Run, qrels: Qrels, recipe: Recipe, objectives: Mix) -> list[Group]:
+    """What is learnt from, with a word on all that looks wrong."""
+    groups = build_groups(missing_scores.settle(teacher_run, recipe.training.missing_scores), qrels)
+    if alike := indifferent(groups):
+        logger.warning("training queries all of whose candidates the teacher scores alike: %s", counted(alike))
+    scores = [np.array(group.scores) for group in groups]
+    for warning in check_scale(scores, recipe.student.similarity, recipe.student.scale, objectives):
+        logger.warning(warning)
+    return groups
 
 
-def _arguments(config: TrainingConfig, steps: int, seed: int, folder: Path) -> TrainingArguments:
-    device = hardware.device()
-    return TrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=config.queries_per_step,
-        gradient_accumulation_steps=config.gradient_accumulation,
-        learning_rate=config.learning_rate,
-        warmup_steps=max(1, round(config.warmup * steps)) if config.warmup else 0,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        save_steps=config.save_steps,
-        save_total_limit=2,
-        logging_steps=5,
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        use_cpu=device == "cpu",
-        dataloader_pin_memory=False,
-        seed=seed,
-    )
+def _student(recipe: Recipe) -> SentenceTransformer:
+    student = build.build(recipe.student)
+    if recipe.training.dropout is not None:
+        build.set_dropout(student, recipe.training.dropout)
+    return student
 
 
-def _collator(
+def _training(
     student: SentenceTransformer,
-    groups: list[Group],
-    qrels: Qrels,
-    queries: Texts,
-    documents: Texts,
-    max_length: int | None,
-) -> Collator:
-    """Cut every text of the training once, at the training's length (``None``: the student's)."""
-    own = student.max_seq_length or 512
-    student.max_seq_length = min(max_length or own, own)
-    query_ids = [group.query_id for group in groups]
-    doc_ids = list(dict.fromkeys(doc for group in groups for doc in group.doc_ids))
-    cut_queries = encoder.tokens_of(student, queries.take(query_ids), "query")
-    cut_documents = encoder.tokens_of(student, documents.take(doc_ids), "document")
-    student.max_seq_length = own
-    return Collator(
-        groups,
-        TokenizedTexts({id_: row for row, id_ in enumerate(query_ids)}, cut_queries),
-        TokenizedTexts({id_: row for row, id_ in enumerate(doc_ids)}, cut_documents),
-        qrels,
+    objectives: Mix,
+    collator: Collator,
+    draws: list[Draw],
+    recipe: Recipe,
+    folder: Path,
+    dev: DevSet | None,
+) -> Training:
+    """The trainer with all that listens to it."""
+    config, computed = recipe.training, dtype(recipe.training)
+    agreement = Agreement.sample(
+        config.agreement_queries, collator.groups, collator, recipe.student.scale, computed, recipe.seed
     )
+    average = None if config.ema is None else WeightAverage(student, config.ema)
+    measure = recipe.evaluate.measures[0]
+    logged = dev_queries.logged_as(measure) if config.evaluate_steps else None
+
+    def evaluation() -> dict[str, float]:
+        assert dev is not None
+        current = average.student if average else student
+        return {**dev_queries.measured(current, dev, measure, recipe.evaluate.depth), **agreement(current)}
+
+    listening = [StopEarly(logged, config.patience) if logged else None, LogAtCheckpoints(), average, MarkWhole()]
+    steps = len(draws) // (config.queries_per_step * ranks.count() * config.gradient_accumulation)
+    trainer = DistillationTrainer(
+        model=DistillationModel(student, objectives, recipe.student.scale, computed, config.cache_texts),
+        args=arguments(config, steps, recipe.seed, logged, folder / "checkpoints"),
+        train_dataset=DrawDataset(draws),
+        eval_dataset=dev,
+        data_collator=collator,
+        callbacks=[*filter(None, listening), *trackers(config.report_to, folder)],
+        evaluation=evaluation,
+        layer_decay=config.layer_decay,
+    )
+    trainer.pop_callback(PrinterCallback)
+    return Training(trainer, student, average, agreement, logged, recipe, folder)
