@@ -1,7 +1,8 @@
 """What makes a stage resumable: a fingerprint of its inputs, a manifest, an atomic commit.
 
 A stage is files in -> files out. It works in ``FOLDER.partial`` and becomes ``FOLDER`` by one rename, so a folder
-without the suffix is always whole. Knows files and hashes; must not know what a stage does.
+without the suffix is always whole. Of several processes the first does the work, and the others wait for the folder.
+Knows files and hashes; must not know what a stage does.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from retrieval_distill import processes
+
 Manifest = dict[str, Any]
 """``stage``, ``fingerprint``, ``inputs``, ``seconds``, ``peak_memory_bytes``, ``counts``, ``versions``."""
+
+SECONDS_BETWEEN_LOOKS = 0.2
+"""How often a process looks whether the first one has finished a stage."""
 
 VERSIONED = ("retrieval-distill", "torch", "transformers", "sentence-transformers", "faiss-cpu", "bm25s")
 
@@ -67,7 +73,13 @@ def read_manifest(folder: str | Path) -> Manifest | None:
     return read_json(path) if path.is_file() else None
 
 
-def stage(name: str, folder: str | Path, inputs: dict[str, Any], work: Callable[[Path], dict[str, Any]]) -> Manifest:
+def stage(
+    name: str,
+    folder: str | Path,
+    inputs: dict[str, Any],
+    work: Callable[[Path], dict[str, Any]],
+    together: bool = False,
+) -> Manifest:
     """Run ``work`` unless ``folder`` already holds its result for the same ``inputs``.
 
     Args:
@@ -76,21 +88,24 @@ def stage(name: str, folder: str | Path, inputs: dict[str, Any], work: Callable[
         inputs: Everything that changes the result, as JSON values; their hash is the stage's fingerprint.
         work: Writes its files into the folder it is given and returns its counts. After a crash it is given the
             same folder again, with what it had left there, as long as the inputs are the same.
+        together: Whether processes that were started together all run ``work``, in the same folder. It must not
+            return in any of them before all are through with the folder. ``False``: the first alone runs it.
 
     Returns:
         The manifest, with ``skipped`` telling whether the result was already there.
     """
     folder, mark = Path(folder), fingerprint({"stage": name, **inputs})
+    if processes.rank() > 0:
+        return _follow(folder, mark, work if together else None)
     done = read_manifest(folder)
     if done and done["fingerprint"] == mark:
         return {**done, "skipped": True}
     partial = _partial_folder(folder, mark)
     if manifest := read_manifest(partial):  # killed between the manifest and the rename
         return _commit(partial, folder, manifest)
-    release_memory()
-    reset_peak_memory()
-    start = time.monotonic()
-    counts = work(partial)
+    with _under_way(name):
+        start = time.monotonic()
+        counts = work(partial)
     manifest = {
         "stage": name,
         "fingerprint": mark,
@@ -104,6 +119,39 @@ def stage(name: str, folder: str | Path, inputs: dict[str, Any], work: Callable[
     return _commit(partial, folder, manifest)
 
 
+_RUNNING: list[str] = []
+
+
+@contextmanager
+def _under_way(name: str) -> Iterator[None]:
+    """Measure memory anew, unless this is a stage within a stage: then it is the outer one's."""
+    if not _RUNNING:
+        release_memory()
+        reset_peak_memory()
+    _RUNNING.append(name)
+    try:
+        yield
+    finally:
+        _RUNNING.pop()
+
+
+def _follow(folder: Path, mark: str, work: Callable[[Path], Any] | None) -> Manifest:
+    """A stage as the other processes see it: join in, if there is something to join, and wait for the first's commit.
+
+    It looks at files, because the first may be busy for hours, and a collective call would time out.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    while True:
+        with suppress(FileNotFoundError):  # the first is just replacing it
+            done = read_manifest(folder)
+            if done and done["fingerprint"] == mark:
+                return {**done, "skipped": True}
+        if work and _owner(partial) == mark and read_manifest(partial) is None:
+            work(partial)
+            work = None
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
 def _commit(partial: Path, folder: Path, manifest: Manifest) -> Manifest:
     if folder.exists():
         shutil.rmtree(folder)
@@ -114,12 +162,18 @@ def _commit(partial: Path, folder: Path, manifest: Manifest) -> Manifest:
 def _partial_folder(folder: Path, mark: str) -> Path:
     """The work folder of a stage: an interrupted attempt's with the same fingerprint, or a fresh one."""
     partial = folder.with_name(f"{folder.name}.partial")
-    owner = partial / ".fingerprint"
-    if partial.exists() and not (owner.is_file() and owner.read_text() == mark):
+    if partial.exists() and _owner(partial) != mark:
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
-    owner.write_text(mark)
+    (partial / ".fingerprint").write_text(mark)
     return partial
+
+
+def _owner(partial: Path) -> str | None:
+    """The fingerprint of the stage that works there."""
+    with suppress(FileNotFoundError):
+        return (partial / ".fingerprint").read_text()
+    return None
 
 
 def release_memory() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from retrieval_distill.errors import UserError, nearest
 
@@ -220,6 +221,32 @@ class TrainingConfig(Section):
     """Texts whose activations are held at once (gradient caching): a step of any size fits, a forward pass more."""
     save_steps: int = Field(25, ge=1)
     """Steps between checkpoints: the most that a crash costs."""
+    evaluate_steps: int | None = Field(None, ge=1)
+    """Steps between evaluations on dev queries: the best weights become the student. ``None``: the last ones do."""
+    patience: int | None = Field(None, ge=1)
+    """Evaluations without a better one after which training stops; ``None``: it runs to its end."""
+    dev_queries: int = Field(200, ge=1)
+    """Dev queries of an evaluation, drawn by the seed."""
+    dev_documents: int = Field(2000, ge=10)
+    """Documents they are asked over: relevant ones, first-stage candidates, and others drawn by the seed."""
+    agreement_queries: int = Field(100, ge=0)
+    """Training queries whose whole lists tell how far the student agrees with the teacher, before, during and after."""
+    topics: int | None = Field(None, ge=2)
+    """Topics of the queries (k-means of the untrained student's vectors): each step is of one; ``None``: of any."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Factor on the learning rate from layer to layer downwards; the embeddings have the lowest."""
+    ema: float | None = Field(None, ge=0, lt=1)
+    """Decay of a moving average of the weights, which becomes the student; ``None``: no average."""
+    report_to: tuple[str, ...] = ()
+    """Trackers that are given every row of the log, such as ``tensorboard``, ``wandb``, ``trackio`` or ``mlflow``."""
+    missing_scores: Literal["refuse", "drop", "lowest"] = "refuse"
+    """A candidate without a teacher score: stop, leave it out, or give it the lowest score of its list."""
+
+    @model_validator(mode="after")
+    def _patience_needs_evaluations(self) -> TrainingConfig:
+        if self.patience is not None and self.evaluate_steps is None:
+            raise PydanticCustomError("patience", "patience needs evaluate_steps, such as evaluate_steps=25")
+        return self
 
 
 class EmbedConfig(Section):
@@ -348,7 +375,8 @@ def _explain(problem: Any, where: str, schema: type[BaseModel]) -> str:
     key = ".".join(at)
     if problem["type"] == "extra_forbidden":
         return f"{where}: key {key!r} does not exist{nearest(at[-1], _keys(schema, at[:-1]))}"
-    return f"{where}: {key}: {problem['msg']} (got {problem['input']!r})"
+    got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+    return f"{where}: {key}: {problem['msg']}{got}"
 
 
 def _keys(section: Any, path: list[str]) -> list[str]:

@@ -2,7 +2,8 @@
 
     dataset -> candidates -> teacher scores -> student -> vectors -> index -> measured runs -> report
 
-Knows the order of the stages and what each depends on; must not know how a stage does its work.
+Knows the order of the stages and what each depends on; must not know how a stage does its work. Started by
+``torchrun``, the first process does all of it, and the others join it for the student.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill import artifacts, models, verbs
+from retrieval_distill import artifacts, models, processes, verbs
 from retrieval_distill.artifacts import Manifest, stage, write_json
 from retrieval_distill.config import Recipe, load_recipe
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
@@ -47,7 +48,7 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
         out: The run's folder; a killed run is continued by calling again.
 
     Returns:
-        The report, as written to ``report.json``.
+        The report, as written to ``report.json``; nothing in processes that only helped to train.
 
     Raises:
         UserError: The folder belongs to another recipe or is no run, or an input is wrong.
@@ -59,7 +60,10 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
     job.retrieve()
     job.ask_gate()
     job.score()
+    job.find_dev()
     job.distill()
+    if processes.rank() > 0:
+        return {}
     job.embed_student()
     job.measure()
     finished = report.write(job.out, job.dataset, recipe, job.manifests)
@@ -98,7 +102,12 @@ class Job:
     manifests: dict[str, Manifest] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Find what would stop the run later, before anything is written; then make the folder this recipe's."""
+        """Find what would stop the run later, before anything is written; then make the folder this recipe's.
+
+        Of several processes only the first does.
+        """
+        if processes.rank() > 0:
+            return
         check_owner(self.out, self.recipe)
         asked(self.recipe)
         measures.parse_measures(self.recipe.evaluate.measures)
@@ -107,6 +116,12 @@ class Job:
             teachers.check(member)
         for split in (self.recipe.dataset.train, self.recipe.dataset.test):
             self.dataset.split(split)
+        if self.recipe.training.report_to:
+            from retrieval_distill.training.trackers import trackers
+
+            trackers(self.recipe.training.report_to)
+        if self.recipe.training.evaluate_steps:
+            self._require_dev()
         write_json(self.out / "recipe.json", self.recipe.model_dump(mode="json"))
 
     @cached_property
@@ -117,11 +132,7 @@ class Job:
     @cached_property
     def training_queries(self) -> Texts:
         """The training split's queries, or as many as the recipe takes, drawn by the seed."""
-        queries, limit = self.dataset.queries_of(self.recipe.dataset.train), self.recipe.dataset.train_queries
-        if limit is None or limit >= len(queries):
-            return queries
-        chosen = np.random.default_rng(self.recipe.seed).choice(len(queries), limit, replace=False)
-        return queries.select([queries.ids[row] for row in sorted(chosen)])
+        return self._drawn(self.dataset.queries_of(self.recipe.dataset.train), self.recipe.dataset.train_queries)
 
     @cached_property
     def gate_queries(self) -> tuple[Texts, Qrels | None]:
@@ -129,9 +140,7 @@ class Job:
         split = self.recipe.dataset.dev
         judged = self.dataset.split(split) if split in self.dataset.qrels else None
         queries = self.training_queries if judged is None else self.dataset.queries_of(str(split))
-        count = min(self.recipe.teacher.gate_queries, len(queries))
-        chosen = np.random.default_rng(self.recipe.seed).choice(len(queries), count, replace=False)
-        drawn = queries.select([queries.ids[row] for row in sorted(chosen)])
+        drawn = self._drawn(queries, self.recipe.teacher.gate_queries)
         return drawn, None if judged is None else {id_: judged[id_] for id_ in drawn}
 
     @cached_property
@@ -224,12 +233,34 @@ class Job:
         }
         self._stage("score", "teacher-scores", inputs, work)
 
+    def find_dev(self) -> None:
+        """Candidates of the dev queries that the training is evaluated on, where the recipe asks for it."""
+        training, depth = self.recipe.training, self.recipe.retrieve.depth
+        if not training.evaluate_steps:
+            return
+        queries = self._drawn(self.dataset.queries_of(self._require_dev()), training.dev_queries)
+
+        def work(folder: Path) -> dict[str, int]:
+            found = self._first_stage(queries, depth)
+            found.save(folder / "run.parquet")
+            return {"queries": len(queries), "pairs": len(found)}
+
+        inputs = {
+            "texts": [self.dataset.documents.fingerprint, queries.fingerprint],
+            "start": self.manifests["index-start"]["fingerprint"],
+            "retrieve": self.recipe.retrieve.model_dump(include={"depth", "k1", "b", "stemmer"}),
+        }
+        self._stage("retrieve-dev", "dev-candidates", inputs, work)
+
     def distill(self) -> None:
         """The student, trained on the teacher's scores."""
         scored = Run.load(self.out / "teacher-scores" / "run.parquet")
+        dev = None
+        if self.recipe.training.evaluate_steps:
+            dev = Run.load(self.out / "dev-candidates" / "run.parquet"), self._require_dev()
         split = self.recipe.dataset.train
         self.__dict__.pop("teachers", None)  # make room: their scores are all there
-        self._note("distill", verbs.distill(scored, self.dataset, split, self.recipe, self.out / "student"))
+        self._note("distill", verbs.distill(scored, self.dataset, split, self.recipe, self.out / "student", dev))
 
     def embed_student(self) -> None:
         """The student's vectors and index."""
@@ -263,6 +294,21 @@ class Job:
             "teacher": self._teacher_inputs,
         }
         self._stage("search", "runs", inputs, work)
+
+    def _drawn(self, queries: Texts, limit: int | None) -> Texts:
+        """As many of the queries, drawn by the seed; ``None``: all."""
+        if limit is None or limit >= len(queries):
+            return queries
+        chosen = np.random.default_rng(self.recipe.seed).choice(len(queries), limit, replace=False)
+        return queries.select([queries.ids[row] for row in sorted(chosen)])
+
+    def _require_dev(self) -> str:
+        """The dev split, which evaluations in training cannot do without."""
+        split = self.recipe.dataset.dev
+        if split is None or not self.dataset.qrels.get(split):
+            splits = ", ".join(self.dataset.qrels)
+            raise UserError(f"training.evaluate_steps needs dev queries: set dataset.dev to a judged split ({splits})")
+        return split
 
     @cached_property
     def _bm25(self) -> BM25:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from retrieval_distill import artifacts, models
+from retrieval_distill import artifacts, models, processes
 from retrieval_distill.artifacts import Manifest
 from retrieval_distill.config import NO_LIMIT, MemberConfig, Recipe, parse
 from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import compare, measures
 from retrieval_distill.indexing import faiss_index
 from retrieval_distill.indexing.embed import embed
@@ -118,7 +119,12 @@ def fit_teacher(
         train: Split to learn from.
         dev: Split that tells which weights to keep; ``None``: the last ones are kept.
         options: Keys of ``FitTeacherConfig`` as Python values.
+
+    Raises:
+        UserError: Several processes were started, or see ``retrieval_distill.teacher.fit``.
     """
+    if processes.count() > 1:
+        raise UserError("fit-teacher trains in one process; start it without torchrun")
     from retrieval_distill.teacher.fit import fit_on
     from retrieval_distill.teacher.fit_config import FitTeacherConfig
 
@@ -126,7 +132,14 @@ def fit_teacher(
     return fit_on(dataset, config, folder, bi_encoder, train, dev)
 
 
-def distill(run: Run, dataset: Dataset, split: str, recipe: Recipe, folder: str | Path) -> Manifest:
+def distill(
+    run: Run,
+    dataset: Dataset,
+    split: str,
+    recipe: Recipe,
+    folder: str | Path,
+    dev: tuple[Run, str] | None = None,
+) -> Manifest:
     """Train a student on raw teacher scores; a killed training continues, a finished one is kept.
 
     Args:
@@ -134,14 +147,23 @@ def distill(run: Run, dataset: Dataset, split: str, recipe: Recipe, folder: str 
         dataset: Texts and judgements.
         split: Which judgements tell relevant candidates from the others.
         recipe: Its sections ``student``, ``objectives``, ``views``, ``embedding_teacher`` and ``training`` and its
-            ``seed`` are used.
+            ``seed`` are used; with ``dev``, ``evaluate`` too.
         folder: Where the student goes; ``SentenceTransformer(folder)`` loads it.
+        dev: First-stage candidates of other queries and the split that judges them, for ``training.evaluate_steps``.
+
+    Raises:
+        UserError: ``training.evaluate_steps`` without ``dev``, or see ``retrieval_distill.training.trainer``.
     """
+    asked = None
+    if dev:
+        from retrieval_distill.training.dev import DevSet
+
+        asked = DevSet.pool(*dev, dataset, recipe.training.dev_documents, recipe.seed)
 
     def work(out: Path) -> dict[str, Any]:
         from retrieval_distill.training.trainer import distill
 
-        return distill(run, dataset.split(split), dataset.queries, dataset.documents, recipe, out)
+        return distill(run, dataset.split(split), dataset.queries, dataset.documents, recipe, out, asked)
 
     embedding_teacher = recipe.embedding_teacher.model
     named = None if embedding_teacher in (None, "start") else models.fingerprint(embedding_teacher)
@@ -153,9 +175,10 @@ def distill(run: Run, dataset: Dataset, split: str, recipe: Recipe, folder: str 
         "embedding_teacher_model": named,
         "query_model": recipe.student.query_model and models.fingerprint(recipe.student.query_model),
         "seed": recipe.seed,
-        **recipe.model_dump(mode="json", include=TRAINS),
+        "dev": [asked.fingerprint, recipe.evaluate.measures[0], recipe.evaluate.depth] if asked else None,
+        **recipe.model_dump(mode="json", include=TRAINS, exclude={"training": {"report_to"}}),
     }
-    return artifacts.stage("distill", folder, inputs, work)
+    return artifacts.stage("distill", folder, inputs, work, together=True)
 
 
 def rerank(

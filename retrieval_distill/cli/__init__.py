@@ -11,6 +11,7 @@ import sys
 
 import typer
 
+from retrieval_distill import processes
 from retrieval_distill.cli import runs, stages, teachers
 from retrieval_distill.errors import UserError
 
@@ -28,7 +29,8 @@ for commands in (runs, stages, teachers):
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one clear message and exit code 2."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    level = logging.INFO if processes.rank() == 0 else logging.WARNING  # of several processes one tells how it goes
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("httpx", "httpcore", "sentence_transformers", "faiss", "faiss.loader", "bm25s", "datasets"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from retrieval_distill import processes
+
 DatasetArgument = Annotated[str, typer.Option("--dataset", help="A folder in BEIR layout, beir:NAME or python-docs.")]
 SplitOption = Annotated[str, typer.Option("--split", help="Split of the judgements: train, dev or test.")]
 OutFile = Annotated[Path, typer.Option("--out", help="Run file to write: .parquet, else TREC format.")]
@@ -52,5 +54,6 @@ def save(found: Any, out: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Print a result."""
-    typer.echo(text)
+    """Print a result; of several processes the first does."""
+    if processes.rank() == 0:
+        typer.echo(text)

@@ -67,9 +67,13 @@ def distill(
         str, typer.Option("--recipe", help="Its student, objectives and training sections are used.")
     ] = "own-corpus",
     overrides: SetOption = None,
+    dev: Annotated[
+        Path | None, typer.Option("--dev", help="Run of dev queries, for training.evaluate_steps; see `retrieve`.")
+    ] = None,
+    dev_split: Annotated[str, typer.Option("--dev-split", help="Split that judges them.")] = "dev",
     cache: CacheOption = CACHE,
 ) -> None:
-    """Train a student on a run of teacher scores.
+    """Train a student on a run of teacher scores; on several GPUs, start it with `torchrun -m retrieval_distill`.
 
     Example: retrieval-distill distill scored.parquet --dataset python-docs --recipe demo --out student
     """
@@ -78,7 +82,8 @@ def distill(
     from retrieval_distill.retrieval.run import Run
 
     data = load(dataset, cache)
-    manifest = verbs.distill(Run.load(scored), data, split, load_recipe(recipe, overrides or ()), out)
+    asked = (Run.load(dev), dev_split) if dev else None
+    manifest = verbs.distill(Run.load(scored), data, split, load_recipe(recipe, overrides or ()), out, asked)
     say(f"{out}: student of {manifest['counts']['parameters']:,} parameters after {manifest['counts']['steps']} steps")
 
 

@@ -5,6 +5,7 @@ Knows where datasets come from; must not know what is done with them.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from retrieval_distill import artifacts
@@ -57,13 +58,22 @@ def _download(name: str, cache: Path) -> Path:
         return folder
     if name not in BEIR_NAMES:
         raise UserError(f"dataset 'beir:{name}' is unknown{nearest(name, BEIR_NAMES)}")
+    artifacts.stage("dataset", folder, {"source": f"beir:{name}"}, lambda out: _fetch(name, out))
+    return folder
+
+
+def _fetch(name: str, out: Path) -> dict[str, int]:
     from beir import util
 
-    cache.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / name, ignore_errors=True)  # half a folder would be taken for a whole one
     try:
-        return Path(util.download_and_unzip(BEIR_URL.format(name=name), str(cache)))
+        unzipped = Path(util.download_and_unzip(BEIR_URL.format(name=name), str(out)))
     except Exception as error:
-        (cache / f"{name}.zip").unlink(missing_ok=True)  # beir would take a torn archive for a whole one
+        (out / f"{name}.zip").unlink(missing_ok=True)
         raise UserError(
             f"dataset 'beir:{name}' could not be downloaded ({type(error).__name__}); use a folder in BEIR layout"
         ) from None
+    for path in list(unzipped.iterdir()):
+        path.replace(out / path.name)
+    (out / f"{name}.zip").unlink()
+    return {"bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file())}

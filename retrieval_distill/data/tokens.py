@@ -7,9 +7,10 @@ embedding, training) is fed from here.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -31,6 +32,32 @@ class Tokens:
         flat = np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum()))
         return cls(flat, np.concatenate([[0], np.cumsum(lengths)]))
 
+    @staticmethod
+    def write(folder: Path, parts: Iterable[Tokens]) -> Tokens:
+        """Store tokens part after part, so that no more than one is held, and open them: ``flat.npy``, ``offsets.npy``.
+
+        Args:
+            folder: Exists; files of an earlier attempt are replaced.
+            parts: Tokens whose rows follow one another.
+        """
+        lengths = [np.zeros(1, np.int64)]
+        with (folder / "flat.npy").open("wb") as out:
+            _write_header(out, 0)
+            for part in parts:
+                out.write(part.flat.astype("<i4", copy=False).tobytes())
+                lengths.append(part.lengths)
+            offsets = np.cumsum(np.concatenate(lengths))
+            out.seek(0)
+            _write_header(out, int(offsets[-1]))  # in the same place: NumPy leaves room for a number that grows
+        np.save(folder / "offsets.npy", offsets, allow_pickle=False)
+        return Tokens.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> Tokens:
+        """Stored tokens, memory-mapped: rows are read from disk as they are asked for."""
+        flat, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("flat", "offsets"))
+        return cls(flat.view(np.ndarray), offsets.view(np.ndarray))  # plain views: slicing a memmap is slow
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -41,6 +68,10 @@ class Tokens:
     def lengths(self) -> np.ndarray:
         """Tokens per row, shape [rows]."""
         return np.diff(self.offsets)
+
+
+def _write_header(out: Any, count: int) -> None:
+    np.lib.format.write_array_header_1_0(out, {"descr": "<i4", "fortran_order": False, "shape": (count,)})
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None, special_tokens: bool = True) -> Tokens:

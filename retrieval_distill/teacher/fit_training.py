@@ -23,7 +23,7 @@ from sentence_transformers.cross_encoder.data_collator import CrossEncoderDataCo
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, LambdaLoss, ListNetLoss
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, SequentialSampler
-from transformers import PrinterCallback, TrainerCallback, TrainerState, TrainingArguments
+from transformers import PrinterCallback, TrainerState
 
 from retrieval_distill import hardware, models
 from retrieval_distill.data.dataset import Qrels, Texts
@@ -32,6 +32,7 @@ from retrieval_distill.progress import progress
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher.fit_config import FitTeacherConfig
 from retrieval_distill.training.checkpoints import MarkWhole, last_whole
+from retrieval_distill.training.early_stopping import StopEarly, exhausted
 from retrieval_distill.training.groups import Draw, Group
 from retrieval_distill.training.trainer import Advance
 
@@ -162,33 +163,6 @@ class ListTrainer(CrossEncoderTrainer):
         """None: the card is ours."""
 
 
-class StopEarly(TrainerCallback):
-    """Evaluates after the last step too, and stops when nothing got better for ``patience`` evaluations."""
-
-    def __init__(self, patience: int | None) -> None:
-        self.patience = patience
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
-        """Called by the trainer after every optimiser step."""
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = True
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
-        """Called by the trainer after every evaluation."""
-        logger.info("step %d: dev %s %.3f", state.global_step, MEASURE, state.log_history[-1][LOGGED])
-        if exhausted(state.log_history, self.patience):
-            control.should_training_stop = True
-
-
-def exhausted(history: list[dict[str, Any]], patience: int | None) -> bool:
-    """Whether the last ``patience`` evaluations of a trainer's log brought nothing better.
-
-    Read from the log, which checkpoints hold, so that a resumed training stops where the uninterrupted one does.
-    """
-    values = [row[LOGGED] for row in history if LOGGED in row]
-    return patience is not None and len(values) > patience and max(values[-patience:]) <= max(values[:-patience])
-
-
 def train(
     model: CrossEncoder,
     collator: ListCollator,
@@ -208,13 +182,13 @@ def train(
         data_collator=collator,
         loss=LOSSES[config.loss](model),
         evaluator=dev,
-        callbacks=[MarkWhole(), *([StopEarly(config.patience)] if dev else [])],
+        callbacks=[MarkWhole(), *([StopEarly(LOGGED, config.patience)] if dev else [])],
     )
     trainer.pop_callback(PrinterCallback)
     last = last_whole(checkpoints)
     state = TrainerState.load_from_json(str(last / "trainer_state.json")) if last else None
     with ExitStack() as stack, models.quietly():
-        if state is None or not exhausted(state.log_history, config.patience):
+        if state is None or not exhausted(state.log_history, LOGGED, config.patience):
             done = state.global_step if state else 0
             trainer.add_callback(Advance(stack.enter_context(progress("training the teacher", steps, "steps", done))))
             trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -245,7 +219,6 @@ def _arguments(config: FitTeacherConfig, steps: int, evaluated: bool, folder: Pa
         metric_for_best_model=LOGGED if evaluated else None,
         greater_is_better=True if evaluated else None,
         save_steps=config.evaluate_every,
-        save_total_limit=2,
         logging_steps=min(5, config.evaluate_every),
         report_to=[],
         disable_tqdm=True,

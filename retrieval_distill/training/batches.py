@@ -14,9 +14,9 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from retrieval_distill.data.dataset import Qrels
-from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.training.groups import Draw, Group
 from retrieval_distill.training.teacher_vectors import TeacherVectors
+from retrieval_distill.training.token_store import TokenizedTexts
 
 
 class DrawDataset(TorchDataset):
@@ -30,17 +30,6 @@ class DrawDataset(TorchDataset):
 
     def __getitem__(self, index: int) -> Draw:
         return self.draws[index]
-
-
-@dataclass(frozen=True, eq=False)
-class TokenizedTexts:
-    """Token rows by id."""
-
-    rows: dict[str, int]
-    tokens: Tokens
-
-    def __getitem__(self, id_: str) -> np.ndarray:
-        return self.tokens[self.rows[id_]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainingArguments
+from transformers.trainer_utils import rotate_checkpoints
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -18,13 +19,21 @@ WHOLE = "whole"
 """File that marks a checkpoint written to its end; one without it is torn and is not resumed from."""
 
 
+KEPT = 2
+"""Checkpoints that are kept: the newest, and the best one or else the newest but one."""
+
+
 class MarkWhole(TrainerCallback):
-    """Marks a checkpoint once all its files are written."""
+    """Marks a checkpoint once all its files are written, and only then removes older ones.
+
+    The trainer's own ``save_total_limit`` removes them before: killed in between, the best one could be gone.
+    """
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer after it wrote a checkpoint."""
         if state.is_world_process_zero:
             (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+            rotate_checkpoints(str(args.output_dir), KEPT, state.best_model_checkpoint)
 
 
 class LogAtCheckpoints(TrainerCallback):
@@ -33,6 +42,14 @@ class LogAtCheckpoints(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer after every optimiser step."""
         control.should_log |= control.should_save
+
+
+def remove(folder: Path) -> None:
+    """Remove a finished training's checkpoints; killed half-way, it leaves none that could be resumed from."""
+    gone = folder.with_name(f"{folder.name}.removed")
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 def last_whole(folder: Path) -> Path | None:

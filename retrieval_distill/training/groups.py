@@ -6,13 +6,22 @@ models or objectives.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval.run import Run
+from retrieval_distill.training.topics import by_topic
+
+logger = logging.getLogger("retrieval_distill")
+
+NAMED = 3
+"""Queries that a warning names."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ def with_relevant(candidates: Run, qrels: Qrels) -> Run:
 
 
 def build_groups(teacher_run: Run, qrels: Qrels) -> list[Group]:
-    """A group per query that has a relevant document and at least one other.
+    """A group per query that has a relevant document and at least one other; a warning counts and names the rest.
 
     Args:
         teacher_run: Candidates under raw teacher scores, best first.
@@ -46,18 +55,42 @@ def build_groups(teacher_run: Run, qrels: Qrels) -> list[Group]:
     Raises:
         UserError: No query has both a relevant and another candidate.
     """
-    groups = []
+    groups: list[Group] = []
+    left_out: dict[str, list[str]] = {}
     for query_id, doc_ids, scores in teacher_run:
         judged = qrels.get(query_id, {})
         grades = tuple(max(judged.get(doc, 0), 0) for doc in doc_ids)
-        if any(grades) and not all(grades):
+        if fault := _fault(grades):
+            left_out.setdefault(fault, []).append(query_id)
+        else:
             groups.append(Group(query_id, tuple(doc_ids), tuple(scores.tolist()), grades))
+    for fault, ids in left_out.items():
+        logger.warning("training queries left out because %s: %s", fault, counted(ids))
     if not groups:
         raise UserError(
             "no training query has both a relevant document and another candidate; "
             "check the qrels of the training split"
         )
     return groups
+
+
+def _fault(grades: Sequence[int]) -> str | None:
+    """Why a query's candidates teach nothing."""
+    if len(grades) < 2:
+        return "they have one candidate only"
+    if not any(grades):
+        return "none of their candidates is judged relevant"
+    return "all their candidates are judged relevant" if all(grades) else None
+
+
+def indifferent(groups: Sequence[Group]) -> list[str]:
+    """The queries all of whose candidates the teacher scores alike: they teach that no candidate is better."""
+    return [group.query_id for group in groups if min(group.scores) == max(group.scores)]
+
+
+def counted(ids: Sequence[str]) -> str:
+    """How many, and the first by name: ``"5 (q1, q2, q3, ...)"``."""
+    return f"{len(ids):,} ({', '.join(ids[:NAMED])}{', ...' if len(ids) > NAMED else ''})"
 
 
 @dataclass(frozen=True)
@@ -68,19 +101,37 @@ class Draw:
     candidates: tuple[int, ...]
 
 
-def schedule(groups: list[Group], steps: int, queries_per_step: int, candidates: int, seed: int) -> list[Draw]:
+def schedule(
+    groups: list[Group],
+    steps: int,
+    queries_per_step: int,
+    candidates: int,
+    seed: int,
+    topics: np.ndarray | None = None,
+) -> list[Draw]:
     """The whole training order, fixed by the seed: epochs of shuffled groups, fresh negatives each time.
 
     A draw holds one relevant candidate (each relevant one equally often over time) and ``candidates - 1`` others,
     the higher in the teacher's order the likelier (weight ``1 / (2 + rank)``), without repetition. Knowing every
     step beforehand is what makes a resumed training equal to an uninterrupted one.
+
+    Args:
+        groups: What is drawn from.
+        steps: Batches.
+        queries_per_step: Queries of a batch.
+        candidates: Candidates of a query and batch.
+        seed: Of every draw.
+        topics: The topic of every group, int64 [groups]: a batch's queries are of one topic, see
+            :func:`retrieval_distill.training.topics.by_topic`. ``None``: whichever they are.
     """
     rng = np.random.default_rng(seed)
-    draws: list[Draw] = []
-    while len(draws) < steps * queries_per_step:
-        for group in rng.permutation(len(groups)):
-            draws.append(Draw(int(group), _draw(groups[group], candidates, rng)))
-    return draws[: steps * queries_per_step]
+    order = _shuffled(len(groups), rng) if topics is None else by_topic(topics, queries_per_step, rng)
+    return [Draw(group, _draw(groups[group], candidates, rng)) for group in islice(order, steps * queries_per_step)]
+
+
+def _shuffled(count: int, rng: np.random.Generator) -> Iterator[int]:
+    while True:
+        yield from rng.permutation(count).tolist()
 
 
 def _draw(group: Group, candidates: int, rng: np.random.Generator) -> tuple[int, ...]:

@@ -1,33 +1,49 @@
-"""The library's training loop with our schedule, our log, and a stop at what is not a number.
+"""The library's training loop with our schedule, our log, our evaluation, and a stop at what is not a number.
 
 Knows batches and losses; must not know students, or how either was made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.training import ranks
+from retrieval_distill.training import out_of_memory, ranks
 from retrieval_distill.training.checkpoints import last_whole
+from retrieval_distill.training.layer_rates import parameter_groups
+from retrieval_distill.training.out_of_memory import Begun
 from retrieval_distill.training.window import Window
 
 LOWER = "try a lower training.learning_rate or student.scale, or training.bf16=false"
 
 
 class DistillationTrainer(Trainer):
-    """The library's trainer, taking the schedule in order, stopping at what is not a number, and logging more."""
+    """The library's trainer, taking the schedule in order, stopping at what is not a number, and logging more.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        evaluation: Gives a row of the log; asked wherever the trainer evaluates.
+        layer_decay: See :func:`retrieval_distill.training.layer_rates.parameter_groups`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        evaluation: Callable[[], dict[str, float]] | None = None,
+        layer_decay: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._evaluation = evaluation
+        self._layer_decay = layer_decay
         self._window = Window()
-        self._asked: list[str] = []
+        self._begun: list[Begun] = []
 
     def get_train_dataloader(self) -> DataLoader:
         """The schedule in order, every process the whole of each step: the model shares its texts out."""
@@ -36,6 +52,35 @@ class DistillationTrainer(Trainer):
             batch_size=self.args.per_device_train_batch_size * ranks.count(),
             collate_fn=self.data_collator,
         )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """The library's, with a rate for every layer if they differ."""
+        if self.optimizer is None and self._layer_decay < 1:
+            own: Any = self.model
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            decayed = self.get_decay_parameter_names(own)
+            rates = self.args.learning_rate, self._layer_decay, self.args.weight_decay
+            self.optimizer = kind(parameter_groups(own, *rates, decayed), **options)
+        return super().create_optimizer(model)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Loss and gradients of a batch; short of memory, those of all batches of this step anew, with less held."""
+        self._begun.append(Begun(inputs))
+        pending = self._begun[-1:]
+        while True:
+            try:
+                for begun in pending:
+                    begun.restore()
+                    loss = super().training_step(model, begun.inputs, *args, **kwargs)
+                break
+            except RuntimeError as error:
+                fewer = out_of_memory.fewer(error, self.model.cache_texts, pending[-1].texts)  # type: ignore[union-attr,arg-type]
+            self.model.cache_texts = fewer  # type: ignore[union-attr]
+            model.zero_grad()
+            out_of_memory.release()
+            pending = self._begun
+        self._window.add(**self._counted)
+        return loss
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, *_: Any, **__: Any
@@ -46,11 +91,10 @@ class DistillationTrainer(Trainer):
             UserError: It is not a finite number.
         """
         self._window.start()
-        self._asked += inputs["query_ids"]
         self.model.progress = self.state.global_step / self.state.max_steps  # type: ignore[union-attr]
         outputs = model(**inputs)
         loss, components = outputs["loss"], outputs["components"]
-        self._window.add(components, outputs["tokens"], outputs["padded"])
+        self._counted = {name: outputs[name] for name in ("components", "tokens", "padded")}
         if not torch.isfinite(loss):
             parts = ", ".join(f"{name} {float(value):.4g}" for name, value in components.items())
             unscored = (~torch.isfinite(inputs["teacher"])).any(dim=1).tolist()
@@ -65,16 +109,26 @@ class DistillationTrainer(Trainer):
         norm = super()._clip_grad_norm(model)
         if not torch.isfinite(torch.as_tensor(norm)):
             self._stop(f"the gradient's norm is {float(norm)}", LOWER)
-        self._asked.clear()
+        self._begun.clear()
         return norm
 
     def _stop(self, what: str, remedy: str) -> NoReturn:
         last = last_whole(Path(str(self.args.output_dir)))
+        asked = [id_ for begun in self._begun for id_ in begun.inputs["query_ids"]]
         raise UserError(
             f"training stopped at step {self.state.global_step + 1}: {what}; {remedy}\n"
-            f"queries of this step: {', '.join(self._asked)}\n"
+            f"queries of this step: {', '.join(asked)}\n"
             f"last good checkpoint: {last or 'none yet'}"
         )
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """A row of the log, measured by the first process."""
+        assert self._evaluation is not None
+        measured = ranks.from_first(self._evaluation)
+        self.log(dict(measured))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
+        self._window.pause()
+        return measured
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add what the window since the last log holds."""

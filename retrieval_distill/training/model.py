@@ -73,7 +73,7 @@ class DistillationModel(nn.Module):
         shares = ranks.shares(lengths)
         embedded = self._embed(rows, is_query, shares)
         vectors = Vectors(embedded[: len(queries)], embedded[len(queries) :])
-        loss, components = embedded.new_zeros(()), {}
+        loss, components = embedded.new_zeros(()), dict[str, Tensor]()
         for view in self.views:
             value, parts = self.objectives(self._lists(view, vectors, batch), self.progress)
             loss = loss + view.weight * value

@@ -7,17 +7,22 @@ vectors; must not know models or objectives.
 
 from __future__ import annotations
 
-import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, distributed
 
+from retrieval_distill.processes import count, rank
 
-def count() -> int:
-    """Processes that train together, as ``torchrun`` or ``accelerate launch`` started them."""
-    return int(os.environ["WORLD_SIZE"]) if "LOCAL_RANK" in os.environ else 1
+T = TypeVar("T")
+
+
+def from_first(work: Callable[[], T]) -> T:
+    """What ``work`` gives in the first process, in every process; the others wait for it."""
+    return broadcast_object_list([work() if rank() == 0 else None])[0]
 
 
 def shares(lengths: np.ndarray) -> list[np.ndarray]:

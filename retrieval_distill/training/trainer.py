@@ -7,8 +7,8 @@ training is fixed before it starts, so a training killed at any step and started
 from __future__ import annotations
 
 import logging
-import shutil
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,111 +16,138 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainerState, TrainingArguments
 
-from retrieval_distill import hardware, models
+from retrieval_distill import models
 from retrieval_distill.artifacts import write_json
-from retrieval_distill.config import Recipe, TrainingConfig
+from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.errors import UserError
 from retrieval_distill.objectives.scale import check_scale
 from retrieval_distill.progress import progress
 from retrieval_distill.retrieval.run import Run
-from retrieval_distill.student import adapter, build, encoder
-from retrieval_distill.training import ranks, untrained
+from retrieval_distill.student import adapter, build
+from retrieval_distill.training import dev as dev_queries
+from retrieval_distill.training import log, missing_scores, plan, ranks, untrained
+from retrieval_distill.training.agreement import Agreement
+from retrieval_distill.training.arguments import arguments, dtype
 from retrieval_distill.training.asked import asked
-from retrieval_distill.training.batches import Collator, DrawDataset, TokenizedTexts
-from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole
-from retrieval_distill.training.groups import Group, build_groups, schedule
+from retrieval_distill.training.averaging import WeightAverage
+from retrieval_distill.training.batches import Collator, DrawDataset
+from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole, remove
+from retrieval_distill.training.dev import DevSet
+from retrieval_distill.training.early_stopping import StopEarly, exhausted
+from retrieval_distill.training.groups import Draw, Group, build_groups, counted, indifferent
 from retrieval_distill.training.loop import DistillationTrainer
 from retrieval_distill.training.model import DistillationModel
-from retrieval_distill.training.teacher_vectors import TeacherVectors, teacher_vectors
+from retrieval_distill.training.trackers import trackers
 
 logger = logging.getLogger("retrieval_distill")
 
 
 def distill(
-    teacher_run: Run, qrels: Qrels, queries: Texts, documents: Texts, recipe: Recipe, folder: Path
+    teacher_run: Run,
+    qrels: Qrels,
+    queries: Texts,
+    documents: Texts,
+    recipe: Recipe,
+    folder: Path,
+    dev: DevSet | None = None,
 ) -> dict[str, Any]:
     """Train a student on a teacher's scores and save it to ``folder`` (a sentence-transformers model).
 
     Started by ``torchrun`` or ``accelerate launch``, the processes train one student together and the first saves it.
 
     Args:
-        teacher_run: Candidates of the training queries under raw teacher logits.
+        teacher_run: Candidates of the training queries under raw teacher logits; NaN where one is missing.
         qrels: Judgements of the training split.
         queries: Texts of the training queries.
         documents: Texts of the candidates.
         recipe: Sections ``student``, ``objectives``, ``views``, ``embedding_teacher``, ``training`` and ``seed`` are
-            used.
-        folder: Where the student goes; checkpoints live in ``checkpoints`` beside it until it is finished.
+            used, and ``evaluate`` with ``dev``.
+        folder: Where the student goes; ``checkpoints`` in it holds, until it is finished, what a resumed training
+            reads: checkpoints, token ids, topics, an embedding teacher's vectors.
+        dev: What ``training.evaluate_steps`` evaluates on.
 
     Returns:
-        Counts: groups, steps, queries seen, parameters, dimensions.
+        Counts: groups, steps taken, the step whose weights were kept, queries seen, parameters, dimensions, and the
+        agreement with the teacher at the start and in the end.
 
     Raises:
-        UserError: The teacher's scores are out of the student's reach; or a loss or gradient was no finite number:
-            the message names the step, its queries and the last good checkpoint, which is kept.
+        UserError: The teacher's scores are missing or out of the student's reach; there are no dev queries to
+            evaluate on; or a loss or gradient was no finite number: the message names the step, its queries and the
+            last good checkpoint, which is kept.
     """
-    config = recipe.training
-    groups = build_groups(teacher_run, qrels)
-    objectives, views = asked(recipe)
-    scores = [np.array(group.scores) for group in groups]
-    for warning in check_scale(scores, recipe.student.similarity, recipe.student.scale, objectives):
-        logger.warning(warning)
-    batches = config.gradient_accumulation * ranks.count()  # of an optimiser step
-    steps = config.steps or max(1, round(config.epochs * len(groups) / (batches * config.queries_per_step)))
-    checkpoints = folder / "checkpoints"
-    arguments = _arguments(config, steps, recipe.seed, checkpoints)
-    asked_queries, candidates = _texts(groups, queries, documents)
-    with arguments.main_process_first(local=False):
-        vectors = teacher_vectors(recipe, asked_queries, candidates, folder / "teacher-vectors")
+    if recipe.training.evaluate_steps and dev is None:
+        raise UserError("training.evaluate_steps needs dev queries; give some, or leave it out")
+    asked(recipe)
+    groups = _groups(teacher_run, qrels, recipe)
     torch.manual_seed(recipe.seed)
-    student = build.build(
-        recipe.student,
-        {"query": queries.select([group.query_id for group in groups]), "document": documents},
-        partial(untrained.ndcg, groups=groups, qrels=qrels, queries=queries, documents=documents),
-    )
-    if config.dropout is not None:
-        build.set_dropout(student, config.dropout)
-    draws = schedule(groups, steps * batches, config.queries_per_step, config.candidates, recipe.seed)
-    trainer = DistillationTrainer(
-        model=DistillationModel(
-            student,
-            objectives,
-            recipe.student.scale,
-            _dtype(config),
-            config.cache_texts,
-            views,
-            vectors.dimensions if vectors and "embedding" in objectives.parts else None,
-        ),
-        args=arguments,
-        train_dataset=DrawDataset(draws),
-        data_collator=_collator(student, groups, qrels, asked_queries, candidates, config.max_length, vectors),
-        callbacks=[MarkWhole(), LogAtCheckpoints()],
-    )
-    trainer.pop_callback(PrinterCallback)
-    with arguments.main_process_first(local=False):
-        last = last_whole(checkpoints)
-    with ExitStack() as stack:
-        done = int(last.name.split("-")[1]) if last else 0
-        shown = steps if trainer.is_world_process_zero() else done
-        trainer.add_callback(Advance(stack.enter_context(progress("training the student", shown, "steps", done))))
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
-    adapter.merge(student)
-    if trainer.is_world_process_zero():
+    student = _student(groups, qrels, queries, documents, recipe)
+    collator = plan.collator(student, groups, qrels, queries, documents, recipe, folder / "checkpoints")
+    draws = plan.draws(student, groups, queries, recipe, folder / "checkpoints" / "topics")
+    training = _training(student, collator, draws, recipe, folder, dev)
+    start = ranks.from_first(lambda: training.agreement(student))
+    training.run()
+    return ranks.from_first(lambda: training.finish(start))
+
+
+@dataclass(eq=False)
+class Training:
+    """A training under way."""
+
+    trainer: DistillationTrainer
+    student: SentenceTransformer
+    average: WeightAverage | None
+    agreement: Agreement
+    measure: str | None
+    recipe: Recipe
+    folder: Path
+
+    def run(self) -> None:
+        """Train, from the last whole checkpoint on where there is one."""
+        trainer, checkpoints = self.trainer, self.folder / "checkpoints"
+        with trainer.args.main_process_first(local=False):
+            last = last_whole(checkpoints)
+        state = TrainerState.load_from_json(str(last / "trainer_state.json")) if last else TrainerState()
+        if self.measure and exhausted(state.log_history, self.measure, self.recipe.training.patience):
+            trainer.state = state
+            return
+        with ExitStack() as stack:
+            steps = trainer.args.max_steps if trainer.is_world_process_zero() else state.global_step
+            bar = progress("training the student", steps, "steps", state.global_step)
+            trainer.add_callback(Advance(stack.enter_context(bar)))
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+
+    def finish(self, start: dict[str, float]) -> dict[str, Any]:
+        """Save the best or last weights, or their average, and the log; give back the counts."""
+        state, config = self.trainer.state, self.recipe.training
+        kept = state.best_global_step or state.global_step
+        self._take_weights(kept)
+        end = self.agreement(self.student)
+        adapter.merge(self.student)
         with models.quietly():
-            student.save_pretrained(str(folder))
-        write_json(folder / "training_log.json", [row for row in trainer.state.log_history if "loss" in row])
-        for working in (checkpoints, folder / "teacher-vectors"):
-            shutil.rmtree(working, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-    return {
-        "groups": len(groups),
-        "steps": steps,
-        "queries": len(draws),
-        "parameters": build.parameters(student),
-        "dimensions": student.get_embedding_dimension(),
-    }
+            self.student.save_pretrained(str(self.folder))
+        write_json(self.folder / "training_log.json", log.rows(state.log_history, kept, end))
+        remove(self.folder / "checkpoints")
+        return {
+            "groups": len(self.agreement.collator.groups),
+            "steps": state.global_step,
+            "kept_step": kept,
+            "queries": state.global_step * config.queries_per_step * config.gradient_accumulation * ranks.count(),
+            "parameters": build.parameters(self.student),
+            "dimensions": self.student.get_embedding_dimension(),
+            "agreement": {"start": start, "end": end},
+        }
+
+    def _take_weights(self, step: int) -> None:
+        checkpoint = self.folder / "checkpoints" / f"checkpoint-{step}"
+        if self.average:
+            self.average.load(checkpoint)
+            self.student.load_state_dict(self.average.student.state_dict())
+        elif self.measure:
+            # the library's own load_best_model_at_end only logs when it fails
+            self.trainer._load_from_checkpoint(str(checkpoint))
 
 
 class Advance(TrainerCallback):
@@ -134,50 +161,73 @@ class Advance(TrainerCallback):
         self.advance(1)
 
 
-def _dtype(config: TrainingConfig) -> torch.dtype | None:
-    fast = hardware.has_fast_bfloat16(hardware.device()) if config.bf16 is None else config.bf16
-    return torch.bfloat16 if fast else None
+def _groups(teacher_run: Run, qrels: Qrels, recipe: Recipe) -> list[Group]:
+    """What is learnt from, with a word on all that looks wrong."""
+    groups = build_groups(missing_scores.settle(teacher_run, recipe.training.missing_scores), qrels)
+    if alike := indifferent(groups):
+        logger.warning("training queries all of whose candidates the teacher scores alike: %s", counted(alike))
+    scores = [np.array(group.scores) for group in groups]
+    for warning in check_scale(scores, recipe.student.similarity, recipe.student.scale, recipe.objectives):
+        logger.warning(warning)
+    return groups
 
 
-def _arguments(config: TrainingConfig, steps: int, seed: int, folder: Path) -> TrainingArguments:
-    device = hardware.device()
-    return TrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=config.queries_per_step,
-        gradient_accumulation_steps=config.gradient_accumulation,
-        learning_rate=config.learning_rate,
-        warmup_steps=max(1, round(config.warmup * steps)) if config.warmup else 0,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        save_steps=config.save_steps,
-        save_total_limit=2,
-        logging_steps=5,
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        use_cpu=device == "cpu",
-        dataloader_pin_memory=False,
-        seed=seed,
+def _student(
+    groups: list[Group], qrels: Qrels, queries: Texts, documents: Texts, recipe: Recipe
+) -> SentenceTransformer:
+    student = build.build(
+        recipe.student,
+        {"query": queries.select([group.query_id for group in groups]), "document": documents},
+        partial(untrained.ndcg, groups=groups, qrels=qrels, queries=queries, documents=documents),
     )
+    if recipe.training.dropout is not None:
+        build.set_dropout(student, recipe.training.dropout)
+    return student
 
 
-def _texts(groups: list[Group], queries: Texts, documents: Texts) -> tuple[Texts, Texts]:
-    """The queries and the distinct candidates of the groups."""
-    doc_ids = dict.fromkeys(doc for group in groups for doc in group.doc_ids)
-    return queries.select([group.query_id for group in groups]), documents.select(list(doc_ids))
-
-
-def _collator(
+def _training(
     student: SentenceTransformer,
-    groups: list[Group],
-    qrels: Qrels,
-    queries: Texts,
-    documents: Texts,
-    max_length: int | None,
-    vectors: TeacherVectors | None,
-) -> Collator:
-    """Cut every text of the training once, at the training's length (``None``: the student's)."""
-    cut_queries = TokenizedTexts(queries.rows, encoder.tokens_of(student, queries.take(), "query", max_length))
-    cut_documents = TokenizedTexts(documents.rows, encoder.tokens_of(student, documents.take(), "document", max_length))
-    return Collator(groups, cut_queries, cut_documents, qrels, vectors)
+    collator: Collator,
+    draws: list[Draw],
+    recipe: Recipe,
+    folder: Path,
+    dev: DevSet | None,
+) -> Training:
+    """The trainer with all that listens to it."""
+    config, computed = recipe.training, dtype(recipe.training)
+    objectives, views = asked(recipe)
+    vectors = collator.teacher_vectors if "embedding" in objectives.parts else None
+    agreement = Agreement.sample(
+        config.agreement_queries, collator.groups, collator, recipe.student.scale, computed, recipe.seed
+    )
+    average = None if config.ema is None else WeightAverage(student, config.ema)
+    measure = recipe.evaluate.measures[0]
+    logged = dev_queries.logged_as(measure) if config.evaluate_steps else None
+
+    def evaluation() -> dict[str, float]:
+        assert dev is not None
+        current = average.student if average else student
+        return {**dev_queries.measured(current, dev, measure, recipe.evaluate.depth), **agreement(current)}
+
+    listening = [StopEarly(logged, config.patience) if logged else None, LogAtCheckpoints(), average, MarkWhole()]
+    steps = len(draws) // (config.queries_per_step * ranks.count() * config.gradient_accumulation)
+    trainer = DistillationTrainer(
+        model=DistillationModel(
+            student,
+            objectives,
+            recipe.student.scale,
+            computed,
+            config.cache_texts,
+            views,
+            vectors.dimensions if vectors else None,
+        ),
+        args=arguments(config, steps, recipe.seed, logged, folder / "checkpoints"),
+        train_dataset=DrawDataset(draws),
+        eval_dataset=dev,
+        data_collator=collator,
+        callbacks=[*filter(None, listening), *trackers(config.report_to, folder)],
+        evaluation=evaluation,
+        layer_decay=config.layer_decay,
+    )
+    trainer.pop_callback(PrinterCallback)
+    return Training(trainer, student, average, agreement, logged, recipe, folder)

@@ -27,6 +27,10 @@ class Window:
         if self._since is None:
             self._since = time.monotonic()
 
+    def pause(self) -> None:
+        """Stop the clock until the next step: what is done between them is no training."""
+        self._since = None
+
     def add(self, components: Mapping[str, Any], tokens: int, padded: int) -> None:
         """Take in one step: its objectives, its texts' tokens, and the tokens computed for them."""
         for name, value in components.items():

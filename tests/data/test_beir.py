@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -97,3 +100,25 @@ def test_json_lines_are_plain(tmp_path):
     beir.save(beir.load(write(tmp_path / "a")), tmp_path / "b")
     first = json.loads((tmp_path / "b" / "corpus.jsonl").read_text().splitlines()[0])
     assert first == {"_id": "d1", "title": "T", "text": "one"}
+
+
+def test_a_download_is_whole_or_not_there(dataset_folder, tmp_path, monkeypatch):
+    """Half an archive, half a folder: neither is taken for the collection, and a second try gets all of it."""
+    monkeypatch.setitem(sys.modules, "requests", sys)  # which beir imports, and this test does not use
+    from beir import util
+
+    archive = Path(shutil.make_archive(str(tmp_path / "made"), "zip", Path(dataset_folder).parent, "tiny"))
+    monkeypatch.setattr(load, "BEIR_NAMES", ("tiny",))
+    monkeypatch.setattr(util, "download_url", lambda url, path, _: Path(path).write_bytes(archive.read_bytes()[:500]))
+    with pytest.raises(UserError, match="'beir:tiny' could not be downloaded"):
+        load.load("beir:tiny", tmp_path / "cache")
+    assert not (tmp_path / "cache" / "tiny").exists()
+    half = tmp_path / "cache" / "tiny.partial" / "tiny"
+    half.mkdir(parents=True)
+    (half / "corpus.jsonl").write_text("")
+    monkeypatch.setattr(util, "download_url", lambda url, path, _: shutil.copy(archive, path))
+    found = load.load("beir:tiny", tmp_path / "cache")
+    assert found.documents.fingerprint == beir.load(dataset_folder).documents.fingerprint
+    assert found.qrels == beir.load(dataset_folder).qrels
+    monkeypatch.delattr(util, "download_url")  # not asked for again
+    assert load.load("beir:tiny", tmp_path / "cache").documents.ids == found.documents.ids

@@ -17,6 +17,7 @@ from retrieval_distill.data import beir
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.training import trainer
+from retrieval_distill.training.dev import DevSet
 
 
 def teacher_run(dataset: Dataset) -> Run:
@@ -29,11 +30,23 @@ def teacher_run(dataset: Dataset) -> Run:
     return Run.from_dict(scores)
 
 
+def dev_set(dataset: Dataset) -> DevSet:
+    """The dev queries over all documents."""
+    return DevSet(dataset.queries_of("dev"), dataset.split("dev"), dataset.documents)
+
+
+def distill(values: dict, folder: Path, run: Run | None = None) -> dict:
+    """Train and give back the counts."""
+    dataset = beir.load(values["dataset"]["source"])
+    texts = dataset.split("train"), dataset.queries, dataset.documents
+    recipe = parse_recipe(values)
+    dev = dev_set(dataset) if recipe.training.evaluate_steps else None
+    return trainer.distill(run or teacher_run(dataset), *texts, recipe, folder, dev)
+
+
 def train(values: dict, folder: Path, run: Run | None = None) -> list[dict]:
     """Train and give back the log."""
-    dataset = beir.load(values["dataset"]["source"])
-    run = run or teacher_run(dataset)
-    trainer.distill(run, dataset.split("train"), dataset.queries, dataset.documents, parse_recipe(values), folder)
+    distill(values, folder, run)
     return json.loads((folder / "training_log.json").read_text())
 
 

@@ -11,8 +11,9 @@ import torch
 from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval.run import Run
-from retrieval_distill.training.batches import Collator, TokenizedTexts
+from retrieval_distill.training.batches import Collator
 from retrieval_distill.training.groups import Draw, Group, build_groups, schedule, with_relevant
+from retrieval_distill.training.token_store import TokenizedTexts
 
 QRELS = {"q1": {"b": 1}, "q2": {"x": 2, "y": 0}, "q3": {"z": 1}}
 

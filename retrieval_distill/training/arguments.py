@@ -1,0 +1,54 @@
+"""From a recipe's training section to the library's own arguments. Knows both; must not know what is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from retrieval_distill import hardware
+from retrieval_distill.config import TrainingConfig
+
+LOGGING_STEPS = 5
+"""Steps of a row of the log; checkpoints and evaluations close one too."""
+
+
+def dtype(config: TrainingConfig) -> torch.dtype | None:
+    """What the transformer computes in; ``None``: its weights' own."""
+    fast = hardware.has_fast_bfloat16(hardware.device()) if config.bf16 is None else config.bf16
+    return torch.bfloat16 if fast else None
+
+
+def arguments(config: TrainingConfig, steps: int, seed: int, measure: str | None, folder: Path) -> TrainingArguments:
+    """The trainer's arguments.
+
+    Args:
+        config: The training section.
+        steps: Optimiser steps.
+        seed: Of whatever the library draws.
+        measure: Key of the log that tells the best weights; ``None``: nothing is evaluated.
+        folder: For checkpoints.
+    """
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=config.queries_per_step,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        learning_rate=config.learning_rate,
+        warmup_steps=max(1, round(config.warmup * steps)) if config.warmup else 0,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        eval_strategy="steps" if measure else "no",
+        eval_steps=config.evaluate_steps,
+        metric_for_best_model=measure,
+        greater_is_better=True if measure else None,
+        save_steps=config.save_steps,
+        logging_steps=LOGGING_STEPS,
+        report_to=[],  # trackers are callbacks of ours, so that their files outlive the checkpoints' folder
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=hardware.device() == "cpu",
+        dataloader_pin_memory=False,
+        seed=seed,
+    )

@@ -1,0 +1,94 @@
+"""How well a student retrieves for dev queries while it trains: real retrieval, over a bounded pool of documents.
+
+The pool holds what is hard to tell apart, and the relevant documents, so values lie above those over the whole
+corpus: they compare steps of one training, no more. Knows datasets, students and measures; must not know the trainer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from retrieval_distill import artifacts
+from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.evaluation.measures import evaluate
+from retrieval_distill.evaluation.significance import mean_with_interval
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.student import encoder
+
+
+@dataclass(frozen=True, eq=False)
+class DevSet:
+    """Dev queries, their judgements, and the documents they are asked over."""
+
+    queries: Texts
+    qrels: Qrels
+    documents: Texts
+
+    @classmethod
+    def pool(cls, candidates: Run, split: str, dataset: Dataset, size: int, seed: int) -> DevSet:
+        """The queries of a Run over a pool of ``size`` documents at most.
+
+        Into the pool go, as long as there is room: relevant documents, candidates (all first ones, all second ones,
+        and so on), and documents drawn by the seed.
+
+        Args:
+            candidates: First-stage results of the dev queries.
+            split: Which judgements.
+            dataset: Texts and judgements.
+            size: Documents of the pool.
+            seed: Draws the documents that fill it up.
+        """
+        qrels = {query: dataset.split(split)[query] for query in candidates.query_ids}
+        relevant = [doc for judged in qrels.values() for doc, grade in judged.items() if grade > 0]
+        frame = candidates.frame
+        by_rank = frame["doc_id"].iloc[np.argsort(frame.groupby("query_id").cumcount(), kind="stable")]
+        count = len(dataset.documents)
+        drawn = np.random.default_rng(seed).choice(count, min(size, count), replace=False)
+        ids = dict.fromkeys([*relevant, *by_rank, *(dataset.documents.ids[row] for row in drawn)])
+        return cls(dataset.queries.select(list(qrels)), qrels, dataset.documents.select(list(ids)[:size]))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of texts and judgements."""
+        return artifacts.fingerprint([self.queries.fingerprint, self.qrels, self.documents.fingerprint])
+
+
+def logged_as(measure: str) -> str:
+    """What the log calls a measure."""
+    return f"eval_{measure}"
+
+
+def retrieve(student: SentenceTransformer, dev: DevSet, depth: int) -> Run:
+    """The ``depth`` best documents of the pool for every dev query, by the student as it is."""
+    student.eval()
+    queries = encoder.encode(student, dev.queries.take(), "query")
+    scores = queries @ encoder.encode(student, dev.documents.take(), "document").T
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+    query_ids = np.repeat(np.array(dev.queries.ids, dtype=object), best.shape[1])
+    doc_ids = np.array(dev.documents.ids, dtype=object)[best.ravel()]
+    return Run.from_columns(query_ids, doc_ids, np.take_along_axis(scores, best, axis=1).ravel())
+
+
+def measured(student: SentenceTransformer, dev: DevSet, measure: str, depth: int) -> dict[str, float]:
+    """The measure's mean over the dev queries, its 95 % interval and their number, as a row of the log.
+
+    Args:
+        student: The bi-encoder.
+        dev: What to ask.
+        measure: As ir_measures names it, such as ``"nDCG@10"``.
+        depth: Documents retrieved per query.
+
+    Returns:
+        ``eval_MEASURE``, ``eval_low``, ``eval_high``, ``eval_queries``.
+    """
+    values = evaluate(retrieve(student, dev, depth), dev.qrels, [measure])[measure].to_numpy()
+    interval = mean_with_interval(values)
+    return {
+        logged_as(measure): interval.mean,
+        "eval_low": interval.low,
+        "eval_high": interval.high,
+        "eval_queries": len(values),
+    }

@@ -1,0 +1,36 @@
+"""``training_log.json``: what a finished student's folder tells of its training.
+
+A list of rows, one for every few steps, every checkpoint and every evaluation. Rows are flat; a row has the keys that
+were measured there:
+
+* ``step``, ``epoch``; ``loss``, ``learning_rate`` (the top layer's) and ``grad_norm``; each objective's value under its
+  name; ``tokens_per_second`` and ``padding_share``;
+* at evaluations ``eval_MEASURE`` (such as ``eval_nDCG@10``), ``eval_low`` and ``eval_high`` (its 95 % interval),
+  ``eval_queries``, see :mod:`retrieval_distill.training.dev`;
+* at evaluations, and where the student's weights are from, ``agreement_kl``, ``agreement_spearman``,
+  ``agreement_top1``, ``agreement_top3``, see :mod:`retrieval_distill.training.agreement`;
+* ``kept``, true on the row of the step whose weights the student has, and absent from the others.
+
+Knows rows; must not know how values came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def rows(history: Sequence[dict[str, Any]], kept: int, agreement: dict[str, float]) -> list[dict[str, Any]]:
+    """The trainer's log with one row per step.
+
+    Args:
+        history: The trainer's rows; its summary of the whole training is left out.
+        kept: The step whose weights the student has.
+        agreement: The finished student's, for that step's row.
+    """
+    by_step: dict[int, dict[str, Any]] = {}
+    for row in history:
+        if "loss" in row or "eval_queries" in row:
+            by_step.setdefault(row["step"], {}).update(row)
+    by_step[kept] |= {**agreement, "kept": True}
+    return list(by_step.values())

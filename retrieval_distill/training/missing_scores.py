@@ -1,0 +1,45 @@
+"""Candidates that the teacher left without a score: refused, dropped, or taken for the worst of their list.
+
+Knows Runs; must not know what a score is used for.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from retrieval_distill.errors import UserError
+from retrieval_distill.retrieval.run import Run
+
+logger = logging.getLogger("retrieval_distill")
+
+How = Literal["refuse", "drop", "lowest"]
+
+NAMED = 3
+"""Pairs that a message names."""
+
+
+def settle(run: Run, how: How) -> Run:
+    """A Run in which every pair has a score.
+
+    Args:
+        run: Teacher scores; NaN is a missing one.
+        how: ``"refuse"`` stops; ``"drop"`` takes the candidate out of its list; ``"lowest"`` gives it the lowest score
+            of its list, and takes out lists without any score.
+
+    Raises:
+        UserError: A score is missing and ``how`` is ``"refuse"``.
+    """
+    missing = run.frame["score"].isna()
+    if not missing.any():
+        return run
+    pairs = run.frame[missing].head(NAMED)
+    first = ", ".join(f"{query}/{doc}" for query, doc in zip(pairs["query_id"], pairs["doc_id"], strict=True))
+    found = f"{missing.sum():,} of {len(run):,} candidates have no teacher score (query/document: {first})"
+    if how == "refuse":
+        raise UserError(f"{found}; score them, or set training.missing_scores=drop or training.missing_scores=lowest")
+    logger.warning("%s; training.missing_scores=%s", found, how)
+    if how == "lowest":
+        lowest = run.frame.groupby("query_id")["score"].transform("min")
+        run = run.rescored(run.frame["score"].fillna(lowest))
+    return Run(run.frame[run.frame["score"].notna()].reset_index(drop=True))

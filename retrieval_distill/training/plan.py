@@ -1,0 +1,83 @@
+"""What is fixed before the first step: token ids, topics and the order of training, so that a kill changes nothing.
+
+Knows groups, texts and the untrained student; must not know objectives or the trainer.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from retrieval_distill import artifacts
+from retrieval_distill.config import Recipe
+from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.student import encoder
+from retrieval_distill.training import ranks, token_store, topics
+from retrieval_distill.training.batches import Collator
+from retrieval_distill.training.groups import Draw, Group, schedule
+from retrieval_distill.training.teacher_vectors import teacher_vectors
+
+logger = logging.getLogger("retrieval_distill")
+
+
+def collator(
+    student: SentenceTransformer,
+    groups: list[Group],
+    qrels: Qrels,
+    queries: Texts,
+    documents: Texts,
+    recipe: Recipe,
+    folder: Path,
+) -> Collator:
+    """Cut every text of the training once, at the training's length, and embed it where there is a teacher for that."""
+    doc_ids = dict.fromkeys(doc for group in groups for doc in group.doc_ids)
+    own_queries = queries.select([group.query_id for group in groups])
+    own_documents = documents.select(list(doc_ids))
+    limit = recipe.training.max_length
+    return Collator(
+        groups,
+        token_store.cut(student, own_queries, "query", limit, folder / "tokens" / "queries"),
+        token_store.cut(student, own_documents, "document", limit, folder / "tokens" / "documents"),
+        qrels,
+        teacher_vectors(recipe, own_queries, own_documents, folder / "teacher-vectors"),
+    )
+
+
+def draws(
+    student: SentenceTransformer, groups: list[Group], queries: Texts, recipe: Recipe, folder: Path
+) -> list[Draw]:
+    """The whole training order: as many draws as all steps of all processes take."""
+    config = recipe.training
+    batch = config.queries_per_step * ranks.count()
+    steps = config.steps or max(1, round(config.epochs * len(groups) / (batch * config.gradient_accumulation)))
+    by_group = _topics(student, queries.select([group.query_id for group in groups]), recipe, batch, folder)
+    return schedule(groups, steps * config.gradient_accumulation, batch, config.candidates, recipe.seed, by_group)
+
+
+def _topics(
+    student: SentenceTransformer, queries: Texts, recipe: Recipe, batch: int, folder: Path
+) -> np.ndarray | None:
+    """The topic of every query, clustered once; a resumed training reads it."""
+    count = recipe.training.topics
+    if count is None:
+        return None
+
+    def work(out: Path) -> dict[str, int]:
+        found = topics.cluster(encoder.encode(student, queries.take(), "query"), count, recipe.seed)
+        np.save(out / "topics.npy", found, allow_pickle=False)
+        return {"queries": len(queries), "topics": count}
+
+    inputs = {
+        "queries": queries.fingerprint,
+        "student": recipe.student.model_dump(),
+        "topics": count,
+        "seed": recipe.seed,
+    }
+    artifacts.stage("topics", folder, inputs, work)
+    found = np.load(folder / "topics.npy")
+    share = topics.share_of_one_topic(found, batch)
+    logger.info("%d topics: %.0f %% of the queries come in batches of one topic", count, 100 * share)
+    return found
