@@ -37,7 +37,7 @@ class WeightAverage(TrainerCallback):
     @property
     def student(self) -> SentenceTransformer:
         """The student under the averaged weights."""
-        return self._average.module
+        return self._average.module  # type: ignore[return-value]
 
     def load(self, checkpoint: Path) -> None:
         """Go on from a checkpoint's average."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,9 +57,10 @@ class DistillationTrainer(Trainer):
         """The library's, with a rate for every layer if they differ."""
         if self.optimizer is None and self._layer_decay < 1:
             kind, options = self.get_optimizer_cls_and_kwargs(self.args)
-            decayed = self.get_decay_parameter_names(self.model)
+            trained = cast(nn.Module, self.model)
+            decayed = self.get_decay_parameter_names(trained)
             rates = self.args.learning_rate, self._layer_decay, self.args.weight_decay
-            self.optimizer = kind(parameter_groups(self.model, *rates, decayed), **options)
+            self.optimizer = kind(parameter_groups(trained, *rates, decayed), **options)
         return super().create_optimizer(model)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
@@ -74,7 +75,7 @@ class DistillationTrainer(Trainer):
                 break
             except RuntimeError as error:
                 fewer = out_of_memory.fewer(error, self.model.cache_texts, pending[-1].texts)  # type: ignore[union-attr,arg-type]
-            self.model.cache_texts = fewer  # type: ignore[union-attr,assignment]
+            self.model.cache_texts = fewer  # type: ignore[union-attr]
             model.zero_grad()
             out_of_memory.release()
             pending = self._begun
