@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,11 +56,11 @@ class DistillationTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The library's, with a rate for every layer if they differ."""
         if self.optimizer is None and self._layer_decay < 1:
-            own: Any = self.model
             kind, options = self.get_optimizer_cls_and_kwargs(self.args)
-            decayed = self.get_decay_parameter_names(own)
+            trained = cast(nn.Module, self.model)
+            decayed = self.get_decay_parameter_names(trained)
             rates = self.args.learning_rate, self._layer_decay, self.args.weight_decay
-            self.optimizer = kind(parameter_groups(own, *rates, decayed), **options)
+            self.optimizer = kind(parameter_groups(trained, *rates, decayed), **options)
         return super().create_optimizer(model)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
