@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def _noting(calls, function):
 def test_on_the_command_line(folders, encoders, dataset, tmp_path):
     for folder in folders:
         data = beir.load(folder)
-        perfect = {q: {d: 1.0 for d in docs} for q, docs in data.split("test").items()}
+        perfect = {q: dict.fromkeys(docs, 1.0) for q, docs in data.split("test").items()}
         Run.from_dict(perfect).save(tmp_path / f"oracle-{data.name}.trec")
     arguments = ["benchmark", encoders["bert"], "--on", folders[0], "--on", folders[1], "--out", str(tmp_path / "out")]
     arguments += ["--run", f"oracle={tmp_path}/oracle-{{dataset}}.trec", "--measure", "nDCG@10", "--dtype", "float32"]
@@ -124,7 +125,8 @@ def test_on_the_command_line(folders, encoders, dataset, tmp_path):
     assert "average" in text and "Holm" in text
 
 
-def test_what_is_refused(folders, encoders, pairs, tmp_path):
+def test_what_is_refused(folders, encoders, pairs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mteb", None)  # as if it were not installed
     foreign = tmp_path / "foreign.trec"
     Run.from_dict({"other": {"d1": 1.0}}).save(foreign)
     for arguments, message in (
