@@ -49,7 +49,7 @@ def _read(repository: str, part: str, name: str, cache: str | Path | None) -> li
 
     directory = None if cache is None else str(cache)
     try:
-        splits = datasets.get_dataset_split_names(repository, part)
+        splits = datasets.get_dataset_split_names(repository, part, cache_dir=directory)
         found = {split.lower().removeprefix("nano"): split for split in splits}
         split = found.get(name.lower().removeprefix("nano"))
         if split is not None:

@@ -1,15 +1,17 @@
 """Several seeds of one system as one result: its mean, how far seeds lie apart, and an interval for both doubts.
 
-Knows numbers only, one per seed and query; must not know measures, Runs or what was trained.
+Knows numbers, one per seed and query; must not know how they were measured or what was trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
+from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import significance
 
 
@@ -53,6 +55,23 @@ def summarise(values: np.ndarray, seed: int = 0) -> Seeds:
     low, high = np.quantile(np.concatenate(list(_resampled_means(apart, np.random.default_rng(seed)))), [0.025, 0.975])
     deviation = float(means.std(ddof=1)) if seeds > 1 else 0.0
     return Seeds(float(values.mean()), float(low), float(high), deviation, seeds, queries)
+
+
+def matrix(tables: Sequence[pd.DataFrame], system: str, measure: str) -> np.ndarray:
+    """One measure of one system in several runs, shape [seeds, queries].
+
+    Args:
+        tables: The runs' ``per_query.parquet``, one per seed.
+        system: Such as ``"student"``.
+        measure: Such as ``"nDCG@10"``.
+
+    Raises:
+        UserError: The runs do not have the same queries.
+    """
+    rows = [table.loc[table["system"] == system].set_index("query_id")[measure] for table in tables]
+    if any(set(row.index) != set(rows[0].index) for row in rows):
+        raise UserError(f"the runs measured {system!r} on different queries; seeds can only be compared on the same")
+    return np.stack([row.loc[rows[0].index].to_numpy() for row in rows])
 
 
 def _resampled_means(values: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:

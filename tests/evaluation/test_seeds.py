@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from retrieval_distill.evaluation.seeds import summarise
+from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation.seeds import matrix, summarise
 from retrieval_distill.evaluation.significance import mean_with_interval
 
 
@@ -44,3 +46,16 @@ def test_one_seed_is_a_mean_over_queries():
 def test_what_is_no_matrix_of_numbers_is_refused(values):
     with pytest.raises(ValueError, match="seeds, queries"):
         summarise(np.array(values))
+
+
+def table(**values):
+    """A run's values by query, in the order given."""
+    rows = [("student", query, value) for query, value in values.items()] + [("bm25", query, 0.0) for query in values]
+    return pd.DataFrame(rows, columns=["system", "query_id", "nDCG@10"])
+
+
+def test_runs_are_aligned_by_query():
+    found = matrix([table(p=0.1, q=0.2), table(q=0.4, p=0.3)], "student", "nDCG@10")
+    assert found.tolist() == [[0.1, 0.2], [0.3, 0.4]]
+    with pytest.raises(UserError, match="different queries"):
+        matrix([table(p=0.1, q=0.2), table(p=0.1)], "student", "nDCG@10")
