@@ -60,7 +60,8 @@ class Candidates:
         kth = self._best.min(axis=1, keepdims=True)
         if np.isfinite(kth).all() or products.shape[1] < self.depth:
             return kth
-        return np.maximum(kth, products.topk(self.depth, dim=1).values[:, -1:].cpu().numpy())
+        some = products[:, : 8 * self.depth]  # the depth-th of some is at most the depth-th of all
+        return np.maximum(kth, some.topk(self.depth, dim=1).values[:, -1:].cpu().numpy())
 
     def _floor(self, kth: np.ndarray) -> np.ndarray:
         """Below this, no document can be as good as the one of product ``kth``: two errors of a product further down.
