@@ -31,7 +31,7 @@ class DatasetConfig(Section):
     """What to work on."""
 
     source: str = "python-docs"
-    """A folder in BEIR layout, ``beir:NAME`` (downloaded by beir), or the embedded ``python-docs``."""
+    """A folder in BEIR layout, ``beir:NAME`` (downloaded), ``nanobeir:NAME``, or the embedded ``python-docs``."""
     train: str = "train"
     """Split whose queries train the student."""
     dev: str | None = "dev"
@@ -274,6 +274,8 @@ class EvaluateConfig(Section):
     """Documents retrieved per test query."""
     rerank_depth: int = Field(30, ge=1)
     """Documents per test query, of BM25 and the start model fused, that the teacher baseline reranks."""
+    baselines: tuple[str, ...] = ()
+    """Bi-encoders (hub ids, folders) measured beside the student, each with its own token limit and similarity."""
 
 
 class Recipe(Section):

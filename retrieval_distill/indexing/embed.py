@@ -48,7 +48,17 @@ class Embeddings:
     @cached_property
     def ids(self) -> list[str]:
         """Document ids in row order."""
-        return pq.read_table(self.folder / "ids.parquet")["id"].to_pylist()
+        return self._id_column.to_pylist()
+
+    def ids_of(self, rows: np.ndarray) -> np.ndarray:
+        """Document ids of rows, an object array of the same shape; ``None`` for rows below 0."""
+        flat = rows.ravel()
+        return self._id_column.take(pa.array(flat, mask=flat < 0)).to_numpy().reshape(rows.shape)
+
+    @cached_property
+    def _id_column(self) -> pa.ChunkedArray:
+        """In Arrow's memory, a tenth of what Python's strings take."""
+        return pq.read_table(self.folder / "ids.parquet")["id"]
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -72,6 +82,52 @@ class Embeddings:
         """The vectors of these documents: float32 [ids, dimensions]."""
         rows = [self._rows[id_] for id_ in ids]
         return np.stack([self._mapped[row // SHARD][row % SHARD] for row in rows])
+
+
+def comparable(vectors: np.ndarray, similarity: str, dimensions: int | None = None) -> np.ndarray:
+    """Vectors (float32, contiguous) whose inner product is their ``"cosine"`` or ``"dot"`` similarity.
+
+    Cut to their first ``dimensions``, they keep the lengths they had, as in training (``objectives.views``).
+    """
+    cut = np.ascontiguousarray(vectors[:, :dimensions], np.float32)
+    if similarity == "dot" and dimensions is None:
+        return cut
+    unit = cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
+    return unit if similarity == "cosine" else unit * np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def embed_queries(
+    model: str, queries: Texts, manifest: artifacts.Manifest, folder: Path, dtype: str = "auto"
+) -> np.ndarray:
+    """Vectors of queries, float32 [queries, dimensions], by the model that embedded the documents.
+
+    Args:
+        model: The query encoder.
+        queries: Embedded with the model's ``query`` prompt, if it has one.
+        manifest: Of the embedded documents, or of an index over them.
+        folder: Theirs, for the message.
+        dtype: What the model computes in.
+
+    Raises:
+        UserError: The model's weights differ from those that embedded the documents.
+    """
+    from retrieval_distill.student import encoder
+
+    require(model, manifest, folder)
+    loaded = encoder.load(model, dtype, manifest["inputs"]["max_length"])
+    return encoder.encode(loaded, queries.take(), "query")
+
+
+def require(model: str, manifest: artifacts.Manifest, folder: Path) -> None:
+    """Refuse a query encoder that vectors, or an index over them, do not come from.
+
+    Raises:
+        UserError: The model's weights differ from those that embedded the documents.
+    """
+    if models.fingerprint(model) != manifest["inputs"]["model"]:
+        raise UserError(
+            f"{folder}: this {manifest['stage']} was not built with {model!r}; embed the corpus with it first"
+        )
 
 
 def embed(

@@ -14,10 +14,10 @@ from typing import Any
 import faiss
 import numpy as np
 
-from retrieval_distill import artifacts, models
+from retrieval_distill import artifacts
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.indexing.embed import Embeddings, comparable, embed_queries, require
 from retrieval_distill.retrieval.run import Run
 
 logger = logging.getLogger("retrieval_distill")
@@ -62,7 +62,7 @@ def index(
     def work(out: Path) -> dict[str, Any]:
         built: Any = None
         for shard in source.shards():
-            vectors = _prepared(np.array(shard), similarity, dimensions)
+            vectors = comparable(np.array(shard), similarity, dimensions)
             if built is None:
                 built = faiss.index_factory(vectors.shape[1], KINDS[kind], faiss.METRIC_INNER_PRODUCT)
                 built.train(vectors)
@@ -110,10 +110,7 @@ class Index:
         Raises:
             UserError: The model's weights differ from those that embedded the documents.
         """
-        if models.fingerprint(model) != self.manifest["inputs"]["model"]:
-            raise UserError(
-                f"{self.folder}: this index was not built with {model!r}; embed and index the corpus with it first"
-            )
+        require(model, self.manifest, self.folder)
 
     def search(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """Best rows for query vectors [queries, dimensions]: scores and document ids, both [queries, depth].
@@ -121,7 +118,7 @@ class Index:
         A graph (``hnsw``) may find fewer: the places left over have id ``None``.
         """
         made = self.manifest["inputs"]
-        prepared = _prepared(vectors, made["similarity"], made.get("dimensions"))
+        prepared = comparable(vectors, made["similarity"], made.get("dimensions"))
         scores, rows = self.faiss.search(prepared, min(depth, len(self.ids)))
         found = self.ids[rows]
         found[rows < 0] = None
@@ -138,21 +135,5 @@ def search(index: Index, model: str, queries: Texts, depth: int, dtype: str = "a
         depth: Documents per query.
         dtype: What the model computes in.
     """
-    from retrieval_distill.student import encoder
-
-    index.require(model)
-    encoder_model = encoder.load(model, dtype, index.manifest["inputs"]["max_length"])
-    scores, found = index.search(encoder.encode(encoder_model, queries.take(), "query"), depth)
-    query_ids = np.repeat(np.array(queries.ids, dtype=object), found.shape[1]).reshape(found.shape)
-    hit = found != np.array(None)
-    return Run.from_columns(query_ids[hit], found[hit], scores[hit])
-
-
-def _prepared(vectors: np.ndarray, similarity: str, dimensions: int | None) -> np.ndarray:
-    """Vectors as the index holds them; cut ones keep the lengths they had, as in training (``objectives.views``)."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    cut = np.ascontiguousarray(vectors[:, :dimensions], np.float32)
-    if similarity == "dot" and dimensions is None:
-        return cut
-    unit = cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
-    return unit if similarity == "cosine" else unit * lengths
+    scores, found = index.search(embed_queries(model, queries, index.manifest, index.folder, dtype), depth)
+    return Run.from_best(queries.ids, found, scores)

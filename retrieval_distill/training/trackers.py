@@ -31,7 +31,7 @@ def trackers(names: Sequence[str], folder: Path | None = None) -> list[TrainerCa
     callbacks: list[Any] = [_tracker(name) for name in names]
     for callback in callbacks:
         if folder and getattr(callback, "logging_dir", folder) is None:
-            callback.logging_dir = str(folder / "tensorboard")  # type: ignore[attr-defined]
+            callback.logging_dir = str(folder / "tensorboard")
     return callbacks
 
 

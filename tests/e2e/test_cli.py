@@ -16,7 +16,19 @@ from tests.commands import command, program
 
 def test_help_names_every_verb_and_loads_nothing_heavy():
     text = program("--help")
-    for verb in ("run", "demo", "retrieve", "score", "distill", "embed", "index", "search", "rerank", "evaluate"):
+    for verb in (
+        "run",
+        "demo",
+        "retrieve",
+        "score",
+        "distill",
+        "embed",
+        "index",
+        "search",
+        "rerank",
+        "evaluate",
+        "benchmark",
+    ):
         assert re.search(rf"\b{verb}\b", text)
         assert "Example:" in command(verb, "--help")
     loaded = subprocess.run(
@@ -59,6 +71,8 @@ def test_the_verbs_one_by_one(dataset_folder, cross_encoders, tiny_recipe, tmp_p
         (["run", "demo", "--out", "x", "--set", "dataset.source=/no/such"], "no such folder"),
         (["search", "nowhere", "text"], "no finished run there"),
         (["retrieve", "--dataset", "/no/such", "--out", "x.trec"], "no such folder"),
+        (["benchmark", "--on", "/no/such", "--out", "x", "--run", "mine"], "--run mine: write it as NAME=FILE"),
+        (["evaluate", "a/same.trec", "b/same.trec", "--dataset", "/no/such"], "two run files have the same name"),
         (["evaluate", "missing.trec", "--dataset", "/no/such"], "missing.trec: no such run file"),
         (
             ["retrieve", "--dataset", "/no/such", "--out", "x.trec", "--model", "m"],

@@ -1,0 +1,87 @@
+"""Several seeds of one system as one result: its mean, how far seeds lie apart, and an interval for both doubts.
+
+Knows numbers, one per seed and query; must not know how they were measured or what was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation import significance
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """A mean over seeds and queries; ``low`` to ``high`` is its 95 % interval for another seed and other queries."""
+
+    mean: float
+    low: float
+    high: float
+    standard_deviation: float
+    """Of the seeds' means over these queries; 0 for a single seed, which says nothing."""
+    seeds: int
+    queries: int
+
+
+def summarise(values: np.ndarray, seed: int = 0) -> Seeds:
+    """Summarise one measure of the students of several seeds over the same queries.
+
+    The interval is a two-level bootstrap: each resample draws seeds and queries with replacement, independently of
+    each other, for every seed has met every query. Before, the seeds' means are drawn apart by sqrt(n / (n - 1)),
+    without which resampling n of them would make them look closer than they are. Fewer than five seeds still give
+    too narrow an interval where seeds matter more than queries, for nobody knows their spread from so few.
+
+    Owen: The pigeonhole bootstrap, Annals of Applied Statistics 2007.
+
+    Args:
+        values: The measure, shape [seeds, queries].
+        seed: Fixes the resamples.
+
+    Raises:
+        ValueError: Not a matrix of finite numbers.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 2 or not values.size or not np.isfinite(values).all():
+        raise ValueError("need a matrix [seeds, queries] of at least one number, all finite")
+    seeds, queries = values.shape
+    means = values.mean(axis=1, keepdims=True)
+    spread = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
+    apart = values + (spread - 1) * (means - means.mean())
+    low, high = np.quantile(np.concatenate(list(_resampled_means(apart, np.random.default_rng(seed)))), [0.025, 0.975])
+    deviation = float(means.std(ddof=1)) if seeds > 1 else 0.0
+    return Seeds(float(values.mean()), float(low), float(high), deviation, seeds, queries)
+
+
+def matrix(tables: Sequence[pd.DataFrame], system: str, measure: str) -> np.ndarray:
+    """One measure of one system in several runs, shape [seeds, queries].
+
+    Args:
+        tables: The runs' ``per_query.parquet``, one per seed.
+        system: Such as ``"student"``.
+        measure: Such as ``"nDCG@10"``.
+
+    Raises:
+        UserError: The runs do not have the same queries.
+    """
+    rows = [table.loc[table["system"] == system].set_index("query_id")[measure] for table in tables]
+    if any(set(row.index) != set(rows[0].index) for row in rows):
+        raise UserError(f"the runs measured {system!r} on different queries; seeds can only be compared on the same")
+    return np.stack([row.loc[rows[0].index].to_numpy() for row in rows])
+
+
+def _resampled_means(values: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    seeds, queries = values.shape
+    for rows in significance.chunks(queries):
+        seed_shares, query_shares = (_shares(rng, rows, count) for count in (seeds, queries))
+        yield ((seed_shares @ values) * query_shares).sum(axis=1)
+
+
+def _shares(rng: np.random.Generator, rows: int, count: int) -> np.ndarray:
+    """How often each of ``count`` things comes when as many are drawn with replacement, as shares: [rows, count]."""
+    drawn = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count) / count
