@@ -25,7 +25,7 @@ from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures
 from retrieval_distill.objectives import Mix
-from retrieval_distill.reporting import report
+from retrieval_distill.reporting import publish, report
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher import gate, precision
@@ -47,7 +47,7 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
         out: The run's folder; a killed run is continued by calling again.
 
     Returns:
-        The report, as written to ``report.json``.
+        The report, as written to ``report.json``; ``report.html`` shows it, ``report.md`` is its Markdown twin.
 
     Raises:
         UserError: The folder belongs to another recipe or is no run, or an input is wrong.
@@ -63,9 +63,8 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
     job.embed_student()
     job.measure()
     finished = report.write(job.out, job.dataset, recipe, job.manifests)
-    logger.info(
-        "%s\nfinished in %.0f s; report: %s", report.table(finished), time.monotonic() - start, job.out / "report.json"
-    )
+    page = publish.report(job.out, dataset=job.dataset)
+    logger.info("%s\nfinished in %.0f s; report: %s", report.table(finished), time.monotonic() - start, page)
     return finished
 
 

@@ -24,7 +24,19 @@ def command(*arguments: object, code: int = 0) -> str:
 
 def test_help_names_every_verb_and_loads_nothing_heavy():
     text = command("--help")
-    for verb in ("run", "demo", "retrieve", "score", "distill", "embed", "index", "search", "rerank", "evaluate"):
+    for verb in (
+        "run",
+        "demo",
+        "retrieve",
+        "score",
+        "distill",
+        "embed",
+        "index",
+        "search",
+        "rerank",
+        "evaluate",
+        "report",
+    ):
         assert re.search(rf"\b{verb}\b", text)
         assert "Example:" in command(verb, "--help")
     loaded = subprocess.run(
@@ -52,6 +64,7 @@ def test_the_verbs_one_by_one(dataset_folder, cross_encoders, tiny_recipe, tmp_p
     numbers = json.loads(Path("numbers.json").read_text())
     assert 0 < numbers["fused"]["nDCG@10"]["mean"] <= 1
     command("run", recipe, "--out", "whole")
+    assert "whole/report.html: open it in a browser" in command("report", "whole")
     found = command("search", "whole", "path file root", "--depth", 3)
     assert re.search(r"1\. title \w+ +-?\d\.\d{3}", found)
 
@@ -66,6 +79,7 @@ def test_the_verbs_one_by_one(dataset_folder, cross_encoders, tiny_recipe, tmp_p
         (["run", "demo", "--out", "x", "--set", "training"], "key=value"),
         (["run", "demo", "--out", "x", "--set", "dataset.source=/no/such"], "no such folder"),
         (["search", "nowhere", "text"], "no finished run there"),
+        (["report", "nowhere"], "no run there"),
         (["retrieve", "--dataset", "/no/such", "--out", "x.trec"], "no such folder"),
         (["evaluate", "missing.trec", "--dataset", "/no/such"], "missing.trec: no such run file"),
         (
