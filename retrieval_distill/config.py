@@ -199,6 +199,8 @@ class EvaluateConfig(Section):
     """Documents retrieved per test query."""
     rerank_depth: int = Field(30, ge=1)
     """Documents per test query, of BM25 and the start model fused, that the teacher baseline reranks."""
+    baselines: tuple[str, ...] = ()
+    """Bi-encoders (hub ids, folders) measured beside the student, each with its own token limit and similarity."""
 
 
 class Recipe(Section):

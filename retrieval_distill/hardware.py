@@ -90,6 +90,15 @@ def describe() -> dict[str, Any]:
     }
 
 
+def name() -> str:
+    """What computes here, in one line: the GPU, or the CPU and how many threads use it."""
+    return (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"{_cpu_name()}, {torch.get_num_threads()} threads"
+    )
+
+
 def _cpu_info() -> dict[str, str]:
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()

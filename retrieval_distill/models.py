@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from retrieval_distill.artifacts import fingerprint_files, read_json
 from retrieval_distill.errors import UserError
@@ -48,6 +50,33 @@ def resolve(name: str) -> Path:
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise UserError(f"model folder {name!r} does not exist; {OFFLINE_CHOICES}")
     return _from_hub(name)
+
+
+def short_name(name: str) -> str:
+    """A model's name as the name of a system or file: the last part of a path or id, odd characters as ``-``."""
+    return re.sub(r"[^\w.-]+", "-", name.rstrip("/").rpartition("/")[2].rpartition(":")[2])
+
+
+def by_short_name(names: Iterable[str], taken: Iterable[str], option: str) -> dict[str, str]:
+    """Models by :func:`short_name`, in order.
+
+    Raises:
+        UserError: Two would have the same name, or one that is ``taken``; the message begins with ``option``.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        short = short_name(name)
+        if short in found or short in taken:
+            raise UserError(f"{option}: {name!r} would be named {short!r}, which another system is; rename its folder")
+        found[short] = name
+    return found
+
+
+def similarity(name: str) -> Literal["cosine", "dot"]:
+    """What a bi-encoder's vectors are compared by, as saved in it; cosine where it names neither of these."""
+    config = resolve(name) / "config_sentence_transformers.json"
+    saved = read_json(config).get("similarity_fn_name") if config.is_file() else None
+    return "dot" if saved == "dot" else "cosine"
 
 
 @contextmanager

@@ -23,7 +23,10 @@ from retrieval_distill.config import Recipe, load_recipe
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation import measures
+from retrieval_distill.evaluation import measures, speed
+from retrieval_distill.indexing import exact
+from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.indexing.faiss_index import Index
 from retrieval_distill.objectives import Mix
 from retrieval_distill.reporting import publish, report
 from retrieval_distill.retrieval.bm25 import BM25
@@ -61,6 +64,7 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
     job.score()
     job.distill()
     job.embed_student()
+    job.embed_baselines()
     job.measure()
     finished = report.write(job.out, job.dataset, recipe, job.manifests)
     page = publish.report(job.out, dataset=job.dataset)
@@ -102,6 +106,8 @@ class Job:
         Mix(self.recipe.objectives)
         measures.parse_measures(self.recipe.evaluate.measures)
         models.resolve(self.recipe.student.model)
+        for model in self.baselines.values():
+            models.resolve(model)
         for member in self.recipe.teacher.members:
             teachers.check(member)
         for split in (self.recipe.dataset.train, self.recipe.dataset.test):
@@ -144,9 +150,15 @@ class Job:
         calibration = artifacts.read_json(self.out / "teacher-scores" / "calibration.json")
         return Ensemble(self.teachers, Calibration.from_json(calibration))
 
+    @cached_property
+    def baselines(self) -> dict[str, str]:
+        """The models to measure beside the student, by their names in the report."""
+        return models.by_short_name(self.recipe.evaluate.baselines, report.SYSTEMS, "evaluate.baselines")
+
     def embed_start(self) -> None:
         """The start model's vectors and index: it mines candidates and is a baseline."""
-        self._embed_and_index("start", self.recipe.student.model, self.recipe.student.max_length)
+        config = self.recipe.student
+        self._embed_and_index("start", config.model, config.max_length, config.similarity)
 
     def retrieve(self) -> None:
         """Candidates of the training queries: BM25 and the start model fused, with every relevant document."""
@@ -232,36 +244,55 @@ class Job:
 
     def embed_student(self) -> None:
         """The student's vectors and index."""
-        self._embed_and_index("student", str(self.out / "student"), None)
+        self._embed_and_index("student", str(self.out / "student"), None, self.recipe.student.similarity)
+
+    def embed_baselines(self) -> None:
+        """The vectors and indexes of the other models that are measured."""
+        for name, model in self.baselines.items():
+            self._embed_and_index(name, model, None, models.similarity(model))
 
     def measure(self) -> None:
-        """Runs of every system over the test queries, and the student's and start model's speed."""
+        """Runs of every system over the test queries, the student's scores of the teacher's pool, and their speed."""
         config = self.recipe.evaluate
         queries = self.dataset.queries_of(self.recipe.dataset.test)
-        documents = self.dataset.documents
+        dense = {"start": self.recipe.student.model, "student": str(self.out / "student"), **self.baselines}
 
         def work(folder: Path) -> dict[str, Any]:
-            start_index, student_index = self.out / "index-start", self.out / "index-student"
-            lexical = self._bm25.search(queries, config.depth)
-            start = verbs.search(start_index, self.recipe.student.model, queries, config.depth)
-            student = verbs.search(student_index, str(self.out / "student"), queries, config.depth)
-            pool = verbs.reciprocal_rank_fusion([lexical, start]).top(config.depth)
-            teacher, counts = verbs.rerank(pool, queries, documents, self.teacher, self._store, config.rerank_depth)
-            for name, found in {"bm25": lexical, "start": start, "student": student, "teacher": teacher}.items():
+            runs = {"bm25": self._bm25.search(queries, config.depth)}
+            for name, model in dense.items():
+                runs[name] = verbs.search(self.out / f"index-{name}", model, queries, config.depth)
+            pool = verbs.reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(config.depth)
+            runs["teacher"], counts = verbs.rerank(
+                pool, queries, self.dataset.documents, self.teacher, self._store, config.rerank_depth
+            )
+            runs["student-on-pool"] = exact.rescore(
+                runs["teacher"].top(config.rerank_depth), self._embeddings("student"), dense["student"], queries,
+                self.recipe.student.similarity,
+            )  # fmt: skip
+            for name, found in runs.items():
                 found.save(folder / f"{name}.parquet")
-            speeds = report.speeds(self.recipe, self.out, self._bm25, queries)
-            write_json(folder / "speed.json", speeds)
+            write_json(folder / "speed.json", self._speeds(dense, queries))
             return {"queries": len(queries), **counts}
 
         inputs = {
-            "start": self.manifests["index-start"]["fingerprint"],
-            "student": self.manifests["index-student"]["fingerprint"],
+            **{name: self.manifests[f"index-{name}"]["fingerprint"] for name in dense},
             "queries": queries.fingerprint,
             "retrieve": self.recipe.retrieve.model_dump(include={"k1", "b", "stemmer"}),
             "depths": [config.depth, config.rerank_depth],
             "teacher": self._teacher_inputs,
         }
         self._stage("search", "runs", inputs, work)
+
+    def _speeds(self, dense: dict[str, str], queries: Texts) -> dict[str, dict[str, Any]]:
+        """Speed and size of every retriever by name."""
+        measured = {"bm25": speed.lexical(self._bm25, queries)}
+        for name, model in dense.items():
+            index, dtype = Index.open(self.out / f"index-{name}"), self.recipe.embed.dtype
+            measured[name] = speed.dense(index, self._embeddings(name), model, dtype, queries, self.dataset.documents)
+        return measured
+
+    def _embeddings(self, name: str) -> Embeddings:
+        return Embeddings.open(self.out / f"embeddings-{name}")
 
     @cached_property
     def _bm25(self) -> BM25:
@@ -292,14 +323,11 @@ class Job:
         ]
         return {"members": members, **config.model_dump(include={"weights", "squashed"})}
 
-    def _embed_and_index(self, name: str, model: str, max_length: int | None) -> None:
+    def _embed_and_index(self, name: str, model: str, max_length: int | None, similarity: str) -> None:
         vectors, dtype = self.out / f"embeddings-{name}", self.recipe.embed.dtype
         self._note(f"embed-{name}", verbs.embed(model, self.dataset.documents, vectors, dtype, max_length))
-        config = self.recipe.index
-        self._note(
-            f"index-{name}",
-            verbs.index(vectors, self.out / f"index-{name}", config.kind, self.recipe.student.similarity),
-        )
+        index = self.out / f"index-{name}"
+        self._note(f"index-{name}", verbs.index(vectors, index, self.recipe.index.kind, similarity))
 
     def _stage(self, name: str, folder: str, inputs: dict[str, Any], work: Any) -> None:
         self._note(name, stage(name, self.out / folder, inputs, work))

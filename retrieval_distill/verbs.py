@@ -166,5 +166,9 @@ def rerank(
 def evaluate(
     systems: Mapping[str, Run], dataset: Dataset, split: str, names: Sequence[str] = measures.DEFAULT_MEASURES
 ) -> dict[str, dict[str, Any]]:
-    """Measures of several Runs over the same judged queries, with intervals and paired tests between them."""
-    return compare.compare(systems, dataset.split(split), names)
+    """Measures of several Runs over the same judged queries, with intervals and paired tests between them.
+
+    Raises:
+        UserError: A run belongs to another dataset, or is defective; see :mod:`retrieval_distill.evaluation.checks`.
+    """
+    return compare.summarise(compare.per_query(systems, dataset.split(split), names, dataset.documents))

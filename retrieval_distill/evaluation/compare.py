@@ -1,39 +1,99 @@
-"""Several systems over the same queries: means, intervals and paired tests.
+"""Several systems over the same queries: means, intervals, paired tests and what the sample could have shown.
 
 Knows Runs and judgements; must not know models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.evaluation.checks import check
 from retrieval_distill.evaluation.measures import evaluate
-from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
+from retrieval_distill.evaluation.significance import (
+    holm,
+    mean_with_interval,
+    minimum_detectable_difference,
+    paired_p,
+)
 from retrieval_distill.retrieval.run import Run
 
 
-def per_query(systems: Mapping[str, Run], qrels: Qrels, measures: Sequence[str]) -> pd.DataFrame:
-    """Long table of values: columns ``system``, ``query_id`` and one per measure."""
-    frames = [evaluate(run, qrels, measures).reset_index().assign(system=name) for name, run in systems.items()]
+def per_query(
+    systems: Mapping[str, Run], qrels: Qrels, measures: Sequence[str], documents: Container[str] | None = None
+) -> pd.DataFrame:
+    """Long table of values: columns ``system``, ``query_id`` and one per measure; queries in the judgements' order.
+
+    Args:
+        systems: Runs by name.
+        qrels: Judgements.
+        measures: As ir_measures names them.
+        documents: The corpus's ids, to warn of others; ``None``: any document may appear.
+
+    Raises:
+        UserError: As :func:`retrieval_distill.evaluation.checks.check` and ``measures.evaluate``.
+    """
+    frames = []
+    for name, run in systems.items():
+        check(name, run, qrels, documents)
+        values = evaluate(run, qrels, measures).reset_index()
+        values.insert(0, "system", name)
+        frames.append(values)
     return pd.concat(frames, ignore_index=True)
 
 
 def compare(systems: Mapping[str, Run], qrels: Qrels, measures: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """System -> measure -> ``{"mean", "low", "high", "p_vs": {other system: p}}``.
+    """:func:`summarise` of :func:`per_query`."""
+    return summarise(per_query(systems, qrels, measures))
+
+
+def summarise(values: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """System -> measure -> ``{"mean", "low", "high", "p_vs": {other: p}, "p_holm_vs": {other: p}}``.
 
     Intervals are 95 % bootstrap intervals over queries; p-values are two-sided paired randomisation tests over all
-    judged queries, not corrected for their number.
+    judged queries, as they are and corrected for the number of comparisons between systems in the same measure (Holm).
+
+    Args:
+        values: As :func:`per_query` gives them.
     """
-    values = per_query(systems, qrels, measures)
-    table: dict[str, dict[str, Any]] = {name: {} for name in systems}
-    for measure in measures:
-        by_system = {name: values.loc[values["system"] == name, measure].to_numpy() for name in systems}
-        for name, own in by_system.items():
-            interval = mean_with_interval(own)
-            p_vs = {other: paired_p(own, theirs) for other, theirs in by_system.items() if other != name}
-            table[name][measure] = {"mean": interval.mean, "low": interval.low, "high": interval.high, "p_vs": p_vs}
+    names = list(values["system"].unique())
+    table: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for measure, by_system in _by_measure(values).items():
+        p = {frozenset(pair): paired_p(*(by_system[name] for name in pair)) for pair in combinations(names, 2)}
+        corrected = holm(p)
+        for name in names:
+            others = [other for other in names if other != name]
+            table[name][measure] = {
+                **asdict(mean_with_interval(by_system[name])),
+                "p_vs": {other: p[frozenset((name, other))] for other in others},
+                "p_holm_vs": {other: corrected[frozenset((name, other))] for other in others},
+            }
     return table
+
+
+def minimum_detectable(values: pd.DataFrame) -> dict[str, float | None]:
+    """Measure -> the difference that so many queries show four times in five, whichever two systems are compared.
+
+    The largest of :func:`significance.minimum_detectable_difference` over the pairs of systems; ``None`` for a single
+    system or a single query.
+    """
+    largest = {
+        measure: max(
+            (minimum_detectable_difference(a - b) for a, b in combinations(by_system.values(), 2)), default=None
+        )
+        for measure, by_system in _by_measure(values).items()
+    }
+    return {measure: value if value is not None and np.isfinite(value) else None for measure, value in largest.items()}
+
+
+def _by_measure(values: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
+    """Measure -> system -> values by query, in the same order for every system."""
+    measures = [column for column in values.columns if column not in ("system", "query_id")]
+    systems = dict(list(values.groupby("system", sort=False)))
+    return {measure: {name: rows[measure].to_numpy() for name, rows in systems.items()} for measure in measures}

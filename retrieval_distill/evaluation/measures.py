@@ -37,7 +37,8 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str] = DEFAULT_MEASURES)
     Index ``query_id``: each query of ``qrels`` with at least one judgement, in their order; one column per measure,
     named as given. Gains are the grades themselves (linear); a document that carries its query's own id is dropped
     first, as BEIR does; results for unjudged queries are ignored. A judged query without results, or without any
-    relevant document, counts 0 (BEIR's own script leaves the former out of its mean).
+    relevant document, counts 0 (BEIR's own script leaves the former out of its mean). Grades below 0 mean not
+    relevant, like 0.
 
     Equal scores are evaluated in falling order of document id. trec_eval holds scores in single precision: two that
     differ only beyond that are equal to it.

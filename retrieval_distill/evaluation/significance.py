@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy.stats import norm
+
+K = TypeVar("K", bound=Hashable)
 
 RESAMPLES = 10_000
 """Bootstrap resamples, and random sign flips: the smallest p-value that can be told is 1 / (1 + RESAMPLES)."""
@@ -25,7 +28,7 @@ _CHUNK_VALUES = 2_000_000
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over queries with its 95 % interval."""
+    """A mean over queries, or a ratio of two, with its 95 % interval."""
 
     mean: float
     low: float
@@ -39,13 +42,30 @@ def mean_with_interval(values: np.ndarray, seed: int = 0) -> Mean:
     without the caller choosing a batch. One query gives an interval of no width, which says nothing.
     """
     values = _finite(values)
-    rng = np.random.default_rng(seed)
-    means = [
-        values[rng.integers(len(values), size=(rows, len(values)), dtype=np.int32)].mean(axis=1)
-        for rows in _chunks(RESAMPLES, len(values))
-    ]
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    return Mean(float(values.mean()), float(low), float(high))
+    return Mean(float(values.mean()), *_middle(_resampled_means(values, seed)))
+
+
+def macro_mean_with_interval(groups: Sequence[np.ndarray], seed: int = 0) -> Mean:
+    """The mean of several datasets' means, with its interval: queries are drawn anew within each dataset.
+
+    The datasets themselves are taken as given: the interval says nothing about others.
+    """
+    means = np.mean([_resampled_means(_finite(values), seed + i) for i, values in enumerate(groups)], axis=0)
+    return Mean(float(np.mean([np.mean(values) for values in groups])), *_middle(means))
+
+
+def ratio_with_interval(numerator: np.ndarray, denominator: np.ndarray, seed: int = 0) -> Mean | None:
+    """The ratio of two means over the same queries with its 95 % percentile bootstrap interval.
+
+    ``None`` where the denominator's own interval reaches 0 or below: a share of what may be nothing has no bounds.
+    Resamples whose denominator is not positive (then at most one in forty) are left out.
+    """
+    numerator, denominator = _paired(numerator, denominator)
+    over, under = _resampled_means(numerator, seed), _resampled_means(denominator, seed)
+    if _middle(under)[0] <= 0:
+        return None
+    positive = under > 0
+    return Mean(float(numerator.mean() / denominator.mean()), *_middle(over[positive] / under[positive]))
 
 
 def paired_p(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
@@ -59,9 +79,7 @@ def paired_p(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
     Smucker, Allan, Carterette: A comparison of statistical significance tests for information retrieval evaluation,
     CIKM 2007.
     """
-    a, b = _finite(a), _finite(b)
-    if len(a) != len(b):
-        raise ValueError(f"paired values differ in number: {len(a)} and {len(b)}")
+    a, b = _paired(a, b)
     differences = (a - b)[a != b]
     if not len(differences):
         return 1.0
@@ -74,7 +92,7 @@ def paired_p(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
     return (1 + hits) / (1 + RESAMPLES)
 
 
-def holm(p: Mapping[str, float]) -> dict[str, float]:
+def holm(p: Mapping[K, float]) -> dict[K, float]:
     """Adjusted p-values that hold the chance of any false rejection among them, in the order given.
 
     Holm: A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 1979.
@@ -91,12 +109,34 @@ def minimum_detectable_difference(differences: np.ndarray, power: float = 0.8, a
 
     The normal approximation of the paired t-test, (z(1 - alpha/2) + z(power)) * sd / sqrt(n), with the spread of
     these per-query differences; infinite for a single query, from which nothing can be found.
+
+    Webber, Moffat, Zobel: Statistical power in retrieval experimentation, CIKM 2008.
     """
     differences = _finite(differences)
     if len(differences) < 2:
         return math.inf
     z = norm.ppf(1 - alpha / 2) + norm.ppf(power)
     return float(z * differences.std(ddof=1) / math.sqrt(len(differences)))
+
+
+def _paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a, b = _finite(a), _finite(b)
+    if len(a) != len(b):
+        raise ValueError(f"paired values differ in number: {len(a)} and {len(b)}")
+    return a, b
+
+
+def _resampled_means(values: np.ndarray, seed: int) -> np.ndarray:
+    """Means of ``RESAMPLES`` draws of as many values with replacement; the same draws for the same number and seed."""
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(len(values), size=(rows, len(values)), dtype=np.int32) for rows in _chunks(len(values)))
+    return np.concatenate([values[drawn].mean(axis=1) for drawn in draws])
+
+
+def _middle(means: np.ndarray) -> tuple[float, float]:
+    """The ends of the middle 95 %."""
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
@@ -107,17 +147,17 @@ def _finite(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _chunks(rows: int, columns: int) -> Iterator[int]:
-    """Numbers of rows that add up to ``rows``, each small enough to be held with this many columns."""
+def _chunks(columns: int) -> Iterator[int]:
+    """Numbers of rows that add up to ``RESAMPLES``, each small enough to be held with this many columns."""
     step = max(1, _CHUNK_VALUES // columns)
-    for start in range(0, rows, step):
-        yield min(step, rows - start)
+    for start in range(0, RESAMPLES, step):
+        yield min(step, RESAMPLES - start)
 
 
 def _flipped_sums(differences: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """The sums of ``RESAMPLES`` random sign assignments, chunk by chunk."""
     total = differences.sum()
-    for rows in _chunks(RESAMPLES, len(differences)):
+    for rows in _chunks(len(differences)):
         row_bytes = -(-len(differences) // 8)
         packed = rng.integers(256, size=(rows, row_bytes), dtype=np.uint8)
         positive = np.unpackbits(packed, axis=1, count=len(differences)).astype(np.float64)

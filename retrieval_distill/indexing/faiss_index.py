@@ -14,10 +14,10 @@ from typing import Any
 import faiss
 import numpy as np
 
-from retrieval_distill import artifacts, models
+from retrieval_distill import artifacts
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.indexing.embed import Embeddings, comparable, embed_queries, require
 from retrieval_distill.retrieval.run import Run
 
 logger = logging.getLogger("retrieval_distill")
@@ -49,7 +49,7 @@ def index(
     def work(out: Path) -> dict[str, Any]:
         built: Any = None
         for shard in source.shards():
-            vectors = _prepared(np.array(shard), similarity)
+            vectors = comparable(np.array(shard), similarity)
             if built is None:
                 built = faiss.index_factory(vectors.shape[1], KINDS[kind], faiss.METRIC_INNER_PRODUCT)
                 built.train(vectors)
@@ -97,10 +97,7 @@ class Index:
         Raises:
             UserError: The model's weights differ from those that embedded the documents.
         """
-        if models.fingerprint(model) != self.manifest["inputs"]["model"]:
-            raise UserError(
-                f"{self.folder}: this index was not built with {model!r}; embed and index the corpus with it first"
-            )
+        require(model, self.manifest, self.folder)
 
     def search(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """Best rows for query vectors [queries, dimensions]: scores and document ids, both [queries, depth].
@@ -108,7 +105,7 @@ class Index:
         A graph (``hnsw``) may find fewer: the places left over have id ``None``.
         """
         scores, rows = self.faiss.search(
-            _prepared(vectors, self.manifest["inputs"]["similarity"]), min(depth, len(self.ids))
+            comparable(vectors, self.manifest["inputs"]["similarity"]), min(depth, len(self.ids))
         )
         found = self.ids[rows]
         found[rows < 0] = None
@@ -125,18 +122,5 @@ def search(index: Index, model: str, queries: Texts, depth: int, dtype: str = "a
         depth: Documents per query.
         dtype: What the model computes in.
     """
-    from retrieval_distill.student import encoder
-
-    index.require(model)
-    encoder_model = encoder.load(model, dtype, index.manifest["inputs"]["max_length"])
-    scores, found = index.search(encoder.encode(encoder_model, queries.take(), "query"), depth)
-    query_ids = np.repeat(np.array(queries.ids, dtype=object), found.shape[1]).reshape(found.shape)
-    hit = found != np.array(None)
-    return Run.from_columns(query_ids[hit], found[hit], scores[hit])
-
-
-def _prepared(vectors: np.ndarray, similarity: str) -> np.ndarray:
-    vectors = np.ascontiguousarray(vectors, np.float32)
-    if similarity == "cosine":
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return vectors
+    scores, found = index.search(embed_queries(model, queries, index.manifest, index.folder, dtype), depth)
+    return Run.from_best(queries.ids, found, scores)

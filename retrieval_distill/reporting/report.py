@@ -10,28 +10,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import artifacts, hardware
+from retrieval_distill import hardware
 from retrieval_distill.artifacts import Manifest, read_json, write_json
 from retrieval_distill.config import Recipe
-from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.evaluation import compare
-from retrieval_distill.evaluation.speed import latency
-from retrieval_distill.indexing.faiss_index import Index
-from retrieval_distill.retrieval.bm25 import BM25
+from retrieval_distill.reporting import fidelity
+from retrieval_distill.reporting.letters import TEST, beaten, marks
 from retrieval_distill.retrieval.run import Run
 
 SYSTEMS = ("bm25", "start", "student", "teacher")
-
-MARK = {"bm25": "b", "start": "s", "student": "d", "teacher": "t"}
-"""Letters of the table: a value carries the letter of each system it beats with p < 0.05."""
+"""What every run measures; baselines follow under their own names."""
 
 
 def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Manifest]) -> dict[str, Any]:
-    """Measure the runs in ``out`` and write ``report.json`` there; returns the report."""
+    """Measure the runs in ``out`` and write ``report.json`` and ``per_query.parquet`` there; returns the report."""
     qrels = dataset.split(recipe.dataset.test)
-    runs = {name: Run.load(out / "runs" / f"{name}.parquet") for name in SYSTEMS}
-    systems = compare.compare(runs, qrels, recipe.evaluate.measures)
-    for name, speed in read_json(out / "runs" / "speed.json").items():
+    speeds = read_json(out / "runs" / "speed.json")
+    runs = {name: Run.load(out / "runs" / f"{name}.parquet") for name in dict.fromkeys([*SYSTEMS, *speeds])}
+    values = compare.per_query(runs, qrels, recipe.evaluate.measures)
+    values.to_parquet(out / "per_query.parquet", index=False)
+    systems = compare.summarise(values)
+    for name, speed in speeds.items():
         systems[name] |= speed
     headline = recipe.evaluate.measures[0]
     finished = {
@@ -42,6 +42,8 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
         },
         "systems": systems,
         "distillation": _distillation({name: systems[name][headline]["mean"] for name in SYSTEMS}, out),
+        "fidelity": fidelity.section(out, runs["teacher"], values, dataset, recipe),
+        "minimum_detectable": compare.minimum_detectable(values),
         "stages": {name: _costs(manifest) for name, manifest in manifests.items()},
         "environment": {**hardware.describe(), "versions": manifests["distill"]["versions"]},
         "recipe": recipe.model_dump(mode="json"),
@@ -49,29 +51,6 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
     write_json(out / "report.json", finished)
     (out / "report.txt").write_text(table(finished) + "\n", encoding="utf-8")
     return finished
-
-
-def speeds(recipe: Recipe, out: Path, bm25: BM25, queries: Texts) -> dict[str, dict[str, Any]]:
-    """Speed and size of every retriever, one query at a time."""
-    texts = queries.take()
-    measured = {"bm25": latency(lambda text: bm25.search(Texts.from_records([("q", "", text)]), 10), texts)}
-    for name, model in (("start", recipe.student.model), ("student", str(out / "student"))):
-        measured[name] = _dense_speed(out, name, model, recipe.embed.dtype, texts)
-    return measured
-
-
-def _dense_speed(out: Path, name: str, model: str, dtype: str, texts: list[str]) -> dict[str, Any]:
-    from retrieval_distill.student import build, encoder
-
-    index, loaded = Index.open(out / f"index-{name}"), encoder.load(model, dtype)
-    embedded = artifacts.read_manifest(out / f"embeddings-{name}") or {}
-    return {
-        "parameters": build.parameters(loaded),
-        "dimensions": loaded.get_embedding_dimension(),
-        "index_bytes": index.manifest["counts"]["bytes"],
-        "documents_per_second": round(embedded["counts"]["embedded"] / max(embedded["seconds"], 1e-9), 1),
-        **latency(lambda text: index.search(encoder.encode(loaded, [text], "query"), 10), texts),
-    }
 
 
 def _distillation(means: dict[str, float], out: Path) -> dict[str, Any]:
@@ -130,14 +109,18 @@ def comparison(systems: dict[str, dict[str, Any]], measures: Sequence[str]) -> s
     for name, values in systems.items():
         for other, p in values[measures[0]]["p_vs"].items():
             if name < other:
-                console.print(f"{measures[0]}: {name} against {other}: p = {p:.4f} (paired randomisation test)")
+                corrected = values[measures[0]]["p_holm_vs"][other]
+                console.print(
+                    f"{measures[0]}: {name} against {other}: p = {p:.4f}, corrected {corrected:.4f} "
+                    "(paired randomisation test, Holm)"
+                )
     return console.export_text().rstrip()
 
 
 def _cell(name: str, measure: str, systems: dict[str, Any]) -> str:
-    own = systems[name][measure]
-    beaten = [other for other, p in own["p_vs"].items() if p < 0.05 and own["mean"] > systems[other][measure]["mean"]]
-    return f"{own['mean']:.3f} {''.join(MARK[other] for other in beaten):<3}"
+    mark = marks(systems)
+    wins = "".join(mark[other] for other in beaten(name, measure, systems))
+    return f"{systems[name][measure]['mean']:.3f} {wins:<{len(systems) - 1}}"
 
 
 def _facts(system: dict[str, Any], headline: str) -> list[str]:
@@ -160,5 +143,8 @@ def _headline(finished: dict[str, Any]) -> str:
 
 
 def _legend(finished: dict[str, Any]) -> str:
-    letters = ", ".join(f"{MARK[name]} = better than {name}" for name in finished["systems"])
-    return f"{letters} (p < 0.05, paired randomisation test)"
+    letters = ", ".join(f"{mark} = better than {name}" for name, mark in marks(finished["systems"]).items())
+    headline = finished["recipe"]["evaluate"]["measures"][0]
+    detectable = finished["minimum_detectable"][headline]
+    shown = f"; so many queries reliably show differences in {headline} from {detectable:.3f} on" if detectable else ""
+    return f"{letters} ({TEST}){shown}"

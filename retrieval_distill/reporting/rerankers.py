@@ -10,6 +10,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from retrieval_distill.reporting.letters import ALPHA, TEST
+
 logger = logging.getLogger("retrieval_distill")
 
 
@@ -66,7 +68,7 @@ def plot(report: dict[str, Any], path: Path) -> Path | None:
 
 
 def _star(value: dict[str, Any]) -> str:
-    return "*" if any(p < 0.05 for p in value["p_vs"].values()) else ""
+    return "*" if any(p < ALPHA for p in value["p_holm_vs"].values()) else ""
 
 
 def _costs(row: dict[str, Any]) -> list[str]:
@@ -83,6 +85,6 @@ def _costs(row: dict[str, Any]) -> list[str]:
 
 def _legend(report: dict[str, Any]) -> str:
     return (
-        f"{report['queries']} queries; * differs from its first stage (p < 0.05, paired randomisation test); speed of "
-        "one query at a time, memory of the whole process"
+        f"{report['queries']} queries; * differs from its first stage ({TEST}); speed of one "
+        "query at a time, memory of the whole process"
     )

@@ -35,6 +35,11 @@ class BM25:
         self._index = bm25s.BM25(k1=k1, b=b)
         self._index.index(tokens, show_progress=False)
 
+    @property
+    def bytes(self) -> int:
+        """Memory of the index's arrays; its vocabulary comes on top."""
+        return sum(part.nbytes for part in self._index.scores.values() if isinstance(part, np.ndarray))
+
     def search(self, queries: Texts, depth: int) -> Run:
         """The ``depth`` best documents of every query; documents that share no word with it are left out."""
         depth = min(depth, len(self.ids))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +47,32 @@ class Run:
         return cls._ordered(pd.DataFrame(rows, columns=COLUMNS))
 
     @classmethod
+    def from_best(cls, query_ids: Sequence[str], doc_ids: np.ndarray, scores: np.ndarray) -> Run:
+        """From the best documents of each query, ids and scores both [queries, depth]; ``None`` is an empty place."""
+        asked = np.repeat(np.array(query_ids, dtype=object), doc_ids.shape[1]).reshape(doc_ids.shape)
+        hit = doc_ids != np.array(None)
+        return cls.from_columns(asked[hit], doc_ids[hit], scores[hit])
+
+    @classmethod
     def _ordered(cls, frame: pd.DataFrame) -> Run:
         order = pd.factorize(frame["query_id"])[0]
-        by = frame.assign(_query=order).sort_values(
-            ["_query", "score", "doc_id"], ascending=[True, False, False], kind="stable"
-        )
-        return cls(by[COLUMNS].reset_index(drop=True))
+        score = frame["score"].to_numpy(np.float64)
+        names = np.zeros(len(frame), np.int64)
+        tied = pd.DataFrame({"query": order, "score": score}).duplicated(keep=False).to_numpy()
+        # strings are slow to compare, so only those that stand at equal scores are
+        names[tied] = pd.factorize(frame["doc_id"][tied], sort=True)[0]
+        rows = np.lexsort((-names, -score, order))
+        return cls(frame[COLUMNS].iloc[rows].reset_index(drop=True))
 
     def __len__(self) -> int:
         return len(self.frame)
 
     def __iter__(self) -> Iterator[tuple[str, list[str], np.ndarray]]:
         """(query id, document ids, scores) of each query, best first."""
-        for query_id, rows in self.frame.groupby("query_id", sort=False):
-            yield str(query_id), rows["doc_id"].tolist(), rows["score"].to_numpy()
+        query_ids, doc_ids, scores = (self.frame[column].to_numpy() for column in COLUMNS)
+        starts = [0, *(np.flatnonzero(query_ids[1:] != query_ids[:-1]) + 1), len(self)]
+        for start, end in pairwise(starts if len(self) else ()):
+            yield str(query_ids[start]), doc_ids[start:end].tolist(), scores[start:end]
 
     @property
     def query_ids(self) -> list[str]:

@@ -1,0 +1,57 @@
+"""The report's section on how faithful the student is to its teacher, with the queries where they differ most.
+
+Knows a finished run's folder; must not know how agreement is computed or how the section looks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from retrieval_distill.config import Recipe
+from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.evaluation import fidelity
+from retrieval_distill.objectives import Mix
+from retrieval_distill.objectives.listwise_kl import ListwiseKL
+from retrieval_distill.reporting.rankings import side_by_side
+from retrieval_distill.retrieval.run import Run
+
+
+def section(out: Path, teacher: Run, values: pd.DataFrame, dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
+    """Compare the order of the documents that the teacher reranked for the test queries.
+
+    Args:
+        out: The run's folder; ``runs/student-on-pool.parquet`` holds the student's scores of those documents.
+        teacher: The teacher's run.
+        values: As :func:`retrieval_distill.evaluation.compare.per_query` gives them.
+        dataset: Texts and judgements.
+        recipe: The run's.
+
+    Returns:
+        ``depth`` of the pool, ``temperatures`` of the two distributions, the means of
+        :func:`retrieval_distill.evaluation.fidelity.summarise`, ``retention`` and ``gain_kept`` of its ``gain``, and
+        ``worst``: the ten queries of largest ``kl``, with the best documents of ``teacher`` and ``student``.
+    """
+    depth, temperatures = recipe.evaluate.rerank_depth, _temperatures(recipe)
+    pool = {"teacher": teacher.top(depth), "student": Run.load(out / "runs" / "student-on-pool.parquet")}
+    agreement = fidelity.per_query(pool["teacher"], pool["student"], *temperatures.values())
+    headline = values.pivot(index="query_id", columns="system", values=recipe.evaluate.measures[0])
+    return {
+        "depth": depth,
+        "temperatures": temperatures,
+        **fidelity.summarise(agreement),
+        **fidelity.gain({name: headline[name].to_numpy() for name in ("student", "teacher", "start")}),
+        "worst": side_by_side(pool, fidelity.worst(agreement), dataset, dataset.split(recipe.dataset.test)),
+    }
+
+
+def _temperatures(recipe: Recipe) -> dict[str, float]:
+    """Those at which training compared both distributions, or would have; the student's undoes its scale."""
+    part = Mix(recipe.objectives).parts.get("listwise_kl")
+    objective: Any = part.objective if part else ListwiseKL()
+    return {
+        "teacher": objective.teacher_temperature,
+        "student": objective.student_temperature / recipe.student.scale,
+    }

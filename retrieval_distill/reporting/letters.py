@@ -1,0 +1,33 @@
+"""Letters for significant wins: every system has one, and a value carries those of the systems it beats.
+
+Knows measured systems; must not know how they were measured or where the letters are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from string import ascii_lowercase
+from typing import Any
+
+ALPHA = 0.05
+
+FIXED = {"bm25": "b", "start": "s", "student": "d", "teacher": "t"}
+"""Letters that a run's own systems have in every report."""
+
+TEST = "p < 0.05, paired randomisation test, Holm-corrected per measure"
+
+
+def marks(systems: Iterable[str]) -> dict[str, str]:
+    """A letter for each system: the fixed ones, and the alphabet's others in order; beyond it, numbers."""
+    names = list(systems)
+    free = [letter for letter in ascii_lowercase if letter not in FIXED.values()]
+    others = iter([*free, *(str(number) for number in range(len(names)))])
+    return {name: FIXED.get(name) or next(others) for name in names}
+
+
+def beaten(name: str, measure: str, systems: Mapping[str, Any]) -> list[str]:
+    """The systems whose mean is lower, significantly so after correction."""
+    own = systems[name][measure]
+    return [
+        other for other, p in own["p_holm_vs"].items() if p < ALPHA and own["mean"] > systems[other][measure]["mean"]
+    ]
