@@ -31,7 +31,6 @@ def card(run: RunFolder, findings: Findings) -> str:
         student=student,
         teachers=recipe["teacher"]["ensemble"] or [recipe["teacher"]],
         costs=systems.cost_headings(findings.rows),
-        legend=systems.legend(findings.rows),
         training=run.stages["distill"],
         objectives={name: _weight(value) for name, value in recipe["objectives"].items()},
     )

@@ -98,15 +98,19 @@ def bars(title: str, rows: Sequence[tuple[str, float]], text: Callable[[float], 
     return svg.image(title, spoken, WIDTH, 4 + 24 * len(rows), parts)
 
 
-def lines(title: str, points: Sequence[tuple[float, float]], x_label: str) -> Markup:
-    """One quantity over the training, its last value beside the title."""
+def lines(
+    title: str, points: Sequence[tuple[float, float]], band: Sequence[tuple[float, float, float]], x_label: str
+) -> Markup:
+    """One quantity over the training, its last value beside the title; ``band`` is (x, low, high) of an interval."""
     xs, ys = zip(*points, strict=True)
     x = Scale(0, max(xs), 48, SMALL - 10)
-    y = svg.around(ys, 118, 32)
+    y = svg.around([*ys, *(bound for _, *bounds in band for bound in bounds)], 118, 32)
+    edge = [*((at, low) for at, low, _ in band), *((at, high) for at, _, high in reversed(band))]
     parts = [
         svg.text(0, 14, title, class_="name"),
         svg.text(SMALL - 10, 14, short(ys[-1]), "end", "name strong"),
         *svg.axes(x, y, short, short),
+        svg.path([(x(at), y(value)) for at, value in edge], "area band", closed=True) if band else "",
         svg.path([(x(at), y(value)) for at, value in points], "curve"),
         svg.element("circle", cx=x(xs[-1]), cy=y(ys[-1]), r=3, class_="dot strong"),
         svg.text(SMALL - 10, 150, x_label, "end", "label"),

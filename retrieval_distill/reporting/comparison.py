@@ -19,6 +19,7 @@ from retrieval_distill.progress import clock
 from retrieval_distill.reporting import page, systems, wins
 from retrieval_distill.reporting.charts import Point
 from retrieval_distill.reporting.findings import STUDENT, latency, memory
+from retrieval_distill.reporting.letters import ALPHA
 from retrieval_distill.reporting.run_folder import RunFolder
 from retrieval_distill.reporting.systems import Row
 from retrieval_distill.reporting.templating import render
@@ -125,7 +126,7 @@ def _headline(reports: Mapping[str, dict[str, Any]], measure: str, compared: Seq
     best = max(values, key=lambda name: values[name]["mean"])
     found = values[best]
     against = [difference for difference in compared if difference.ours == best]
-    shown = [difference.theirs for difference in against if difference.p < systems.ALPHA]
+    shown = [difference.theirs for difference in against if difference.p < ALPHA]
     said = (
         "the test queries differ, so no paired test is possible"
         if not compared

@@ -12,12 +12,14 @@ from typing import Any
 
 import yaml
 
-from retrieval_distill.reporting import provenance, systems, wins
+from retrieval_distill.reporting import provenance, systems, teaching, wins
 from retrieval_distill.reporting.charts import Point
-from retrieval_distill.reporting.provenance import Histogram, Stage
+from retrieval_distill.reporting.letters import p_values
+from retrieval_distill.reporting.provenance import Stage
 from retrieval_distill.reporting.run_folder import RunFolder
 from retrieval_distill.reporting.systems import Row, model_bytes
-from retrieval_distill.reporting.text import interval, number, p_value, signed
+from retrieval_distill.reporting.teaching import Curve, Histogram
+from retrieval_distill.reporting.text import interval, number, p_value, share, signed
 from retrieval_distill.reporting.wins import Difference, Example
 
 STUDENT, BASELINES = "student", ("start", "bm25")
@@ -46,14 +48,20 @@ class Findings:
     headline: str
     measures: list[str]
     rows: list[Row]
+    legend: str
     facts: list[Fact]
+    encoding: list[list[str]]
     latency: list[Point]
     memory: list[Point]
     differences: list[Difference]
     examples: tuple[list[Example], list[Example]]
     gate: list[tuple[str, str]]
     scores: Histogram | None
-    curves: dict[str, list[tuple[float, float]]]
+    curves: list[Curve]
+    kept_step: int | None
+    agreement: list[list[str]]
+    fidelity: list[list[str]]
+    worst: list[dict[str, Any]]
     stages: list[Stage]
     data: list[tuple[str, str]]
     environment: list[tuple[str, str]]
@@ -75,14 +83,20 @@ def collect(run: RunFolder) -> Findings:
         headline=_headline(run, compared),
         measures=systems.measures(report),
         rows=systems.rows(report),
+        legend=systems.legend(report),
         facts=_facts(report, compared),
+        encoding=systems.encoding(report),
         latency=latency(report),
         memory=memory(report),
         differences=compared,
         examples=_examples(run, compared),
-        gate=provenance.gate_rows(run.gate),
-        scores=provenance.score_histogram(run),
-        curves=provenance.curves(run.training_log, list(run.recipe["objectives"])),
+        gate=teaching.gate_rows(run.gate),
+        scores=teaching.score_histogram(run),
+        curves=teaching.curves(run.training_log, list(run.recipe["objectives"])),
+        kept_step=next((row["step"] for row in run.training_log if row.get("kept")), None),
+        agreement=teaching.agreement_rows(run),
+        fidelity=teaching.fidelity_rows(report),
+        worst=report.get("fidelity", {}).get("worst", []),
         stages=provenance.stage_costs(run),
         data=provenance.data_facts(run),
         environment=provenance.environment_facts(report),
@@ -99,7 +113,7 @@ def differences(run: RunFolder) -> list[Difference]:
     paired = run.paired(measure)
     known = run.report.get("systems", {}).get(STUDENT, {}).get(measure)
     return [
-        wins.difference(STUDENT, name, paired[STUDENT], paired[name], systems.p_values(known)[name])
+        wins.difference(STUDENT, name, paired[STUDENT], paired[name], p_values(known)[name])
         for name in BASELINES
         if STUDENT in paired and name in paired
     ]
@@ -144,28 +158,34 @@ def _headline(run: RunFolder, compared: list[Difference]) -> str:
         f"{p_value(found.p)}"
         for found in compared[:1]
     )
-    retention = report["distillation"]["retention"]
     return (
         f"On {_queries(report):,} test queries of {report['dataset']['name']} the student reaches {measure} "
         f"{number(value['mean'])} (95 % interval {interval(value['low'], value['high'])})"
         + (f": {gain}" if gain else "")
-        + (f"; it keeps {retention:.0%} of its teacher's." if retention else ".")
+        + (f"; it keeps {_retention(report)} of its teacher's." if report["distillation"]["retention"] else ".")
     )
+
+
+def _retention(report: dict[str, Any]) -> str:
+    """The share of the teacher's quality that the student has, with its interval where it was measured."""
+    found = report.get("fidelity", {}).get("retention")
+    doubt = f" ({share(found['low'])} to {share(found['high'])})" if found else ""
+    return share(report["distillation"]["retention"]) + doubt
 
 
 def _facts(report: dict[str, Any], compared: list[Difference]) -> list[Fact]:
     if not report:
         return []
-    measure, student = systems.measures(report)[0], report["systems"][STUDENT]
-    value, kept = student[measure], report["distillation"]
-    facts = [Fact(f"{measure} of the student", number(value["mean"]), f"95 %: {interval(value['low'], value['high'])}")]
+    measure, student, kept = systems.measures(report)[0], report["systems"][STUDENT], report["distillation"]
+    own = student[measure]
+    facts = [Fact(f"{measure} of the student", number(own["mean"]), f"95 %: {interval(own['low'], own['high'])}")]
     for found in compared:
         doubt = f"{signed(found.low)} to {signed(found.high)}, {p_value(found.p)}"
         facts.append(Fact(f"against {CALLED[found.theirs]}", signed(found.mean), doubt))
     if kept["retention"]:
-        gain = kept["gain_kept"]
-        doubt = "the teacher gains nothing over the start" if gain is None else f"{gain:.0%} of its gain over the start"
-        facts.append(Fact(f"of its teacher's {measure}", f"{kept['retention']:.0%}", doubt))
+        value, _, doubt = _retention(report).partition(" (")
+        gain = "" if kept["gain_kept"] is None else f"{share(kept['gain_kept'])} of its gain over the start"
+        facts.append(Fact(f"of its teacher's {measure}", value, "; ".join(filter(None, [doubt.rstrip(")"), gain]))))
     if "latency_ms" in student:
         milliseconds = student["latency_ms"]
         doubt = f"median; 95th percentile {number(milliseconds['p95'], 1)} ms"

@@ -16,5 +16,4 @@ def markdown(findings: Findings) -> str:
         "report.md",
         findings=findings,
         costs=systems.cost_headings(findings.rows),
-        legend=systems.legend(findings.rows),
     )

@@ -14,6 +14,7 @@ from retrieval_distill.progress import clock
 from retrieval_distill.reporting import charts, systems
 from retrieval_distill.reporting.charts import Point
 from retrieval_distill.reporting.findings import Findings
+from retrieval_distill.reporting.teaching import Curve
 from retrieval_distill.reporting.templating import render
 from retrieval_distill.reporting.text import interval, number, short, size
 
@@ -22,6 +23,7 @@ SECTIONS = [
     ("cost", "Quality against cost"),
     ("wins", "Won and lost"),
     ("teacher", "Teacher"),
+    ("fidelity", "Faithful to the teacher?"),
     ("training", "Training"),
     ("stages", "What it cost"),
     ("data", "Data and environment"),
@@ -32,19 +34,6 @@ SECTIONS = [
 LOG_ROWS = 60
 """Rows of a training log up to which the page shows them as a table too."""
 
-SPELT = {
-    "loss": "loss, weighted sum",
-    "learning_rate": "learning rate",
-    "grad_norm": "gradient norm",
-    "tokens_per_second": "tokens per second",
-    "padding_share": "padding, share of tokens",
-    "kl": "KL from the teacher",
-    "spearman": "rank correlation with the teacher",
-    "top1_overlap": "teacher's first found first",
-    "top3_overlap": "teacher's best 3 among the best 3",
-}
-"""Names of logged quantities for people; others are shown as logged."""
-
 
 def page(findings: Findings) -> str:
     """The whole page of one run."""
@@ -52,14 +41,13 @@ def page(findings: Findings) -> str:
         "run.html",
         title=findings.title,
         kicker="Distillation report",
-        sections=SECTIONS,
+        sections=[section for section in SECTIONS if section[0] != "fidelity" or findings.fidelity],
         findings=findings,
         costs=systems.cost_headings(findings.rows),
-        legend=systems.legend(findings.rows),
         pareto=pareto(findings.latency, findings.memory, next(iter(findings.measures), "")),
         waterfalls=_waterfalls(findings),
         histogram=_histogram(findings),
-        curves=[charts.lines(spelt(key), values, "step") for key, values in findings.curves.items()],
+        curves=[charts.lines(curve.name, curve.points, curve.band, "step") for curve in findings.curves],
         log=_log(findings.curves),
         stage_charts=_stage_charts(findings),
         stage_rows=[[s.name, clock(s.seconds), size(s.peak_memory_bytes), s.rate] for s in findings.stages],
@@ -86,11 +74,6 @@ def pareto(
     ]
 
 
-def spelt(key: str) -> str:
-    """A logged quantity's name for people."""
-    return SPELT.get(key, key.replace("dev_", "dev ") if key.startswith("dev_") else key)
-
-
 def _numbers(point: Point, x_text: Any) -> list[str]:
     cost = "not measured" if point.x is None else x_text(point.x)
     return [point.label, cost, number(point.y), interval(point.low, point.high)]
@@ -111,14 +94,14 @@ def _histogram(findings: Findings) -> Markup | None:
     return charts.histogram("Teacher scores of the training candidates", edges, counts, "teacher's score")
 
 
-def _log(curves: dict[str, list[tuple[float, float]]]) -> list[list[str]]:
+def _log(curves: Sequence[Curve]) -> list[list[str]]:
     """The curves as a table, headings first; empty where there are too many rows to read."""
-    by_key = {key: dict(values) for key, values in curves.items()}
-    steps = sorted({step for values in by_key.values() for step in values})
+    columns = [dict(curve.points) for curve in curves]
+    steps = sorted({step for values in columns for step in values})
     if len(steps) > LOG_ROWS:
         return []
-    rows = [[f"{step:,}", *[short(v[step]) if step in v else "" for v in by_key.values()]] for step in steps]
-    return [["step", *map(spelt, by_key)], *rows]
+    rows = [[f"{step:,}", *[short(v[step]) if step in v else "" for v in columns]] for step in steps]
+    return [["step", *(curve.name for curve in curves)], *rows]
 
 
 def _stage_charts(findings: Findings) -> list[tuple[str, Markup]]:

@@ -5,18 +5,12 @@ Knows ``report.json``; must not know how it is shown.
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from retrieval_distill.reporting.letters import TEST, UNCORRECTED, beaten, marks
 from retrieval_distill.reporting.text import number, short, size
-
-MARK = {"bm25": "b", "start": "s", "student": "d", "teacher": "t"}
-"""Letters of the pipeline's own systems; others get the first free ones."""
-
-ALPHA = 0.05
-"""A value carries the letter of each system it beats with a p-value below this."""
 
 
 @dataclass(frozen=True)
@@ -39,32 +33,27 @@ class Row:
     costs: dict[str, str]
 
 
+LENGTHS = ("short", "medium", "long")
+"""Thirds of the corpus by length, in which encoding is timed."""
+
 COSTS = {
     "parameters": lambda system: f"{system['parameters'] / 1e6:.1f} M",
     "dimensions": lambda system: str(system["dimensions"]),
     "ms per query, median": lambda system: number(system["latency_ms"]["p50"], 1),
     "95th percentile": lambda system: number(system["latency_ms"]["p95"], 1),
+    "with cold caches": lambda system: number(system["cold_latency_ms"]["p50"], 1),
+    "index alone": lambda system: number(system["index_search_ms"]["p50"], 1),
     "documents per second": lambda system: short(round(system["documents_per_second"])),
-    "model": lambda system: size(model_bytes(system)),
+    "model": lambda system: size(model_bytes(system)) if model_bytes(system) else "",
     "index": lambda system: size(system["index_bytes"]),
+    "peak memory": lambda system: size(system["peak_memory_bytes"]),
 }
 """Heading -> how a system's entry in ``report.json`` is read."""
 
 
 def model_bytes(system: dict[str, Any]) -> int:
-    """Bytes of a model's weights: as measured, or four for each parameter (float32, as students are saved)."""
-    return system["model_bytes"] if "model_bytes" in system else 4 * system["parameters"]
-
-
-def marks(names: Sequence[str]) -> dict[str, str]:
-    """A letter per system."""
-    free = (letter for letter in string.ascii_lowercase + string.ascii_uppercase if letter not in MARK.values())
-    return {name: MARK.get(name) or next(free) for name in names}
-
-
-def p_values(value: dict[str, Any]) -> dict[str, float]:
-    """A value's p against each other system, corrected for their number where the report says so."""
-    return value.get("p_holm_vs") or value["p_vs"]
+    """Bytes of a model's weights: as measured, or four for each parameter (float32); 0 without a model."""
+    return system.get("model_bytes", 4 * system.get("parameters", 0))
 
 
 def rows(report: dict[str, Any]) -> list[Row]:
@@ -87,21 +76,36 @@ def cost_headings(table: Sequence[Row]) -> list[str]:
     return [heading for heading in COSTS if any(heading in row.costs for row in table)]
 
 
-def legend(rows: Sequence[Row]) -> str:
-    """What the letters of a table mean."""
-    letters = ", ".join(f"{row.letter} {row.name}" for row in rows)
-    return (
-        f"Below each mean its 95 % interval. A raised letter names a system that is beaten, p < {ALPHA} in a "
-        f"paired randomisation test over the same queries: {letters}."
-    )
+def encoding(report: dict[str, Any]) -> list[list[str]]:
+    """A row per bi-encoder: documents that it encodes per second, by the length of the text."""
+    measured = {name: system["encode"] for name, system in report.get("systems", {}).items() if "encode" in system}
+    rows = []
+    for name, by_length in measured.items():
+        found = [by_length.get(length) for length in LENGTHS]
+        cells = [f"{short(f['documents_per_second'])} ({f['tokens']:.0f} tokens)" if f else "" for f in found]
+        rows.append([name, *cells])
+    return rows
+
+
+def legend(report: dict[str, Any]) -> str:
+    """What the table's intervals and letters mean, and what so many queries could have shown; empty before a report."""
+    if not report:
+        return ""
+    headline = measures(report)[0]
+    letters = ", ".join(f"{mark} {name}" for name, mark in marks(report["systems"]).items())
+    corrected = all("p_holm_vs" in system[headline] for system in report["systems"].values())
+    sentences = [
+        "With each mean stands its 95 % interval.",
+        f"A raised letter names a system that is beaten ({TEST if corrected else UNCORRECTED}): {letters}.",
+    ]
+    if detectable := report.get("minimum_detectable", {}).get(headline):
+        sentences.append(f"So many queries show a difference in {headline} of {number(detectable)} four times in five.")
+    return " ".join(sentences)
 
 
 def _cell(name: str, measure: str, systems: dict[str, Any], letters: dict[str, str]) -> Cell:
-    own = systems[name][measure]
-    beaten = [
-        other for other, p in p_values(own).items() if p < ALPHA and own["mean"] > systems[other][measure]["mean"]
-    ]
-    return Cell(own["mean"], own["low"], own["high"], "".join(sorted(letters[other] for other in beaten)))
+    own, below = systems[name][measure], beaten(name, measure, systems)
+    return Cell(own["mean"], own["low"], own["high"], "".join(sorted(letters[other] for other in below)))
 
 
 def _costs(system: dict[str, Any]) -> dict[str, str]:

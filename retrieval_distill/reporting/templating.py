@@ -49,5 +49,5 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     words = (md, grade, clock, text.number, text.signed, text.p_value, text.short, text.size)
-    environment.filters |= {word.__name__: word for word in words} | {"range": cell_range}
+    environment.filters |= {word.__name__: word for word in words} | {"range": cell_range, "zip": zip}
     return environment

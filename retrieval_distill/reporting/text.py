@@ -28,6 +28,11 @@ def interval(low: float, high: float) -> str:
     return f"{number(low)}{DASH}{number(high)}"
 
 
+def share(value: float) -> str:
+    """98 %, in one piece."""
+    return f"{value * 100:.0f}\u00a0%"
+
+
 def p_value(p: float) -> str:
     """``p = 0.272``, or ``p < 0.001``."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

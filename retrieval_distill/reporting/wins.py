@@ -5,14 +5,15 @@ Knows values per query, Runs, judgements and texts; must not know folders, model
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from retrieval_distill.data.dataset import Dataset, Qrels
 from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
-from retrieval_distill.reporting.text import snippet
+from retrieval_distill.reporting.rankings import document
 from retrieval_distill.retrieval.run import Run
 
 
@@ -63,14 +64,12 @@ def difference(ours: str, theirs: str, a: pd.Series, b: pd.Series, p: float | No
 
 @dataclass(frozen=True)
 class First:
-    """What one system ranked first for a query; ``grade`` is ``None`` where nobody judged it, ``relevant_at`` the rank
-    of the first relevant document, ``None`` where none was found.
+    """What one system ranked first for a query: a ``document`` (see ``rankings``), ``None`` where it found nothing;
+    the measure's ``value``, and the rank of the first relevant document, ``None`` where none was found.
     """
 
     system: str
-    title: str
-    snippet: str
-    grade: int | None
+    document: dict[str, Any] | None
     value: float
     relevant_at: int | None
 
@@ -101,24 +100,17 @@ def examples(
     by_size = compared.values.sort_index().sort_values(ascending=False, kind="stable")
     wins, losses = by_size[by_size > 0].head(count), by_size[by_size < 0].iloc[::-1].head(count)
     chosen = [*wins.index, *losses.index]
-    found = {name: {query: docs for query, docs, _ in run.select(chosen)} for name, run in runs.items()}
+    found = {name: {query: found for query, *found in run.select(chosen)} for name, run in runs.items()}
 
     def example(query_id: str) -> Example:
         query, judged = dataset.queries[query_id], qrels[query_id]
         firsts = []
-        for name, docs_of in found.items():
-            docs = [doc for doc in docs_of.get(query_id, []) if doc != query_id]
-            firsts.append(_first(name, float(paired.loc[query_id, name]), docs, query, dataset, judged))
+        for name, results in found.items():
+            docs, scores = results.get(query_id, ([], []))
+            kept = [(doc, float(score)) for doc, score in zip(docs, scores, strict=True) if doc != query_id]
+            best = document(*kept[0], query, dataset, judged) if kept else None
+            relevant_at = next((rank for rank, (doc, _) in enumerate(kept, 1) if judged.get(doc, 0) > 0), None)
+            firsts.append(First(name, best, float(paired.loc[query_id, name]), relevant_at))
         return Example(query_id, query, float(compared.values[query_id]), firsts)
 
     return [example(query) for query in wins.index], [example(query) for query in losses.index]
-
-
-def _first(
-    system: str, value: float, docs: Sequence[str], query: str, dataset: Dataset, judged: Mapping[str, int]
-) -> First:
-    if not docs:
-        return First(system, "nothing found", "", None, value, None)
-    title, text = dataset.documents.record(docs[0])
-    relevant_at = next((rank for rank, doc in enumerate(docs, 1) if judged.get(doc, 0) > 0), None)
-    return First(system, title or docs[0], snippet(text, query), judged.get(docs[0]), value, relevant_at)
