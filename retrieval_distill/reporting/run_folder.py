@@ -107,12 +107,14 @@ class RunFolder:
     @cached_property
     def scores(self) -> Run | None:
         """The teacher's scores of the training candidates, as the objectives see them."""
-        return Run.load(self.path / "teacher-scores" / "run.parquet") if "score" in self.stages else None
+        path = self.path / "teacher-scores" / "run.parquet"
+        return Run.load(path) if "score" in self.stages and path.is_file() else None
 
     @cached_property
     def gate(self) -> dict[str, Any] | None:
         """The gate's verdict."""
-        return artifacts.read_json(self.path / "gate" / "gate.json") if "gate" in self.stages else None
+        path = self.path / "gate" / "gate.json"
+        return artifacts.read_json(path) if "gate" in self.stages and path.is_file() else None
 
     @cached_property
     def runs(self) -> dict[str, Run]:

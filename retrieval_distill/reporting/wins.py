@@ -97,8 +97,10 @@ def examples(
         qrels: Judgements of these queries.
         count: How many of either.
     """
-    by_size = compared.values.sort_index().sort_values(ascending=False, kind="stable")
-    wins, losses = by_size[by_size > 0].head(count), by_size[by_size < 0].iloc[::-1].head(count)
+    by_id = compared.values.sort_index()
+    wins, losses = (
+        by_id[by_id * sign > 0].sort_values(ascending=sign < 0, kind="stable").head(count) for sign in (1, -1)
+    )
     chosen = [*wins.index, *losses.index]
     found = {name: {query: found for query, *found in run.select(chosen)} for name, run in runs.items()}
 
