@@ -30,7 +30,7 @@ def card(run: RunFolder, findings: Findings) -> str:
         recipe=recipe,
         student=student,
         teachers=recipe["teacher"]["ensemble"] or [recipe["teacher"]],
-        costs=systems.cost_headings(findings.rows),
+        costs=systems.cost_table(findings.rows),
         training=run.stages["distill"],
         objectives={name: _weight(value) for name, value in recipe["objectives"].items()},
     )

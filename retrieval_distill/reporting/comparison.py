@@ -66,7 +66,7 @@ def compare_runs(runs: Mapping[str, RunFolder]) -> str:
         differences=compared,
         groups=groups,
         measures=shared,
-        costs=systems.cost_headings([row for group in groups for row in group.rows]),
+        costs=systems.cost_table([replace(r, name=f"{g.run}: {r.name}") for g in groups for r in g.rows]),
         pareto=page.pareto(*costs, shared[0]),
         stages=_stages(reports),
         names=list(reports),

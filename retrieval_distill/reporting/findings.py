@@ -126,7 +126,9 @@ def latency(report: dict[str, Any]) -> list[Point]:
 
 def memory(report: dict[str, Any]) -> list[Point]:
     """Every system's quality against the bytes of its model and index."""
-    return _points(report, lambda system: system["index_bytes"] + model_bytes(system))
+    return _points(
+        report, lambda system: system["index_bytes"] + (model_bytes(system) if "parameters" in system else 0)
+    )
 
 
 def _points(report: dict[str, Any], cost: Callable[[dict[str, Any]], float]) -> list[Point]:

@@ -15,5 +15,5 @@ def markdown(findings: Findings) -> str:
     return render(
         "report.md",
         findings=findings,
-        costs=systems.cost_headings(findings.rows),
+        costs=systems.cost_table(findings.rows),
     )

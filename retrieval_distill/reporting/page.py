@@ -43,7 +43,7 @@ def page(findings: Findings) -> str:
         kicker="Distillation report",
         sections=[section for section in SECTIONS if section[0] != "fidelity" or findings.fidelity],
         findings=findings,
-        costs=systems.cost_headings(findings.rows),
+        costs=systems.cost_table(findings.rows),
         pareto=pareto(findings.latency, findings.memory, next(iter(findings.measures), "")),
         waterfalls=_waterfalls(findings),
         histogram=_histogram(findings),

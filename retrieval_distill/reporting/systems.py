@@ -44,7 +44,7 @@ COSTS = {
     "with cold caches": lambda system: number(system["cold_latency_ms"]["p50"], 1),
     "index alone": lambda system: number(system["index_search_ms"]["p50"], 1),
     "documents per second": lambda system: short(round(system["documents_per_second"])),
-    "model": lambda system: size(model_bytes(system)) if model_bytes(system) else "",
+    "model": lambda system: size(model_bytes(system)),
     "index": lambda system: size(system["index_bytes"]),
     "peak memory": lambda system: size(system["peak_memory_bytes"]),
 }
@@ -52,8 +52,8 @@ COSTS = {
 
 
 def model_bytes(system: dict[str, Any]) -> int:
-    """Bytes of a model's weights: as measured, or four for each parameter (float32); 0 without a model."""
-    return system.get("model_bytes", 4 * system.get("parameters", 0))
+    """Bytes of a model's weights: as measured, or four for each parameter (float32); a KeyError without a model."""
+    return system["model_bytes"] if "model_bytes" in system else 4 * system["parameters"]
 
 
 def rows(report: dict[str, Any]) -> list[Row]:
@@ -71,9 +71,12 @@ def measures(report: dict[str, Any]) -> list[str]:
     return list(report["recipe"]["evaluate"]["measures"]) if report else []
 
 
-def cost_headings(table: Sequence[Row]) -> list[str]:
-    """The costs that at least one system has."""
-    return [heading for heading in COSTS if any(heading in row.costs for row in table)]
+def cost_table(table: Sequence[Row]) -> list[list[str]]:
+    """Speed and size, headings first: a row per system and a column per cost, where anything was measured."""
+    kept = [row for row in table if row.costs]
+    headings = [heading for heading in COSTS if any(heading in row.costs for row in kept)]
+    rows = [[row.name, *(row.costs.get(heading, "") for heading in headings)] for row in kept]
+    return [["system", *headings], *rows] if rows else []
 
 
 def encoding(report: dict[str, Any]) -> list[list[str]]:
