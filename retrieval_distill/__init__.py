@@ -2,7 +2,7 @@
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``, ``search``, ``rerank``,
-``evaluate``, ``report``, ``fit_teacher``; each is also a command.
+``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -20,6 +20,7 @@ _WHERE = {
     "Run": "retrieval.run",
     "ScoreStore": "teacher.store",
     "UserError": "errors",
+    "benchmark": "verbs",
     "demo": "pipeline",
     "distill": "verbs",
     "embed": "verbs",
@@ -45,6 +46,7 @@ __all__ = [
     "Run",
     "ScoreStore",
     "UserError",
+    "benchmark",
     "demo",
     "distill",
     "embed",
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from retrieval_distill.retrieval.run import Run
     from retrieval_distill.teacher.store import ScoreStore
     from retrieval_distill.verbs import (
+        benchmark,
         distill,
         embed,
         evaluate,

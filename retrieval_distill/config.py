@@ -30,7 +30,7 @@ class DatasetConfig(Section):
     """What to work on."""
 
     source: str = "python-docs"
-    """A folder in BEIR layout, ``beir:NAME`` (downloaded by beir), or the embedded ``python-docs``."""
+    """A folder in BEIR layout, ``beir:NAME`` (downloaded), ``nanobeir:NAME``, or the embedded ``python-docs``."""
     train: str = "train"
     """Split whose queries train the student."""
     dev: str | None = "dev"

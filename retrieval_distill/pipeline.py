@@ -275,7 +275,7 @@ class Job:
             return {"queries": len(queries), **counts}
 
         inputs = {
-            **{name: self.manifests[f"index-{name}"]["fingerprint"] for name in dense},
+            "indexes": {name: self.manifests[f"index-{name}"]["fingerprint"] for name in dense},
             "queries": queries.fingerprint,
             "retrieve": self.recipe.retrieve.model_dump(include={"k1", "b", "stemmer"}),
             "depths": [config.depth, config.rerank_depth],

@@ -29,7 +29,8 @@ from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.teacher.store import ScoreStore
 
 __all__ = [
-    "distill", "embed", "evaluate", "fit_teacher", "index", "load_teacher", "rerank", "retrieve", "score", "search",
+    "benchmark", "distill", "embed", "evaluate", "fit_teacher", "index", "load_teacher", "rerank", "retrieve", "score",
+    "search",
 ]  # fmt: skip
 
 
@@ -172,3 +173,34 @@ def evaluate(
         UserError: A run belongs to another dataset, or is defective; see :mod:`retrieval_distill.evaluation.checks`.
     """
     return compare.summarise(compare.per_query(systems, dataset.split(split), names, dataset.documents))
+
+
+def benchmark(
+    bi_encoders: Sequence[str],
+    on: Sequence[str],
+    folder: str | Path,
+    runs: Mapping[str, str] | None = None,
+    cache: str | Path = "runs/cache",
+    split: str = "test",
+    names: Sequence[str] = ("nDCG@10", "RR@10", "R@100"),
+    depth: int = 100,
+    dtype: str = "auto",
+) -> dict[str, Any]:
+    """Measure BM25, models and runs from elsewhere on many datasets, resumably.
+
+    Args:
+        bi_encoders: Hub ids, folders or packaged names.
+        on: Datasets and tasks; see :func:`retrieval_distill.evaluation.benchmark.benchmark`, which also says what
+            comes back and what is refused.
+        folder: Where everything is kept.
+        runs: Run files by name; ``{dataset}`` in a file's name stands for the dataset's.
+        cache: Keeps datasets that are built or downloaded.
+        split: Which judgements.
+        names: Measures; the first one is the headline.
+        depth: Documents per query.
+        dtype: What models compute in.
+    """
+    from retrieval_distill.evaluation.benchmark import Systems, benchmark
+
+    found = models.by_short_name(bi_encoders, ["bm25", *(runs or {})], "benchmark")
+    return benchmark(on, Systems(found, runs or {}, dtype), folder, cache, split, names, depth)

@@ -64,7 +64,8 @@ def test_the_stages_one_by_one(tmp_path, cross_encoders, tiny_recipe):
         assert done.returncode == 0, f"{words}\n{done.stderr}"
         ran.append(words[0])
     stages = ["run", "retrieve", "score", "distill", "embed", "index", "retrieve", "rerank", "evaluate"]
-    assert ran == [*stages, "report", "scores", "scores", "fit-teacher", "rerank"]
+    stages += ["benchmark", "report"]
+    assert ran == [*stages, "scores", "scores", "fit-teacher", "rerank"]
 
 
 def test_the_ensemble_is_a_recipe():

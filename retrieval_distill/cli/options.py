@@ -11,7 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-DatasetArgument = Annotated[str, typer.Option("--dataset", help="A folder in BEIR layout, beir:NAME or python-docs.")]
+from retrieval_distill.errors import UserError
+
+DatasetArgument = Annotated[
+    str, typer.Option("--dataset", help="A folder in BEIR layout, beir:NAME, nanobeir:NAME or python-docs.")
+]
 SplitOption = Annotated[str, typer.Option("--split", help="Split of the judgements: train, dev or test.")]
 OutFile = Annotated[Path, typer.Option("--out", help="Run file to write: .parquet, else TREC format.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
@@ -43,6 +47,19 @@ def load(source: str, cache: Path) -> Any:
     from retrieval_distill.data import load as datasets
 
     return datasets.load(source, cache)
+
+
+def load_runs(files: list[Path]) -> dict[str, Any]:
+    """Runs by the names of their files.
+
+    Raises:
+        UserError: Two files have the same name, or one is no run.
+    """
+    from retrieval_distill.retrieval.run import Run
+
+    if len({path.stem for path in files}) < len(files):
+        raise UserError("two run files have the same name, which would name two systems alike: rename one")
+    return {path.stem: Run.load(path) for path in files}
 
 
 def save(found: Any, out: Path) -> None:

@@ -23,6 +23,7 @@ from retrieval_distill.cli.options import (
     SetOption,
     SplitOption,
     load,
+    load_runs,
     save,
     say,
 )
@@ -135,10 +136,10 @@ def evaluate(
     from retrieval_distill.artifacts import write_json
     from retrieval_distill.evaluation.measures import DEFAULT_MEASURES
     from retrieval_distill.reporting import report
-    from retrieval_distill.retrieval.run import Run
 
     names = tuple(measure or DEFAULT_MEASURES)
-    systems = verbs.evaluate({path.stem: Run.load(path) for path in run_files}, load(dataset, cache), split, names)
+    runs = load_runs(run_files)
+    systems = verbs.evaluate(runs, load(dataset, cache), split, names)
     if json_file:
         write_json(json_file, systems)
     say(report.comparison(systems, names))

@@ -25,6 +25,7 @@ from retrieval_distill.cli.options import (
     TeacherOption,
     TeacherSetOption,
     load,
+    load_runs,
     save,
     say,
 )
@@ -82,10 +83,9 @@ def rerank(
         --teacher bi-encoder:packaged:all-MiniLM-L6-v2 --depth 10 --depth 50 --store s --out benchmark
     """
     from retrieval_distill import verbs
-    from retrieval_distill.retrieval.run import Run
 
     data = load(dataset, cache)
-    runs = {path.stem: Run.load(path) for path in run_files}
+    runs = load_runs(run_files)
     teachers = {name: verbs.load_teacher(name, max_length, dtype, options or ()) for name in teacher}
     if len(runs) == len(teachers) == len(depth) == 1 and out.suffix:
         (first,), (asked,) = runs.values(), teachers.values()
@@ -93,8 +93,6 @@ def rerank(
         return
     if out.suffix:
         raise UserError(f"--out {out}: several runs, teachers or depths give a folder; leave the ending off")
-    if len(runs) < len(run_files):
-        raise UserError("two run files have the same name, which would name two systems alike: rename one")
     _benchmark(runs, teachers, depth, data, split, measure, store, out)
 
 

@@ -1,14 +1,17 @@
 """Several seeds of one system as one result: its mean, how far seeds lie apart, and an interval for both doubts.
 
-Knows numbers only, one per seed and query; must not know measures, Runs or what was trained.
+Knows numbers, one per seed and query; must not know how they were measured or what was trained.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
+from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import significance
 
 
@@ -49,13 +52,36 @@ def summarise(values: np.ndarray, seed: int = 0) -> Seeds:
     means = values.mean(axis=1, keepdims=True)
     spread = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
     apart = values + (spread - 1) * (means - means.mean())
-    rng = np.random.default_rng(seed)
-    seed_shares, query_shares = (_shares(rng, count) for count in (seeds, queries))
-    low, high = np.quantile(np.einsum("rs,sq,rq->r", seed_shares, apart, query_shares, optimize=True), [0.025, 0.975])
+    low, high = np.quantile(np.concatenate(list(_resampled_means(apart, np.random.default_rng(seed)))), [0.025, 0.975])
     deviation = float(means.std(ddof=1)) if seeds > 1 else 0.0
     return Seeds(float(values.mean()), float(low), float(high), deviation, seeds, queries)
 
 
-def _shares(rng: np.random.Generator, count: int) -> np.ndarray:
-    """How often each of ``count`` things is drawn, as shares: [resamples, count]."""
-    return rng.multinomial(count, np.full(count, 1 / count), size=significance.RESAMPLES) / count
+def matrix(tables: Sequence[pd.DataFrame], system: str, measure: str) -> np.ndarray:
+    """One measure of one system in several runs, shape [seeds, queries].
+
+    Args:
+        tables: The runs' ``per_query.parquet``, one per seed.
+        system: Such as ``"student"``.
+        measure: Such as ``"nDCG@10"``.
+
+    Raises:
+        UserError: The runs do not have the same queries.
+    """
+    rows = [table.loc[table["system"] == system].set_index("query_id")[measure] for table in tables]
+    if any(set(row.index) != set(rows[0].index) for row in rows):
+        raise UserError(f"the runs measured {system!r} on different queries; seeds can only be compared on the same")
+    return np.stack([row.loc[rows[0].index].to_numpy() for row in rows])
+
+
+def _resampled_means(values: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    seeds, queries = values.shape
+    for rows in significance.chunks(queries):
+        seed_shares, query_shares = (_shares(rng, rows, count) for count in (seeds, queries))
+        yield ((seed_shares @ values) * query_shares).sum(axis=1)
+
+
+def _shares(rng: np.random.Generator, rows: int, count: int) -> np.ndarray:
+    """How often each of ``count`` things comes when as many are drawn with replacement, as shares: [rows, count]."""
+    drawn = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count) / count

@@ -129,7 +129,7 @@ def _paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _resampled_means(values: np.ndarray, seed: int) -> np.ndarray:
     """Means of ``RESAMPLES`` draws of as many values with replacement; the same draws for the same number and seed."""
     rng = np.random.default_rng(seed)
-    draws = (rng.integers(len(values), size=(rows, len(values)), dtype=np.int32) for rows in _chunks(len(values)))
+    draws = (rng.integers(len(values), size=(rows, len(values)), dtype=np.int32) for rows in chunks(len(values)))
     return np.concatenate([values[drawn].mean(axis=1) for drawn in draws])
 
 
@@ -147,7 +147,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _chunks(columns: int) -> Iterator[int]:
+def chunks(columns: int) -> Iterator[int]:
     """Numbers of rows that add up to ``RESAMPLES``, each small enough to be held with this many columns."""
     step = max(1, _CHUNK_VALUES // columns)
     for start in range(0, RESAMPLES, step):
@@ -157,7 +157,7 @@ def _chunks(columns: int) -> Iterator[int]:
 def _flipped_sums(differences: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """The sums of ``RESAMPLES`` random sign assignments, chunk by chunk."""
     total = differences.sum()
-    for rows in _chunks(len(differences)):
+    for rows in chunks(len(differences)):
         row_bytes = -(-len(differences) // 8)
         packed = rng.integers(256, size=(rows, row_bytes), dtype=np.uint8)
         positive = np.unpackbits(packed, axis=1, count=len(differences)).astype(np.float64)

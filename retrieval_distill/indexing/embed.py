@@ -45,7 +45,17 @@ class Embeddings:
     @cached_property
     def ids(self) -> list[str]:
         """Document ids in row order."""
-        return pq.read_table(self.folder / "ids.parquet")["id"].to_pylist()
+        return self._id_column.to_pylist()
+
+    def ids_of(self, rows: np.ndarray) -> np.ndarray:
+        """Document ids of rows, an object array of the same shape; ``None`` for rows below 0."""
+        flat = rows.ravel()
+        return self._id_column.take(pa.array(flat, mask=flat < 0)).to_numpy().reshape(rows.shape)
+
+    @cached_property
+    def _id_column(self) -> pa.ChunkedArray:
+        """In Arrow's memory, a tenth of what Python's strings take."""
+        return pq.read_table(self.folder / "ids.parquet")["id"]
 
     @property
     def manifest(self) -> dict[str, Any]:

@@ -39,9 +39,7 @@ def search(
     """
     asked = comparable(embed_queries(model, queries, embeddings.manifest, embeddings.folder, dtype), similarity)
     scores, rows = best(asked, (comparable(np.array(shard), similarity) for shard in embeddings.shards()), depth)
-    found = np.array(embeddings.ids, dtype=object)[rows]
-    found[rows < 0] = None
-    return Run.from_best(queries.ids, found, scores)
+    return Run.from_best(queries.ids, embeddings.ids_of(rows), scores)
 
 
 def rescore(

@@ -6,7 +6,7 @@ Knows measured systems; must not know how they were measured or where the letter
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from string import ascii_lowercase
+from string import ascii_letters
 from typing import Any
 
 ALPHA = 0.05
@@ -22,7 +22,7 @@ TEST = f"{UNCORRECTED}, Holm-corrected per measure"
 def marks(systems: Iterable[str]) -> dict[str, str]:
     """A letter for each system: the fixed ones, and the alphabet's others in order; beyond it, numbers."""
     names = list(systems)
-    free = [letter for letter in ascii_lowercase if letter not in FIXED.values()]
+    free = [letter for letter in ascii_letters if letter not in FIXED.values()]
     others = iter([*free, *(str(number) for number in range(len(names)))])
     return {name: FIXED.get(name) or next(others) for name in names}
 

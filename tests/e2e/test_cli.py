@@ -24,7 +24,7 @@ def command(*arguments: object, code: int = 0) -> str:
 
 def test_help_names_every_verb_and_loads_nothing_heavy():
     text = command("--help")
-    for verb in "run demo retrieve score distill embed index search rerank evaluate report".split():
+    for verb in "run demo retrieve score distill embed index search rerank evaluate benchmark report".split():
         assert re.search(rf"\b{verb}\b", text)
         assert "Example:" in command(verb, "--help")
     loaded = subprocess.run(
@@ -69,6 +69,8 @@ def test_the_verbs_one_by_one(dataset_folder, cross_encoders, tiny_recipe, tmp_p
         (["search", "nowhere", "text"], "no finished run there"),
         (["report", "nowhere"], "no run there"),
         (["retrieve", "--dataset", "/no/such", "--out", "x.trec"], "no such folder"),
+        (["benchmark", "--on", "/no/such", "--out", "x", "--run", "mine"], "--run mine: write it as NAME=FILE"),
+        (["evaluate", "a/same.trec", "b/same.trec", "--dataset", "/no/such"], "two run files have the same name"),
         (["evaluate", "missing.trec", "--dataset", "/no/such"], "missing.trec: no such run file"),
         (
             ["retrieve", "--dataset", "/no/such", "--out", "x.trec", "--model", "m"],

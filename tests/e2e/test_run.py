@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from sentence_transformers import SentenceTransformer
 
-from retrieval_distill import pipeline
+from retrieval_distill import pipeline, verbs
 from retrieval_distill.config import parse_recipe
+from retrieval_distill.data import beir
 from retrieval_distill.errors import UserError
+from retrieval_distill.indexing import exact
 from retrieval_distill.indexing.embed import Embeddings
 from retrieval_distill.indexing.faiss_index import Index
 from retrieval_distill.retrieval.run import Run
@@ -64,13 +68,71 @@ def test_the_report_says_all(finished):
     assert "student" in (out / "report.txt").read_text()
 
 
+def test_the_report_says_how_sure_it_is(finished):
+    out, report = finished
+    values = pd.read_parquet(out / "per_query.parquet")
+    assert list(values.columns) == ["system", "query_id", "nDCG@10", "RR@10", "R@100"]
+    for name, rows in values.groupby("system"):
+        assert len(rows) == 10
+        assert rows["RR@10"].mean() == pytest.approx(report["systems"][name]["RR@10"]["mean"])
+    found = report["systems"]["student"]["nDCG@10"]
+    assert set(found["p_holm_vs"]) == set(found["p_vs"])
+    assert all(found["p_holm_vs"][other] >= p for other, p in found["p_vs"].items())
+    assert 0 < report["minimum_detectable"]["nDCG@10"] < 1
+
+
+def test_the_report_says_how_faithful_the_student_is(finished):
+    out, report = finished
+    fidelity = report["fidelity"]
+    assert (fidelity["depth"], fidelity["queries"]) == (10, 10)
+    assert fidelity["temperatures"] == {"teacher": 1.0, "student": pytest.approx(1 / 20)}
+    assert -1 <= fidelity["kendall"]["low"] <= fidelity["kendall"]["mean"] <= fidelity["kendall"]["high"] <= 1
+    pool = Run.load(out / "runs" / "student-on-pool.parquet")
+    assert sorted(pool.pairs) == sorted(Run.load(out / "runs" / "teacher.parquet").top(10).pairs)
+    found = Run.load(out / "runs" / "student.parquet").as_dict()
+    for query_id, docs in pool.as_dict().items():  # what the index says of a pair, its vectors say
+        shared = found[query_id].keys() & docs.keys()
+        assert shared
+        assert {doc: docs[doc] for doc in shared} == pytest.approx({d: found[query_id][d] for d in shared}, abs=1e-5)
+    assert len(fidelity["worst"]) == 10
+    row = fidelity["worst"][0]
+    for side in ("teacher", "student"):
+        scores = [document["score"] for document in row[side]]
+        assert len(scores) == 10 and scores == sorted(scores, reverse=True)
+    assert {document["doc_id"] for document in row["teacher"]} == {document["doc_id"] for document in row["student"]}
+    assert [document["grade"] for document in row["teacher"]].count(1) <= 1
+
+
+def test_baselines_are_measured_as_the_student_is(finished, tiny_recipe, encoders, tmp_path):
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    name = Path(encoders["bert"]).name
+    recipe = {**tiny_recipe, "evaluate": {**tiny_recipe["evaluate"], "baselines": [encoders["bert"]]}}
+    report = pipeline.run(parse_recipe(recipe), out)
+    assert list(report["systems"]) == ["bm25", "start", "student", "teacher", name]
+    rerun = [stage for stage, costs in report["stages"].items() if not costs["skipped"]]
+    assert rerun == [f"embed-{name}", f"index-{name}", "search"]
+    assert report["systems"][name].keys() == report["systems"]["student"].keys()
+    assert name in report["systems"]["student"]["nDCG@10"]["p_vs"]
+    embedded = Embeddings.open(out / f"embeddings-{name}")
+    found = exact.search(embedded, encoders["bert"], queries_of(tiny_recipe), 20)
+    assert found.pairs == Run.load(out / "runs" / f"{name}.parquet").pairs
+    taken = tmp_path / "bm25"
+    taken.mkdir()
+    with pytest.raises(UserError, match="would be named 'bm25', which another system is"):
+        pipeline.run(parse_recipe({**recipe, "evaluate": {"baselines": [str(taken)]}}), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def queries_of(recipe: dict):
+    """The test queries of a recipe's dataset."""
+    return beir.load(recipe["dataset"]["source"]).queries_of("test")
+
+
 def test_the_student_is_the_librarys_and_its_vectors_are_ours(finished):
     out, _ = finished
     student = SentenceTransformer(str(out / "student"), device="cpu")
     embedded = Embeddings.open(out / "embeddings-student")
-    from retrieval_distill import verbs
-    from retrieval_distill.data import beir
-
     recipe = json.loads((out / "recipe.json").read_text())
     documents = beir.load(recipe["dataset"]["source"]).documents
     verbs.embed(str(out / "student"), documents, out.parent / "float32", dtype="float32")
@@ -98,8 +160,6 @@ def test_a_rerun_skips_everything(finished, tiny_recipe):
 
 
 def test_a_changed_option_reruns_what_depends_on_it(finished, tiny_recipe, tmp_path):
-    import shutil
-
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
     changed = {**tiny_recipe, "training": {**tiny_recipe["training"], "steps": 4}}

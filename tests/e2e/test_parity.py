@@ -1,0 +1,44 @@
+"""Our measures, BEIR's and trec_eval's on real runs of real collections, query by query."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytrec_eval
+from beir.retrieval.evaluation import EvaluateRetrieval
+
+from retrieval_distill import verbs
+from retrieval_distill.data import beir
+from retrieval_distill.evaluation.measures import evaluate
+
+BEIR = Path(__file__).parents[3] / "shared" / "beir"
+
+NAMES = {
+    "nDCG@10": "ndcg_cut_10", "nDCG@100": "ndcg_cut_100", "AP@100": "map_cut_100", "R@100": "recall_100",
+    "P@10": "P_10", "Success@5": "success_5", "RR": "recip_rank",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["scifact", "medquad", "cranfield"])
+def test_equal_on_a_real_run(name):
+    if not (BEIR / name).is_dir():
+        pytest.skip(f"needs ../shared/beir/{name}")
+    dataset = beir.load(BEIR / name)
+    qrels = dataset.split("test")
+    found = verbs.retrieve(dataset.documents, dataset.queries_of("test"), 100)
+    run = found.as_dict()
+    frame = evaluate(found, qrels, list(NAMES))
+    without_self = {q: {doc: score for doc, score in docs.items() if doc != q} for q, docs in run.items()}
+    theirs = pytrec_eval.RelevanceEvaluator(qrels, set(NAMES.values())).evaluate(without_self)
+    assert set(theirs) == set(run)
+    for query, values in theirs.items():
+        assert frame.loc[query].to_dict() == pytest.approx({n: values[t] for n, t in NAMES.items()}, abs=1e-12)
+    missed = frame.drop(index=list(theirs))
+    assert not missed.to_numpy().any()  # judged queries without results count 0
+    ndcg, ap, recall, precision = EvaluateRetrieval.evaluate(qrels, run, [10, 100])
+    means = frame.sum() / len(theirs)  # BEIR leaves out queries without results
+    ours = [means[measure] for measure in ("nDCG@10", "nDCG@100", "AP@100", "R@100", "P@10")]
+    beirs = [ndcg["NDCG@10"], ndcg["NDCG@100"], ap["MAP@100"], recall["Recall@100"], precision["P@10"]]
+    np.testing.assert_allclose(ours, beirs, atol=6e-6)  # rounded to five decimals

@@ -1,0 +1,140 @@
+"""Benchmarks by name: every number is the one that the single steps give, and what is measured is kept."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from retrieval_distill import verbs
+from retrieval_distill.cli import app
+from retrieval_distill.data import beir
+from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation import benchmark
+from retrieval_distill.evaluation.significance import macro_mean_with_interval
+from retrieval_distill.indexing import embed as embedding
+from retrieval_distill.retrieval.run import Run
+from tests.conftest import sentence
+
+MEASURES = ("nDCG@10", "R@100")
+
+
+@pytest.fixture(scope="module")
+def folders(dataset, dataset_folder, tmp_path_factory) -> list[str]:
+    """The tiny dataset and another one, half of its documents."""
+    folder = tmp_path_factory.mktemp("other") / "half"
+    kept = dataset.documents.ids[:40]
+    records = [(id_, *dataset.documents.record(id_)) for id_ in kept]
+    queries = [(id_, dataset.queries[id_]) for id_ in dataset.queries]
+    judged = {"test": [(q, d, g) for q, docs in dataset.split("test").items() for d, g in docs.items() if d in kept]}
+    beir.save(Dataset.from_records("half", records, queries, judged), folder)
+    return [dataset_folder, str(folder)]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> str:
+    rng, path = random.Random(1), tmp_path_factory.mktemp("pairs") / "mine.tsv"
+    path.write_text("".join(f"{sentence(rng, 5)}\t{sentence(rng, 5)}\t{i}\n" for i in range(12)))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def finished(folders, pairs, encoders, tmp_path_factory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("benchmarks") / "whole"
+    models = [encoders["bert"], encoders["distilbert"]]
+    on = [*folders, f"sts:{pairs}"]
+    return out, verbs.benchmark(models, on, out, names=MEASURES, depth=20, dtype="float32")
+
+
+def test_every_system_on_every_dataset(finished, folders, encoders, dataset):
+    out, report = finished
+    names = ["bm25", Path(encoders["bert"]).name, Path(encoders["distilbert"]).name]
+    assert list(report["datasets"]) == ["tiny", "half"]
+    for part in report["datasets"].values():
+        assert list(part["systems"]) == names
+    kept = Run.load(out / "tiny" / "bm25" / "run.parquet")
+    assert kept.pairs == verbs.retrieve(dataset.documents, dataset.queries_of("test"), 20).pairs
+    measured = verbs.evaluate({"bm25": kept}, dataset, "test", MEASURES)["bm25"]["nDCG@10"]
+    assert report["datasets"]["tiny"]["systems"]["bm25"]["nDCG@10"]["mean"] == measured["mean"]
+    assert list(report["tasks"]) == ["sts-mine"] and set(report["tasks"]["sts-mine"]) == set(names[1:])
+    assert report == json.loads((out / "benchmark.json").read_text())
+
+
+def test_the_average_counts_datasets_alike(finished):
+    out, report = finished
+    values = [pd.read_parquet(out / name / "per_query.parquet") for name in ("tiny", "half")]
+    groups = [frame.loc[frame["system"] == "bm25", "nDCG@10"].to_numpy() for frame in values]
+    assert len(groups[0]) != len(groups[1])
+    expected = macro_mean_with_interval(groups)
+    assert report["average"]["bm25"]["nDCG@10"] == vars(expected)
+    assert expected.mean == pytest.approx(np.mean([group.mean() for group in groups]))
+    assert benchmark.average({"tiny": values[0]}, MEASURES) == {}
+
+
+def test_a_longer_list_measures_only_what_is_new(finished, folders, encoders, tmp_path, monkeypatch):
+    whole, report = finished
+    out = tmp_path / "copy"
+    shutil.copytree(whole, out)
+    shutil.rmtree(out / "half" / Path(encoders["bert"]).name / "search")
+    shutil.rmtree(out / "half" / "bm25")
+    searched, embedded = [], []
+    monkeypatch.setattr(benchmark.exact, "search", _noting(searched, benchmark.exact.search))
+    monkeypatch.setattr(embedding, "_embed", _noting(embedded, embedding._embed))
+    again = verbs.benchmark(
+        [encoders["bert"], encoders["distilbert"], encoders["roberta"]], folders, out, names=MEASURES, depth=20,
+        dtype="float32",
+    )  # fmt: skip
+    assert len(embedded) == 2  # the new model on two datasets
+    assert len(searched) == 3  # and the search that was lost
+    for name in report["datasets"]:
+        for system, numbers in report["datasets"][name]["systems"].items():
+            assert again["datasets"][name]["systems"][system]["nDCG@10"]["mean"] == numbers["nDCG@10"]["mean"]
+
+
+def _noting(calls, function):
+    def noted(*arguments, **options):
+        calls.append(arguments)
+        return function(*arguments, **options)
+
+    return noted
+
+
+def test_on_the_command_line(folders, encoders, dataset, tmp_path):
+    for folder in folders:
+        data = beir.load(folder)
+        perfect = {q: dict.fromkeys(docs, 1.0) for q, docs in data.split("test").items()}
+        Run.from_dict(perfect).save(tmp_path / f"oracle-{data.name}.trec")
+    arguments = ["benchmark", encoders["bert"], "--on", folders[0], "--on", folders[1], "--out", str(tmp_path / "out")]
+    arguments += ["--run", f"oracle={tmp_path}/oracle-{{dataset}}.trec", "--measure", "nDCG@10", "--dtype", "float32"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    report = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    for part in report["datasets"].values():
+        assert part["systems"]["oracle"]["nDCG@10"]["mean"] == 1.0
+    text = (tmp_path / "out" / "benchmark.txt").read_text()
+    [row] = [line for line in text.splitlines() if "oracle" in line and "│" in line]
+    assert row.count("1.000 (1.000-1.000)") == 3  # two datasets and their average
+    assert "average" in text and "Holm" in text
+
+
+def test_what_is_refused(folders, encoders, pairs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mteb", None)  # as if it were not installed
+    foreign = tmp_path / "foreign.trec"
+    Run.from_dict({"other": {"d1": 1.0}}).save(foreign)
+    for arguments, message in (
+        (([], folders, tmp_path, {"mine": "run.trec"}), "put {dataset} where"),
+        (([], [folders[0], folders[0]], tmp_path), "'tiny' is already the name of"),
+        (([encoders["bert"]] * 2, folders, tmp_path), "which another system is"),
+        (([], folders[:1], tmp_path, {"mine": str(foreign)}), "answers none of the"),
+        (([encoders["bert"]], ["mteb:STSBenchmark"], tmp_path), r"pip install 'retrieval-distill\[mteb\]'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            verbs.benchmark(*arguments)

@@ -1,0 +1,98 @@
+"""Exact search in blocks: the same rows as a whole matrix product, whatever the blocks, and ties as documented."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval_distill.errors import UserError
+from retrieval_distill.indexing import exact, faiss_index
+from retrieval_distill.indexing.embed import Embeddings, comparable, embed
+from retrieval_distill.indexing.faiss_index import Index, index
+from retrieval_distill.retrieval.run import Run
+
+
+def by_brute_force(queries, documents, depth):
+    """Rows by falling product, equal ones by row."""
+    products = queries @ documents.T
+    rows = np.argsort(-products, axis=1, kind="stable")[:, :depth]
+    return np.take_along_axis(products, rows, axis=1), rows
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 12), st.integers(1, 90), st.integers(1, 30), st.integers(1, 4),
+    st.lists(st.integers(1, 90), max_size=4), st.integers(0, 10_000),
+)  # fmt: skip
+def test_equals_a_whole_product(queries, documents, depth, levels, cuts, seed):
+    """Small whole numbers, so that products are exact and often equal."""
+    rng = np.random.default_rng(seed)
+    asked, corpus = (rng.integers(-levels, levels + 1, (n, 3)).astype(np.float32) for n in (queries, documents))
+    blocks = np.split(corpus, sorted(cut for cut in cuts if cut < documents))
+    scores, rows = exact.best(asked, blocks, depth)
+    found = min(depth, documents)
+    expected_scores, expected_rows = by_brute_force(asked, corpus, depth)
+    np.testing.assert_array_equal(rows[:, :found], expected_rows)
+    np.testing.assert_array_equal(scores[:, :found], expected_scores)
+    assert (rows[:, found:] == -1).all()
+
+
+def test_tiles_change_nothing(monkeypatch):
+    rng = np.random.default_rng(1)
+    asked, corpus = (rng.normal(size=(n, 16)).astype(np.float32) for n in (50, 700))
+    whole = exact.best(asked, [corpus], 20)
+    monkeypatch.setattr(exact, "TILE", 32)
+    scores, rows = exact.best(asked, [corpus[:100], corpus[100:333], corpus[333:]], 20)
+    np.testing.assert_array_equal(rows, whole[1])
+    np.testing.assert_allclose(scores, whole[0], rtol=1e-6)
+
+
+@pytest.fixture(scope="module", params=["cosine", "dot"])
+def searched(request, encoders, dataset, tmp_path_factory):
+    """Vectors of the tiny corpus, an exact index over them, and the similarity."""
+    folder = tmp_path_factory.mktemp(request.param)
+    embed(encoders["bert"], dataset.documents, folder / "vectors", "float32")
+    index(folder / "vectors", folder / "index", "flat", request.param)
+    return Embeddings.open(folder / "vectors"), Index.open(folder / "index"), request.param
+
+
+def test_finds_what_the_flat_index_finds(searched, encoders, dataset):
+    embeddings, flat, similarity = searched
+    found = exact.search(embeddings, encoders["bert"], dataset.queries, 7, similarity, "float32")
+    theirs = faiss_index.search(flat, encoders["bert"], dataset.queries, 7, "float32")
+    assert found.pairs == theirs.pairs
+    np.testing.assert_allclose(found.frame["score"], theirs.frame["score"], rtol=1e-5)
+    everything = exact.search(embeddings, encoders["bert"], dataset.queries, 1000, similarity, "float32")
+    assert len(everything) == len(dataset.queries) * len(dataset.documents)
+
+
+def test_rescored_pairs_have_their_search_scores(searched, encoders, dataset, monkeypatch):
+    embeddings, _, similarity = searched
+    everything = exact.search(embeddings, encoders["bert"], dataset.queries, 60, similarity, "float32").as_dict()
+    rng = np.random.default_rng(2)
+    drawn = {q: {d: float(rng.random()) for d in rng.choice(dataset.documents.ids, 5, False)} for q in ("q3", "q1")}
+    found = exact.rescore(Run.from_dict(drawn), embeddings, encoders["bert"], dataset.queries, similarity, "float32")
+    assert found.query_ids == ["q3", "q1"]
+    for query, docs in found.as_dict().items():
+        assert docs == pytest.approx({doc: everything[query][doc] for doc in drawn[query]}, rel=1e-5)
+        assert list(docs) == sorted(docs, key=docs.get, reverse=True)
+    shards = np.split(np.concatenate(list(embeddings.shards())), [7, 30])
+    monkeypatch.setattr(Embeddings, "shards", lambda self: iter(shards))
+    again = exact.rescore(Run.from_dict(drawn), embeddings, encoders["bert"], dataset.queries, similarity, "float32")
+    assert again.frame.equals(found.frame)
+
+
+def test_foreign_models_and_documents_are_refused(searched, encoders, dataset):
+    embeddings, _, similarity = searched
+    with pytest.raises(UserError, match="was not built with"):
+        exact.search(embeddings, encoders["distilbert"], dataset.queries, 5, similarity)
+    with pytest.raises(UserError, match="no vector of document 'elsewhere'"):
+        exact.rescore(Run.from_dict({"q1": {"elsewhere": 1.0}}), embeddings, encoders["bert"], dataset.queries)
+
+
+def test_comparable_vectors():
+    vectors = np.array([[3.0, 4.0], [0.0, 0.0]])
+    assert comparable(vectors, "dot").tolist() == [[3, 4], [0, 0]]
+    assert comparable(vectors, "cosine") == pytest.approx(np.array([[0.6, 0.8], [0, 0]]))
