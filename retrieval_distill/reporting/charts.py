@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from retrieval_distill.reporting import svg
 from retrieval_distill.reporting.svg import Scale
-from retrieval_distill.reporting.text import number, short, signed
+from retrieval_distill.reporting.text import number, rise, short
 
 WIDTH, SMALL = 400, 280
 """Units across a plot and a small one: about the pixels it has on a phone, so that its text stays legible there."""
@@ -41,13 +41,11 @@ def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str, x_t
     y = svg.around([value for point in points for value in (point.low, point.high)], 246, 30)
     parts = [*svg.axes(x, y, x_text, lambda v: number(v, 2)), svg.text(0, 14, y_label, class_="label")]
     parts.append(svg.text(WIDTH - 12, 284, x_label, "end", "label"))
-    for point in points:
-        if point.x is None:
-            parts.append(svg.line(x.start, y(point.y), x.end, y(point.y), "reference"))
-            parts.append(svg.text(x.end, y(point.y) - 5, f"{point.label}, cost not measured", "end", "label"))
+    parts += [svg.line(x.start, y(p.y), x.end, y(p.y), "reference") for p in points if p.x is None]
     parts.append(svg.path([(x(point.x or 0), y(point.y)) for point in frontier(placed)], "frontier"))
-    for point, label_y in zip(placed, _apart([y(point.y) + 4 for point in placed]), strict=True):
-        parts += _marked(point, x(point.x or 0), y, label_y, x)
+    for point in placed:
+        parts += _marked(point, x(point.x or 0), y)
+    parts += _labels(points, x, y)
     return svg.image(title, "; ".join(_spoken(point, x_text) for point in points), WIDTH, 292, parts)
 
 
@@ -60,13 +58,25 @@ def frontier(points: Sequence[Point]) -> list[Point]:
     return kept
 
 
-def _marked(point: Point, at: float, y: Scale, label_y: float, x: Scale) -> list[Markup]:
-    class_, left = "strong" if point.strong else "plain", at > (x.start + x.end) / 2
+def _marked(point: Point, at: float, y: Scale) -> list[Markup]:
+    class_ = "strong" if point.strong else "plain"
     return [
         svg.line(at, y(point.low), at, y(point.high), f"whisker {class_}"),
         svg.element("circle", cx=at, cy=y(point.y), r=5, class_=f"dot {class_}"),
-        svg.text(at - 10 if left else at + 10, label_y, point.label, "end" if left else "start", class_),
     ]
+
+
+def _labels(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
+    """Names beside the points, on the side with more room, and above the lines of those without a cost."""
+    placed, without = ([p for p in points if (p.x is None) == missing] for missing in (False, True))
+    labels = []
+    for point, height in zip(placed, _apart([y(point.y) + 4 for point in placed]), strict=True):
+        left = x(point.x or 0) > (x.start + x.end) / 2
+        at, anchor = (x(point.x or 0) - 10, "end") if left else (x(point.x or 0) + 10, "start")
+        labels.append(svg.text(at, height, point.label, anchor, "strong" if point.strong else "plain"))
+    for point, height in zip(without, _apart([y(point.y) - 5 for point in without]), strict=True):
+        labels.append(svg.text(x.start + 6, height, f"{point.label}, cost not measured", class_="label"))
+    return labels
 
 
 def _spoken(point: Point, x_text: Callable[[float], str]) -> str:
@@ -152,7 +162,7 @@ def waterfall(title: str, values: Sequence[float], ours: str, theirs: str, y_lab
     y = Scale(-reach, reach, 246, 30)
     parts = [svg.text(0, 14, y_label, class_="label")]
     for tick in y.ticks():
-        parts += [svg.line(x.start, y(tick), x.end, y(tick), "grid"), svg.text(38, y(tick) + 4, signed(tick, 1), "end")]
+        parts += [svg.line(x.start, y(tick), x.end, y(tick), "grid"), svg.text(38, y(tick) + 4, rise(tick), "end")]
     first_loss = len(falling) - lost
     for class_, start, part in (("win", 0, falling[:won]), ("loss", first_loss, falling[first_loss:])):
         steps = [(x(i + start + side), y(value)) for i, value in _steps(part) for side in (0, 1)]

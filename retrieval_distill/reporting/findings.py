@@ -56,6 +56,7 @@ class Findings:
     differences: list[Difference]
     examples: tuple[list[Example], list[Example]]
     gate: list[tuple[str, str]]
+    verdict: str
     scores: Histogram | None
     curves: list[Curve]
     kept_step: int | None
@@ -91,6 +92,7 @@ def collect(run: RunFolder) -> Findings:
         differences=compared,
         examples=_examples(run, compared),
         gate=teaching.gate_rows(run.gate),
+        verdict=teaching.verdict(run.gate),
         scores=teaching.score_histogram(run),
         curves=teaching.curves(run.training_log, list(run.recipe["objectives"])),
         kept_step=next((row["step"] for row in run.training_log if row.get("kept")), None),
@@ -162,7 +164,7 @@ def _headline(run: RunFolder, compared: list[Difference]) -> str:
     )
     return (
         f"On {_queries(report):,} test queries of {report['dataset']['name']} the student reaches {measure} "
-        f"{number(value['mean'])} (95 % interval {interval(value['low'], value['high'])})"
+        f"{number(value['mean'])} ({share(0.95)} interval {interval(value['low'], value['high'])})"
         + (f": {gain}" if gain else "")
         + (f"; it keeps {_retention(report)} of its teacher's." if report["distillation"]["retention"] else ".")
     )
@@ -180,7 +182,8 @@ def _facts(report: dict[str, Any], compared: list[Difference]) -> list[Fact]:
         return []
     measure, student, kept = systems.measures(report)[0], report["systems"][STUDENT], report["distillation"]
     own = student[measure]
-    facts = [Fact(f"{measure} of the student", number(own["mean"]), f"95 %: {interval(own['low'], own['high'])}")]
+    doubt = f"{share(0.95)}: {interval(own['low'], own['high'])}"
+    facts = [Fact(f"{measure} of the student", number(own["mean"]), doubt)]
     for found in compared:
         doubt = f"{signed(found.low)} to {signed(found.high)}, {p_value(found.p)}"
         facts.append(Fact(f"against {CALLED[found.theirs]}", signed(found.mean), doubt))

@@ -61,7 +61,7 @@ def pareto(
     """(heading, plot, its numbers) of quality against latency and against memory, where any system has the cost."""
     axes = (
         ("Quality and latency", latency, "ms per query, median", lambda v: f"{short(v)} ms"),
-        ("Quality and memory", memory, "bytes of model and index", size),
+        ("Quality and memory", memory, "bytes of model and index", lambda v: size(v).replace(".0 ", " ")),
     )
     return [
         (

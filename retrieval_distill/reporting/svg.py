@@ -69,15 +69,15 @@ class Scale:
         return self.start + (self.end - self.start) * (value - low) / (high - low)
 
     def ticks(self, count: int = 4) -> list[float]:
-        """About ``count`` round values (1, 2 or 5 times a power of ten) within the scale."""
+        """About ``count`` round values within the scale."""
         if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            within = [[m * 10.0**p for p in powers for m in steps] for steps in ((1, 2, 5), (1, 3), (1,))]
+            within = [[m * 10.0**p for p in powers for m in steps] for steps in (range(1, 10), (1, 2, 5), (1, 3), (1,))]
             kept = [[tick for tick in ticks if self.low <= tick <= self.high] for ticks in within]
             return next((ticks for ticks in kept if len(ticks) <= count + 1), kept[-1])
         raw = (self.high - self.low) / count
         power = 10.0 ** math.floor(math.log10(raw))
-        step = next(m for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9)) * power
+        step = next(m for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9)) * power
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [round(tick * step, 12) for tick in range(first, last + 1)]
 

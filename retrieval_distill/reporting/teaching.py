@@ -128,6 +128,16 @@ def gate_rows(verdict: dict[str, Any] | None) -> list[tuple[str, str]]:
     ]
 
 
+def verdict(found: dict[str, Any] | None) -> str:
+    """What the gate says of the teacher in one sentence; empty where it was not asked."""
+    said = {
+        True: "The teacher is shown to be better than each of them.",
+        False: "The teacher is not shown to be better than each of them: the student may learn little from it.",
+        None: "Nobody can know whether the teacher is better: no dev query is judged.",
+    }
+    return said[found["better"]] if found else ""
+
+
 def score_histogram(run: RunFolder) -> Histogram | None:
     """How the teacher scores relevant documents and how the other candidates; ``None`` before it has."""
     if run.scores is None or run.dataset is None:

@@ -48,6 +48,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    words = (md, grade, clock, text.number, text.signed, text.p_value, text.short, text.size)
+    words = (md, grade, clock, text.number, text.signed, text.p_value, text.probability, text.short, text.size)
     environment.filters |= {word.__name__: word for word in words} | {"range": cell_range, "zip": zip}
     return environment

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-MINUS, DASH = "\u2212", "\u2013"
+MINUS, DASH, SPACE = "\u2212", "\u2013", "\u00a0"
+"""True minus, en dash, and a space that keeps what it joins on one line."""
 
 SNIPPET = 280
 """Characters of a snippet."""
@@ -30,17 +31,30 @@ def interval(low: float, high: float) -> str:
 
 def share(value: float) -> str:
     """98 %, in one piece."""
-    return f"{value * 100:.0f}\u00a0%"
+    return f"{value * 100:.0f}{SPACE}%"
+
+
+def probability(p: float) -> str:
+    """0.272, or < 0.001."""
+    return f"<{SPACE}0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def p_value(p: float) -> str:
-    """``p = 0.272``, or ``p < 0.001``."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    """``p = 0.272``, or ``p < 0.001``, in one piece."""
+    return f"p{SPACE}{'' if p < 0.001 else f'={SPACE}'}{probability(p)}"
 
 
 def short(value: float) -> str:
-    """Four significant digits at most, thousands apart: 0.00015, 5.85, 1,234,567."""
+    """Four significant digits at most, thousands apart: 1.5e-4, 5.85, 1,234,567."""
+    if 0 < abs(value) < 0.001:
+        mantissa, exponent = f"{value:.3e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}".replace("-", MINUS)
     return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}").replace("-", MINUS)
+
+
+def rise(value: float) -> str:
+    """A difference in few digits: +0.5, 0."""
+    return f"{'+' if value > 0 else ''}{short(value)}"
 
 
 def size(number: float) -> str:
