@@ -56,7 +56,7 @@ def compare_runs(runs: Mapping[str, RunFolder]) -> str:
     shared = _shared_measures(list(reports.values()))
     compared = students(runs, shared[0])
     groups = [Group(name, _rows(report, shared)) for name, report in reports.items()]
-    costs = [_students({name: points(report) for name, report in reports.items()}) for points in (latency, memory)]
+    by_latency, by_memory = (_students({n: cost(r) for n, r in reports.items()}) for cost in (latency, memory))
     return render(
         "comparison.html",
         title=f"{len(runs)} runs compared",
@@ -67,7 +67,7 @@ def compare_runs(runs: Mapping[str, RunFolder]) -> str:
         groups=groups,
         measures=shared,
         costs=systems.cost_table([replace(r, name=f"{g.run}: {r.name}") for g in groups for r in g.rows]),
-        pareto=page.pareto(*costs, shared[0]),
+        pareto=page.pareto(by_latency, by_memory, shared[0]),
         stages=_stages(reports),
         names=list(reports),
         recipes=recipe_differences({name: run.recipe for name, run in runs.items()}),

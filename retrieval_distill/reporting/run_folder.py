@@ -88,14 +88,14 @@ class RunFolder:
         return [name for name in STAGES if name not in self.stages and name not in off]
 
     @cached_property
-    def training_log(self) -> list[dict[str, float]]:
+    def training_log(self) -> list[dict[str, Any]]:
         """A row per logged window, as far as training has come."""
         if (self.path / "student.partial").is_dir():
             return self._log_of_checkpoint()
         path = self.path / "student" / "training_log.json"
         return artifacts.read_json(path) if path.is_file() else []
 
-    def _log_of_checkpoint(self) -> list[dict[str, float]]:
+    def _log_of_checkpoint(self) -> list[dict[str, Any]]:
         """The log within the newest whole checkpoint of a training under way."""
         states = list((self.path / "student.partial" / "checkpoints").glob("checkpoint-*/trainer_state.json"))
         whole = [state for state in states if (state.parent / "whole").is_file()]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from retrieval_distill.data.dataset import Dataset, Qrels
@@ -102,13 +103,13 @@ def examples(
         by_id[by_id * sign > 0].sort_values(ascending=sign < 0, kind="stable").head(count) for sign in (1, -1)
     )
     chosen = [*wins.index, *losses.index]
-    found = {name: {query: found for query, *found in run.select(chosen)} for name, run in runs.items()}
+    found = {name: {query: (docs, scores) for query, docs, scores in run.select(chosen)} for name, run in runs.items()}
 
     def example(query_id: str) -> Example:
         query, judged = dataset.queries[query_id], qrels[query_id]
         firsts = []
         for name, results in found.items():
-            docs, scores = results.get(query_id, ([], []))
+            docs, scores = results.get(query_id, ([], np.empty(0)))
             kept = [(doc, float(score)) for doc, score in zip(docs, scores, strict=True) if doc != query_id]
             best = document(*kept[0], query, dataset, judged) if kept else None
             relevant_at = next((rank for rank, (doc, _) in enumerate(kept, 1) if judged.get(doc, 0) > 0), None)
