@@ -65,7 +65,7 @@ def summarise(values: pd.DataFrame) -> dict[str, dict[str, Any]]:
     names = list(values["system"].unique())
     table: dict[str, dict[str, Any]] = {name: {} for name in names}
     for measure, by_system in _by_measure(values).items():
-        p = {frozenset(pair): paired_p(*(by_system[name] for name in pair)) for pair in combinations(names, 2)}
+        p = {frozenset((a, b)): paired_p(by_system[a], by_system[b]) for a, b in combinations(names, 2)}
         corrected = holm(p)
         for name in names:
             others = [other for other in names if other != name]

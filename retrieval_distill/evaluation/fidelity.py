@@ -99,8 +99,8 @@ def _agreement(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # equal scores have no correlation: NaN says so
         correlations = {"spearman": spearmanr(teacher, student), "kendall": kendalltau(teacher, student)}
-    best = [np.argsort(-scores, kind="stable") for scores in (teacher, student)]
-    shared = {f"overlap@{k}": len(np.intersect1d(*(rows[:k] for rows in best))) / min(k, len(teacher)) for k in TOP}
+    best, others = (np.argsort(-scores, kind="stable") for scores in (teacher, student))
+    shared = {f"overlap@{k}": len(np.intersect1d(best[:k], others[:k])) / min(k, len(teacher)) for k in TOP}
     return {
         "kl": float(entropy(softmax(teacher / teacher_temperature), softmax(student / student_temperature))),
         **{name: float(found.statistic) for name, found in correlations.items()},
