@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from retrieval_distill.reporting import svg
 from retrieval_distill.reporting.svg import Scale
-from retrieval_distill.reporting.text import number, rise, short
+from retrieval_distill.reporting.text import number, rise, share, short
 
 WIDTH, SMALL = 400, 280
 """Units across a plot and a small one: about the pixels it has on a phone, so that its text stays legible there."""
@@ -131,18 +131,18 @@ def lines(
 
 def histogram(title: str, edges: np.ndarray, series: Mapping[str, np.ndarray], x_label: str) -> Markup:
     """The share of each series (its name: counts, one per bin) that falls into each bin, the series overlaid."""
-    shares = {name: counts / max(counts.sum(), 1) for name, counts in series.items()}
+    heights_of = {name: counts / max(counts.sum(), 1) for name, counts in series.items()}
     x = Scale(float(edges[0]), float(edges[-1]), 44, WIDTH - 12)
-    y = Scale(0, max(float(share.max()) for share in shares.values()) * 1.05 or 1, 236, 40)
-    parts = svg.axes(x, y, short, lambda v: f"{v:.0%}")
-    for i, (name, share) in enumerate(shares.items()):
-        tops = [(x(edge), y(value)) for j, value in enumerate(share) for edge in edges[j : j + 2]]
+    y = Scale(0, max(float(heights.max()) for heights in heights_of.values()) * 1.05 or 1, 236, 40)
+    parts = svg.axes(x, y, short, share)
+    for i, (name, heights) in enumerate(heights_of.items()):
+        tops = [(x(edge), y(value)) for j, value in enumerate(heights) for edge in edges[j : j + 2]]
         parts.append(svg.path([(x.start, y.start), *tops, (x.end, y.start)], f"area series-{i}", closed=True))
         parts.append(svg.element("rect", x=44 + 150 * i, y=6, width=12, height=12, class_=f"area series-{i}"))
         parts.append(svg.text(62 + 150 * i, 16, name))
     parts.append(svg.text(WIDTH - 12, 274, x_label, "end", "label"))
     middles = (edges[:-1] + edges[1:]) / 2
-    spoken = "; ".join(f"{name}: most often near {short(middles[share.argmax()])}" for name, share in shares.items())
+    spoken = "; ".join(f"{name}: most often near {short(middles[h.argmax()])}" for name, h in heights_of.items())
     return svg.image(title, spoken, WIDTH, 282, parts)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retrieval_distill.reporting.letters import TEST, UNCORRECTED, beaten, marks
-from retrieval_distill.reporting.text import number, short, size
+from retrieval_distill.reporting.text import SPACE, number, share, short, size
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,14 @@ def legend(report: dict[str, Any]) -> str:
     headline = measures(report)[0]
     letters = ", ".join(f"{mark} {name}" for name, mark in marks(report["systems"]).items())
     corrected = all("p_holm_vs" in system[headline] for system in report["systems"].values())
+    test = (TEST if corrected else UNCORRECTED).replace(" < ", f"{SPACE}<{SPACE}")
     sentences = [
-        "With each mean stands its 95 % interval.",
-        f"A raised letter names a system that is beaten ({TEST if corrected else UNCORRECTED}): {letters}.",
+        f"With each mean stands its {share(0.95)} interval.",
+        f"A raised letter names a system that is beaten ({test}): {letters}.",
     ]
     if detectable := report.get("minimum_detectable", {}).get(headline):
-        sentences.append(f"So many queries show a difference in {headline} of {number(detectable)} four times in five.")
+        found = f"a true difference in {headline} of {number(detectable)} is found four times in five."
+        sentences.append(f"With so many queries {found}")
     return " ".join(sentences)
 
 
