@@ -2,7 +2,7 @@
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``, ``search``, ``rerank``,
-``evaluate``, ``benchmark``, ``fit_teacher``; each is also a command.
+``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -30,6 +30,7 @@ _WHERE = {
     "load_dataset": "data.load",
     "load_recipe": "config",
     "load_teacher": "verbs",
+    "report": "reporting.publish",
     "rerank": "verbs",
     "retrieve": "verbs",
     "run": "pipeline",
@@ -55,6 +56,7 @@ __all__ = [
     "load_dataset",
     "load_recipe",
     "load_teacher",
+    "report",
     "rerank",
     "retrieve",
     "run",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from retrieval_distill.indexing.embed import Embeddings
     from retrieval_distill.indexing.faiss_index import Index
     from retrieval_distill.pipeline import demo, run
+    from retrieval_distill.reporting.publish import report
     from retrieval_distill.retrieval.run import Run
     from retrieval_distill.teacher.store import ScoreStore
     from retrieval_distill.verbs import (

@@ -28,7 +28,7 @@ from retrieval_distill.evaluation import measures, speed
 from retrieval_distill.indexing import exact
 from retrieval_distill.indexing.embed import Embeddings
 from retrieval_distill.indexing.faiss_index import Index
-from retrieval_distill.reporting import report
+from retrieval_distill.reporting import publish, report
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher import gate, precision
@@ -51,7 +51,8 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
         out: The run's folder; a killed run is continued by calling again.
 
     Returns:
-        The report, as written to ``report.json``; nothing in processes that only helped to train.
+        The report, as written to ``report.json``; ``report.html`` shows it, ``report.md`` is its Markdown twin. Nothing
+        in processes that only helped to train.
 
     Raises:
         UserError: The folder belongs to another recipe or is no run, or an input is wrong.
@@ -71,9 +72,8 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
     job.embed_baselines()
     job.measure()
     finished = report.write(job.out, job.dataset, recipe, job.manifests)
-    logger.info(
-        "%s\nfinished in %.0f s; report: %s", report.table(finished), time.monotonic() - start, job.out / "report.json"
-    )
+    page = publish.report(job.out, dataset=job.dataset)
+    logger.info("%s\nfinished in %.0f s; report: %s", report.table(finished), time.monotonic() - start, page)
     return finished
 
 

@@ -92,7 +92,7 @@ class _Lines:
                 f"{self.total:,}",
                 self.unit,
                 _short(rate),
-                _clock(left),
+                clock(left),
             )
 
     def finish(self) -> None:
@@ -103,7 +103,7 @@ class _Lines:
             self.what,
             f"{fresh:,}",
             self.unit,
-            _clock(seconds),
+            clock(seconds),
             _short(fresh / max(seconds, 1e-9)),
         )
 
@@ -112,5 +112,6 @@ def _short(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2f}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds for people: 6.1 s, 3 min 56 s."""
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"

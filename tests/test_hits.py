@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retrieval_distill.reporting.hits import SNIPPET, snippet
+from retrieval_distill.reporting.text import SNIPPET, snippet
 
 TEXT = "Reads a file into memory. Splits a path into root and extension. Ends here."
 

@@ -63,7 +63,7 @@ def test_the_stages_one_by_one(tmp_path, cross_encoders, tiny_recipe, monkeypatc
         command(*words)
         ran.append(words[0])
     stages = ["run", "retrieve", "score", "distill", "embed", "index", "retrieve", "rerank", "evaluate"]
-    stages += ["benchmark"]
+    stages += ["benchmark", "report"]
     assert ran == [*stages, "scores", "scores", "fit-teacher", "rerank"]
 
 

@@ -1,4 +1,4 @@
-"""Commands for a whole recipe: ``run``, ``demo``, and ``search`` in a finished one.
+"""Commands for a whole recipe: ``run``, ``demo``, and ``search`` and ``report`` in its folder.
 
 Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
 """
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from retrieval_distill.cli.options import DepthOption, OutFolder, SetOption
+from retrieval_distill.cli.options import DepthOption, OutFolder, SetOption, say
 
 app = typer.Typer()
 
@@ -60,3 +60,20 @@ def search(
     from retrieval_distill.reporting import hits
 
     hits.show(run_folder, query, depth)
+
+
+@app.command()
+def report(
+    run_folders: Annotated[list[Path], typer.Argument(help="Folder of a run, such as runs/demo, or of several.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="HTML file; if not given report.html in the run's folder, or comparison.html."),
+    ] = None,
+) -> None:
+    """Write a run's report, finished or not, or compare several finished runs on one page.
+
+    Example: retrieval-distill report runs/demo runs/mine --out comparison.html
+    """
+    from retrieval_distill.reporting import publish
+
+    say(f"{publish.report(run_folders, out)}: open it in a browser")

@@ -5,7 +5,6 @@ Knows a finished run's folder and the terminal; must not know training or evalua
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from retrieval_distill import artifacts
@@ -14,9 +13,7 @@ from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing import faiss_index
 from retrieval_distill.indexing.faiss_index import Index
-
-SNIPPET = 280
-"""Characters of a snippet."""
+from retrieval_distill.reporting.text import snippet
 
 
 def show(folder: Path, query: str, depth: int) -> None:
@@ -41,16 +38,3 @@ def show(folder: Path, query: str, depth: int) -> None:
         title, text = dataset.documents.record(doc_id)
         console.print(Text.assemble((f"{rank}. ", "dim"), (title or doc_id, "bold cyan"), (f"  {score:.3f}", "green")))
         console.print(Padding(Text(snippet(text, query)), (0, 0, 0, 3)))
-
-
-def snippet(text: str, query: str) -> str:
-    """The passage's part that shares most words with the query, about ``SNIPPET`` characters long."""
-    sentences = [part.strip() for part in re.split(r"(?<=[.!?])\s+|\n\s*\n", text) if part.strip()]
-    if not sentences:
-        return ""
-    words = set(re.findall(r"\w+", query.lower()))
-    shared = [len(words & set(re.findall(r"\w+", sentence.lower()))) for sentence in sentences]
-    best = max(range(len(sentences)), key=lambda i: (shared[i], -i))
-    chosen = re.sub(r"\s+", " ", " ".join(sentences[best:]))
-    lead = "... " if best else ""
-    return lead + (chosen if len(chosen) <= SNIPPET else chosen[:SNIPPET].rsplit(" ", 1)[0] + " ...")

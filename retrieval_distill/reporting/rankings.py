@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from retrieval_distill.data.dataset import Dataset, Qrels
-from retrieval_distill.reporting.hits import snippet
+from retrieval_distill.reporting.text import snippet
 from retrieval_distill.retrieval.run import Run
 
 SHOWN = 10
@@ -32,16 +32,15 @@ def side_by_side(
     for query_id in query_ids:
         query = dataset.queries[query_id]
         shown = {
-            name: [
-                _document(doc_id, float(score), query, dataset, qrels[query_id]) for doc_id, score in found[query_id]
-            ]
+            name: [document(doc_id, float(score), query, dataset, qrels[query_id]) for doc_id, score in found[query_id]]
             for name, found in by_query.items()
         }
         rows.append({"query_id": query_id, "query": query, **shown})
     return rows
 
 
-def _document(doc_id: str, score: float, query: str, dataset: Dataset, grades: Mapping[str, int]) -> dict[str, Any]:
+def document(doc_id: str, score: float, query: str, dataset: Dataset, grades: Mapping[str, int]) -> dict[str, Any]:
+    """One document of a ranking: ``doc_id``, ``title``, ``snippet``, ``score`` and ``grade``."""
     title, text = dataset.documents.record(doc_id)
     return {
         "doc_id": doc_id, "title": title, "snippet": snippet(text, query), "score": score, "grade": grades.get(doc_id),

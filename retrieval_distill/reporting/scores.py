@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from retrieval_distill.reporting.text import size
 from retrieval_distill.teacher.statistics import statistics
 from retrieval_distill.teacher.store import ScoreStore
 
@@ -39,14 +40,6 @@ def histogram(counts: list[int]) -> str:
     """A line of blocks, the highest for the largest count; what is not empty shows."""
     highest = max(counts, default=0) or 1
     return "".join(BARS[int(np.ceil(count / highest * (len(BARS) - 1)))] for count in counts)
-
-
-def size(number: int) -> str:
-    """Bytes for people: 999 B, 1.0 kB, 12.3 MB."""
-    value, units = float(number), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 999.95 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:.0f} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
 def _row(store: ScoreStore, teacher: str, seen: dict[str, Any] | None) -> tuple[str, ...]:

@@ -16,19 +16,7 @@ from tests.commands import command, program
 
 def test_help_names_every_verb_and_loads_nothing_heavy():
     text = program("--help")
-    for verb in (
-        "run",
-        "demo",
-        "retrieve",
-        "score",
-        "distill",
-        "embed",
-        "index",
-        "search",
-        "rerank",
-        "evaluate",
-        "benchmark",
-    ):
+    for verb in "run demo retrieve score distill embed index search rerank evaluate benchmark report".split():
         assert re.search(rf"\b{verb}\b", text)
         assert "Example:" in command(verb, "--help")
     loaded = subprocess.run(
@@ -56,6 +44,7 @@ def test_the_verbs_one_by_one(dataset_folder, cross_encoders, tiny_recipe, tmp_p
     numbers = json.loads(Path("numbers.json").read_text())
     assert 0 < numbers["fused"]["nDCG@10"]["mean"] <= 1
     command("run", recipe, "--out", "whole")
+    assert "whole/report.html: open it in a browser" in command("report", "whole")
     found = command("search", "whole", "path file root", "--depth", 3)
     assert re.search(r"1\. title \w+ +-?\d\.\d{3}", found)
 
@@ -70,6 +59,7 @@ def test_the_verbs_one_by_one(dataset_folder, cross_encoders, tiny_recipe, tmp_p
         (["run", "demo", "--out", "x", "--set", "training"], "key=value"),
         (["run", "demo", "--out", "x", "--set", "dataset.source=/no/such"], "no such folder"),
         (["search", "nowhere", "text"], "no finished run there"),
+        (["report", "nowhere"], "no run there"),
         (["retrieve", "--dataset", "/no/such", "--out", "x.trec"], "no such folder"),
         (["benchmark", "--on", "/no/such", "--out", "x", "--run", "mine"], "--run mine: write it as NAME=FILE"),
         (["evaluate", "a/same.trec", "b/same.trec", "--dataset", "/no/such"], "two run files have the same name"),

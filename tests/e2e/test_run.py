@@ -129,6 +129,15 @@ def queries_of(recipe: dict):
     return beir.load(recipe["dataset"]["source"]).queries_of("test")
 
 
+def test_the_page_its_twin_and_the_card_stand_beside_the_report(finished):
+    out, report = finished
+    student = report["systems"]["student"]["nDCG@10"]
+    for file in ("report.html", "report.md", "student/README.md"):
+        text = (out / file).read_text(encoding="utf-8")
+        assert f"{student['mean']:.3f}" in text and f"{student['low']:.3f}\u2013{student['high']:.3f}" in text
+    assert "Not there yet" not in (out / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_student_is_the_librarys_and_its_vectors_are_ours(finished):
     out, _ = finished
     student = SentenceTransformer(str(out / "student"), device="cpu")

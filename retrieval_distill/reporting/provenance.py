@@ -1,0 +1,74 @@
+"""What a run's numbers rest on: its data, the costs of its stages, the machine.
+
+Knows what a run left; must not know comparisons of systems, HTML or Markdown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from retrieval_distill.reporting.run_folder import RunFolder
+from retrieval_distill.reporting.text import short
+
+RATE = "_per_second"
+"""Ending of a rate in a stage's costs."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage cost; ``rate`` such as ``"113 documents/s"``, empty where it counts no units."""
+
+    name: str
+    seconds: float
+    peak_memory_bytes: int
+    rate: str
+
+
+def stage_costs(run: RunFolder) -> list[Stage]:
+    """Each finished stage's costs, in the order of the run."""
+    found = []
+    for name, costs in run.stages.items():
+        rates = [f"{short(costs[key])} {key.removesuffix(RATE)}/s" for key in costs if key.endswith(RATE)]
+        found.append(Stage(name, costs["seconds"], costs["peak_memory_bytes"], ", ".join(rates)))
+    return found
+
+
+def data_facts(run: RunFolder) -> list[tuple[str, str]]:
+    """What was learnt from what: models, data, counts."""
+    recipe = run.recipe
+    teachers = [member["model"] for member in recipe["teacher"]["ensemble"] or [recipe["teacher"]]]
+    found = [
+        ("teacher", " + ".join(teachers)),
+        ("student starts from", recipe["student"]["model"]),
+        ("source", recipe["dataset"]["source"]),
+    ]
+    if run.report:
+        dataset = run.report["dataset"]
+        found.append(("passages", f"{dataset['docs']:,}"))
+        found += [(f"{split} queries", f"{count:,}") for split, count in dataset["queries"].items()]
+    for stage, count, label in (
+        ("retrieve", "queries", "training queries mined"),
+        ("score", "pairs", "pairs scored by the teacher"),
+        ("distill", "groups", "training queries with a relevant and another candidate"),
+        ("distill", "steps", "optimiser steps"),
+    ):
+        if stage in run.stages:
+            found.append((label, f"{run.stages[stage]['counts'][count]:,}"))
+    return found
+
+
+def environment_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """The machine and the versions that the numbers hold for."""
+    environment = dict(report.get("environment", {}))
+    versions = environment.pop("versions", {})
+    plain = {name.replace("_", " "): value for name, value in environment.items() if value is not None}
+    return [(name, str(value)) for name, value in {**plain, **versions}.items()]
+
+
+def notes(run: RunFolder) -> list[str]:
+    """What a reader has to know before the numbers."""
+    if run.stages and run.dataset is None:
+        source = run.recipe["dataset"]["source"]
+        return [f"The data set {source} is no longer there: what needs its texts or judgements is left out."]
+    return []

@@ -1,0 +1,150 @@
+"""A run's folder, read for its report: what is there, and which stages are still to come.
+
+Knows where a run keeps its files; must not know how they are measured or shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from retrieval_distill import artifacts
+from retrieval_distill.artifacts import Manifest
+from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.load import load
+from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation.compare import per_query
+from retrieval_distill.retrieval.run import Run
+
+STAGES = {
+    "embed-start": "embeddings-start",
+    "index-start": "index-start",
+    "retrieve": "candidates",
+    "gate": "gate",
+    "score": "teacher-scores",
+    "distill": "student",
+    "embed-student": "embeddings-student",
+    "index-student": "index-student",
+    "search": "runs",
+}
+"""Stage -> the folder it leaves behind, in the order of a run."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunFolder:
+    """A run, finished or not; what it has not written yet is empty or ``None``.
+
+    ``given`` is the run's dataset where the caller holds it already; ``None``: it is read when it is needed.
+    """
+
+    path: Path
+    given: Dataset | None = None
+
+    @classmethod
+    def open(cls, path: str | Path, dataset: Dataset | None = None) -> RunFolder:
+        """Open the folder of a run.
+
+        Raises:
+            UserError: The folder holds no run.
+        """
+        path = Path(path)
+        if not (path / "recipe.json").is_file():
+            raise UserError(f"{path}: no run there; make one with: retrieval-distill run RECIPE --out {path}")
+        return cls(path, dataset)
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as plain values."""
+        return artifacts.read_json(self.path / "recipe.json")
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """``report.json``; empty before the run has finished, and while it runs again with a changed recipe."""
+        path = self.path / "report.json"
+        finished = artifacts.read_json(path) if path.is_file() else {}
+        return finished if finished.get("recipe") == self.recipe else {}
+
+    @cached_property
+    def stages(self) -> dict[str, Manifest]:
+        """Each finished stage's costs; what comes after a stage under way is an earlier run's and left out."""
+        if self.report:
+            return self.report["stages"]
+        found = {}
+        for name, folder in STAGES.items():
+            if (self.path / f"{folder}.partial").is_dir():
+                break
+            if manifest := artifacts.read_manifest(self.path / folder):
+                found[name] = manifest
+        return found
+
+    @property
+    def missing(self) -> list[str]:
+        """Stages still to come; a gate that the recipe turned off is not missed."""
+        off = {"gate"} if self.recipe["teacher"]["gate"] == "off" else set()
+        return [name for name in STAGES if name not in self.stages and name not in off]
+
+    @cached_property
+    def training_log(self) -> list[dict[str, Any]]:
+        """A row per logged window, as far as training has come."""
+        if (self.path / "student.partial").is_dir():
+            return self._log_of_checkpoint()
+        path = self.path / "student" / "training_log.json"
+        return artifacts.read_json(path) if path.is_file() else []
+
+    def _log_of_checkpoint(self) -> list[dict[str, Any]]:
+        """The log within the newest whole checkpoint of a training under way."""
+        states = list((self.path / "student.partial" / "checkpoints").glob("checkpoint-*/trainer_state.json"))
+        whole = [state for state in states if (state.parent / "whole").is_file()]
+        if not whole:
+            return []
+        newest = max(whole, key=lambda state: int(state.parent.name.split("-")[1]))
+        return artifacts.read_json(newest)["log_history"]
+
+    @cached_property
+    def scores(self) -> Run | None:
+        """The teacher's scores of the training candidates, as the objectives see them."""
+        path = self.path / "teacher-scores" / "run.parquet"
+        return Run.load(path) if "score" in self.stages and path.is_file() else None
+
+    @cached_property
+    def gate(self) -> dict[str, Any] | None:
+        """The gate's verdict."""
+        path = self.path / "gate" / "gate.json"
+        return artifacts.read_json(path) if "gate" in self.stages and path.is_file() else None
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        """Each measured system's Run over the test queries, in the report's order."""
+        paths = {name: self.path / "runs" / f"{name}.parquet" for name in self.report.get("systems", {})}
+        return {name: Run.load(path) for name, path in paths.items() if path.is_file()}
+
+    @cached_property
+    def dataset(self) -> Dataset | None:
+        """Texts and judgements; ``None`` where the recipe's source is gone or no stage has needed it yet."""
+        if self.given is not None or not self.stages:
+            return self.given
+        try:
+            return load(self.recipe["dataset"]["source"], self.path / "dataset")
+        except UserError:
+            return None
+
+    @cached_property
+    def values(self) -> pd.DataFrame:
+        """Long table of every system's value for every test query: ``system``, ``query_id``, a column per measure."""
+        kept = self.path / "per_query.parquet"
+        if kept.is_file():
+            return pd.read_parquet(kept)
+        if not self.runs or self.dataset is None:
+            return pd.DataFrame(columns=["system", "query_id"])
+        qrels = self.dataset.split(self.report["recipe"]["dataset"]["test"])
+        return per_query(self.runs, qrels, self.report["recipe"]["evaluate"]["measures"])
+
+    def paired(self, measure: str) -> pd.DataFrame:
+        """A row per test query, a column per system: their values of one measure."""
+        if measure not in self.values:
+            return pd.DataFrame()
+        return self.values.pivot(index="query_id", columns="system", values=measure)

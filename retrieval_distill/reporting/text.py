@@ -1,0 +1,78 @@
+"""Numbers as people read them, and the snippet of a passage: one wording for every table, plot and page.
+
+Knows numbers and strings; must not know what they measure.
+"""
+
+from __future__ import annotations
+
+import re
+
+MINUS, DASH, SPACE = "\u2212", "\u2013", "\u00a0"
+"""True minus, en dash, and a space that keeps what it joins on one line."""
+
+SNIPPET = 280
+"""Characters of a snippet."""
+
+
+def number(value: float, digits: int = 3) -> str:
+    """0.582, with a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """+0.058, with a true minus sign."""
+    return f"{value:+.{digits}f}".replace("-", MINUS)
+
+
+def interval(low: float, high: float) -> str:
+    """0.551-0.613, with an en dash."""
+    return f"{number(low)}{DASH}{number(high)}"
+
+
+def share(value: float) -> str:
+    """98 %, in one piece."""
+    return f"{value * 100:.0f}{SPACE}%"
+
+
+def probability(p: float) -> str:
+    """0.272, or < 0.001."""
+    return f"<{SPACE}0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_value(p: float) -> str:
+    """``p = 0.272``, or ``p < 0.001``, in one piece."""
+    return f"p{SPACE}{'' if p < 0.001 else f'={SPACE}'}{probability(p)}"
+
+
+def short(value: float) -> str:
+    """Four significant digits at most, thousands apart: 1.5e-4, 5.85, 1,234,567."""
+    if 0 < abs(value) < 0.001:
+        mantissa, exponent = f"{value:.3e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}".replace("-", MINUS)
+    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}").replace("-", MINUS)
+
+
+def rise(value: float) -> str:
+    """A difference in few digits: +0.5, 0."""
+    return f"{'+' if value > 0 else ''}{short(value)}"
+
+
+def size(number: float) -> str:
+    """Bytes for people: 999 B, 1.0 kB, 12.3 MB."""
+    value, units = float(number), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.95 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.0f} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def snippet(text: str, query: str) -> str:
+    """The passage's part that shares most words with the query, about ``SNIPPET`` characters long."""
+    sentences = [part.strip() for part in re.split(r"(?<=[.!?])\s+|\n\s*\n", text) if part.strip()]
+    if not sentences:
+        return ""
+    words = set(re.findall(r"\w+", query.lower()))
+    shared = [len(words & set(re.findall(r"\w+", sentence.lower()))) for sentence in sentences]
+    best = max(range(len(sentences)), key=lambda i: (shared[i], -i))
+    chosen = re.sub(r"\s+", " ", " ".join(sentences[best:]))
+    lead = "... " if best else ""
+    return lead + (chosen if len(chosen) <= SNIPPET else chosen[:SNIPPET].rsplit(" ", 1)[0] + " ...")

@@ -1,0 +1,126 @@
+"""Known data, known coordinates: plots draw what they are given, where it belongs."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval_distill.reporting import charts, svg
+from retrieval_distill.reporting.charts import Point
+from retrieval_distill.reporting.svg import Scale
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(picture: str) -> ElementTree.Element:
+    return ElementTree.fromstring(picture)
+
+
+def texts(picture: str) -> list[str]:
+    return [text.text for text in drawn(picture).iter(f"{SVG}text")]
+
+
+def paths(picture: str, class_: str) -> list[list[tuple[float, float]]]:
+    """Corners of the paths of a class."""
+    found = [path.get("d") for path in drawn(picture).iter(f"{SVG}path") if class_ in path.get("class").split()]
+    return [[tuple(map(float, point.split())) for point in d.strip("MZ").split("L")] for d in found]
+
+
+def test_scales_put_values_in_place():
+    assert Scale(0, 10, 100, 200)(2.5) == 125
+    assert Scale(0, 10, 200, 100)(2.5) == 175
+    assert Scale(1, 100, 0, 200, log=True)(10) == pytest.approx(100)
+
+
+def test_ticks_are_round():
+    assert Scale(0, 10, 0, 1).ticks(5) == [0, 2, 4, 6, 8, 10]
+    assert Scale(-0.3, 0.3, 0, 1).ticks(4) == [-0.2, 0, 0.2]
+    assert Scale(0.48, 0.63, 0, 1).ticks(4) == [0.5, 0.55, 0.6]
+    assert Scale(1.5, 30, 0, 1, log=True).ticks() == [2, 5, 10, 20]
+    assert Scale(1, 100, 0, 1, log=True).ticks() == pytest.approx([1, 3, 10, 30, 100])
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(3, 8))
+def test_ticks_lie_within_the_scale_at_equal_steps(low, span, count):
+    ticks = Scale(low, low + span, 0, 1).ticks(count)
+    assert 1 <= len(ticks) <= count + 1
+    slack = 1e-6 * max(abs(low), span)
+    assert all(low - slack <= tick <= low + span + slack for tick in ticks)
+    assert np.ptp(np.diff(ticks)) <= 1e-9 * max(abs(low), span) if len(ticks) > 1 else True
+
+
+def test_what_is_drawn_is_escaped_and_spoken():
+    picture = svg.image("a <b> & c", 'says "x"', 10, 20, [svg.text(0, 0, "<script>")])
+    root = drawn(picture)
+    assert root.get("viewBox") == "0 0 10 20" and root.get("role") == "img"
+    spoken = {element.get("id"): element.text for element in root if element.get("id")}
+    assert [spoken[id_] for id_ in root.get("aria-labelledby").split()] == ["a <b> & c", 'says "x"']
+    assert texts(picture) == ["<script>"] and "<script>" not in picture
+
+
+def test_bars_are_as_long_as_their_values():
+    picture = charts.bars("t", [("one", 10.0), ("two", 5.0), ("three", 0.0)], lambda value: f"{value:g} s")
+    widths = [float(rect.get("width")) for rect in drawn(picture).iter(f"{SVG}rect")]
+    left = 8 + 7 * len("three")
+    assert widths == [charts.WIDTH - 86 - left, (charts.WIDTH - 86 - left) / 2, 1]
+    assert texts(picture) == ["one", "10 s", "two", "5 s", "three", "0 s"]
+
+
+def test_the_frontier_is_what_nothing_beats():
+    a, b, c, d = (Point(n, x, y, y, y) for n, x, y in [("a", 10, 0.5), ("b", 20, 0.4), ("c", 30, 0.7), ("d", 30, 0.6)])
+    assert charts.frontier([d, c, b, a]) == [a, c]
+
+
+def test_points_stand_at_their_values_and_what_has_no_cost_is_a_line():
+    points = [Point("a", 10, 0.5, 0.4, 0.6, True), Point("b", 100, 0.7, 0.6, 0.8), Point("c", None, 0.6, 0.6, 0.6)]
+    picture = charts.scatter("t", points, "ms", "quality", lambda value: f"{value:g} ms")
+    x, y = Scale(10 / 1.5, 150, 44, 388, log=True), Scale(0.38, 0.82, 246, 30)
+    circles = [(float(c.get("cx")), float(c.get("cy"))) for c in drawn(picture).iter(f"{SVG}circle")]
+    assert circles == [pytest.approx(at, abs=0.01) for at in [(x(10), y(0.5)), (x(100), y(0.7))]]
+    whiskers = [line for line in drawn(picture).iter(f"{SVG}line") if "whisker" in line.get("class")]
+    assert [float(whiskers[0].get(key)) for key in ("y1", "y2")] == pytest.approx([y(0.4), y(0.6)], abs=0.01)
+    [reference] = [line for line in drawn(picture).iter(f"{SVG}line") if line.get("class") == "reference"]
+    assert float(reference.get("y1")) == pytest.approx(138)  # 0.6 is the middle
+    assert "a: 0.500 (0.400 to 0.600), 10 ms" in drawn(picture).find(f"{SVG}desc").text
+    assert "c, cost not measured" in texts(picture)
+
+
+def test_labels_that_would_overlap_are_moved_apart():
+    assert charts._apart([100, 102, 50]) == [100, 115, 50]
+
+
+def test_a_curve_passes_through_its_points_with_its_interval_around():
+    picture = charts.lines("loss", [(5, 3.0), (10, 1.0)], [(5, 2.0, 4.0), (10, 0.0, 2.0)], "step")
+    x, y = Scale(0, 10, 48, 270), Scale(-0.2, 4.2, 118, 32)
+    [curve], [band] = paths(picture, "curve"), paths(picture, "band")
+    assert curve == [pytest.approx(at, abs=0.01) for at in [(x(5), y(3)), (x(10), y(1))]]
+    assert band == [pytest.approx((x(a), y(b)), abs=0.01) for a, b in [(5, 2), (10, 0), (10, 2), (5, 4)]]
+    assert texts(picture)[:2] == ["loss", "1"]
+
+
+def test_histogram_heights_are_shares_of_their_own_kind():
+    counts = {"few": np.array([1, 3]), "many": np.array([300, 100])}
+    picture = charts.histogram("t", np.array([0.0, 1.0, 2.0]), counts, "score")
+    x, y = Scale(0, 2, 44, 388), Scale(0, 0.7875, 236, 40)
+    expected = [[(x(0), y(0)), (x(0), y(a)), (x(1), y(a)), (x(1), y(b)), (x(2), y(b)), (x(2), y(0))]
+                for a, b in [(0.25, 0.75), (0.75, 0.25)]]  # fmt: skip
+    found = paths(picture, "area")
+    assert np.asarray(found) == pytest.approx(np.asarray(expected), abs=0.01)
+
+
+def test_a_waterfall_falls_from_the_largest_win_to_the_largest_loss():
+    picture = charts.waterfall("t", [0.0, -0.5, 1.0, 0.5], "ours", "theirs", "difference")
+    assert paths(picture, "win") == [[(44, 138), (44, 30), (130, 30), (130, 84), (216, 84), (216, 138)]]
+    assert paths(picture, "loss") == [[(302, 138), (302, 192), (388, 192), (388, 138)]]
+    assert {"2 won by ours", "1 won by theirs", "4 queries, 1 equal"} <= set(texts(picture))
+
+
+def test_thousands_of_queries_stay_a_small_picture():
+    values = np.random.default_rng(0).normal(size=50_000)
+    picture = charts.waterfall("t", values.tolist(), "ours", "theirs", "difference")
+    assert len(picture) < 60_000
+    assert f"{(values > 0).sum()} won by ours" in texts(picture)
