@@ -165,6 +165,8 @@ class StudentConfig(Section):
     """Whether queries and documents get encoders of their own, equal at the start; the student is twice as large."""
     query_model: str | None = None
     """A model for queries alone, often a smaller one, kept whole; ``model`` then embeds documents only."""
+    freeze_documents: bool = False
+    """With ``separate`` or ``query_model``: train the query encoder alone, so that vectors of ``model`` stay valid."""
     lora: LoRAConfig | None = None
     """Train through adapters (``{}`` for their defaults); ``None`` trains all weights."""
     similarity: Literal["cosine", "dot"] = "cosine"
@@ -233,6 +235,8 @@ class TrainingConfig(Section):
     """Training queries whose whole lists tell how far the student agrees with the teacher, before, during and after."""
     topics: int | None = Field(None, ge=2)
     """Topics of the queries (k-means of the untrained student's vectors): each step is of one; ``None``: of any."""
+    easy_to_hard: bool = False
+    """A curriculum: candidates that are easy to tell from the relevant one first, the teacher's favourites last."""
     layer_decay: float = Field(1.0, gt=0, le=1)
     """Factor on the learning rate from layer to layer downwards; the embeddings have the lowest."""
     ema: float | None = Field(None, ge=0, lt=1)

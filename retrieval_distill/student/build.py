@@ -42,6 +42,8 @@ def build(
         model = routes.combine(copy.deepcopy(model), model)
     if config.lora is not None:
         adapter.add(model, config.lora)
+    if config.freeze_documents:
+        routes.freeze(model, "document")
     model.model_card_data.base_model = config.model
     model.model_card_data.generate_widget_examples = False
     return model

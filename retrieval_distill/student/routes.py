@@ -69,6 +69,18 @@ def combine(query: SentenceTransformer, document: SentenceTransformer) -> Senten
     ).eval()
 
 
+def freeze(model: SentenceTransformer, kind: Kind) -> None:
+    """Leave the encoder of one kind as it is in training.
+
+    Raises:
+        UserError: Both kinds share one.
+    """
+    first = model[0]
+    if not isinstance(first, Router):
+        raise UserError("student.freeze_documents needs student.separate=true or a student.query_model")
+    first.sub_modules[kind].requires_grad_(False)
+
+
 def _without_end(modules: Iterable[nn.Module]) -> list[Any]:
     kept = list(modules)
     return kept[:-1] if isinstance(kept[-1], Normalize) else kept

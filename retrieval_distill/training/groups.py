@@ -108,12 +108,17 @@ def schedule(
     candidates: int,
     seed: int,
     topics: np.ndarray | None = None,
+    easy_to_hard: bool = False,
 ) -> list[Draw]:
     """The whole training order, fixed by the seed: epochs of shuffled groups, fresh negatives each time.
 
     A draw holds one relevant candidate (each relevant one equally often over time) and ``candidates - 1`` others,
     the higher in the teacher's order the likelier (weight ``1 / (2 + rank)``), without repetition. Knowing every
     step beforehand is what makes a resumed training equal to an uninterrupted one.
+
+    A curriculum moves what is likeliest from the end of the teacher's order, where candidates are easy to tell from
+    the relevant one, to its head (weight ``1 / (2 + |rank - r|)``, ``r`` falling linearly from the last rank to 0).
+    Source: Zeng et al., "Curriculum Learning for Dense Retrieval Distillation", 2022, arXiv:2204.13679.
 
     Args:
         groups: What is drawn from.
@@ -123,10 +128,16 @@ def schedule(
         seed: Of every draw.
         topics: The topic of every group, int64 [groups]: a batch's queries are of one topic, see
             :func:`retrieval_distill.training.topics.by_topic`. ``None``: whichever they are.
+        easy_to_hard: The curriculum.
     """
     rng = np.random.default_rng(seed)
     order = _shuffled(len(groups), rng) if topics is None else by_topic(topics, queries_per_step, rng)
-    return [Draw(group, _draw(groups[group], candidates, rng)) for group in islice(order, steps * queries_per_step)]
+    count = steps * queries_per_step
+    ease = np.linspace(1, 0, count) if easy_to_hard else np.zeros(count)
+    return [
+        Draw(group, _draw(groups[group], candidates, easy, rng))
+        for group, easy in zip(islice(order, count), ease, strict=True)
+    ]
 
 
 def _shuffled(count: int, rng: np.random.Generator) -> Iterator[int]:
@@ -134,10 +145,10 @@ def _shuffled(count: int, rng: np.random.Generator) -> Iterator[int]:
         yield from rng.permutation(count).tolist()
 
 
-def _draw(group: Group, candidates: int, rng: np.random.Generator) -> tuple[int, ...]:
+def _draw(group: Group, candidates: int, ease: float, rng: np.random.Generator) -> tuple[int, ...]:
     relevant = [i for i, grade in enumerate(group.grades) if grade > 0]
     others = np.array([i for i, grade in enumerate(group.grades) if grade <= 0])
-    weight = 1.0 / (2.0 + np.arange(len(others)))
+    weight = 1.0 / (2.0 + np.abs(np.arange(len(others)) - ease * (len(others) - 1)))
     count = min(candidates - 1, len(others))
     drawn = rng.choice(others, count, replace=False, p=weight / weight.sum())
     return (int(rng.choice(relevant)), *sorted(int(i) for i in drawn))

@@ -54,7 +54,8 @@ def draws(
     batch = config.queries_per_step * ranks.count()
     steps = config.steps or max(1, round(config.epochs * len(groups) / (batch * config.gradient_accumulation)))
     by_group = _topics(student, queries.select([group.query_id for group in groups]), recipe, batch, folder)
-    return schedule(groups, steps * config.gradient_accumulation, batch, config.candidates, recipe.seed, by_group)
+    count = steps * config.gradient_accumulation
+    return schedule(groups, count, batch, config.candidates, recipe.seed, by_group, config.easy_to_hard)
 
 
 def _topics(

@@ -120,3 +120,13 @@ def test_a_student_of_two_encoders_is_trained_on_but_not_slimmed(families, tmp_p
     assert [first.max_seq_length for first in routes.encoders(again)] == [30, 30]
     with pytest.raises(UserError, match=r"student\.layers: .* already has one encoder for queries"):
         build.build(StudentConfig(model=str(tmp_path), layers=(0, 1)))
+
+
+def test_frozen_documents_keep_their_vectors(tiny_recipe, families, tmp_path):
+    student = {"model": families["distilbert"], "max_length": 48, "separate": True, "freeze_documents": True}
+    train({**tiny_recipe, "student": student}, tmp_path / "student")
+    trained, start = encoder.load(str(tmp_path / "student")), build.build(StudentConfig(**student))
+    np.testing.assert_array_equal(encoder.encode(trained, TEXTS, "document"), encoder.encode(start, TEXTS, "document"))
+    assert np.abs(encoder.encode(trained, TEXTS, "query") - encoder.encode(start, TEXTS, "query")).max() > 1e-3
+    with pytest.raises(UserError, match="freeze_documents needs"):
+        build.build(StudentConfig(**{**student, "separate": False}))

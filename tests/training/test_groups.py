@@ -69,6 +69,21 @@ def test_a_longer_schedule_begins_like_a_shorter_one():
     assert schedule(GROUPS, 20, 5, 3, seed=4)[:50] == schedule(GROUPS, 10, 5, 3, seed=4)
 
 
+def test_a_curriculum_goes_from_easy_to_hard():
+    """One of the others is drawn each time: its expected rank is the documented weights' mean."""
+    groups = [Group("q", tuple("abcde"), (5.0, 4.0, 3.0, 2.0, 1.0), (0, 0, 1, 0, 0))]
+    ranks = {0: 0, 1: 1, 3: 2, 4: 3}  # among the others
+    draws = schedule(groups, 6000, 1, 2, seed=2, easy_to_hard=True)
+    drawn = [ranks[draw.candidates[1]] for draw in draws]
+    for start, likeliest in ((0, 3), (5900, 0)):
+        weights = [1 / (2 + abs(rank - likeliest)) for rank in range(4)]
+        expected = sum(rank * weight for rank, weight in enumerate(weights)) / sum(weights)
+        assert np.mean(drawn[start : start + 100]) == pytest.approx(expected, abs=0.4)  # 3.5 standard errors
+    thirds = [np.mean(part) for part in np.array_split(drawn, 3)]
+    assert thirds[0] > thirds[1] + 0.1 > thirds[2] + 0.2
+    assert schedule(groups, 6000, 1, 2, seed=2, easy_to_hard=False) != draws
+
+
 def test_batch_by_hand():
     groups = [Group("q1", ("a", "b", "c"), (3.0, 2.0, 1.0), (0, 2, 0)), Group("q2", ("b", "x"), (7.0, 6.0), (0, 1))]
     texts = TokenizedTexts(
