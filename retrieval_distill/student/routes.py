@@ -28,8 +28,7 @@ def path(model: SentenceTransformer, kind: Kind) -> list[Any]:
     """The modules that texts of this kind go through, in order; the first one cuts them into tokens."""
     modules: list[Any] = list(model)
     first, *rest = modules
-    ways: Any = first.sub_modules if isinstance(first, Router) else {kind: [first]}
-    return [*ways[kind], *rest]
+    return [*first.sub_modules[kind], *rest] if is_routed(model) else modules
 
 
 def encoders(model: SentenceTransformer) -> list[Any]:
