@@ -14,6 +14,7 @@ import yaml
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.models import STARTER_FOLDER
 from retrieval_distill.teacher import load
+from retrieval_distill.training.asked import asked
 from tests.commands import command
 
 ROOT = Path(__file__).parent.parent
@@ -67,10 +68,12 @@ def test_the_stages_one_by_one(tmp_path, cross_encoders, tiny_recipe, monkeypatc
     assert ran == [*stages, "scores", "scores", "fit-teacher", "rerank"]
 
 
-def test_the_ensemble_is_a_recipe():
-    [block] = blocks("yaml")
-    recipe = parse_recipe({"name": "readme", **yaml.safe_load(block)})
-    assert [load.split(member.model)[0] for member in recipe.teacher.members] == ["cross-encoder", "bi-encoder"]
+def test_the_yaml_blocks_are_recipes():
+    ensemble, training = (parse_recipe({"name": "readme", **yaml.safe_load(block)}) for block in blocks("yaml"))
+    assert [load.split(member.model)[0] for member in ensemble.teacher.members] == ["cross-encoder", "bi-encoder"]
+    mix, views = asked(training)
+    assert set(mix.parts) == {"in_batch", "listwise_kl", "margin_mse"}
+    assert [view.name for view in views] == ["full", "64", "int8"]
 
 
 @pytest.mark.skipif(not STARTER_FOLDER.is_dir(), reason="the starter teacher is not in this checkout")
