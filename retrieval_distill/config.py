@@ -26,11 +26,28 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
-class DatasetConfig(Section):
+class ReadConfig(Section):
+    """How a dataset's source is read."""
+
+    format: str | None = None
+    """Name of the source's format; ``None``: its prefix, ending or files tell."""
+    columns: dict[str, str] = {}
+    """Names of columns that differ: ``{id: doc_id, text: body, title: name, queries.id: qid, qrels.score: grade}``."""
+    queries: str | None = None
+    """Table of queries, for a source that holds documents only."""
+    qrels: dict[str, str] = {}
+    """Split -> file of judgements (a table, or TREC), for a source that holds none."""
+    encoding: str = "utf-8"
+    """Encoding of text files; a byte that it does not allow is a bad row, never guessed at."""
+    on_bad: Literal["refuse", "skip"] = "refuse"
+    """What to do with a row that cannot be read: stop and name it, or leave it out, counted and named."""
+
+
+class DatasetConfig(ReadConfig):
     """What to work on."""
 
     source: str = "python-docs"
-    """A folder in BEIR layout, ``beir:NAME`` (downloaded by beir), or the embedded ``python-docs``."""
+    """A folder or file of any format read, ``beir:NAME``, ``hf:NAME``, ``ir:NAME``, or the embedded ``python-docs``."""
     train: str = "train"
     """Split whose queries train the student."""
     dev: str | None = "dev"

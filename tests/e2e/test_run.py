@@ -69,7 +69,7 @@ def test_the_student_is_the_librarys_and_its_vectors_are_ours(finished):
     student = SentenceTransformer(str(out / "student"), device="cpu")
     embedded = Embeddings.open(out / "embeddings-student")
     from retrieval_distill import verbs
-    from retrieval_distill.data import beir
+    from retrieval_distill.data.formats import beir
 
     recipe = json.loads((out / "recipe.json").read_text())
     documents = beir.load(recipe["dataset"]["source"]).documents

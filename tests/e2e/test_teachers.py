@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from retrieval_distill import pipeline, verbs
 from retrieval_distill.cli import app
 from retrieval_distill.config import parse_recipe
-from retrieval_distill.data import beir
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats import beir
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher.calibration import Calibration
