@@ -1,8 +1,8 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
-Verbs: ``run``, ``demo``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``, ``search``, ``rerank``,
-``evaluate``, ``fit_teacher``; each is also a command.
+Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``,
+``search``, ``rerank``, ``evaluate``, ``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -20,6 +20,7 @@ _WHERE = {
     "Run": "retrieval.run",
     "ScoreStore": "teacher.store",
     "UserError": "errors",
+    "convert": "verbs",
     "demo": "pipeline",
     "distill": "verbs",
     "embed": "verbs",
@@ -29,6 +30,7 @@ _WHERE = {
     "load_dataset": "data.load",
     "load_recipe": "config",
     "load_teacher": "verbs",
+    "prepare": "verbs",
     "rerank": "verbs",
     "retrieve": "verbs",
     "run": "pipeline",
@@ -44,6 +46,7 @@ __all__ = [
     "Run",
     "ScoreStore",
     "UserError",
+    "convert",
     "demo",
     "distill",
     "embed",
@@ -53,6 +56,7 @@ __all__ = [
     "load_dataset",
     "load_recipe",
     "load_teacher",
+    "prepare",
     "rerank",
     "retrieve",
     "run",
@@ -71,12 +75,14 @@ if TYPE_CHECKING:
     from retrieval_distill.retrieval.run import Run
     from retrieval_distill.teacher.store import ScoreStore
     from retrieval_distill.verbs import (
+        convert,
         distill,
         embed,
         evaluate,
         fit_teacher,
         index,
         load_teacher,
+        prepare,
         rerank,
         retrieve,
         score,

@@ -253,16 +253,28 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         shipped = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
         raise UserError(f"{path}: no such recipe file; shipped recipes: {shipped}")
+    values = load_values(path)
+    for override in overrides:
+        _apply(values, override)
+    values.setdefault("name", path.stem)
+    return parse_recipe(values, str(path))
+
+
+def load_values(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        UserError: There is no such file, or it is not YAML or no mapping.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: a recipe is a mapping of keys to values")
-    for override in overrides:
-        _apply(values, override)
-    values.setdefault("name", path.stem)
-    return parse_recipe(values, str(path))
+        raise UserError(f"{path}: expected a mapping of keys to values")
+    return values
 
 
 def parse_recipe(values: dict[str, Any], where: str = "recipe") -> Recipe:

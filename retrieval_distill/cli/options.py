@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-DatasetArgument = Annotated[str, typer.Option("--dataset", help="A folder in BEIR layout, beir:NAME or python-docs.")]
+DatasetArgument = Annotated[
+    str, typer.Option("--dataset", help="Folder, file, archive, beir:NAME, hf:NAME, ir:ID or python-docs.")
+]
 SplitOption = Annotated[str, typer.Option("--split", help="Split of the judgements: train, dev or test.")]
 OutFile = Annotated[Path, typer.Option("--out", help="Run file to write: .parquet, else TREC format.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]

@@ -64,9 +64,7 @@ class RowIndex(Mapping[str, int]):
                 return rows
             candidates = self._order[at[asked]]
             stored = self._at(candidates)
-            same = np.fromiter(
-                (stored[place] == strings[number] for place, number in enumerate(asked)), bool, len(asked)
-            )
+            same = np.array([found == strings[number] for found, number in zip(stored, asked, strict=True)])
             rows[asked[same]] = candidates[same]
             asked = asked[~same]
             at[asked] += 1

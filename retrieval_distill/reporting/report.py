@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import artifacts, hardware
+from retrieval_distill import artifacts, hardware, verbs
 from retrieval_distill.artifacts import Manifest, read_json, write_json
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Dataset, Texts
-from retrieval_distill.evaluation import compare
 from retrieval_distill.evaluation.speed import latency
 from retrieval_distill.indexing.faiss_index import Index
 from retrieval_distill.retrieval.bm25 import BM25
@@ -28,9 +27,8 @@ MARK = {"bm25": "b", "start": "s", "student": "d", "teacher": "t"}
 
 def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Manifest]) -> dict[str, Any]:
     """Measure the runs in ``out`` and write ``report.json`` there; returns the report."""
-    qrels = dataset.split(recipe.dataset.test)
     runs = {name: Run.load(out / "runs" / f"{name}.parquet") for name in SYSTEMS}
-    systems = compare.compare(runs, qrels, recipe.evaluate.measures)
+    systems = verbs.evaluate(runs, dataset, recipe.dataset.test, recipe.evaluate.measures)
     for name, speed in read_json(out / "runs" / "speed.json").items():
         systems[name] |= speed
     headline = recipe.evaluate.measures[0]
