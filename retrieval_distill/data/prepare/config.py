@@ -24,19 +24,17 @@ class PrepareConfig(Section):
     max_words: int | None = Field(None, ge=1)
     """Documents of more words are dropped; ``None``: none."""
     languages: tuple[str, ...] = ()
-    """ISO 639-1 codes; documents in other languages are dropped (extra ``prepare``). Empty: all stay."""
+    """ISO 639-1 codes; documents in other languages are dropped (extra ``language``). Empty: all stay."""
     language_confidence: float = Field(0.9, ge=0, le=1)
     """Probability from which a document counts as of another language; below it, the document stays."""
-    duplicates: Literal["keep", "exact", "near"] = "exact"
-    """Which copies are merged into the first of them; ``near`` needs the extra ``prepare``."""
+    duplicates: Literal["keep", "exact", "near"] = "near"
+    """Which copies are merged into the first of them: none, those of equal title and text, or near copies too."""
     near_threshold: float = Field(0.8, gt=0, le=1)
     """Jaccard similarity of two documents' word n-grams from which they are near duplicates."""
     near_words: int = Field(3, ge=1)
     """Words of such an n-gram."""
     leakage: Literal["remove", "report", "off"] = "remove"
-    """What to do with training queries and pairs that a held-out split holds too."""
-    leakage_near: bool = False
-    """Whether near copies leak too (extra ``prepare``)."""
+    """What to do with training queries and pairs that a held-out split holds too, equal or nearly so."""
     query_threshold: float = Field(0.9, gt=0, le=1)
     """Jaccard similarity of two queries' words from which they are near copies."""
     train: str = "train"

@@ -31,9 +31,6 @@ def near(texts: Texts, skipped: Collection[int], threshold: float, size: int) ->
         skipped: Rows that are copies already.
         threshold: Jaccard similarity of the runs of words from which a document is a near copy.
         size: Words of a run.
-
-    Raises:
-        UserError: rensa is not installed.
     """
 
     def stored(row: int) -> frozenset[str]:

@@ -47,7 +47,7 @@ def _classifier(languages: tuple[str, ...]) -> Callable[[str], tuple[str, float]
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError:
-        raise UserError("languages needs: pip install 'retrieval-distill[prepare]'") from None
+        raise UserError("languages needs: pip install 'retrieval-distill[language]'") from None
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     known = {language for language, _ in identifier.rank("text")}
     if unknown := set(languages) - known:

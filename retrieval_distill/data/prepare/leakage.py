@@ -22,13 +22,10 @@ def check(dataset: Dataset, config: PrepareConfig, leaks: Ledger) -> dict[str, Q
     held = [dataset.qrels[split] for split in config.held_out if split in dataset.qrels]
     if config.leakage == "off" or train is None or not held:
         return dataset.qrels
-    query_size, query_threshold = 1, config.query_threshold
-    asked = list(dict.fromkeys(query_id for judged in held for query_id in judged))
-    queries = _seen(dataset.queries, train, asked, query_size, query_threshold if config.leakage_near else None)
-    relevant = list(dict.fromkeys(doc_id for judged in held for doc_id in _relevant(judged)))
-    learnt = list(dict.fromkeys(_relevant(train)))
-    near = config.near_threshold if config.leakage_near else None
-    passages = _seen(dataset.documents, learnt, relevant, config.near_words, near)
+    asked = (query_id for judged in held for query_id in judged)
+    relevant = (doc_id for judged in held for doc_id in _relevant(judged))
+    queries = _seen(dataset.queries, train, asked, 1, config.query_threshold)
+    passages = _seen(dataset.documents, _relevant(train), relevant, config.near_words, config.near_threshold)
     clean = _without(train, queries, passages, leaks)
     return dataset.qrels if config.leakage == "report" else {**dataset.qrels, config.train: clean}
 
@@ -37,31 +34,28 @@ def _relevant(judged: Qrels) -> Iterable[str]:
     return (doc_id for grades in judged.values() for doc_id, grade in grades.items() if grade > 0)
 
 
-def _seen(
-    texts: Texts, asked: Iterable[str], held: Iterable[str], size: int, threshold: float | None
-) -> dict[str, str]:
-    """Those of ``asked`` whose text stands among ``held`` -> ``"equal to"`` or ``"near"``.
+def _seen(texts: Texts, learnt: Iterable[str], held: Iterable[str], size: int, threshold: float) -> dict[str, str]:
+    """Those of ``learnt`` whose text stands among ``held`` -> ``"equal to"`` or ``"near"``.
 
     Args:
         texts: The texts of both.
-        asked: Ids of training.
+        learnt: Ids of training.
         held: Ids of the held-out splits.
-        size: Words of a run that near texts are compared by.
-        threshold: Jaccard similarity from which texts are near; ``None`` asks for equal ones only.
+        size: Words of a run that texts are compared by.
+        threshold: Jaccard similarity of those runs from which texts are near.
     """
-    held, asked = list(held), list(asked)
+    learnt, held = list(dict.fromkeys(learnt)), list(dict.fromkeys(held))
     held_texts = texts.take(held)
-    equal = {tuple(words(text)) or text for text in held_texts}
+    equal = {" ".join(words(text)) or text for text in held_texts}
+    sets = [shingles(text, size) for text in held_texts]
+    index = NearIndex(threshold, sets.__getitem__)
+    for number, shingled in enumerate(sets):
+        index.add(number, shingled)
     found = {}
-    if threshold is not None:
-        sets = [shingles(text, size) for text in held_texts]
-        index = NearIndex(threshold, sets.__getitem__)
-        for number, shingled in enumerate(sets):
-            index.add(number, shingled)
-    for id_, text in zip(asked, texts.take(asked), strict=True):
-        if (tuple(words(text)) or text) in equal:
+    for id_, text in zip(learnt, texts.take(learnt), strict=True):
+        if (" ".join(words(text)) or text) in equal:
             found[id_] = "equal to"
-        elif threshold is not None and index.find(shingles(text, size)) is not None:
+        elif index.find(shingles(text, size)) is not None:
             found[id_] = "near"
     return found
 

@@ -8,10 +8,10 @@ and Containment of Documents", 1997; Leskovec, Rajaraman and Ullman, "Mining of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+
+from rensa import RMinHash, RMinHashLSH
 
 from retrieval_distill.data.prepare.words import jaccard
-from retrieval_distill.errors import UserError
 
 PERMUTATIONS = 128
 
@@ -30,12 +30,7 @@ class NearIndex:
     """
 
     def __init__(self, threshold: float, stored: Callable[[int], frozenset[str]]) -> None:
-        try:
-            from rensa import RMinHash, RMinHashLSH
-        except ImportError:
-            raise UserError("near duplicates need: pip install 'retrieval-distill[prepare]'") from None
         self.threshold, self._stored = threshold, stored
-        self._signature: Callable[..., Any] = RMinHash
         self._index = RMinHashLSH(threshold, PERMUTATIONS, bands(threshold))
 
     def find(self, found: frozenset[str]) -> int | None:
@@ -47,8 +42,8 @@ class NearIndex:
         """Add a set under its number."""
         self._index.insert(number, self._signed(added))
 
-    def _signed(self, of: frozenset[str]) -> Any:
-        signature = self._signature(PERMUTATIONS, SEED)
+    def _signed(self, of: frozenset[str]) -> RMinHash:
+        signature = RMinHash(PERMUTATIONS, SEED)
         signature.update(sorted(of))
         return signature
 
