@@ -1,6 +1,6 @@
 """Title and text of one file: plain text, Markdown, HTML, PDF.
 
-HTML by beautifulsoup4, which keeps every visible word and tells declared encodings from guessed ones; Markdown by
+HTML by beautifulsoup4, which keeps every visible word and knows the encodings that pages declare; Markdown by
 markdown-it-py into that same HTML; PDF by pypdf. All three are pure Python without models (extra ``files``). Knows
 how text is taken out of a file; must not know folders or ids.
 """
@@ -51,13 +51,14 @@ def markdown(path: Path, encoding: str) -> tuple[str, str]:
 
 def html(path: Path, encoding: str) -> tuple[str, str]:
     """Every visible word, blocks on lines of their own; the title is the page's."""
-    soup = _soup(path.read_bytes(), path, None if codec(encoding) == "utf-8-sig" else encoding)
-    guessed = soup.declared_html_encoding is None and soup.original_encoding not in ("utf-8", "ascii", encoding)
-    if guessed or soup.contains_replacement_characters:
-        raise RowError(
-            f"not {encoding}",
-            f"the page is not {encoding} and declares no encoding that fits; give its --encoding, such as cp1252",
-        )
+    page = path.read_bytes()
+    try:
+        soup = _soup(page.decode(codec(encoding)), path)
+    except UnicodeDecodeError:
+        soup = _soup(page, path)
+        if soup.declared_html_encoding is None or soup.contains_replacement_characters:
+            detail = f"the page is not {encoding} and declares no encoding that fits; give its --encoding"
+            raise RowError(f"not {encoding}", detail) from None
     title = _line(soup.title.get_text()) if soup.title else ""
     text = _visible(soup)
     if not text:
@@ -69,7 +70,6 @@ def pdf(path: Path, encoding: str) -> tuple[str, str]:
     """The text of all pages; the title is the one in the file's properties."""
     try:
         from pypdf import PdfReader
-        from pypdf.errors import PyPdfError
     except ImportError:
         raise UserError(f"{path}: {NEEDED}") from None
     try:
@@ -77,7 +77,7 @@ def pdf(path: Path, encoding: str) -> tuple[str, str]:
         text = "\n\n".join(page.extract_text() for page in reader.pages).strip()
         title = _line(str((reader.metadata or {}).get("/Title") or ""))
         pictures = sum(len(page.images) for page in reader.pages) if not text else 0
-    except PyPdfError as error:
+    except Exception as error:  # broken files make pypdf raise whatever its parser stumbles over
         raise RowError("PDF that cannot be read", f"the PDF cannot be read ({error})") from None
     if not text and pictures:
         detail = f"the PDF is only pictures ({pictures} on {len(reader.pages)} pages); run OCR over it, then read it"
@@ -108,12 +108,12 @@ def _decoded(path: Path, encoding: str) -> str:
     return text
 
 
-def _soup(page: str | bytes, path: Path, encoding: str | None = None) -> Any:
+def _soup(page: str | bytes, path: Path) -> Any:
     try:
         from bs4 import BeautifulSoup
     except ImportError:
         raise UserError(f"{path}: {NEEDED}") from None
-    return BeautifulSoup(page, "html.parser", from_encoding=encoding if isinstance(page, bytes) else None)
+    return BeautifulSoup(page, "html.parser")
 
 
 def _visible(soup: Any) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.formats import judgements
 from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
 from retrieval_distill.data.formats.parquet import ROWS_PER_BATCH, arrow_rows
 from retrieval_distill.errors import UserError
@@ -49,15 +48,7 @@ def read(source: str, reading: Reading) -> Dataset:
         return tables.dataset(name, next(iter(found.values())), None, {}, reading)
     if "corpus" not in found:
         raise UserError(f"{source} holds the tables {', '.join(found)}, but none called corpus; name one of them")
-    dataset = tables.dataset(name, found.pop("corpus"), found.pop("queries", None), {}, reading)
-    return _judged(dataset, found, reading)
-
-
-def _judged(dataset: Dataset, splits: dict[str, Table], reading: Reading) -> Dataset:
-    for split, judged in splits.items():
-        rows = judgements.of_table(judged, reading)
-        dataset.qrels[split] = judgements.collect(judged.name, rows, dataset.documents, dataset.queries, reading)
-    return dataset
+    return tables.dataset(name, found.pop("corpus"), found.pop("queries", None), found, reading)
 
 
 def _load(source: str) -> dict[str, Table]:

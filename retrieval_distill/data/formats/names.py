@@ -30,6 +30,9 @@ KNOWN: dict[Kind, dict[str, tuple[str, ...]]] = {
 def columns(options: ReadConfig, kind: Kind) -> dict[str, tuple[str, ...]]:
     """Role -> names, with the user's in place of the known ones.
 
+    What the user says without ``queries.`` or ``qrels.`` before it is meant for documents; a table of queries may have
+    those names or the known ones.
+
     Raises:
         UserError: The user names a role that does not exist.
     """
@@ -38,10 +41,11 @@ def columns(options: ReadConfig, kind: Kind) -> dict[str, tuple[str, ...]]:
         if key not in roles:
             raise UserError(f"columns: {key!r} is no column's role{nearest(key, roles)}")
     chosen = dict(KNOWN[kind])
-    for role in chosen:
-        own = options.columns.get(f"{kind}.{role}") or (options.columns.get(role) if kind != "qrels" else None)
-        if own:
+    for role, known in chosen.items():
+        if own := options.columns.get(f"{kind}.{role}"):
             chosen[role] = (own,)
+        elif kind != "qrels" and (own := options.columns.get(role)):
+            chosen[role] = (own,) if kind == "documents" else (own, *known)
     return chosen
 
 

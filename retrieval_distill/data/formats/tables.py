@@ -8,7 +8,7 @@ read.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
@@ -44,20 +44,18 @@ def table(source: str | Path) -> Table:
     return Table(str(path), seen.st_size, key, lambda reading: BY_ENDING[path.suffix.lower()].read(path, reading))
 
 
-def qrels(source: str | Path, documents: Texts, queries: Texts, reading: Reading) -> Qrels:
-    """The judgements of one file."""
-    path = Path(source)
-    if path.suffix.lower() not in judgements.TEXT_ENDINGS:
-        judged = judgements.of_table(table(source), reading)
-    elif path.is_file():
-        judged = judgements.of_lines(path, reading)
-    else:
-        raise UserError(f"{path}: no such file")
-    return judgements.collect(str(source), judged, documents, queries, reading)
+def qrels(source: str | Path | Table, documents: Texts, queries: Texts, reading: Reading) -> Qrels:
+    """The judgements of one file or table."""
+    if not isinstance(source, Table) and Path(source).suffix.lower() in judgements.TEXT_ENDINGS:
+        if not Path(source).is_file():
+            raise UserError(f"{source}: no such file")
+        return judgements.collect(str(source), judgements.of_lines(Path(source), reading), documents, queries, reading)
+    judged = source if isinstance(source, Table) else table(source)
+    return judgements.collect(judged.name, judgements.of_table(judged, reading), documents, queries, reading)
 
 
 def dataset(
-    name: str, documents: Table, queries: Table | None, judged: dict[str, str | Path], reading: Reading
+    name: str, documents: Table, queries: Table | None, judged: Mapping[str, str | Path | Table], reading: Reading
 ) -> Dataset:
     """Documents, queries and judgements as one dataset; what the options name goes before what is given.
 
@@ -70,8 +68,8 @@ def dataset(
     if reading.options.queries is not None:
         queries = table(reading.options.queries)
     asked = Texts.from_records(()) if queries is None else texts.read(queries, "queries", reading)
-    files = reading.options.qrels or judged
-    found = Dataset(name, kept, asked, {split: qrels(path, kept, asked, reading) for split, path in files.items()})
+    splits = reading.options.qrels or judged
+    found = Dataset(name, kept, asked, {split: qrels(of, kept, asked, reading) for split, of in splits.items()})
     _name_unjudged(name, found)
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,18 @@ def write(dataset: Dataset, path: Path, export: Export) -> None:
         raise UserError("a training table needs teacher scores: give --scores RUN, a run that `score` wrote")
     if table is None or table.write is None:
         raise UserError(f"{path}: a training table is written as .parquet, .jsonl or .csv")
+    rows = _exported(dataset, export, path)
+    first = next(rows, None)
+    if first is None:
+        raise UserError(f"{path}: no query has {export.negatives} negatives; ask for fewer with --negatives")
     path.parent.mkdir(parents=True, exist_ok=True)
     negatives = [f"negative_{place}" for place in range(1, export.negatives + 1)]
-    table.write(path, ("query", "positive", *negatives, "scores"), _exported(dataset, export, path))
+    table.write(path, ("query", "positive", *negatives, "scores"), chain([first], rows))
 
 
 def _exported(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[Any, ...]]:
     assert export.run is not None
-    judged, short, rows = dataset.split(export.split), [], 0
+    judged, short = dataset.split(export.split), []
     for query_id, doc_ids, values in export.run:
         relevant = {doc_id for doc_id, grade in judged.get(query_id, {}).items() if grade > 0}
         scored = dict(zip(doc_ids, values.tolist(), strict=True))
@@ -92,13 +97,10 @@ def _exported(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[An
             continue
         for positive in positives:
             row = [positive, *others]
-            rows += 1
             yield (dataset.queries[query_id], *dataset.documents.take(row), [scored[doc_id] for doc_id in row])
     if short:
         needs = f"no scored relevant document or fewer than {export.negatives} others"
         logger.warning("%s: %d queries left out with %s, first %s", path, len(short), needs, ", ".join(short[:3]))
-    if not rows:
-        raise UserError(f"{path}: no query has {export.negatives} negatives; ask for fewer with --negatives")
 
 
 def _rows(source: str, reading: Reading) -> Iterator[tuple[str, list[str], list[float]]]:

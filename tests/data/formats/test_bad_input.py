@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 import zipfile
 
@@ -120,30 +121,36 @@ def test_a_file_that_is_no_parquet(tmp_path):
 
 
 def archived(path, name):
-    content = path.parent / "content"
-    content.write_bytes(GOOD)
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
-            archive.write(content, name)
+            archive.writestr(zipfile.ZipInfo(name), GOOD)
     else:
         with tarfile.open(path, "w:gz") as archive:
-            archive.add(content, name)
+            member = tarfile.TarInfo(name)
+            member.size = len(GOOD)
+            archive.addfile(member, io.BytesIO(GOOD))
     return str(path)
 
 
-@pytest.mark.parametrize("ending", ["zip", "tar.gz"])
-@pytest.mark.parametrize("name", ["../evil.txt", "a/../../evil.txt", "/tmp/evil-retrieval-distill.txt"])
+@pytest.mark.parametrize(
+    ("ending", "name"),
+    [
+        ("zip", "../evil.txt"),
+        ("zip", "a/../../evil.txt"),
+        ("zip", "..\\evil.txt"),
+        ("zip", "/evil.txt"),
+        ("tar.gz", "../evil.txt"),
+        ("tar.gz", "a/../../evil.txt"),
+    ],
+)
 def test_an_archive_that_leads_outside_is_refused(tmp_path, ending, name):
     inside = tmp_path / "inside"
     inside.mkdir()
     source = archived(inside / f"a.{ending}", name)
-    if ending == "tar.gz" and name.startswith("/"):
-        name = name[1:]  # tarfile strips the slash when it writes
+    with pytest.raises(UserError) as refused:
         load.load(source, tmp_path / "cache")
-        return
-    with pytest.raises(UserError, match=rf"a\.{ending}: refused, '{name}' in it"):
-        load.load(source, tmp_path / "cache")
-    assert not list(tmp_path.rglob("evil*"))
+    assert f"a.{ending}: refused, {name!r} in it" in str(refused.value)
+    assert not list(tmp_path.rglob("*evil*"))
 
 
 @pytest.mark.parametrize("ending", ["zip", "tar.gz"])
