@@ -13,7 +13,7 @@ from retrieval_distill.data.formats.contract import Reading
 from retrieval_distill.data.formats.documents import DOCUMENTS
 from retrieval_distill.data.formats.hugging_face import HUGGING_FACE
 from retrieval_distill.data.formats.ir import IR
-from retrieval_distill.data.formats.ms_marco import MS_MARCO
+from retrieval_distill.data.formats.ms_marco import MS_MARCO, TRIPLES
 from retrieval_distill.data.formats.tables import BY_ENDING, FILES
 from retrieval_distill.data.formats.training_table import TRAINING_TABLE
 from retrieval_distill.data.formats.trec import TREC
@@ -21,7 +21,7 @@ from retrieval_distill.errors import UserError, nearest
 
 FORMATS = {
     format_.name: format_
-    for format_ in (beir.BEIR, HUGGING_FACE, IR, MS_MARCO, *FILES, TRAINING_TABLE, TREC, DOCUMENTS)
+    for format_ in (beir.BEIR, HUGGING_FACE, IR, MS_MARCO, TRIPLES, *FILES, TRAINING_TABLE, TREC, DOCUMENTS)
 }
 """In the order in which a source is tried; a folder of documents comes last, for any folder may hold a text file."""
 

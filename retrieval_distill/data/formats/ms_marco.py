@@ -8,11 +8,12 @@ Reading COmprehension Dataset", arXiv 1611.09268.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.formats import judgements, tables, texts
+from retrieval_distill.data.formats import judgements, tables, texts, training_table
 from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
 from retrieval_distill.data.formats.delimited import tsv_records
 
@@ -25,7 +26,7 @@ FIELDS = {2: ("id", "text"), 4: ("id", "url", "title", "text")}
 def read(source: str, reading: Reading) -> Dataset:
     """A folder with ``collection.tsv`` and whatever there is of the other files.
 
-    A file ``triples*.tsv`` or ``qidpidtriples*.tsv`` holds ids and adds its judgements to the split ``train``.
+    A file ``qidpidtriples*.tsv`` holds ids; its judgements are added to the split ``train``.
 
     Raises:
         UserError: A row is bad and bad rows are refused.
@@ -37,7 +38,7 @@ def read(source: str, reading: Reading) -> Dataset:
     for path in sorted(folder.glob("qrels*.tsv")):
         split = path.stem.partition(".")[2] or "test"
         dataset.qrels[split] = tables.qrels(path, documents, queries, reading)
-    for path in sorted(folder.glob("*triples*.tsv")):
+    for path in sorted(folder.glob("qidpidtriples*.tsv")):
         rows = judgements.of_rows(_triples(path, reading), reading)
         found = judgements.collect(str(path), rows, documents, queries, reading)
         train = dataset.qrels.setdefault("train", {})
@@ -46,15 +47,33 @@ def read(source: str, reading: Reading) -> Dataset:
     return dataset
 
 
+def read_triples(source: str, reading: Reading) -> Dataset:
+    """A file ``triples*.tsv`` of texts: query, relevant passage, other passage.
+
+    Raises:
+        UserError: A row is bad and bad rows are refused.
+    """
+    path, names = Path(source), ("query", "positive", "negative")
+
+    def rows(reading: Reading) -> Iterator[Row]:
+        return ((where, dict(zip(names, fields, strict=True))) for where, fields in _threes(path, reading))
+
+    return training_table.of_table(path.stem, replace(tables.table(path), rows=rows), reading)
+
+
+def _threes(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
+    for where, fields in tsv_records(path, reading):
+        if len(fields) == 3:
+            yield where, fields
+        else:
+            reading.bad.row(where, "ragged row", f"{len(fields)} fields; a triple is query, relevant, other")
+
+
 def _triples(path: Path, reading: Reading) -> Iterator[tuple[str, tuple[str, str, int]]]:
     """Each judgement of a file of triples, once; a passage that is relevant in one triple is so in all."""
     relevant: dict[tuple[str, str], str] = {}
     others: dict[tuple[str, str], str] = {}
-    for where, fields in tsv_records(path, reading):
-        if len(fields) != 3:
-            reading.bad.row(where, "ragged row", f"{len(fields)} fields; a triple is query, relevant, other")
-            continue
-        query, positive, negative = fields
+    for where, (query, positive, negative) in _threes(path, reading):
         relevant.setdefault((query, positive), where)
         others.setdefault((query, negative), where)
     graded = chain(
@@ -82,3 +101,9 @@ def _table(paths: list[Path]) -> Table:
 
 
 MS_MARCO = Format("ms-marco", lambda source: (Path(source) / COLLECTION).is_file(), read)
+
+TRIPLES = Format(
+    "ms-marco-triples",
+    lambda source: Path(source).name.startswith("triples") and source.endswith(".tsv") and Path(source).is_file(),
+    read_triples,
+)

@@ -15,7 +15,7 @@ from typing import Any
 
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.formats import tables
-from retrieval_distill.data.formats.contract import Export, Format, Reading, RowError
+from retrieval_distill.data.formats.contract import Export, Format, Reading, RowError, Table
 from retrieval_distill.data.hashes import text_hash
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval.run import Run
@@ -26,24 +26,29 @@ QUERY, POSITIVE = ("query", "anchor", "question"), ("positive", "answer")
 
 
 def read(source: str, reading: Reading) -> Dataset:
+    """A table file; see :func:`of_table`."""
+    return of_table(Path(source).stem, tables.table(source), reading)
+
+
+def of_table(name: str, table: Table, reading: Reading) -> Dataset:
     """A table's texts, and as split ``train`` its judgements: grade 1 for a positive, 0 for a negative.
 
     A text that is positive in one row and negative in another of the same query is relevant.
 
     Raises:
-        UserError: There is no such table, or a row is bad and bad rows are refused.
+        UserError: A row is bad and bad rows are refused.
     """
     queries: dict[str, str] = {}
     documents: dict[str, str] = {}
     judged: Qrels = {}
-    for query, texts, _ in _rows(source, reading):
+    for query, texts, _ in _rows(table, reading):
         query_id = _named("q", query, queries)
         grades = judged.setdefault(query_id, {})
         for place, text in enumerate(texts):
             doc_id = _named("d", text, documents)
             grades[doc_id] = max(grades.get(doc_id, 0), int(place == 0))
     kept, asked = (Texts.from_records((i, "", text) for i, text in found.items()) for found in (documents, queries))
-    return Dataset(Path(source).stem, kept, asked, {"train": judged})
+    return Dataset(name, kept, asked, {"train": judged})
 
 
 def scores(source: str, reading: Reading) -> Run:
@@ -53,7 +58,7 @@ def scores(source: str, reading: Reading) -> Run:
         UserError: No row has ``scores``.
     """
     found: dict[str, dict[str, float]] = {}
-    for query, texts, values in _rows(source, reading):
+    for query, texts, values in _rows(tables.table(source), reading):
         scored = found.setdefault(_named("q", query, {}), {}) if values else {}
         for text, score in zip(texts, values, strict=bool(values)):
             scored.setdefault(_named("d", text, {}), score)
@@ -103,9 +108,9 @@ def _exported(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[An
         logger.warning("%s: %d queries left out with %s, first %s", path, len(short), needs, ", ".join(short[:3]))
 
 
-def _rows(source: str, reading: Reading) -> Iterator[tuple[str, list[str], list[float]]]:
+def _rows(table: Table, reading: Reading) -> Iterator[tuple[str, list[str], list[float]]]:
     """Query, positive followed by negatives, and their scores (none: an empty list)."""
-    for where, row in tables.table(source).rows(reading):
+    for where, row in table.rows(reading):
         try:
             yield _row(row)
         except RowError as defect:

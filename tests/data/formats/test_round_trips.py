@@ -203,6 +203,18 @@ def test_whole_numbers_as_ids(tmp_path):
         assert load.load(str(tmp_path / source), tmp_path).documents.ids == ["1", "20"]
 
 
+def test_triples_of_texts(tmp_path):
+    (tmp_path / "triples.train.tsv").write_text('what "is"\tthis one\tother\nwhat "is"\tother\tthird\n')
+    found = load.load(str(tmp_path / "triples.train.tsv"), tmp_path)
+    (query,) = found.queries
+    assert found.queries[query] == 'what "is"'
+    grades = {found.documents[doc]: grade for doc, grade in found.qrels["train"][query].items()}
+    assert grades == {"this one": 1, "other": 1, "third": 0}
+    (tmp_path / "triples.train.tsv").write_text("a\tb\n")
+    with pytest.raises(UserError, match=r"triples.train.tsv:1: 2 fields; a triple is"):
+        load.load(str(tmp_path / "triples.train.tsv"), tmp_path)
+
+
 one_line = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=9).filter(str.strip)
 
 
