@@ -75,7 +75,7 @@ def pdf(path: Path, encoding: str) -> tuple[str, str]:
     try:
         reader = PdfReader(path)
         text = "\n\n".join(page.extract_text() for page in reader.pages).strip()
-        title = _line(str((reader.metadata or {}).get("/Title") or ""))
+        title = _line(reader.metadata.title or "") if reader.metadata else ""
         pictures = sum(len(page.images) for page in reader.pages) if not text else 0
     except Exception as error:  # broken files make pypdf raise whatever its parser stumbles over
         raise RowError("PDF that cannot be read", f"the PDF cannot be read ({error})") from None

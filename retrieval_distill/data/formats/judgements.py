@@ -31,7 +31,7 @@ def of_lines(path: Path, reading: Reading) -> Iterator[Judged]:
             continue
         trec = fields if len(fields) == 4 else line.split()
         if len(fields) == 3:
-            yield where, *fields
+            yield where, fields[0], fields[1], fields[2]
         elif len(trec) == 4:
             yield where, trec[0], trec[2], trec[3]
         else:
@@ -46,9 +46,10 @@ def of_table(table: Table, reading: Reading) -> Iterator[Judged]:
     """The judgements of a table."""
     names = columns(reading.options, "qrels")
     for where, row in table.rows(reading):
-        fields = [value(row, names[role]) for role in names] if isinstance(row, dict) else [None]
-        if None not in fields:
-            yield where, *fields
+        found = row if isinstance(row, dict) else {}
+        query_id, doc_id, score = (value(found, names[role]) for role in ("query", "document", "score"))
+        if None not in (query_id, doc_id, score):
+            yield where, query_id, doc_id, score
             continue
         needed = ", ".join(names[role][0] for role in names)
         detail = f"a judgement needs {needed}; it has {row!r:.200}; other names: columns qrels.query=NAME"

@@ -97,9 +97,8 @@ def read_folder(source: str, reading: Reading) -> Dataset:
     files = [path for path in sorted((folder / "qrels").glob("*")) if path.suffix.lower() in endings]
     if len({path.stem for path in files}) < len(files):
         raise UserError(f"{folder / 'qrels'}: two files for one split: {', '.join(path.name for path in files)}")
-    return dataset(
-        folder.name, table(documents), queries and table(queries), {path.stem: path for path in files}, reading
-    )
+    asked = None if queries is None else table(queries)
+    return dataset(folder.name, table(documents), asked, {path.stem: path for path in files}, reading)
 
 
 def write(kind: TableFormat, found: Dataset, folder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from typing import Any
 
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.ledger import Ledger
@@ -44,12 +46,18 @@ def by_language(texts: Iterable[Record], config: PrepareConfig, dropped: Ledger)
 
 
 def _classifier(languages: tuple[str, ...]) -> Callable[[str], tuple[str, float]]:
+    identifier = _identifier()
+    known = {language for language, _ in identifier.rank("text")}
+    if unknown := set(languages) - known:
+        raise UserError(f"languages: {', '.join(sorted(unknown))} is not known; known: {', '.join(sorted(known))}")
+    return identifier.classify
+
+
+@cache
+def _identifier() -> Any:
+    """The library's model, 139 languages, giving probabilities."""
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError:
         raise UserError("languages needs: pip install 'retrieval-distill[language]'") from None
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    known = {language for language, _ in identifier.rank("text")}
-    if unknown := set(languages) - known:
-        raise UserError(f"languages: {', '.join(sorted(unknown))} is not known; known: {', '.join(sorted(known))}")
-    return identifier.classify  # type: ignore[no-any-return]
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -88,9 +88,9 @@ class Segmenter:
         found = [piece for piece in sentences(text) if piece.strip()]
         for cut in (_words, list):
             lengths = self._tokens_in_text(found)
-            split = [[piece] if length <= room else cut(piece) for piece, length in zip(found, lengths, strict=True)]
-            if all(len(parts) == 1 for parts in split):
+            if max(lengths, default=0) <= room:
                 return found
+            split = [[piece] if length <= room else cut(piece) for piece, length in zip(found, lengths, strict=True)]
             found = [piece for parts in split for piece in self._joined(parts, room)]
         return found
 
