@@ -75,7 +75,7 @@ def convert(
         training_table.scores(source, Reading.of(options)).save(scores)
     if to == "trec":
         say("TREC files hold judgements only: no text was written")
-    say(f"{out}: {len(dataset.documents):,} documents, {len(dataset.queries):,} queries, as {to}")
+    say(f"{out}: {to}, from {len(dataset.documents):,} documents, {len(dataset.queries):,} queries")
 
 
 @app.command()

@@ -19,17 +19,21 @@ def table(report: dict[str, Any]) -> str:
             f"{judged['pairs']:,} judged pairs, {judged['relevant_per_query']:.2f} relevant per query"
         )
     for name, of in after["lengths"].items():
-        lines += [_lengths(f"{what} in {name}", found) for what, found in of.items() if found["texts"]]
+        was = before["lengths"][name]
+        lines += [_lengths(f"{what} in {name}", was[what], found) for what, found in of.items() if found["texts"]]
     for heading, what in (("bad input", "left_out_as_bad_input"), ("dropped", "dropped"), ("merged", "merged")):
         lines += _cases(heading, report[what])
     return "\n".join([*lines, *_cases(f"leakage ({report['config']['leakage']})", report["leakage"])])
 
 
-def _lengths(name: str, found: dict[str, Any]) -> str:
+def _lengths(name: str, was: dict[str, Any], found: dict[str, Any]) -> str:
     bars = histogram(found["histogram"]["counts"])
     line = f"  {name:<22}[{bars}] median {found['p50']:,}, 90 % {found['p90']:,}, longest {found['max']:,}"
     if "limit" in found:
-        line += f"; {found['truncated']:.1%} beyond {found['limit']:,} ({found['lost']:.1%} of all is cut off)"
+        line += (
+            f"; beyond {found['limit']:,}: {was['truncated']:.1%} -> {found['truncated']:.1%} "
+            f"({was['lost']:.1%} -> {found['lost']:.1%} of all tokens are cut off)"
+        )
     return line
 
 

@@ -159,6 +159,7 @@ def test_passages(tmp_path, encoders, tokenizers_by_kind, rule, judged):
     counted = read_json(tmp_path / "out" / "report.json")
     assert counted["before"]["lengths"]["student"]["documents"]["truncated"] == 0.5
     assert counted["after"]["lengths"]["student"]["documents"]["truncated"] == 0.0
+    assert "50.0% -> 0.0%" in data_report.table(counted)
     run = Run.from_dict({"q1": {"e": 2.0, "d#1": 1.0, "d#3": 3.0}})
     whole = Run.from_dict({"q1": {"e": 2.0, "d": 3.0}})
     for measure in ("nDCG@10", "RR@10"):

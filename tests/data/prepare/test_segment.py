@@ -18,6 +18,7 @@ from tests.conftest import WORDS
         ("One. Two! Three?", ["One. ", "Two! ", "Three?"]),
         ('He said "no." Then left.', ['He said "no." ', "Then left."]),
         ("e.g. this is 3.5 long", ["e.g. this is 3.5 long"]),
+        ("one . two ? three", ["one . ", "two ? ", "three"]),
         ("a line\nanother", ["a line\n", "another"]),
         ("你好。再见。", ["你好。", "再见。"]),
         ("", []),
