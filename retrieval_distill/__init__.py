@@ -1,8 +1,8 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
-Verbs: ``run``, ``demo``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``, ``search``, ``rerank``,
-``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
+Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``,
+``search``, ``rerank``, ``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -21,6 +21,7 @@ _WHERE = {
     "ScoreStore": "teacher.store",
     "UserError": "errors",
     "benchmark": "verbs",
+    "convert": "verbs",
     "demo": "pipeline",
     "distill": "verbs",
     "embed": "verbs",
@@ -30,6 +31,7 @@ _WHERE = {
     "load_dataset": "data.load",
     "load_recipe": "config",
     "load_teacher": "verbs",
+    "prepare": "verbs",
     "report": "reporting.publish",
     "rerank": "verbs",
     "retrieve": "verbs",
@@ -47,6 +49,7 @@ __all__ = [
     "ScoreStore",
     "UserError",
     "benchmark",
+    "convert",
     "demo",
     "distill",
     "embed",
@@ -56,6 +59,7 @@ __all__ = [
     "load_dataset",
     "load_recipe",
     "load_teacher",
+    "prepare",
     "report",
     "rerank",
     "retrieve",
@@ -77,12 +81,14 @@ if TYPE_CHECKING:
     from retrieval_distill.teacher.store import ScoreStore
     from retrieval_distill.verbs import (
         benchmark,
+        convert,
         distill,
         embed,
         evaluate,
         fit_teacher,
         index,
         load_teacher,
+        prepare,
         rerank,
         retrieve,
         score,

@@ -27,11 +27,29 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
-class DatasetConfig(Section):
+class ReadConfig(Section):
+    """How a dataset's source is read."""
+
+    format: str | None = None
+    """Name of the source's format; ``None``: its prefix, ending or files tell."""
+    columns: dict[str, str] = {}
+    """Names of columns that differ: ``{id: doc_id, text: body, title: name, queries.id: qid, qrels.score: grade}``."""
+    queries: str | None = None
+    """Table of queries, for a source that holds documents only."""
+    qrels: dict[str, str] = {}
+    """Split -> file of judgements (a table, or TREC), for a source that holds none."""
+    encoding: str = "utf-8"
+    """Encoding of text files; a byte that it does not allow is a bad row, never guessed at."""
+    on_bad: Literal["refuse", "skip"] = "refuse"
+    """What to do with a row that cannot be read: stop and name it, or leave it out, counted and named."""
+
+
+class DatasetConfig(ReadConfig):
     """What to work on."""
 
     source: str = "python-docs"
-    """A folder in BEIR layout, ``beir:NAME`` (downloaded), ``nanobeir:NAME``, or the embedded ``python-docs``."""
+    """A folder or file of any format read, ``beir:NAME``, ``nanobeir:NAME``, ``hf:NAME``, ``ir:NAME``, or the embedded
+    ``python-docs``."""
     train: str = "train"
     """Split whose queries train the student."""
     dev: str | None = "dev"
@@ -321,16 +339,28 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         shipped = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
         raise UserError(f"{path}: no such recipe file; shipped recipes: {shipped}")
+    values = load_values(path)
+    for override in overrides:
+        _apply(values, override)
+    values.setdefault("name", path.stem)
+    return parse_recipe(values, str(path))
+
+
+def load_values(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        UserError: There is no such file, or it is not YAML or no mapping.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: a recipe is a mapping of keys to values")
-    for override in overrides:
-        _apply(values, override)
-    values.setdefault("name", path.stem)
-    return parse_recipe(values, str(path))
+        raise UserError(f"{path}: expected a mapping of keys to values")
+    return values
 
 
 def parse_recipe(values: dict[str, Any], where: str = "recipe") -> Recipe:

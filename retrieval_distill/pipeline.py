@@ -133,7 +133,7 @@ class Job:
     @cached_property
     def dataset(self) -> Dataset:
         """The recipe's dataset; building or downloading it is the first stage."""
-        return load(self.recipe.dataset.source, self.out / "dataset")
+        return load(self.recipe.dataset.source, self.out / "dataset", self.recipe.dataset)
 
     @cached_property
     def training_queries(self) -> Texts:

@@ -16,8 +16,9 @@ from retrieval_distill import artifacts, models, processes
 from retrieval_distill.artifacts import Manifest
 from retrieval_distill.config import NO_LIMIT, MemberConfig, Recipe, parse
 from retrieval_distill.data.dataset import Dataset, Texts
-from retrieval_distill.errors import UserError
+from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.evaluation import compare, measures
+from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.indexing import faiss_index
 from retrieval_distill.indexing.embed import embed
 from retrieval_distill.indexing.faiss_index import Index, index
@@ -30,13 +31,57 @@ from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.teacher.store import ScoreStore
 
 __all__ = [
-    "benchmark", "distill", "embed", "evaluate", "fit_teacher", "index", "load_teacher", "rerank", "retrieve", "score",
-    "search",
+    "benchmark", "convert", "distill", "embed", "evaluate", "fit_teacher", "index", "load_teacher", "prepare", "rerank",
+    "retrieve", "score", "search",
 ]  # fmt: skip
 
 
 TRAINS = {"student", "objectives", "views", "embedding_teacher", "training"}
 """Sections of a recipe that decide what the student learns."""
+
+
+def convert(
+    dataset: Dataset, out: str | Path, to: str, run: Run | None = None, split: str = "train", negatives: int = 7
+) -> None:
+    """Write a dataset in another format.
+
+    Args:
+        dataset: What to write.
+        out: Folder to write; with ``sentence-transformers`` a file (``.parquet``, ``.jsonl``, ``.csv``).
+        to: ``beir``, ``jsonl``, ``csv``, ``parquet``, ``trec`` (judgements only) or ``sentence-transformers``.
+        run: Teacher scores, for a training table.
+        split: Split of a training table.
+        negatives: Negatives in each row of a training table.
+
+    Raises:
+        UserError: No such format, the format cannot hold a text or an id, or a training table lacks its scores.
+    """
+    from retrieval_distill.data.formats import FORMATS
+    from retrieval_distill.data.formats.contract import Export
+
+    written = [name for name, format_ in FORMATS.items() if format_.write is not None]
+    write = FORMATS[to].write if to in FORMATS else None
+    if write is None:
+        raise UserError(f"format {to!r} is not written{nearest(to, written)}")
+    write(dataset, Path(out), Export(run, split, negatives))
+
+
+def prepare(dataset: Dataset, folder: str | Path, overrides: Sequence[str] = (), **options: Any) -> Manifest:
+    """Clean, segment and check a dataset; ``load_dataset(folder, cache)`` loads the result.
+
+    Args:
+        dataset: What to prepare.
+        folder: Where the result and its ``report.json`` go; a finished one is kept.
+        overrides: Keys of ``PrepareConfig``, as ``"duplicates=near"``.
+        options: The same as Python values.
+
+    Raises:
+        UserError: An option is unknown, or what a step needs is missing.
+    """
+    from retrieval_distill.data.prepare import prepare as prepare_into
+    from retrieval_distill.data.prepare.config import PrepareConfig
+
+    return prepare_into(dataset, folder, parse(PrepareConfig, dict(options), "prepare", overrides))
 
 
 def retrieve(
@@ -201,10 +246,14 @@ def evaluate(
 ) -> dict[str, dict[str, Any]]:
     """Measures of several Runs over the same judged queries, with intervals and paired tests between them.
 
+    Of a dataset cut into passages, documents are measured: each by its best passage.
+
     Raises:
         UserError: A run belongs to another dataset, or is defective; see :mod:`retrieval_distill.evaluation.checks`.
     """
-    return compare.summarise(compare.per_query(systems, dataset.split(split), names, dataset.documents))
+    measured, judged = by_document(systems, dataset, split)
+    documents = dataset.documents if dataset.parents is None else None
+    return compare.summarise(compare.per_query(measured, judged, names, documents))
 
 
 def benchmark(

@@ -26,8 +26,9 @@ from peft import LoraConfig, TaskType
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from retrieval_distill.data import beir, python_docs
+from retrieval_distill.data import python_docs
 from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.formats import beir
 from retrieval_distill.data.tokens import pad, token_batches, tokenize
 from retrieval_distill.models import PACKAGED
 from retrieval_distill.retrieval.bm25 import BM25

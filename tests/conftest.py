@@ -194,7 +194,7 @@ def dataset():
 @pytest.fixture(scope="session")
 def dataset_folder(dataset, tmp_path_factory) -> str:
     """The tiny data set in BEIR layout."""
-    from retrieval_distill.data import beir
+    from retrieval_distill.data.formats import beir
 
     folder = tmp_path_factory.mktemp("data") / "tiny"
     beir.save(dataset, folder)

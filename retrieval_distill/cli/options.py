@@ -15,7 +15,8 @@ from retrieval_distill import processes
 from retrieval_distill.errors import UserError
 
 DatasetArgument = Annotated[
-    str, typer.Option("--dataset", help="A folder in BEIR layout, beir:NAME, nanobeir:NAME or python-docs.")
+    str,
+    typer.Option("--dataset", help="Folder, file, archive, beir:NAME, nanobeir:NAME, hf:NAME, ir:ID or python-docs."),
 ]
 SplitOption = Annotated[str, typer.Option("--split", help="Split of the judgements: train, dev or test.")]
 OutFile = Annotated[Path, typer.Option("--out", help="Run file to write: .parquet, else TREC format.")]

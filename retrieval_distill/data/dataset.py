@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from retrieval_distill.data import columns
+from retrieval_distill.data.columns import Record
+from retrieval_distill.data.rows import RowIndex
 from retrieval_distill.errors import UserError
 
 Qrels = dict[str, dict[str, int]]
@@ -22,17 +26,16 @@ Qrels = dict[str, dict[str, int]]
 class Texts:
     """Texts under ids, in a fixed order, held in Arrow columns ``id``, ``title`` and ``text``.
 
-    ``len``, ``in`` and iteration over ids work as for a dictionary; ``texts[id]`` is title and text joined.
+    ``len``, ``in`` and iteration over ids work as for a dictionary; ``texts[id]`` is title and text joined. The table
+    may be a memory map larger than memory; only ``ids`` and ``take()`` of everything hold more than a few batches.
     """
 
     table: pa.Table
 
     @classmethod
-    def from_records(cls, records: Iterable[tuple[str, str, str]]) -> Texts:
+    def from_records(cls, records: Iterable[Record]) -> Texts:
         """From (id, title, text) triples; the title may be empty."""
-        ids, titles, texts = zip(*records, strict=True) if (records := list(records)) else ((), (), ())
-        arrays = [pa.array(column, pa.large_string()) for column in (ids, titles, texts)]
-        return cls(pa.table(arrays, names=["id", "title", "text"]))
+        return cls(pa.Table.from_batches(columns.batches(records), columns.SCHEMA))
 
     @cached_property
     def ids(self) -> list[str]:
@@ -40,15 +43,15 @@ class Texts:
         return self.table["id"].to_pylist()
 
     @cached_property
-    def rows(self) -> dict[str, int]:
-        """Id -> row."""
-        return {id_: row for row, id_ in enumerate(self.ids)}
+    def rows(self) -> RowIndex:
+        """Id -> row; ``rows.find(ids)`` answers for many at once."""
+        return RowIndex(self.table["id"])
 
     def __len__(self) -> int:
         return self.table.num_rows
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.ids)
+        return iter(self.rows)
 
     def __contains__(self, id_: object) -> bool:
         return id_ in self.rows
@@ -58,7 +61,7 @@ class Texts:
 
     def take(self, ids: Sequence[str] | None = None) -> list[str]:
         """Title and text joined by a space (BEIR's convention), for these ids or (``None``) for all in order."""
-        table = self.table if ids is None else self.table.take([self.rows[id_] for id_ in ids])
+        table = self.table if ids is None else self._gather(ids)
         pairs = zip(table["title"].to_pylist(), table["text"].to_pylist(), strict=True)
         return [f"{title} {text}".strip() for title, text in pairs]
 
@@ -67,29 +70,49 @@ class Texts:
         row = self.rows[id_]
         return self.table["title"][row].as_py(), self.table["text"][row].as_py()
 
+    def records(self) -> Iterator[Record]:
+        """(id, title, text) of every text in order, read batch by batch."""
+        for column in zip(*(columns.parts(self.table[name]) for name in columns.SCHEMA.names), strict=True):
+            yield from zip(*column, strict=True)
+
     def select(self, ids: Sequence[str]) -> Texts:
         """The texts of these ids, in this order."""
-        return Texts(self.table.take([self.rows[id_] for id_ in ids]))
+        return Texts(self._gather(ids))
+
+    def _gather(self, ids: Sequence[str]) -> pa.Table:
+        if not len(ids):
+            return self.table.slice(0, 0)
+        return columns.gather(self._chunks, self.rows.rows_of(ids))
+
+    @cached_property
+    def _chunks(self) -> list[pa.RecordBatch]:
+        return self.table.to_batches()
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of every id and text in order: what a cache key needs to know of them."""
         digest = hashlib.sha256()
         for column in self.table.columns:
-            for value in column.to_pylist():
-                digest.update(value.encode())
-                digest.update(b"\0")
+            for part in columns.parts(column):
+                digest.update("".join(f"{value}\0" for value in part).encode())
         return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A named collection: ``documents``, ``queries`` and ``qrels[split][query_id][doc_id] = grade``."""
+    """A named collection: ``documents``, ``queries`` and ``qrels[split][query_id][doc_id] = grade``.
+
+    ``parents`` tells, for each of ``documents`` in order, the id of the document that it is a passage of (a column of
+    strings); ``None``: the documents are whole. ``left_out`` tells what the reader left out as bad input:
+    ``{reason: {"count", "first"}}``.
+    """
 
     name: str
     documents: Texts
     queries: Texts
     qrels: dict[str, Qrels] = field(default_factory=dict)
+    parents: pa.ChunkedArray | None = None
+    left_out: dict[str, dict[str, object]] = field(default_factory=dict)
 
     @classmethod
     def from_records(
@@ -121,3 +144,20 @@ class Dataset:
         """The judged queries of one split, in the order of the queries file."""
         judged = self.split(split)
         return self.queries.select([id_ for id_ in self.queries if id_ in judged])
+
+    def parents_of(self, ids: Sequence[str]) -> list[str]:
+        """The document that each id is a passage of; an id that is no passage stands for itself."""
+        if self.parents is None or not len(ids):
+            return list(ids)
+        rows = self.documents.rows.find(ids)
+        found = pc.take(self.parents, pa.array(rows, mask=rows < 0)).to_pylist()
+        return [id_ if parent is None else parent for id_, parent in zip(ids, found, strict=True)]
+
+    def by_document(self, judged: Qrels) -> Qrels:
+        """Judgements of passages as judgements of their documents: the highest grade of a document's passages."""
+        pooled: Qrels = {}
+        for query_id, grades in judged.items():
+            best = pooled.setdefault(query_id, {})
+            for document, grade in zip(self.parents_of(list(grades)), grades.values(), strict=True):
+                best[document] = max(grade, best.get(document, grade))
+        return pooled

@@ -1,4 +1,4 @@
-"""A dataset by name: the embedded ``python-docs``, ``beir:NAME``, ``nanobeir:NAME``, or a folder in BEIR layout.
+"""A dataset by name: the embedded ``python-docs``, ``beir:NAME``, ``nanobeir:NAME``, or a source of any format read.
 
 Knows where datasets come from; must not know what is done with them.
 """
@@ -6,11 +6,15 @@ Knows where datasets come from; must not know what is done with them.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from retrieval_distill import artifacts
-from retrieval_distill.data import beir, nanobeir, python_docs
+from retrieval_distill.config import ReadConfig
+from retrieval_distill.data import formats, nanobeir, python_docs
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats import archive, beir
+from retrieval_distill.data.formats.contract import Reading
 from retrieval_distill.errors import UserError, nearest
 
 PYTHON_DOCS = "python-docs"
@@ -24,31 +28,32 @@ BEIR_NAMES = tuple(
 """The public BEIR collections; ``cqadupstack`` has twelve parts, such as ``cqadupstack/android``."""
 
 
-def load(source: str, cache: str | Path) -> Dataset:
+def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> Dataset:
     """Load a dataset.
 
     Args:
-        source: A folder, ``beir:NAME``, ``nanobeir:NAME`` (``nanobeir:NAME@REPOSITORY`` for another language, or a
-            folder in that layout) or ``python-docs``.
-        cache: Folder that keeps what had to be built or downloaded; a second call reads it from there.
+        source: A folder, file or archive; ``beir:NAME``, ``nanobeir:NAME`` (``nanobeir:NAME@REPOSITORY`` for another
+            language, or a folder in that layout), ``hf:NAME``, ``ir:ID`` or ``python-docs``.
+        cache: Folder that keeps what had to be built, downloaded, unpacked or mapped; a second call reads it there.
+        options: How to read it; ``None``: the format is recognised, and the first bad row is refused.
 
     Raises:
-        UserError: No such folder or name, a download that failed, or a defect in the files.
+        UserError: No such source, a download that failed, or a defect in the files.
     """
-    cache = Path(cache)
+    cache, reading = Path(cache), Reading.of(options or ReadConfig(), Path(cache))
     if source == PYTHON_DOCS:
-        folder = cache / PYTHON_DOCS
-        artifacts.stage("dataset", folder, {"source": source, "version": python_docs.VERSION}, _build_python_docs)
-        return beir.load(folder)
-    if source.startswith("beir:"):
-        return beir.load(_download(source.removeprefix("beir:"), cache))
-    if source.startswith("nanobeir:"):
+        source = str(cache / PYTHON_DOCS)
+        artifacts.stage("dataset", source, {"source": PYTHON_DOCS, "version": python_docs.VERSION}, _build_python_docs)
+    elif source.startswith("nanobeir:"):
         name, _, repository = source.removeprefix("nanobeir:").partition("@")
         return nanobeir.load(name, repository or nanobeir.REPOSITORY, cache / "nanobeir")
-    if not Path(source).is_dir():
-        choices = f"a folder in BEIR layout, beir:NAME, nanobeir:NAME or {PYTHON_DOCS}"
-        raise UserError(f"dataset {source!r}: no such folder; use {choices}")
-    return beir.load(source)
+    elif source.startswith("beir:"):
+        source = str(_download(source.removeprefix("beir:"), cache))
+    elif archive.recognises(source):
+        source = str(archive.unpack(source, cache))
+    dataset = formats.read(source, reading)
+    reading.bad.report()
+    return replace(dataset, left_out=reading.bad.as_dict())
 
 
 def _build_python_docs(folder: Path) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retrieval_distill import artifacts
+from retrieval_distill.config import DatasetConfig, parse
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
@@ -30,7 +31,8 @@ def show(folder: Path, query: str, depth: int) -> None:
         raise UserError("the query is empty")
     if not (folder / "recipe.json").is_file() or not (folder / "index-student").is_dir():
         raise UserError(f"{folder}: no finished run there; make one with: retrieval-distill run RECIPE --out {folder}")
-    dataset = load(artifacts.read_json(folder / "recipe.json")["dataset"]["source"], folder / "dataset")
+    source = parse(DatasetConfig, artifacts.read_json(folder / "recipe.json")["dataset"], str(folder / "recipe.json"))
+    dataset = load(source.source, folder / "dataset", source)
     asked = Texts.from_records([("query", "", query)])
     found = faiss_index.search(Index.open(folder / "index-student"), str(folder / "student"), asked, depth, "float32")
     console = Console(highlight=False)

@@ -15,6 +15,7 @@ from retrieval_distill.artifacts import Manifest, read_json, write_json
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.evaluation import compare
+from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.reporting import fidelity
 from retrieval_distill.reporting.letters import TEST, beaten, marks
 from retrieval_distill.retrieval.run import Run
@@ -25,10 +26,10 @@ SYSTEMS = ("bm25", "start", "student", "teacher")
 
 def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Manifest]) -> dict[str, Any]:
     """Measure the runs in ``out`` and write ``report.json`` and ``per_query.parquet`` there; returns the report."""
-    qrels = dataset.split(recipe.dataset.test)
     speeds = read_json(out / "runs" / "speed.json")
     runs = {name: Run.load(out / "runs" / f"{name}.parquet") for name in dict.fromkeys([*SYSTEMS, *speeds])}
-    values = compare.per_query(runs, qrels, recipe.evaluate.measures)
+    measured, qrels = by_document(runs, dataset, recipe.dataset.test)
+    values = compare.per_query(measured, qrels, recipe.evaluate.measures)
     values.to_parquet(out / "per_query.parquet", index=False)
     systems = compare.summarise(values)
     for name, speed in speeds.items():

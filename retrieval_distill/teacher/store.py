@@ -22,7 +22,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -32,23 +32,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_distill.artifacts import read_json, write_json
+from retrieval_distill.data.hashes import text_hash, text_hashes
 from retrieval_distill.errors import UserError
 from retrieval_distill.teacher import pair_queries
+
+__all__ = ["ScoreStore", "text_hash", "text_hashes"]
 
 logger = logging.getLogger("retrieval_distill")
 
 FORMAT = 1
 """The layout that this version writes, and the newest that it reads."""
-
-
-def text_hash(text: str) -> int:
-    """The first 8 bytes of the BLAKE2b of a text's UTF-8, read as a big-endian number."""
-    return int.from_bytes(hashlib.blake2b(text.encode()).digest()[:8])
-
-
-def text_hashes(texts: Sequence[str]) -> np.ndarray:
-    """``text_hash`` of each text, uint64 [n]."""
-    return np.fromiter(map(text_hash, texts), np.uint64, len(texts))
 
 
 class ScoreStore:

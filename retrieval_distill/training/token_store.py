@@ -59,7 +59,7 @@ def cut(
         "max_length": [max_length, first.max_seq_length],
     }
     artifacts.stage("tokens", folder, inputs, work)
-    return TokenizedTexts(texts.rows, Tokens.open(folder))
+    return TokenizedTexts({id_: row for row, id_ in enumerate(texts.ids)}, Tokens.open(folder))
 
 
 def _fingerprint(tokenizer: Any) -> str:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval_distill.data import beir, load
+from retrieval_distill.data import load
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats import beir
 from retrieval_distill.errors import UserError
 
 GOOD = {"corpus.jsonl": '{"_id": "d1", "title": "T", "text": "one"}\n{"_id": "d2", "text": "two"}\n', "queries.jsonl": '{"_id": "q1", "text": "ask"}\n', "qrels/test.tsv": "query-id\tcorpus-id\tscore\nq1\td1\t2\n"}  # fmt: skip

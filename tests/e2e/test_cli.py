@@ -16,7 +16,8 @@ from tests.commands import command, program
 
 def test_help_names_every_verb_and_loads_nothing_heavy():
     text = program("--help")
-    for verb in "run demo retrieve score distill embed index search rerank evaluate benchmark report".split():
+    verbs = "run demo convert prepare retrieve score distill embed index search rerank evaluate benchmark report"
+    for verb in verbs.split():
         assert re.search(rf"\b{verb}\b", text)
         assert "Example:" in command(verb, "--help")
     loaded = subprocess.run(
@@ -49,9 +50,29 @@ def test_the_verbs_one_by_one(dataset_folder, cross_encoders, tiny_recipe, tmp_p
     assert re.search(r"1\. title \w+ +-?\d\.\d{3}", found)
 
 
+def test_convert_and_prepare(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("docs.csv").write_text("doc_id,body\na,first  text\nb,first text\nc\nd,second text\n")
+    Path("asked.csv").write_text("id,text\nq,what is first\n")
+    Path("judged.tsv").write_text("q\tb\t1\n")
+    source = ("docs.csv", "--columns", "id=doc_id,text=body", "--cache", "cache")
+    beside = ("--queries", "asked.csv", "--qrels", "test=judged.tsv")
+    assert "docs.csv:4: 1 fields, but the header names 2" in command("convert", *source, "x", "--to", "beir", code=2)
+    assert not Path("x").exists()
+    text = command("convert", *source, "folder", "--to", "parquet", "--on-bad", "skip", *beside)
+    assert "1 left out: ragged row; first docs.csv:4" in text and "3 documents, 1 queries" in text
+    Path("options.yaml").write_text("duplicates: exact\n")
+    text = command("prepare", "folder", "--out", "clean", "--options", "options.yaml", "--cache", "cache")
+    assert "merged: 1 x exact copy; first b into a" in text
+    assert Path("clean/qrels/test.tsv").read_text().splitlines()[1:] == ["q\ta\t1"]
+    assert "option" in command("prepare", "folder", "--out", "other", "--on-bad", "guess", code=2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["convert", "/no/such", "x", "--to", "beir"], "no such folder or file"),
+        (["convert", "/no/such", "x", "--to", "beir", "--columns", "id"], "write it as NAME=VALUE"),
         (["run", "nowhere.yaml", "--out", "x"], "no such recipe file"),
         (["run", "demo", "--out", "x", "--set", "training.stepz=3"], "did you mean 'steps'"),
         (["run", "demo", "--out", "x", "--set", "trainig.steps=3"], "did you mean 'training'"),

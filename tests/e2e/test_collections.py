@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from retrieval_distill import verbs
-from retrieval_distill.data import beir
+from retrieval_distill.data.formats import beir
 
 SCIFACT = Path(__file__).parents[3] / "shared" / "beir" / "scifact"
 

@@ -18,7 +18,7 @@ KILLS = 20
 SCORING = """
 import sys, time
 import numpy as np
-from retrieval_distill.data import beir
+from retrieval_distill.data.formats import beir
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher import scoring
 from retrieval_distill.teacher.store import ScoreStore

@@ -12,8 +12,8 @@ import pytrec_eval
 from beir.retrieval.evaluation import EvaluateRetrieval
 
 from retrieval_distill import verbs
-from retrieval_distill.data import beir
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats import beir
 from retrieval_distill.evaluation.measures import evaluate
 
 BEIR = Path(__file__).parents[3] / "shared" / "beir"

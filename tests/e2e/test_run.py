@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 
 from retrieval_distill import pipeline, verbs
 from retrieval_distill.config import parse_recipe
-from retrieval_distill.data import beir
+from retrieval_distill.data.formats import beir
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing import exact
 from retrieval_distill.indexing.embed import Embeddings

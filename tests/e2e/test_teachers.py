@@ -9,8 +9,8 @@ import pytest
 
 from retrieval_distill import pipeline, verbs
 from retrieval_distill.config import parse_recipe
-from retrieval_distill.data import beir
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats import beir
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher.calibration import Calibration
 from retrieval_distill.teacher.store import ScoreStore

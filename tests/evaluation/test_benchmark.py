@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from retrieval_distill import verbs
 from retrieval_distill.cli import app
-from retrieval_distill.data import beir
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats import beir
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import benchmark
 from retrieval_distill.evaluation.significance import macro_mean_with_interval

@@ -19,7 +19,7 @@ from retrieval_distill.student import encoder
 
 DRIVER = """
 import os, signal, sys
-from retrieval_distill.data import beir
+from retrieval_distill.data.formats import beir
 from retrieval_distill.indexing import embed as embedding
 embedding.SHARD = 16
 real, count = embedding._save, 0

@@ -10,8 +10,8 @@ import pytest
 
 from retrieval_distill.artifacts import write_json
 from retrieval_distill.config import parse_recipe
-from retrieval_distill.data import beir
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats import beir
 from retrieval_distill.evaluation import compare
 from retrieval_distill.reporting.run_folder import STAGES
 from retrieval_distill.retrieval.run import Run

@@ -257,7 +257,7 @@ def test_a_teacher_that_got_worse_is_noticed(caplog):
 DRIVER = """
 import gc, os, signal, sys
 from retrieval_distill.training import trainer
-from retrieval_distill.data import beir
+from retrieval_distill.data.formats import beir
 from retrieval_distill.teacher import fit
 from retrieval_distill.teacher.fit_config import FitTeacherConfig
 

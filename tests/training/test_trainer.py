@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from retrieval_distill import objectives
-from retrieval_distill.data import beir
+from retrieval_distill.data.formats import beir
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import CandidateLists, Objective
 from retrieval_distill.retrieval.run import Run

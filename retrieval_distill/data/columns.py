@@ -1,0 +1,80 @@
+"""Tables of texts that need not fit in memory: written batch by batch, opened as a memory map, read in parts.
+
+Knows Arrow; must not know ids' meaning, file formats or judgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+Record = tuple[str, str, str]
+"""Id, title (may be empty) and text."""
+
+SCHEMA = pa.schema([(name, pa.large_string()) for name in ("id", "title", "text")])
+
+ROWS_PER_BATCH = 65_536
+CHARACTERS_PER_BATCH = 1 << 26
+"""A batch ends at whichever comes first, so that long documents do not make it large."""
+
+
+def batches(records: Iterable[Record]) -> Iterator[pa.RecordBatch]:
+    """The records as Arrow batches; only one batch is held at a time."""
+    rows: list[Record] = []
+    characters = 0
+    for record in records:
+        rows.append(record)
+        characters += len(record[1]) + len(record[2])
+        if len(rows) >= ROWS_PER_BATCH or characters >= CHARACTERS_PER_BATCH:
+            yield _batch(rows)
+            rows, characters = [], 0
+    if rows:
+        yield _batch(rows)
+
+
+def write(parts: Iterable[pa.RecordBatch], path: Path) -> None:
+    """Write batches of :data:`SCHEMA` to an Arrow IPC file."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        for part in parts:
+            writer.write_batch(part)
+
+
+def open_mapped(path: Path) -> pa.Table:
+    """An Arrow IPC file as a table whose pages the system reads when they are touched and drops when it needs room."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def parts(column: pa.ChunkedArray) -> Iterator[list[str]]:
+    """A column's values as lists of at most ``ROWS_PER_BATCH``."""
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), ROWS_PER_BATCH):
+            yield chunk.slice(start, ROWS_PER_BATCH).to_pylist()
+
+
+def gather(chunks: Sequence[pa.RecordBatch], rows: np.ndarray) -> pa.Table:
+    """The table of these rows, in this order.
+
+    Args:
+        chunks: The batches of a table, in order and at least one.
+        rows: Row numbers over all batches; one may stand several times.
+
+    ``Table.take`` would first copy every batch into one (arrow#39565): the whole file, for a few rows.
+    """
+    ends = np.cumsum([chunk.num_rows for chunk in chunks])
+    order = np.argsort(rows, kind="stable")
+    cuts = np.searchsorted(rows[order], ends)
+    taken, start = [], 0
+    for chunk, end, cut in zip(chunks, ends, cuts, strict=True):
+        if cut > start:
+            taken.append(chunk.take(pa.array(rows[order[start:cut]] - (end - chunk.num_rows))))
+        start = cut
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return pa.Table.from_batches(taken, chunks[0].schema).take(back)
+
+
+def _batch(rows: list[Record]) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(column, pa.large_string()) for column in zip(*rows, strict=True)], SCHEMA)

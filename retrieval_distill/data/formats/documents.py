@@ -1,0 +1,58 @@
+"""A folder of documents as people have them: text, Markdown, HTML and PDF files, one document each.
+
+A document's id is its path within the folder. Knows folders; must not know how text is taken out of a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats import extract, tables
+from retrieval_distill.data.formats.contract import Format, Reading, Row, RowError, Table
+
+
+def recognises(source: str) -> bool:
+    """Whether a folder holds any file that text can be taken out of."""
+    return Path(source).is_dir() and any(path.suffix.lower() in extract.EXTRACTORS for path in _files(Path(source)))
+
+
+def read(source: str, reading: Reading) -> Dataset:
+    """The folder's documents; queries and judgements are those that the options name.
+
+    Files of other kinds are left out and counted.
+
+    Raises:
+        UserError: An extractor is not installed, or a file has no text and bad rows are refused.
+    """
+    folder = Path(source)
+    files = [(path, path.stat()) for path in _files(folder)]
+    for path, _ in files:
+        if path.suffix.lower() not in extract.EXTRACTORS:
+            reading.bad.add("file of no known kind", str(path))
+    size = sum(seen.st_size for _, seen in files)
+    key = {"files": [(str(path.resolve()), seen.st_size, seen.st_mtime_ns) for path, seen in files]}
+    return tables.dataset(folder.name, Table(source, size, key, lambda r: _rows(folder, r)), None, {}, reading)
+
+
+def _rows(folder: Path, reading: Reading) -> Iterator[Row]:
+    for path in _files(folder):
+        extractor = extract.EXTRACTORS.get(path.suffix.lower())
+        if extractor is None:
+            continue
+        try:
+            title, text = extractor(path, reading.options.encoding)
+        except RowError as defect:
+            reading.bad.row(str(path), defect.reason, defect.detail)
+        else:
+            yield str(path), {"id": path.relative_to(folder).as_posix(), "title": title, "text": text}
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file in order, but for hidden ones."""
+    inside = ((path, path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [path for path, relative in inside if not any(part.startswith(".") for part in relative.parts)]
+
+
+DOCUMENTS = Format("files", recognises, read)

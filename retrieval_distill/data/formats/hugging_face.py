@@ -1,0 +1,84 @@
+"""Hugging Face datasets: a folder that ``save_to_disk`` wrote, or ``hf:NAME`` on the hub.
+
+``hf:NAME#CONFIG/SPLIT`` names one table of the hub, with either part left out where there is only one. A source of
+several tables is read as a dataset where they are called ``corpus``, ``queries`` and, for judgements, as the split.
+Knows the library ``datasets``; must not know what columns mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
+from retrieval_distill.data.formats.parquet import ROWS_PER_BATCH, arrow_rows
+from retrieval_distill.errors import UserError
+
+PREFIX = "hf:"
+
+
+def recognises(source: str) -> bool:
+    """Whether a source is an address on the hub or a folder of this library's."""
+    marks = ("dataset_info.json", "dataset_dict.json")
+    return source.startswith(PREFIX) or any((Path(source) / mark).is_file() for mark in marks)
+
+
+def table(source: str) -> Table:
+    """The one table of a source.
+
+    Raises:
+        UserError: The source cannot be loaded, or holds several tables.
+    """
+    found = _load(source)
+    if len(found) > 1:
+        raise UserError(f"{source} holds several tables: {', '.join(found)}; name one, as in hf:NAME#CONFIG/SPLIT")
+    return next(iter(found.values()))
+
+
+def read(source: str, reading: Reading) -> Dataset:
+    """A dataset of the tables ``corpus``, ``queries`` and one per split; of a single table, documents only."""
+    from retrieval_distill.data.formats import tables
+
+    found, name = _load(source), Path(source.removeprefix(PREFIX).partition("#")[0]).name
+    if len(found) == 1:
+        return tables.dataset(name, next(iter(found.values())), None, {}, reading)
+    if "corpus" not in found:
+        raise UserError(f"{source} holds the tables {', '.join(found)}, but none called corpus; name one of them")
+    return tables.dataset(name, found.pop("corpus"), found.pop("queries", None), found, reading)
+
+
+def _load(source: str) -> dict[str, Table]:
+    """The tables of a source by name."""
+    import datasets
+
+    try:
+        if source.startswith(PREFIX):
+            name, _, part = source.removeprefix(PREFIX).partition("#")
+            config, _, split = part.partition("/")
+            loaded = datasets.load_dataset(name, config or None, split=split or None)
+        else:
+            loaded = datasets.load_from_disk(source)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(f"{source} could not be loaded ({type(error).__name__}: {first})") from None
+    parts = loaded if isinstance(loaded, dict) else {"": loaded}
+    return {name: _table(f"{source}#{name}".rstrip("#"), part) for name, part in parts.items()}
+
+
+def _table(name: str, part: Any) -> Table:
+    def batches() -> Iterator[pa.Table]:
+        arrow = part.with_format("arrow")
+        for start in range(0, len(part), ROWS_PER_BATCH):
+            yield arrow[start : start + ROWS_PER_BATCH]
+
+    def rows(reading: Reading) -> Iterator[Row]:
+        return arrow_rows(name, batches())
+
+    return Table(name, part.data.nbytes, {"source": name, "fingerprint": part._fingerprint}, rows)
+
+
+HUGGING_FACE = Format("hugging-face", recognises, read)

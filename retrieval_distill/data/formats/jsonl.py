@@ -1,0 +1,37 @@
+"""JSON Lines: one JSON object per line. Knows JSON; must not know what the fields mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from retrieval_distill.data.formats.contract import Reading, Row, TableFormat
+from retrieval_distill.data.formats.lines import lines
+
+
+def read(path: Path, reading: Reading) -> Iterator[Row]:
+    """One row per line that is not blank."""
+    for where, line in lines(path, reading):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            detail = f"not valid JSON ({error.msg} at column {error.colno})"
+            reading.bad.row(where, "not valid JSON", detail)
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested as deep
+            reading.bad.row(where, "not valid JSON", f"JSON that cannot be read ({error})")
+        else:
+            yield where, values
+
+
+def write(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """One object per row."""
+    with path.open("w", encoding="utf-8", newline="\n") as out:
+        for row in rows:
+            out.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n")
+
+
+JSONL = TableFormat((".jsonl", ".ndjson"), read, write)

@@ -1,0 +1,109 @@
+"""MS MARCO's files, without headers: ``collection.tsv``, ``queries.SPLIT.tsv``, ``qrels.SPLIT.tsv`` and ``triples``.
+
+Knows these files' names and fields; must not know what is done with them. In triples the second is relevant to the
+first (grade 1) and the third is taken not to be (grade 0). Source: Bajaj et al., "MS MARCO: A Human Generated MAchine
+Reading COmprehension Dataset", arXiv 1611.09268.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats import judgements, tables, texts, training_table
+from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
+from retrieval_distill.data.formats.delimited import tsv_records
+
+COLLECTION = "collection.tsv"
+
+FIELDS = {2: ("id", "text"), 4: ("id", "url", "title", "text")}
+"""Number of fields -> what they are: of passages and queries, and of documents."""
+
+
+def read(source: str, reading: Reading) -> Dataset:
+    """A folder with ``collection.tsv`` and whatever there is of the other files.
+
+    A file ``qidpidtriples*.tsv`` holds ids; its judgements are added to the split ``train``.
+
+    Raises:
+        UserError: A row is bad and bad rows are refused.
+    """
+    folder = Path(source)
+    documents = texts.read(_table([folder / COLLECTION]), "documents", reading)
+    queries = texts.read(_table(sorted(folder.glob("queries*.tsv"))), "queries", reading)
+    dataset = Dataset(folder.name, documents, queries)
+    for path in sorted(folder.glob("qrels*.tsv")):
+        split = path.stem.partition(".")[2] or "test"
+        dataset.qrels[split] = tables.qrels(path, documents, queries, reading)
+    for path in sorted(folder.glob("qidpidtriples*.tsv")):
+        rows = judgements.of_rows(_triples(path, reading), reading)
+        found = judgements.collect(str(path), rows, documents, queries, reading)
+        train = dataset.qrels.setdefault("train", {})
+        for query_id, grades in found.items():
+            train[query_id] = {**grades, **train.get(query_id, {})}
+    return dataset
+
+
+def read_triples(source: str, reading: Reading) -> Dataset:
+    """A file ``triples*.tsv`` of texts: query, relevant passage, other passage.
+
+    Raises:
+        UserError: A row is bad and bad rows are refused.
+    """
+    path, names = Path(source), ("query", "positive", "negative")
+
+    def rows(reading: Reading) -> Iterator[Row]:
+        return ((where, dict(zip(names, fields, strict=True))) for where, fields in _threes(path, reading))
+
+    return training_table.of_table(path.stem, replace(tables.table(path), rows=rows), reading)
+
+
+def _threes(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
+    for where, fields in tsv_records(path, reading):
+        if len(fields) == 3:
+            yield where, fields
+        else:
+            reading.bad.row(where, "ragged row", f"{len(fields)} fields; a triple is query, relevant, other")
+
+
+def _triples(path: Path, reading: Reading) -> Iterator[tuple[str, tuple[str, str, int]]]:
+    """Each judgement of a file of triples, once; a passage that is relevant in one triple is so in all."""
+    relevant: dict[tuple[str, str], str] = {}
+    others: dict[tuple[str, str], str] = {}
+    for where, (query, positive, negative) in _threes(path, reading):
+        relevant.setdefault((query, positive), where)
+        others.setdefault((query, negative), where)
+    graded = chain(
+        ((pair, where, 1) for pair, where in relevant.items()),
+        ((pair, where, 0) for pair, where in others.items() if pair not in relevant),
+    )
+    return ((where, (*pair, grade)) for pair, where, grade in graded)
+
+
+def _table(paths: list[Path]) -> Table:
+    """Several files without header as one table."""
+
+    def rows(reading: Reading) -> Iterator[Row]:
+        for path in paths:
+            for where, fields in tsv_records(path, reading):
+                if len(fields) in FIELDS:
+                    yield where, dict(zip(FIELDS[len(fields)], fields, strict=True))
+                else:
+                    detail = f"{len(fields)} fields; expected id and text, or id, url, title and text"
+                    reading.bad.row(where, "ragged row", detail)
+
+    parts = [tables.table(path) for path in paths]
+    size, key = sum(part.size for part in parts), {"files": [part.key for part in parts], "header": False}
+    return Table(", ".join(part.name for part in parts) or "no file", size, key, rows)
+
+
+MS_MARCO = Format("ms-marco", lambda source: (Path(source) / COLLECTION).is_file(), read)
+
+TRIPLES = Format(
+    "ms-marco-triples",
+    lambda source: Path(source).name.startswith("triples") and source.endswith(".tsv") and Path(source).is_file(),
+    read_triples,
+)

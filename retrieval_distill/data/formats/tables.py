@@ -1,0 +1,145 @@
+"""Datasets made of tables: one of documents and, where there are any, one of queries and one of judgements per split.
+
+Either a folder in BEIR's layout (``corpus.*``, ``queries.*``, ``qrels/SPLIT.*``) with tables of any format, or one
+table of documents with the others named by the options. Knows which tables belong together; must not know how one is
+read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.data.formats import hugging_face, judgements, texts
+from retrieval_distill.data.formats.contract import Format, Reading, Table, TableFormat
+from retrieval_distill.data.formats.delimited import CSV, TSV
+from retrieval_distill.data.formats.jsonl import JSONL
+from retrieval_distill.data.formats.parquet import PARQUET
+from retrieval_distill.errors import UserError
+
+logger = logging.getLogger("retrieval_distill")
+
+TABLES = (JSONL, CSV, TSV, PARQUET)
+
+BY_ENDING = {ending: table for table in TABLES for ending in table.endings}
+
+
+def table(source: str | Path) -> Table:
+    """A table by its file or ``hf:`` address.
+
+    Raises:
+        UserError: There is no such file, or its ending is none of a table.
+    """
+    if hugging_face.recognises(str(source)):
+        return hugging_face.table(str(source))
+    path = Path(source)
+    if path.suffix.lower() not in BY_ENDING:
+        raise UserError(f"{path}: no table; a table's file ends in {', '.join(BY_ENDING)}")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    seen = path.stat()
+    key = {"path": str(path.resolve()), "size": seen.st_size, "modified": seen.st_mtime_ns}
+    return Table(str(path), seen.st_size, key, lambda reading: BY_ENDING[path.suffix.lower()].read(path, reading))
+
+
+def qrels(source: str | Path | Table, documents: Texts, queries: Texts, reading: Reading) -> Qrels:
+    """The judgements of one file or table."""
+    if not isinstance(source, Table) and Path(source).suffix.lower() in judgements.TEXT_ENDINGS:
+        if not Path(source).is_file():
+            raise UserError(f"{source}: no such file")
+        return judgements.collect(str(source), judgements.of_lines(Path(source), reading), documents, queries, reading)
+    judged = source if isinstance(source, Table) else table(source)
+    return judgements.collect(judged.name, judgements.of_table(judged, reading), documents, queries, reading)
+
+
+def dataset(
+    name: str, documents: Table, queries: Table | None, judged: Mapping[str, str | Path | Table], reading: Reading
+) -> Dataset:
+    """Documents, queries and judgements as one dataset; what the options name goes before what is given.
+
+    Raises:
+        UserError: There are no documents, or a row is bad and bad rows are refused.
+    """
+    kept = texts.read(documents, "documents", reading)
+    if not len(kept):
+        raise UserError(f"{documents.name}: the corpus is empty")
+    if reading.options.queries is not None:
+        queries = table(reading.options.queries)
+    asked = Texts.from_records(()) if queries is None else texts.read(queries, "queries", reading)
+    splits = reading.options.qrels or judged
+    found = Dataset(name, kept, asked, {split: qrels(of, kept, asked, reading) for split, of in splits.items()})
+    _name_unjudged(name, found)
+    return found
+
+
+def read_file(source: str, reading: Reading) -> Dataset:
+    """One table of documents."""
+    return dataset(Path(source).stem, table(source), None, {}, reading)
+
+
+def read_folder(source: str, reading: Reading) -> Dataset:
+    """A folder in BEIR's layout.
+
+    Raises:
+        UserError: A table is missing or there are two of one name, or a row is bad and bad rows are refused.
+    """
+    folder = Path(source)
+    documents, queries = _one(folder, "corpus"), _one(folder, "queries")
+    if documents is None or (queries is None and reading.options.queries is None):
+        part = "queries.jsonl" if documents else "corpus.jsonl"
+        raise UserError(
+            f"{folder}: no {part} there; a dataset folder holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv "
+            f"(or tables that end in {', '.join(BY_ENDING)})"
+        )
+    endings = {*BY_ENDING, *judgements.TEXT_ENDINGS}
+    files = [path for path in sorted((folder / "qrels").glob("*")) if path.suffix.lower() in endings]
+    if len({path.stem for path in files}) < len(files):
+        raise UserError(f"{folder / 'qrels'}: two files for one split: {', '.join(path.name for path in files)}")
+    asked = None if queries is None else table(queries)
+    return dataset(folder.name, table(documents), asked, {path.stem: path for path in files}, reading)
+
+
+def write(kind: TableFormat, found: Dataset, folder: Path) -> None:
+    """A folder in BEIR's layout, every table in one format.
+
+    Raises:
+        UserError: The format cannot hold a text.
+    """
+    assert kind.write is not None
+    (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    ending = kind.endings[0]
+    kind.write(folder / f"corpus{ending}", ("id", "title", "text"), found.documents.records())
+    kind.write(folder / f"queries{ending}", ("id", "text"), ((id_, text) for id_, _, text in found.queries.records()))
+    for split, judged in found.qrels.items():
+        kind.write(folder / "qrels" / f"{split}{ending}", ("query_id", "doc_id", "score"), judgement_rows(judged))
+
+
+def judgement_rows(judged: Qrels) -> Iterator[tuple[str, str, int]]:
+    """(query id, document id, grade) of every judgement."""
+    return ((query_id, doc_id, grade) for query_id, docs in judged.items() for doc_id, grade in docs.items())
+
+
+def _one(folder: Path, name: str) -> Path | None:
+    found = [folder / f"{name}{ending}" for ending in BY_ENDING if (folder / f"{name}{ending}").is_file()]
+    if len(found) > 1:
+        raise UserError(f"{folder}: {' and '.join(path.name for path in found)} are both there; keep one")
+    return found[0] if found else None
+
+
+def _name_unjudged(name: str, found: Dataset) -> None:
+    judged = set().union(*found.qrels.values())
+    unjudged = [id_ for id_ in found.queries if id_ not in judged]
+    if unjudged:
+        logger.warning("%s: %d queries have no judgement and are not used, first %r", name, len(unjudged), unjudged[0])
+
+
+def _writer(kind: TableFormat) -> Format:
+    name = kind.endings[0].removeprefix(".")
+    return Format(
+        name, lambda source: source.lower().endswith(kind.endings), read_file, lambda d, out, _: write(kind, d, out)
+    )
+
+
+FILES = tuple(_writer(kind) for kind in TABLES)

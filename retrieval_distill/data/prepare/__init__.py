@@ -1,0 +1,136 @@
+"""``prepare``: from a corpus as it is to one that trains and measures.
+
+    normalise -> drop by length and language -> merge copies -> carry judgements -> keep held-out data out of training
+              -> cut long documents into passages -> report
+
+Knows the order of the steps; must not know how a step does its work.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from retrieval_distill import artifacts, models
+from retrieval_distill.artifacts import Manifest
+from retrieval_distill.data import columns
+from retrieval_distill.data.columns import Record
+from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.formats import beir
+from retrieval_distill.data.ledger import Ledger
+from retrieval_distill.data.prepare import carry, duplicates, filters, leakage, normalise, report
+from retrieval_distill.data.prepare.config import PrepareConfig
+from retrieval_distill.data.prepare.passages import segmented
+from retrieval_distill.data.prepare.segment import Segmenter
+from retrieval_distill.errors import UserError
+
+VERSION = 1
+"""Raised when the same data and options would give another result."""
+
+
+def prepare(dataset: Dataset, folder: str | Path, config: PrepareConfig) -> Manifest:
+    """Clean a dataset into a folder in BEIR layout with its data report; a finished one is kept.
+
+    Args:
+        dataset: What to clean; it is left as it is.
+        folder: Gets ``corpus.jsonl``, ``queries.jsonl``, ``qrels/``, ``report.json`` and, where documents were cut,
+            ``passages.parquet``.
+        config: The steps' options.
+
+    Raises:
+        UserError: A library or model that a step needs is missing, the dataset is cut into passages already, no
+            document is left, or the ids of passages would collide with others.
+    """
+    if config.segment and config.student is None:
+        raise UserError("segment needs student: the model whose tokens a passage's length is counted in")
+    if dataset.parents is not None:
+        raise UserError(f"dataset {dataset.name!r} is cut into passages already; prepare the one that it was made from")
+    inputs = {
+        "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
+        "qrels": artifacts.fingerprint(dataset.qrels),
+        "left_out": dataset.left_out,
+        "config": config.model_dump(mode="json"),
+        "models": [models.fingerprint(name) for name in (config.student, config.teacher) if name],
+        "version": VERSION,
+    }
+
+    def work(out: Path) -> dict[str, Any]:
+        scratch = out / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        cleaned, told = clean(dataset, config, scratch)
+        beir.save(cleaned, out)
+        artifacts.write_json(out / "report.json", told)
+        shutil.rmtree(scratch)
+        return {"documents": len(cleaned.documents), "queries": len(cleaned.queries)}
+
+    return artifacts.stage("prepare", folder, inputs, work)
+
+
+def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Dataset, dict[str, Any]]:
+    """The cleaned dataset, held in files of the folder ``scratch``, and its data report."""
+    dropped, merged, leaks = Ledger(), Ledger(), Ledger()
+    documents = _kept(dataset.documents, config, scratch / "kept.arrow", dropped)
+    documents, copies = _distinct(documents, config, scratch / "distinct.arrow", merged)
+    if not len(documents):
+        raise UserError(f"dataset {dataset.name!r}: no document is left; dropped were {dropped.as_dict()}")
+    queries = _with_text(normalise.records(dataset.queries.records(), config), dropped)
+    to_kept = carry.to_kept(copies, documents, queries, dropped)
+    qrels = {split: carry.carried(judged, to_kept) for split, judged in dataset.qrels.items()}
+    cleaned = Dataset(dataset.name, documents, queries, qrels)
+    cleaned = replace(cleaned, qrels=leakage.check(cleaned, config, leaks))
+    if config.segment and config.student is not None:
+        segmenter = Segmenter(report.tokenizer(config.student), config.student_length, config.overlap)
+        cleaned = segmented(cleaned, config, segmenter, scratch / "passages.arrow")
+    counters = report.counters(config)
+    return cleaned, {
+        "dataset": dataset.name,
+        "before": report.describe(dataset, counters),
+        "after": report.describe(cleaned, counters),
+        "left_out_as_bad_input": dataset.left_out,
+        "dropped": dropped.as_dict(),
+        "merged": merged.as_dict(),
+        "leakage": leaks.as_dict(),
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _kept(texts: Texts, config: PrepareConfig, path: Path, dropped: Ledger) -> Texts:
+    """The documents, normalised, that no filter drops."""
+    records = normalise.records(texts.records(), config)
+    records = filters.by_length(records, config, dropped)
+    return _stored(filters.by_language(records, config, dropped), path)
+
+
+def _distinct(texts: Texts, config: PrepareConfig, path: Path, merged: Ledger) -> tuple[Texts, dict[str, str]]:
+    """The documents without copies, and copy -> the kept document."""
+    if config.duplicates == "keep":
+        return texts, {}
+    copies = duplicates.exact(texts)
+    kinds = dict.fromkeys(copies, "exact copy")
+    if config.duplicates == "near":
+        near = duplicates.near(texts, copies, config.near_threshold, config.near_words)
+        copies = {**near, **{row: near.get(kept, kept) for row, kept in copies.items()}}
+    ids = texts.table["id"]
+    named = {ids[row].as_py(): ids[kept].as_py() for row, kept in copies.items()}
+    for (copy, kept), row in zip(named.items(), copies, strict=True):
+        merged.add(kinds.get(row, "near copy"), f"{copy} into {kept}")
+    return _stored((record for record in texts.records() if record[0] not in named), path), named
+
+
+def _with_text(queries: Iterable[Record], dropped: Ledger) -> Texts:
+    kept = []
+    for id_, title, text in queries:
+        if f"{title}{text}".strip():
+            kept.append((id_, title, text))
+        else:
+            dropped.add("query without text", id_)
+    return Texts.from_records(kept)
+
+
+def _stored(records: Iterable[Record], path: Path) -> Texts:
+    columns.write(columns.batches(records), path)
+    return Texts(columns.open_mapped(path))

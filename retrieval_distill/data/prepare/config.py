@@ -1,0 +1,57 @@
+"""The options of ``prepare``.
+
+Knows names, types and bounds; must not know how a step does its work.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from retrieval_distill.config import Section
+
+
+class PrepareConfig(Section):
+    """How a dataset is cleaned, segmented and checked."""
+
+    unicode: Literal["NFC", "NFKC", "keep"] = "NFC"
+    """``NFC`` writes equal characters alike, ``NFKC`` like ones too (ligatures, full width); ``keep`` leaves them."""
+    whitespace: bool = True
+    """Whether runs of white space become one space, or one line break where they hold one; control characters go."""
+    min_words: int = Field(1, ge=0)
+    """Documents of fewer words are dropped."""
+    max_words: int | None = Field(None, ge=1)
+    """Documents of more words are dropped; ``None``: none."""
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes; documents in other languages are dropped (extra ``language``). Empty: all stay."""
+    language_confidence: float = Field(0.9, ge=0, le=1)
+    """Probability from which a document counts as of another language; below it, the document stays."""
+    duplicates: Literal["keep", "exact", "near"] = "near"
+    """Which copies are merged into the first of them: none, those of equal title and text, or near copies too."""
+    near_threshold: float = Field(0.8, gt=0, le=1)
+    """Jaccard similarity of two documents' word n-grams from which they are near duplicates."""
+    near_words: int = Field(3, ge=1)
+    """Words of such an n-gram."""
+    leakage: Literal["remove", "report", "off"] = "remove"
+    """What to do with training queries and pairs that a held-out split holds too, equal or nearly so."""
+    query_threshold: float = Field(0.9, gt=0, le=1)
+    """Jaccard similarity of two queries' words from which they are near copies."""
+    train: str = "train"
+    """Split that is kept free of the held-out ones."""
+    held_out: tuple[str, ...] = ("dev", "test")
+    """Splits that training must not have seen; one the dataset lacks is passed over."""
+    student: str | None = None
+    """Model whose tokens are counted, and whose limit passages keep to; ``None``: no such counts."""
+    student_length: int = Field(256, ge=8)
+    """The student's token limit, special tokens included."""
+    teacher: str | None = None
+    """Model whose tokens are counted too; ``None``: no such counts."""
+    teacher_length: int = Field(512, ge=8)
+    """The teacher's token limit."""
+    segment: bool = False
+    """Whether documents longer than ``student_length`` are cut into passages at the ends of sentences."""
+    overlap: int = Field(1, ge=0)
+    """Sentences that a passage repeats from the one before it, as far as they fill at most half of it."""
+    judged_passages: Literal["all", "best"] = "all"
+    """Which passages of a judged document get its grade: all, or the one that has most of the query's words."""

@@ -1,0 +1,35 @@
+"""Unicode and white space, written one way. Knows characters; must not know ids.
+
+Normal forms: Unicode Standard Annex #15.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+from retrieval_distill.data.columns import Record
+from retrieval_distill.data.prepare.config import PrepareConfig
+
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u2060\ufeff\ufffe\uffff]")
+"""Control characters that are no white space, and characters that are nothing: zero-width spaces, byte-order marks."""
+
+_BREAK = re.compile(r"[^\S\n\r\x0b\x0c\x85\u2028\u2029]*[\n\r\x0b\x0c\x85\u2028\u2029]\s*")
+_SPACE = re.compile(r"[^\S\n]+")
+
+
+def records(texts: Iterable[Record], config: PrepareConfig) -> Iterator[Record]:
+    """The same ids with normalised titles and texts."""
+    for id_, title, text in texts:
+        yield id_, normalised(title, config), normalised(text, config)
+
+
+def normalised(text: str, config: PrepareConfig) -> str:
+    """One text, normalised as the options say; doing so twice changes nothing more."""
+    if config.unicode != "keep":
+        text = unicodedata.normalize(config.unicode, text)
+    if not config.whitespace:
+        return text
+    text = _SPACE.sub(" ", _BREAK.sub("\n", _CONTROL.sub("", text))).strip()
+    return text if config.unicode == "keep" else unicodedata.normalize(config.unicode, text)

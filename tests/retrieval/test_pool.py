@@ -1,0 +1,28 @@
+"""Passages pooled to documents, against pooling by a plain loop."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval_distill.retrieval.pool import max_pool
+from retrieval_distill.retrieval.run import Run
+
+scores = st.dictionaries(
+    st.sampled_from(["q1", "q2"]),
+    st.dictionaries(st.sampled_from([f"{d}#{n}" for d in "abc" for n in range(3)]), st.floats(-9, 9), min_size=1),
+    min_size=1,
+)
+
+
+@given(scores)
+def test_the_best_passage_counts(found):
+    run = Run.from_dict(found)
+    pooled = max_pool(run, [doc_id.partition("#")[0] for doc_id in run.frame["doc_id"]])
+    expected: dict[str, dict[str, float]] = {}
+    for query, passages in found.items():
+        for passage, score in passages.items():
+            document = expected.setdefault(query, {})
+            document[passage[0]] = max(score, document.get(passage[0], -100.0))
+    assert pooled.as_dict() == expected
+    assert pooled.pairs == Run.from_dict({query: expected[query] for query in run.query_ids}).pairs
