@@ -1,12 +1,12 @@
 """Exact search without an index: vectors are read block by block, and only the best of every query are kept.
 
-Memory is that of the queries, their results and one tile of similarities, however large the corpus. Knows vectors on
+Memory is that of the queries, their results and a tile of similarities, however large the corpus. Knows vectors on
 disk and which student they belong to; must not know FAISS, texts of documents or judgements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -14,11 +14,19 @@ import torch
 from retrieval_distill import hardware
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
+from retrieval_distill.indexing import coarse
+from retrieval_distill.indexing.coarse import Candidates
 from retrieval_distill.indexing.embed import Embeddings, comparable, embed_queries
 from retrieval_distill.retrieval.run import Run
 
+Blocks = Callable[[], Iterable[np.ndarray]]
+"""Gives the documents' vectors in order, arrays [any number, dimensions], from the beginning at every call."""
+
 TILE = 4096
 """Queries, and documents, of one tile of similarities: 64 MB at most."""
+
+PAIRS = 16_384
+"""Pairs multiplied at once."""
 
 
 def search(
@@ -38,7 +46,7 @@ def search(
         UserError: The model's weights differ from those that embedded the documents.
     """
     asked = comparable(embed_queries(model, queries, embeddings.manifest, embeddings.folder, dtype), similarity)
-    scores, rows = best(asked, (comparable(np.array(shard), similarity) for shard in embeddings.shards()), depth)
+    scores, rows = best(asked, embeddings.shards, depth, similarity)
     return Run.from_best(queries.ids, embeddings.ids_of(rows), scores)
 
 
@@ -64,80 +72,76 @@ def rescore(
         raise UserError(f"{embeddings.folder}: no vector of document {unknown[0]!r}; embed the corpus again")
     asked_texts = queries.select(run.query_ids)
     asked = comparable(embed_queries(model, asked_texts, embeddings.manifest, embeddings.folder, dtype), similarity)
-    query_rows = run.frame["query_id"].map(asked_texts.rows).to_numpy()
-    rows = run.frame["doc_id"].map(places).to_numpy()
-    scores, start = np.empty(len(run), np.float32), 0
-    for shard in embeddings.shards():
-        here = np.flatnonzero((rows >= start) & (rows < start + len(shard)))
-        documents = comparable(shard[rows[here] - start], similarity)
-        scores[here] = np.einsum("ij,ij->i", asked[query_rows[here]], documents)
-        start += len(shard)
-    return run.rescored(scores)
+    query_rows, rows = (
+        run.frame[key].map(of).to_numpy() for key, of in (("query_id", asked_texts.rows), ("doc_id", places))
+    )
+    return run.rescored(products(asked, embeddings.shards, query_rows, rows, similarity))
 
 
-def best(queries: np.ndarray, blocks: Iterable[np.ndarray], depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of largest inner product for every query.
+def best(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str = "dot") -> tuple[np.ndarray, np.ndarray]:
+    """The rows of largest product for every query.
 
-    Of equal products at the cut-off, the document that comes first is kept, whatever the blocks.
+    Products are float32. Of equal ones at the cut-off, the document that comes first is kept, whatever the blocks.
 
     Args:
-        queries: float32 [queries, dimensions].
-        blocks: The documents' vectors in order, float32 [any number, dimensions]; each is read once.
+        queries: Comparable vectors, float32 [queries, dimensions].
+        blocks: The documents' vectors, read twice: all of them, then those that may be among the best.
         depth: Rows per query.
+        similarity: ``"cosine"`` brings the documents' vectors to length 1.
 
     Returns:
         Products and rows, both [queries, depth], best first, equal ones by row; rows are -1 where there are no more.
     """
-    device = hardware.device()
-    parts = [_Best(torch.from_numpy(queries[at : at + TILE]).to(device), depth) for at in range(0, len(queries), TILE)]
-    start = 0
-    for block in blocks:
-        documents = torch.from_numpy(block).to(device)
-        for at in range(0, len(documents), TILE):
-            for part in parts:
-                part.offer(documents[at : at + TILE], start + at)
+    query_rows, rows = _candidates(queries, blocks, depth, similarity)
+    found = products(queries, blocks, query_rows, rows, similarity)
+    order = np.lexsort((rows, -found, query_rows))
+    counts = np.bincount(query_rows, minlength=len(queries))
+    rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    kept = order[rank < depth]
+    scores = np.full((len(queries), depth), -np.inf, np.float32)
+    best_rows = np.full((len(queries), depth), -1, np.int64)
+    scores[query_rows[kept], rank[rank < depth]] = found[kept]
+    best_rows[query_rows[kept], rank[rank < depth]] = rows[kept]
+    return scores, best_rows
+
+
+def products(
+    queries: np.ndarray, blocks: Blocks, query_rows: np.ndarray, rows: np.ndarray, similarity: str = "dot"
+) -> np.ndarray:
+    """The similarity of pairs, float32 [pairs]; a pair's value does not depend on the others.
+
+    Args:
+        queries: Comparable vectors, float32 [queries, dimensions].
+        blocks: The documents' vectors.
+        query_rows: The pairs' queries.
+        rows: The pairs' documents.
+        similarity: ``"cosine"`` or ``"dot"``.
+    """
+    order = np.argsort(rows, kind="stable")
+    values, start, done = np.empty(len(rows), np.float32), 0, 0
+    for block in blocks():
         start += len(block)
-    return (
-        np.concatenate([part.scores.cpu().numpy() for part in parts]),
-        np.concatenate([part.rows.cpu().numpy() for part in parts]),
-    )
+        end = int(np.searchsorted(rows, start, sorter=order))
+        for at in range(done, end, PAIRS):
+            here = order[at : min(at + PAIRS, end)]
+            documents = comparable(block[rows[here] - (start - len(block))], similarity)
+            values[here] = np.einsum("ij,ij->i", queries[query_rows[here]], documents)
+        done = end
+    return values
 
 
-class _Best:
-    """The best documents seen so far of some queries."""
-
-    def __init__(self, queries: torch.Tensor, depth: int) -> None:
-        self.queries, self.depth = queries, depth
-        self.scores = torch.full((len(queries), depth), -torch.inf, device=queries.device)
-        self.rows = torch.full((len(queries), depth), -1, dtype=torch.int64, device=queries.device)
-
-    def offer(self, documents: torch.Tensor, first_row: int) -> None:
-        """Take what is better than the worst that is kept; after the first documents, that is little."""
-        products = self.queries @ documents.T
-        query, column = (products > self._floor(products)).nonzero(as_tuple=True)
-        if not len(query):
-            return
-        counts = torch.bincount(query, minlength=len(self.queries))
-        place = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query]
-        scores = self._with(self.scores, -torch.inf, int(counts.max()), query, place, products[query, column])
-        rows = self._with(self.rows, -1, int(counts.max()), query, place, column + first_row)
-        # stable: kept rows stand before new ones, and new ones in their order, so equal scores stay in row order
-        ordered = scores.sort(dim=1, descending=True, stable=True)
-        self.scores = ordered.values[:, : self.depth].contiguous()
-        self.rows = rows.gather(1, ordered.indices[:, : self.depth])
-
-    def _floor(self, products: torch.Tensor) -> torch.Tensor:
-        """What a product must exceed: the worst kept, or, of the first documents, just below the last to be kept."""
-        kept = self.scores[:, -1:]
-        if self.rows[:, -1].min() >= 0 or products.shape[1] <= self.depth:
-            return kept
-        last = products.topk(self.depth, dim=1).values[:, -1:]
-        return torch.maximum(kept, torch.nextafter(last, torch.full_like(last, -torch.inf)))
-
-    def _with(
-        self, kept: torch.Tensor, empty: float, width: int, query: torch.Tensor, place: torch.Tensor, new: torch.Tensor
-    ) -> torch.Tensor:
-        """Each query's kept values with its new ones beside them, filled up to ``width`` new ones."""
-        wide = torch.full((len(kept), width), empty, dtype=kept.dtype, device=kept.device)
-        wide[query, place] = new
-        return torch.cat([kept, wide], dim=1)
+def _candidates(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of rows among which the best of every query are."""
+    parts = [Candidates(queries[at : at + TILE], depth) for at in range(0, len(queries), TILE)]
+    start = 0
+    for block in blocks():
+        for at in range(0, len(block), TILE):
+            vectors = comparable(np.array(block[at : at + TILE]), similarity)
+            longest = float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max()))
+            documents = torch.from_numpy(vectors).to(hardware.device(), coarse.dtype())
+            for part in parts:
+                part.offer(documents, longest, start + at)
+        start += len(block)
+    query_rows, rows = zip(*(part.pairs() for part in parts), strict=True)
+    shifted = [part + number * TILE for number, part in enumerate(query_rows)]
+    return np.concatenate(shifted), np.concatenate(rows)

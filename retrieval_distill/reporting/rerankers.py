@@ -85,6 +85,6 @@ def _costs(row: dict[str, Any]) -> list[str]:
 
 def _legend(report: dict[str, Any]) -> str:
     return (
-        f"{report['queries']} queries; * differs from its first stage ({TEST}); speed of one "
-        "query at a time, memory of the whole process"
+        f"{report['queries']} queries; speed of one query at a time, memory of the whole process; * differs from its "
+        f"first stage ({TEST})"
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import exact, faiss_index
+from retrieval_distill.indexing import coarse, exact, faiss_index
 from retrieval_distill.indexing.embed import Embeddings, comparable, embed
 from retrieval_distill.indexing.faiss_index import Index, index
 from retrieval_distill.retrieval.run import Run
@@ -31,7 +32,7 @@ def test_equals_a_whole_product(queries, documents, depth, levels, cuts, seed):
     rng = np.random.default_rng(seed)
     asked, corpus = (rng.integers(-levels, levels + 1, (n, 3)).astype(np.float32) for n in (queries, documents))
     blocks = np.split(corpus, sorted(cut for cut in cuts if cut < documents))
-    scores, rows = exact.best(asked, blocks, depth)
+    scores, rows = exact.best(asked, lambda: blocks, depth)
     found = min(depth, documents)
     expected_scores, expected_rows = by_brute_force(asked, corpus, depth)
     np.testing.assert_array_equal(rows[:, :found], expected_rows)
@@ -42,11 +43,36 @@ def test_equals_a_whole_product(queries, documents, depth, levels, cuts, seed):
 def test_tiles_change_nothing(monkeypatch):
     rng = np.random.default_rng(1)
     asked, corpus = (rng.normal(size=(n, 16)).astype(np.float32) for n in (50, 700))
-    whole = exact.best(asked, [corpus], 20)
+    whole = exact.best(asked, lambda: [corpus], 20)
     monkeypatch.setattr(exact, "TILE", 32)
-    scores, rows = exact.best(asked, [corpus[:100], corpus[100:333], corpus[333:]], 20)
+    monkeypatch.setattr(coarse, "PRUNE_AT", 100)
+    scores, rows = exact.best(asked, lambda: [corpus[:100], corpus[100:333], corpus[333:]], 20)
     np.testing.assert_array_equal(rows, whole[1])
-    np.testing.assert_allclose(scores, whole[0], rtol=1e-6)
+    np.testing.assert_array_equal(scores, whole[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("spread", [1e-3, 1.0])
+def test_coarse_products_lose_nothing(monkeypatch, dtype, spread):
+    """Vectors that lie close together, and of lengths that differ a thousandfold, against float64."""
+    monkeypatch.setattr(coarse, "dtype", lambda: dtype)
+    rng = np.random.default_rng(2)
+    asked, corpus = (1 + spread * rng.normal(size=(n, 24)) for n in (30, 1500))
+    corpus *= 10 ** rng.uniform(-1.5, 1.5, (1500, 1)) if spread == 1 else 1
+    asked, corpus = asked.astype(np.float32), corpus.astype(np.float32)
+    scores, rows = exact.best(asked, lambda: np.array_split(corpus, 7), 10)
+    truth = asked.astype(np.float64) @ corpus.astype(np.float64).T
+    tenth = np.sort(truth, axis=1)[:, -10:-9]
+    assert (np.take_along_axis(truth, rows, axis=1) >= tenth * (1 - 1e-6)).all()
+    np.testing.assert_allclose(scores, np.take_along_axis(truth, rows, axis=1), rtol=1e-5)
+
+
+def test_coarse_products_leave_little_to_do():
+    rng = np.random.default_rng(3)
+    asked, corpus = (comparable(rng.normal(size=(n, 384)), "cosine") for n in (20, 8000))
+    candidates = coarse.Candidates(asked, 10)
+    candidates.offer(torch.from_numpy(corpus).to(coarse.dtype()), 1.0, 0)
+    assert 10 <= np.bincount(candidates.pairs()[0], minlength=20).max() < 200  # of 8,000
 
 
 @pytest.fixture(scope="module", params=["cosine", "dot"])
