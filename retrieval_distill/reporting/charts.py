@@ -39,7 +39,7 @@ def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str, x_t
     placed = [point for point in points if point.x is not None]
     x = svg.around([point.x for point in placed if point.x is not None], 44, WIDTH - 12, log=True)
     y = svg.around([value for point in points for value in (point.low, point.high)], 246, 30)
-    parts = [*svg.axes(x, y, x_text, lambda v: number(v, 2)), svg.text(0, 14, y_label, class_="label")]
+    parts = [*svg.axes(x, y, x_text, short), svg.text(0, 14, y_label, class_="label")]
     parts.append(svg.text(WIDTH - 12, 284, x_label, "end", "label"))
     parts += [svg.line(x.start, y(p.y), x.end, y(p.y), "reference") for p in points if p.x is None]
     parts.append(svg.path([(x(point.x or 0), y(point.y)) for point in frontier(placed)], "frontier"))

@@ -132,7 +132,7 @@ def _headline(reports: Mapping[str, dict[str, Any]], measure: str, compared: Seq
         if not compared
         else f"shown to be better than {', '.join(shown)}"
         if shown
-        else "not shown to be better than the others"
+        else "not shown to be better than any other"
     )
     return (
         f"The student of {best} has the highest {measure}, {number(found['mean'])} "

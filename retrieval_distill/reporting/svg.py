@@ -72,7 +72,10 @@ class Scale:
         """About ``count`` round values within the scale."""
         if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            within = [[m * 10.0**p for p in powers for m in steps] for steps in (range(1, 10), (1, 2, 5), (1, 3), (1,))]
+            within = [
+                [m * 10.0**p for p in powers for m in steps]
+                for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
+            ]
             kept = [[tick for tick in ticks if self.low <= tick <= self.high] for ticks in within]
             return next((ticks for ticks in kept if len(ticks) <= count + 1), kept[-1])
         raw = (self.high - self.low) / count

@@ -113,6 +113,14 @@ def _report(data: Dataset, values: pd.DataFrame, manifests: dict, recipe: dict) 
             "latency_ms": {"p50": milliseconds, "p95": 2 * milliseconds}, "parameters": 22_700_000, "dimensions": 384,
             "model_bytes": 45_400_000, "index_bytes": 4_600_000, "documents_per_second": 150.0,
         }  # fmt: skip
+    systems["student"] |= {
+        "cold_latency_ms": {"p50": 30.0, "p95": 40.0}, "index_search_ms": {"p50": 0.4, "p95": 0.5},
+        "peak_memory_bytes": 2 * 10**9,
+        "encode": {
+            name: {"tokens": tokens, "documents_per_second": rate, "tokens_per_second": tokens * rate}
+            for name, tokens, rate in (("short", 10.0, 1500.0), ("medium", 50.0, 300.0), ("long", 120.0, 99.5))
+        },
+    }  # fmt: skip
     mean = {"mean": 0.4, "low": 0.3, "high": 0.5}
     document = {"doc_id": "d0", "title": EVIL, "snippet": "Text 0.", "score": 1.0, "grade": 2}
     return {

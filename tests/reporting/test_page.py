@@ -48,15 +48,19 @@ def test_the_table_holds_the_reports_numbers_and_letters(page, finished):
 def test_speed_and_size_stand_where_they_were_measured(page, twin):
     header, *rows = table(page, "Speed and size")
     assert header == [
-        "system", "parameters", "dimensions", "ms per query, median", "95th percentile", "documents per second",
-        "model", "index",
+        "system", "parameters", "dimensions", "ms per query, median", "95th percentile", "with cold caches",
+        "index alone", "documents per second", "model", "index", "peak memory",
     ]  # fmt: skip
     assert rows == [
-        ["bm25", "", "", "2.0", "3.0", "", "", "1.0 MB"],
-        ["start", "22.7 M", "384", "20.0", "40.0", "150", "45.4 MB", "4.6 MB"],
-        ["student", "22.7 M", "384", "10.0", "20.0", "150", "45.4 MB", "4.6 MB"],
+        ["bm25", "", "", "2.0", "3.0", "", "", "", "", "1.0 MB", ""],
+        ["start", "22.7 M", "384", "20.0", "40.0", "", "", "150", "45.4 MB", "4.6 MB", ""],
+        ["student", "22.7 M", "384", "10.0", "20.0", "30.0", "0.4", "150", "45.4 MB", "4.6 MB", "2.0 GB"],
     ]
-    assert "| student | 22.7 M | 384 | 10.0 | 20.0 | 150 | 45.4 MB | 4.6 MB |" in twin
+    assert "| student | 22.7 M | 384 | 10.0 | 20.0 | 30.0 | 0.4 | 150 | 45.4 MB | 4.6 MB | 2.0 GB |" in twin
+    assert table(page, "Documents encoded per second") == [
+        ["system", "short", "medium", "long"],
+        ["student", "1,500 (10 tokens)", "300 (50 tokens)", "99.5 (120 tokens)"],
+    ]
 
 
 def test_letters_follow_the_corrected_p_values(run_folder, finished):
