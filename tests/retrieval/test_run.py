@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.data.dataset import Texts
@@ -27,6 +27,7 @@ def test_order_is_trec_evals():
     assert run.rescored([0.0, 5.0, 9.0, 1.0]).pairs == [("q2", "a"), ("q2", "c"), ("q2", "b"), ("q1", "x")]
 
 
+@settings(deadline=None)  # files on a busy machine
 @given(runs)
 @pytest.mark.parametrize("ending", ["trec", "parquet"])
 def test_files_round_trip(tmp_path_factory, ending, scores):
