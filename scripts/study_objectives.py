@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from retrieval_distill import artifacts, hardware, verbs
 from retrieval_distill.config import Recipe, load_recipe, parse_recipe
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.evaluation.measures import evaluate
-from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
+from retrieval_distill.evaluation.seeds import summarise
+from retrieval_distill.evaluation.significance import paired_p
 from retrieval_distill.pipeline import Job
 from retrieval_distill.retrieval.run import Run
 
@@ -118,25 +120,17 @@ def study(collection: str, out: Path, beir: Path) -> dict[str, list[pd.Series]]:
 
 
 def rows_of(collection: str, found: dict[str, list[pd.Series]]) -> list[dict[str, Any]]:
-    reference = sum(found[REFERENCE]) / len(found[REFERENCE])
-    rows = []
-    for system, seeds in found.items():
-        mean = sum(seeds) / len(seeds)
-        interval = mean_with_interval(mean.to_numpy())
-        rows.append(
-            {
-                "collection": collection,
-                "system": system,
-                "seeds": len(seeds),
-                "queries": len(mean),
-                "mean": interval.mean,
-                "low": interval.low,
-                "high": interval.high,
-                "sd_of_seeds": float(np.std([values.mean() for values in seeds], ddof=1)) if len(seeds) > 1 else None,
-                "p_vs_reference": None if system == REFERENCE else paired_p(mean.to_numpy(), reference.to_numpy()),
-            }
-        )
-    return rows
+    """A row per system: its mean and interval, and how it stands against ``REFERENCE``."""
+    reference = np.mean(found[REFERENCE], axis=0)
+    return [
+        {
+            "collection": collection,
+            "system": system,
+            **asdict(summarise(np.stack(seeds))),
+            "p_vs_reference": None if system == REFERENCE else paired_p(np.mean(seeds, axis=0), reference),
+        }
+        for system, seeds in found.items()
+    ]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -146,7 +140,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         own = {row["collection"]: row for row in rows if row["system"] == system}
         cells = []
         for row in own.values():
-            spread = "" if row["sd_of_seeds"] is None else f"sd {row['sd_of_seeds']:.4f}"
+            spread = "" if row["seeds"] == 1 else f"sd {row['standard_deviation']:.4f}"
             p = "" if row["p_vs_reference"] is None else f"p {row['p_vs_reference']:.3f}"
             cells.append(f"{row['mean']:.4f} ({row['low']:.3f}-{row['high']:.3f}) {spread:9} {p:7}")
         lines.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,12 +16,16 @@ from retrieval_distill import cli
 def command(*arguments: object, code: int = 0) -> str:
     """What ``retrieval-distill`` prints, run through its own entry point; it must end with this code."""
     printed, ended = io.StringIO(), 0
+    log = logging.StreamHandler(printed)  # the command line's own, which pytest's handlers keep it from setting up
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
         patch.setattr(sys, "argv", ["retrieval-distill", *map(str, arguments)])
+        logging.getLogger("retrieval_distill").addHandler(log)
         try:
             cli.main()
         except SystemExit as end:
             ended = end.code
+        finally:
+            logging.getLogger("retrieval_distill").removeHandler(log)
     assert (ended or 0) == code, printed.getvalue()
     return printed.getvalue()
 
