@@ -311,8 +311,13 @@ class Recipe(Section):
     retrieve: RetrieveConfig = RetrieveConfig()
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
-    objectives: dict[str, float | tuple[float, float] | dict[str, Any]] = {"margin_mse": 0.05, "listwise_kl": 1.0}
-    """Objective -> weight, ``[weight at the start, at the end]``, or ``{weight, from, until, options}``."""
+    objectives: dict[str, float | tuple[float, float] | dict[str, Any]] = {
+        "soft_contrastive": {"weight": 1.0, "teacher_temperature": 2.0}
+    }
+    """Objective -> weight, ``[weight at the start, at the end]``, or ``{weight, from, until, options}``.
+
+    The default is the best of ``scripts/study_objectives.md``.
+    """
     views: dict[str | int, float] = {"full": 1.0}
     """View -> weight: what the objectives see of the vectors; ``full``, ``128`` (dimensions), ``int8``, ``binary``,
     ``128/binary``. For vectors that serve at several sizes."""
