@@ -18,7 +18,9 @@ def test_shipped(path):
 
 
 def test_overrides():
-    recipe = load_recipe("demo", ["training.steps=3", "student.layers=[0, 2]", "objectives.soft_contrastive.weight=0.25"])
+    recipe = load_recipe(
+        "demo", ["training.steps=3", "student.layers=[0, 2]", "objectives.soft_contrastive.weight=0.25"]
+    )
     assert recipe.training.steps == 3
     assert recipe.student.layers == (0, 2)
     assert recipe.objectives["soft_contrastive"] == {"weight": 0.25, "teacher_temperature": 2.0}
