@@ -22,8 +22,8 @@ from retrieval_distill.retrieval.run import Run
 Blocks = Callable[[], Iterable[np.ndarray]]
 """Gives the documents' vectors in order, arrays [any number, dimensions], from the beginning at every call."""
 
-TILE = 4096
-"""Queries, and documents, of one tile of similarities: 64 MB at most."""
+TILE = 2048
+"""Queries, and documents, of one tile of similarities: 16 MB at most, so that it is still in a cache when compared."""
 
 PAIRS = 16_384
 """Pairs multiplied at once."""
