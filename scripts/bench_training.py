@@ -178,7 +178,7 @@ def recipe_of(spec: dict[str, Any]) -> Recipe:
     training = {
         "steps": spec["steps"], "queries_per_step": spec["queries"], "candidates": CANDIDATES, "bf16": spec["bf16"],
         "learning_rate": LEARNING_RATE, "warmup": min(1.0, WARMUP_STEPS / spec["steps"]), "weight_decay": WEIGHT_DECAY,
-        "max_grad_norm": MAX_NORM, "save_steps": 1 << 20, "dropout": 0.0,
+        "max_grad_norm": MAX_NORM, "save_steps": 1 << 20, "dropout": 0.0, "agreement_queries": 0,
     }  # fmt: skip
     student = {"model": models.PACKAGED, "similarity": "cosine", "scale": SCALE}
     objectives = {LOSSES[spec["loss"]][0]: 1.0}
