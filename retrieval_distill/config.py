@@ -184,7 +184,7 @@ class StudentConfig(Section):
     query_model: str | None = None
     """A model for queries alone, often a smaller one, kept whole; ``model`` then embeds documents only."""
     freeze_documents: bool = False
-    """With ``separate`` or ``query_model``: train the query encoder alone, so that vectors of ``model`` stay valid."""
+    """With ``separate`` or ``query_model``: train the query encoder alone; documents keep ``model``'s vectors."""
     lora: LoRAConfig | None = None
     """Train through adapters (``{}`` for their defaults); ``None`` trains all weights."""
     similarity: Literal["cosine", "dot"] = "cosine"

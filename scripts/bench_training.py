@@ -10,7 +10,7 @@ trainer and on its own data path (``distill``; ``SentenceTransformerTrainer`` wi
 over the steps, and the median, lowest and highest ratio of a pair of steps.
 
 Passages are of mixed length: each is cut to a number of words drawn from a log-normal distribution (median 52, sigma
-0.4, as short as 8 and as long as 200), which is about how MS MARCO's passages are spread (a mean of 56 words).
+0.4, as short as 8 and as long as 200): an assumption, meant to resemble web passages of some fifty words.
 ``--lengths natural`` takes them as python-docs has them: half of them fill the model's 256 tokens, little is padded,
 and the ratios show what is left of the gain.
 
@@ -21,8 +21,8 @@ and the ratios show what is left of the gain.
 * ``NAME/gradient-caching``: the memory of our step of 1,024 queries with ``cache_texts`` against 32 queries without,
   in the dtype that is fast here. The vectors of the large step and their gradients are part of it.
 
-Batch milliseconds are the collator's: what turns the rows of a step into tensors; peak memory is each process's during training, libraries and
-data included. The first step of each side warms it up and is not counted; loading is not counted. ``computed`` is
+Batch milliseconds are the collator's: what turns the rows of a step into tensors; peak memory is each process's during
+training, libraries and data included. The first step of each side warms it up and is not counted; loading is not counted. ``computed`` is
 what a side sends through the model per step: tokens, padding and repeated texts included.
 """
 
