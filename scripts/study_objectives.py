@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from retrieval_distill import artifacts, hardware, verbs
+from retrieval_distill import artifacts, hardware, pipeline, verbs
 from retrieval_distill.config import Recipe, load_recipe, parse_recipe
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.evaluation.measures import evaluate
@@ -65,10 +65,10 @@ def recipe_of(collection: str, beir: Path) -> Recipe:
 def scored(job: Job) -> Run:
     """The teacher's scores of the training candidates, as a run of the recipe makes them."""
     job.check()
-    job.embed_start()
-    job.retrieve()
-    job.ask_gate()
-    job.score()
+    pipeline.embed_start(job)
+    pipeline.retrieve(job)
+    pipeline.ask_gate(job)
+    pipeline.score(job)
     return Run.load(job.out / "teacher-scores" / "run.parquet")
 
 

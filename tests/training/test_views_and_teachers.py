@@ -8,7 +8,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-from retrieval_distill import pipeline
+from retrieval_distill import artifacts, pipeline, verbs
 from retrieval_distill.config import StudentConfig, parse_recipe
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing.faiss_index import Index
@@ -144,7 +144,7 @@ def test_a_run_over_short_vectors(tiny_recipe, tmp_path):
     index = Index.open(tmp_path / "index-student")
     assert index.faiss.d == 8
     assert {"self_distillation@8", "listwise_kl@8", "listwise_kl"} <= set(
-        pipeline.artifacts.read_json(tmp_path / "student" / "training_log.json")[0]
+        artifacts.read_json(tmp_path / "student" / "training_log.json")[0]
     )
     student = SentenceTransformer(str(tmp_path / "student"), device="cpu", truncate_dim=8)
     job = pipeline.Job(parse_recipe(values), tmp_path)
@@ -152,7 +152,7 @@ def test_a_run_over_short_vectors(tiny_recipe, tmp_path):
     expected = student.similarity(
         student.encode_query(queries.take()), student.encode_document(job.dataset.documents.take())
     )
-    found = pipeline.verbs.search(tmp_path / "index-student", str(tmp_path / "student"), queries, 5, dtype="float32")
+    found = verbs.search(tmp_path / "index-student", str(tmp_path / "student"), queries, 5, dtype="float32")
     for query, docs, scores in found:
         row = expected[queries.rows[query]]
         np.testing.assert_allclose(scores, row.sort(descending=True).values[:5], atol=1e-5)

@@ -1,0 +1,39 @@
+"""The recipe: the one source of YAML keys, ``--set`` options, defaults and their documentation; a module a section.
+
+Knows names, types and bounds; must not know how a stage does its work.
+"""
+
+from retrieval_distill.config.dataset import DatasetConfig, ReadConfig
+from retrieval_distill.config.evaluation import EvaluateConfig
+from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
+from retrieval_distill.config.load import RECIPES, load_recipe, load_values, parse, parse_recipe
+from retrieval_distill.config.recipe import Recipe
+from retrieval_distill.config.retrieval import RetrieveConfig
+from retrieval_distill.config.section import Section
+from retrieval_distill.config.student import LoRAConfig, StudentConfig
+from retrieval_distill.config.teacher import NO_LIMIT, EmbeddingTeacherConfig, LLMConfig, MemberConfig, TeacherConfig
+from retrieval_distill.config.training import TrainingConfig
+
+__all__ = [
+    "NO_LIMIT",
+    "RECIPES",
+    "DatasetConfig",
+    "EmbedConfig",
+    "EmbeddingTeacherConfig",
+    "EvaluateConfig",
+    "IndexConfig",
+    "LLMConfig",
+    "LoRAConfig",
+    "MemberConfig",
+    "ReadConfig",
+    "Recipe",
+    "RetrieveConfig",
+    "Section",
+    "StudentConfig",
+    "TeacherConfig",
+    "TrainingConfig",
+    "load_recipe",
+    "load_values",
+    "parse",
+    "parse_recipe",
+]

@@ -1,0 +1,42 @@
+"""The recipe: every section, and what is not in one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retrieval_distill.config.dataset import DatasetConfig
+from retrieval_distill.config.evaluation import EvaluateConfig
+from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
+from retrieval_distill.config.retrieval import RetrieveConfig
+from retrieval_distill.config.section import Section
+from retrieval_distill.config.student import StudentConfig
+from retrieval_distill.config.teacher import EmbeddingTeacherConfig, TeacherConfig
+from retrieval_distill.config.training import TrainingConfig
+
+
+class Recipe(Section):
+    """Everything ``run`` needs to know."""
+
+    name: str
+    """Names the recipe; an output folder belongs to one recipe."""
+    seed: int = 7
+    """Fixes the draw of queries, negatives and their order."""
+    dataset: DatasetConfig = DatasetConfig()
+    retrieve: RetrieveConfig = RetrieveConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    student: StudentConfig = StudentConfig()
+    objectives: dict[str, float | tuple[float, float] | dict[str, Any]] = {
+        "soft_contrastive": {"weight": 1.0, "teacher_temperature": 2.0}
+    }
+    """Objective -> weight, ``[weight at the start, at the end]``, or ``{weight, from, until, options}``.
+
+    The default is the best of ``scripts/study_objectives.md``.
+    """
+    views: dict[str | int, float] = {"full": 1.0}
+    """View -> weight: what the objectives see of the vectors; ``full``, ``128`` (dimensions), ``int8``, ``binary``,
+    ``128/binary``. For vectors that serve at several sizes."""
+    embedding_teacher: EmbeddingTeacherConfig = EmbeddingTeacherConfig()
+    training: TrainingConfig = TrainingConfig()
+    embed: EmbedConfig = EmbedConfig()
+    index: IndexConfig = IndexConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()

@@ -1,0 +1,22 @@
+"""First-stage retrieval."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from retrieval_distill.config.section import Section
+
+
+class RetrieveConfig(Section):
+    """First-stage retrieval: candidates of training queries, baselines and the pool the teacher reranks."""
+
+    depth: int = Field(30, ge=1)
+    """Documents that BM25 and the start model each put forward per training query."""
+    keep: int = Field(12, ge=1)
+    """Candidates kept per training query after reciprocal-rank fusion; these are scored by the teacher."""
+    k1: float = Field(1.5, ge=0)
+    """BM25's term-frequency saturation."""
+    b: float = Field(0.75, ge=0, le=1)
+    """BM25's length normalisation."""
+    stemmer: str | None = None
+    """PyStemmer language for BM25 (extra ``stem``); ``None`` matches words as written."""

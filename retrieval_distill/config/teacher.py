@@ -1,0 +1,87 @@
+"""Who teaches."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from retrieval_distill.config.section import Section
+
+NO_LIMIT = 1 << 30
+"""A token limit that leaves the model's own."""
+
+
+class LLMConfig(Section):
+    """An LLM judge behind an OpenAI-compatible endpoint."""
+
+    endpoint: str | None = None
+    """Base URL, such as ``http://localhost:8000/v1``; the key is read from ``OPENAI_API_KEY``."""
+    mode: Literal["log-odds", "graded"] = "log-odds"
+    """``log-odds`` of yes against no, or a grade from 0 to 4."""
+    prompt: str | None = None
+    """Template with ``{query}`` and ``{document}``; ``None``: a built-in one."""
+    max_characters: int = Field(6000, ge=100)
+    """Documents are cut to this."""
+    concurrency: int = Field(8, ge=1)
+    """Requests under way at once."""
+    timeout: float = Field(60.0, gt=0)
+    """Seconds that one answer may take."""
+    attempts: int = Field(6, ge=1)
+    """Tries per pair before scoring stops."""
+    price_in: float | None = Field(None, ge=0)
+    """Price of a million tokens sent, for the estimate; ``None``: no estimate."""
+    price_out: float | None = Field(None, ge=0)
+    """Price of a million tokens received."""
+
+
+class MemberConfig(Section):
+    """One teacher."""
+
+    model: str = "cross-encoder/ms-marco-MiniLM-L6-v2"
+    """A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``llm:NAME`` or ``scores:FILE``."""
+    max_length: int = Field(512, ge=8)
+    """Tokens of a query-passage pair (bi-encoder: of a text), at most the model's own limit."""
+    dtype: str = "auto"
+    """``float32``, ``bfloat16``, ``float16``, ``int8`` (CPU), or ``auto``: bfloat16 where it is native."""
+    label: int | None = Field(None, ge=0)
+    """Which label means relevant, for a cross-encoder of several; ``None`` for one of one."""
+    llm: LLMConfig = LLMConfig()
+    """Options of ``llm:NAME``."""
+    normalise: Literal["none", "z-score", "min-max", "rank", "temperature"] = "none"
+    """What objectives see of the raw scores: per query for all but ``temperature``, which is fitted on dev queries."""
+    weight: float = Field(1.0, ge=0)
+    """Share in an ensemble."""
+
+
+class TeacherConfig(MemberConfig):
+    """The teacher, or several."""
+
+    ensemble: tuple[MemberConfig, ...] = ()
+    """Several teachers in place of ``model``; their normalised scores are added up by weight."""
+    weights: Literal["given", "fitted"] = "given"
+    """Whether an ensemble's weights are those given, or fitted on dev queries."""
+    squashed: Literal["undo", "keep", "refuse"] = "undo"
+    """What to do with scores that a sigmoid has squashed into 0..1: back to logits, nothing, or stop."""
+    gate: Literal["stop", "warn", "off"] = "warn"
+    """What to do when the teacher is not shown to be better than the start model and BM25 on the dev queries."""
+    gate_queries: int = Field(200, ge=10)
+    """Dev queries the gate asks."""
+    gate_depth: int = Field(20, ge=2)
+    """Documents of the start model and of BM25 that the gate lets the teacher rerank per dev query."""
+
+    @property
+    def members(self) -> tuple[MemberConfig, ...]:
+        """The ensemble, or the one teacher."""
+        return self.ensemble or (self,)
+
+
+class EmbeddingTeacherConfig(Section):
+    """A bi-encoder whose vectors teach, for the objectives ``embedding`` and ``in_batch_kl``."""
+
+    model: str | None = None
+    """Any bi-encoder, or ``start``: the student before training (self-distillation); ``None``: no such teacher."""
+    max_length: int | None = Field(None, ge=8)
+    """Token limit; ``None``: the model's own."""
+    dtype: str = "auto"
+    """What the model computes in."""

@@ -1,0 +1,71 @@
+"""How the student trains."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from retrieval_distill.config.section import Section
+
+
+class TrainingConfig(Section):
+    """How the student trains."""
+
+    steps: int | None = Field(None, ge=1)
+    """Optimiser steps; ``None``: as many as ``epochs`` need."""
+    epochs: float = Field(1.0, gt=0)
+    """Passes over the training queries, where ``steps`` is not given."""
+    queries_per_step: int = Field(32, ge=1)
+    """Queries of one optimiser step (per device)."""
+    candidates: int = Field(6, ge=2)
+    """Candidates per query and step: one relevant, the others drawn from its list anew each epoch."""
+    max_length: int | None = Field(None, ge=8)
+    """Token limit in training only; ``None``: the student's."""
+    learning_rate: float = Field(5e-5, gt=0)
+    """Peak learning rate of AdamW."""
+    warmup: float = Field(0.1, ge=0, le=1)
+    """Share of the steps in which the learning rate rises; it then falls linearly to 0."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    dropout: float | None = Field(0.0, ge=0, lt=1)
+    """Dropout of the student in training; ``None`` keeps the model's. Distillation needs none, and it is slow."""
+    bf16: bool | None = None
+    """The transformer computes in bfloat16, its weights stay float32; ``None``: where it is native."""
+    gradient_accumulation: int = Field(1, ge=1)
+    """Batches of ``queries_per_step`` whose gradients are averaged before the optimiser moves."""
+    cache_texts: int | None = Field(None, ge=1)
+    """Texts whose activations are held at once (gradient caching): a step of any size fits, a forward pass more."""
+    save_steps: int = Field(25, ge=1)
+    """Steps between checkpoints: the most that a crash costs."""
+    evaluate_steps: int | None = Field(None, ge=1)
+    """Steps between evaluations on dev queries: the best weights become the student. ``None``: the last ones do."""
+    patience: int | None = Field(None, ge=1)
+    """Evaluations without a better one after which training stops; ``None``: it runs to its end."""
+    dev_queries: int = Field(200, ge=1)
+    """Dev queries of an evaluation, drawn by the seed."""
+    dev_documents: int = Field(2000, ge=10)
+    """Documents they are asked over: relevant ones, first-stage candidates, and others drawn by the seed."""
+    agreement_queries: int = Field(100, ge=0)
+    """Training queries whose whole lists tell how far the student agrees with the teacher, before, during and after."""
+    topics: int | None = Field(None, ge=2)
+    """Topics of the queries (k-means of the untrained student's vectors): each step is of one; ``None``: of any."""
+    easy_to_hard: bool = False
+    """A curriculum: candidates that are easy to tell from the relevant one first, the teacher's favourites last."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Factor on the learning rate from layer to layer downwards; the embeddings have the lowest."""
+    ema: float | None = Field(None, ge=0, lt=1)
+    """Decay of a moving average of the weights, which becomes the student; ``None``: no average."""
+    report_to: tuple[str, ...] = ()
+    """Trackers that are given every row of the log, such as ``tensorboard``, ``wandb``, ``trackio`` or ``mlflow``."""
+    missing_scores: Literal["refuse", "drop", "lowest"] = "refuse"
+    """A candidate without a teacher score: stop, leave it out, or give it the lowest score of its list."""
+
+    @model_validator(mode="after")
+    def _patience_needs_evaluations(self) -> TrainingConfig:
+        if self.patience is not None and self.evaluate_steps is None:
+            raise PydanticCustomError("patience", "patience needs evaluate_steps, such as evaluate_steps=25")
+        return self

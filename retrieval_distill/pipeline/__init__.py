@@ -1,0 +1,66 @@
+"""``run``: the recipe read as prose. One folder in, one measured student out.
+
+    dataset -> candidates -> teacher scores -> student -> vectors -> index -> measured runs -> report
+
+Knows the order of the stages and what each depends on; must not know how a stage does its work. Started by
+``torchrun``, the first process does all of it, and the others join it for the student.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from retrieval_distill import processes
+from retrieval_distill.config import Recipe, load_recipe
+from retrieval_distill.pipeline.job import Job
+from retrieval_distill.pipeline.learning import distill
+from retrieval_distill.pipeline.measuring import measure
+from retrieval_distill.pipeline.mining import find_dev, retrieve
+from retrieval_distill.pipeline.teaching import ask_gate, score
+from retrieval_distill.pipeline.vectors import embed_baselines, embed_start, embed_student
+from retrieval_distill.reporting import publish, report
+
+logger = logging.getLogger("retrieval_distill")
+
+
+def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
+    """Run a recipe in a folder; stages that are already done there with the same inputs are kept.
+
+    Args:
+        recipe: What to do.
+        out: The run's folder; a killed run is continued by calling again.
+
+    Returns:
+        The report, as written to ``report.json``; ``report.html`` shows it, ``report.md`` is its Markdown twin. Nothing
+        in processes that only helped to train.
+
+    Raises:
+        UserError: The folder belongs to another recipe or is no run, or an input is wrong.
+    """
+    job = Job(recipe, Path(out))
+    start = time.monotonic()
+    job.check()
+    embed_start(job)
+    retrieve(job)
+    ask_gate(job)
+    score(job)
+    find_dev(job)
+    distill(job)
+    if processes.rank() > 0:
+        return {}
+    embed_student(job)
+    embed_baselines(job)
+    measure(job)
+    finished = report.write(job.out, job.dataset, recipe, job.manifests)
+    page = publish.report(job.out, dataset=job.dataset)
+    logger.info("%s\nfinished in %.0f s; report: %s", report.table(finished), time.monotonic() - start, page)
+    return finished
+
+
+def demo(out: str | Path = "runs/demo", overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Run the shipped recipe ``demo``: python-docs, the starter teacher and the packaged student."""
+    return run(load_recipe("demo", overrides), out)

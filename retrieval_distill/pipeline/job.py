@@ -1,0 +1,182 @@
+"""One recipe in one folder: what its stages share.
+
+Knows the nouns of a run and where they are kept; must not know the order of the stages.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval_distill import artifacts, models, processes, verbs
+from retrieval_distill.artifacts import Manifest, stage, write_json
+from retrieval_distill.config import Recipe
+from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.data.load import load
+from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation import measures
+from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.reporting import report
+from retrieval_distill.retrieval.bm25 import BM25
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher import load as teachers
+from retrieval_distill.teacher.calibration import Calibration
+from retrieval_distill.teacher.contract import Teacher
+from retrieval_distill.teacher.ensemble import Ensemble, raw_scores
+from retrieval_distill.teacher.store import ScoreStore
+from retrieval_distill.training.asked import asked
+
+logger = logging.getLogger("retrieval_distill")
+
+
+@dataclass
+class Job:
+    """One recipe in one folder; a stage is a function of it that leaves its files and manifest there."""
+
+    recipe: Recipe
+    out: Path
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Find what would stop the run later, before anything is written; then make the folder this recipe's.
+
+        Of several processes only the first does.
+        """
+        if processes.rank() > 0:
+            return
+        check_owner(self.out, self.recipe)
+        asked(self.recipe)
+        measures.parse_measures(self.recipe.evaluate.measures)
+        models.resolve(self.recipe.student.model)
+        for model in self.baselines.values():
+            models.resolve(model)
+        for member in self.recipe.teacher.members:
+            teachers.check(member)
+        for split in (self.recipe.dataset.train, self.recipe.dataset.test):
+            self.dataset.split(split)
+        if self.recipe.training.report_to:
+            from retrieval_distill.training.trackers import trackers
+
+            trackers(self.recipe.training.report_to)
+        if self.recipe.training.evaluate_steps:
+            self.dev_split()
+        write_json(self.out / "recipe.json", self.recipe.model_dump(mode="json"))
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The recipe's dataset; building or downloading it is the first stage."""
+        return load(self.recipe.dataset.source, self.out / "dataset", self.recipe.dataset)
+
+    @cached_property
+    def training_queries(self) -> Texts:
+        """The training split's queries, or as many as the recipe takes, drawn by the seed."""
+        return self.drawn(self.dataset.queries_of(self.recipe.dataset.train), self.recipe.dataset.train_queries)
+
+    @cached_property
+    def gate_queries(self) -> tuple[Texts, Qrels | None]:
+        """Queries the gate asks, drawn by the seed, with judgements if the dataset has a dev split of that name."""
+        split = self.recipe.dataset.dev
+        judged = self.dataset.split(split) if split in self.dataset.qrels else None
+        queries = self.training_queries if judged is None else self.dataset.queries_of(str(split))
+        drawn = self.drawn(queries, self.recipe.teacher.gate_queries)
+        return drawn, None if judged is None else {id_: judged[id_] for id_ in drawn}
+
+    @cached_property
+    def teachers(self) -> tuple[Teacher, ...]:
+        """The teachers, loaded when the first pair has to be scored."""
+        return tuple(teachers.load(member) for member in self.recipe.teacher.members)
+
+    @property
+    def teacher(self) -> Ensemble:
+        """The teachers as one, calibrated as the scores that train the student are."""
+        calibration = artifacts.read_json(self.out / "teacher-scores" / "calibration.json")
+        return Ensemble(self.teachers, Calibration.from_json(calibration))
+
+    @cached_property
+    def baselines(self) -> dict[str, str]:
+        """The models to measure beside the student, by their names in the report."""
+        return models.by_short_name(self.recipe.evaluate.baselines, report.SYSTEMS, "evaluate.baselines")
+
+    def drawn(self, queries: Texts, limit: int | None) -> Texts:
+        """As many of the queries, drawn by the seed; ``None``: all."""
+        if limit is None or limit >= len(queries):
+            return queries
+        chosen = np.random.default_rng(self.recipe.seed).choice(len(queries), limit, replace=False)
+        return queries.select([queries.ids[row] for row in sorted(chosen)])
+
+    def dev_split(self) -> str:
+        """The dev split, which evaluations in training cannot do without."""
+        split = self.recipe.dataset.dev
+        if split is None or not self.dataset.qrels.get(split):
+            splits = ", ".join(self.dataset.qrels)
+            raise UserError(f"training.evaluate_steps needs dev queries: set dataset.dev to a judged split ({splits})")
+        return split
+
+    def embeddings(self, name: str) -> Embeddings:
+        """A model's vectors of the documents, by its name in the report."""
+        return Embeddings.open(self.out / f"embeddings-{name}")
+
+    @cached_property
+    def bm25(self) -> BM25:
+        """BM25 over the documents."""
+        config = self.recipe.retrieve
+        return BM25(self.dataset.documents, config.k1, config.b, config.stemmer)
+
+    def first_stage(self, queries: Texts, depth: int) -> Run:
+        """BM25 and the start model, each to this depth, fused."""
+        dense = verbs.search(self.out / "index-start", self.recipe.student.model, queries, depth)
+        return verbs.reciprocal_rank_fusion([self.bm25.search(queries, depth), dense])
+
+    @property
+    def store(self) -> Path:
+        """Folder of the score store."""
+        return self.out / "scores"
+
+    def raw_scores(self, run: Run, queries: Texts) -> tuple[list[Run], dict[str, Any]]:
+        """Each teacher's raw scores of a Run, through the score store, and what they cost."""
+        return raw_scores(run, queries, self.dataset.documents, self.teachers, ScoreStore(self.store))
+
+    @property
+    def teacher_name(self) -> str:
+        """The teachers by the names the recipe gives them."""
+        return " + ".join(member.model for member in self.recipe.teacher.members)
+
+    @property
+    def teacher_inputs(self) -> dict[str, Any]:
+        """What makes the teachers' scores other ones."""
+        config = self.recipe.teacher
+        members = [
+            {**teachers.identity(member), **member.model_dump(include={"normalise", "weight"})}
+            for member in config.members
+        ]
+        return {"members": members, **config.model_dump(include={"weights", "squashed"})}
+
+    def stage(self, name: str, folder: str, inputs: dict[str, Any], work: Any) -> None:
+        """Do the work in a folder of the run, unless it is there from the same inputs."""
+        self.note(name, stage(name, self.out / folder, inputs, work))
+
+    def note(self, name: str, manifest: Manifest) -> None:
+        """Keep a stage's manifest for later stages and the report."""
+        self.manifests[name] = manifest
+        if manifest["skipped"]:
+            logger.info("%s: unchanged, kept", name)
+
+
+def check_owner(out: Path, recipe: Recipe) -> None:
+    """Refuse a folder that is not this recipe's.
+
+    Raises:
+        UserError: The folder holds another recipe's run, or files that are no run.
+    """
+    mark = out / "recipe.json"
+    if mark.is_file():
+        owner = artifacts.read_json(mark)["name"]
+        if owner != recipe.name:
+            raise UserError(f"{out} belongs to recipe {owner!r}, not {recipe.name!r}; choose another --out folder")
+    elif out.exists() and (not out.is_dir() or any(path.name != "dataset" for path in out.iterdir())):
+        raise UserError(f"{out} is not empty and holds no run; choose another --out folder")

@@ -1,0 +1,56 @@
+"""The stage that measures every system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from retrieval_distill import verbs
+from retrieval_distill.artifacts import write_json
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.evaluation import speed
+from retrieval_distill.indexing import exact
+from retrieval_distill.indexing.faiss_index import Index
+from retrieval_distill.pipeline.job import Job
+
+
+def measure(job: Job) -> None:
+    """Runs of every system over the test queries, the student's scores of the teacher's pool, and their speed."""
+    config = job.recipe.evaluate
+    queries = job.dataset.queries_of(job.recipe.dataset.test)
+    dense = {"start": job.recipe.student.model, "student": str(job.out / "student"), **job.baselines}
+
+    def work(folder: Path) -> dict[str, Any]:
+        runs = {"bm25": job.bm25.search(queries, config.depth)}
+        for name, model in dense.items():
+            runs[name] = verbs.search(job.out / f"index-{name}", model, queries, config.depth)
+        pool = verbs.reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(config.depth)
+        runs["teacher"], counts = verbs.rerank(
+            pool, queries, job.dataset.documents, job.teacher, job.store, config.rerank_depth
+        )
+        runs["student-on-pool"] = exact.rescore(
+            runs["teacher"].top(config.rerank_depth), job.embeddings("student"), dense["student"], queries,
+            job.recipe.student.similarity,
+        )  # fmt: skip
+        for name, found in runs.items():
+            found.save(folder / f"{name}.parquet")
+        write_json(folder / "speed.json", _speeds(job, dense, queries))
+        return {"queries": len(queries), **counts}
+
+    inputs = {
+        "indexes": {name: job.manifests[f"index-{name}"]["fingerprint"] for name in dense},
+        "queries": queries.fingerprint,
+        "retrieve": job.recipe.retrieve.model_dump(include={"k1", "b", "stemmer"}),
+        "depths": [config.depth, config.rerank_depth],
+        "teacher": job.teacher_inputs,
+    }
+    job.stage("search", "runs", inputs, work)
+
+
+def _speeds(job: Job, dense: dict[str, str], queries: Texts) -> dict[str, dict[str, Any]]:
+    """Speed and size of every retriever by name."""
+    measured = {"bm25": speed.lexical(job.bm25, queries)}
+    for name, model in dense.items():
+        index, dtype = Index.open(job.out / f"index-{name}"), job.recipe.embed.dtype
+        measured[name] = speed.dense(index, job.embeddings(name), model, dtype, queries, job.dataset.documents)
+    return measured
