@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval.bm25 import BM25
-from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
+from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
 from retrieval_distill.retrieval.run import Run
 
 ids = st.text("abcdefgh0123456789", min_size=1, max_size=4)
@@ -52,6 +52,17 @@ def test_fusion_by_hand():
     two = Run.from_dict({"q": {"b": 0.3, "c": 0.2}})
     fused = reciprocal_rank_fusion([one, two], k=60).as_dict()["q"]
     assert fused == pytest.approx({"b": 1 / 62 + 1 / 61, "a": 1 / 61, "c": 1 / 62})
+    weighted = reciprocal_rank_fusion([one, two], weights=[3, 0.5]).as_dict()["q"]
+    assert weighted == pytest.approx({"b": 3 / 62 + 0.5 / 61, "a": 3 / 61, "c": 0.5 / 62})
+
+
+def test_weighted_sum_by_hand():
+    one = Run.from_dict({"q": {"a": 9.0, "b": 8.0, "d": 5.0}, "r": {"a": 2.0, "b": 2.0}})
+    two = Run.from_dict({"q": {"b": 0.3, "c": 0.2}})
+    fused = weighted_sum([one, two], [0.75, 0.25]).as_dict()
+    assert fused["q"] == pytest.approx({"a": 0.75, "b": 0.75 * 3 / 4 + 0.25, "c": 0.0, "d": 0.0})
+    assert fused["r"] == pytest.approx({"a": 0.75, "b": 0.75})
+    assert list(fused["q"]) == ["b", "a", "d", "c"]
 
 
 def test_bm25_is_the_formula():
