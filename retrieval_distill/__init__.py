@@ -1,8 +1,8 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
-Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``,
-``search``, ``rerank``, ``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
+Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``retrieve``, ``score``, ``compress``, ``distill``, ``embed``,
+``index``, ``search``, ``rerank``, ``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -21,6 +21,7 @@ _WHERE = {
     "ScoreStore": "teacher.store",
     "UserError": "errors",
     "benchmark": "verbs",
+    "compress": "verbs",
     "convert": "verbs",
     "demo": "pipeline",
     "distill": "verbs",
@@ -49,6 +50,7 @@ __all__ = [
     "ScoreStore",
     "UserError",
     "benchmark",
+    "compress",
     "convert",
     "demo",
     "distill",
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
     from retrieval_distill.teacher.store import ScoreStore
     from retrieval_distill.verbs import (
         benchmark,
+        compress,
         convert,
         distill,
         embed,

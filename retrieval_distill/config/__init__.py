@@ -3,6 +3,7 @@
 Knows names, types and bounds; must not know how a stage does its work.
 """
 
+from retrieval_distill.config.compress import CompressConfig
 from retrieval_distill.config.dataset import DatasetConfig, ReadConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
@@ -17,6 +18,7 @@ from retrieval_distill.config.training import TrainingConfig
 __all__ = [
     "NO_LIMIT",
     "RECIPES",
+    "CompressConfig",
     "DatasetConfig",
     "EmbedConfig",
     "EmbeddingTeacherConfig",

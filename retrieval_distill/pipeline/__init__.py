@@ -16,6 +16,7 @@ from typing import Any
 
 from retrieval_distill import processes
 from retrieval_distill.config import Recipe, load_recipe
+from retrieval_distill.pipeline.compressing import compress
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.learning import distill
 from retrieval_distill.pipeline.measuring import measure
@@ -49,6 +50,7 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
     ask_gate(job)
     score(job)
     find_dev(job)
+    compress(job)
     distill(job)
     if processes.rank() > 0:
         return {}

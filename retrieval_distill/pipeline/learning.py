@@ -15,4 +15,4 @@ def distill(job: Job) -> None:
         dev = Run.load(job.out / "dev-candidates" / "run.parquet"), job.dev_split()
     split = job.recipe.dataset.train
     job.__dict__.pop("teachers", None)  # make room: their scores are all there
-    job.note("distill", verbs.distill(scored, job.dataset, split, job.recipe, job.out / "student", dev))
+    job.note("distill", verbs.distill(scored, job.dataset, split, job.student_recipe, job.out / "student", dev))
