@@ -131,7 +131,7 @@ class Study:
 
     def zero_shot(self) -> None:
         """Every system on plain text alone."""
-        texts = plain(self.datasets)
+        texts = plain({name: collection(name, self.out, self.args.beir) for name in COLLECTIONS})
         self.measure("whole", 1, lambda: MODEL)
         for system, options in UNTAUGHT.items():
             self.measure(f"untaught {system}", 1, lambda s=system, o=options: started(o, self.student(f"untaught {s}", 1), texts))  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from sentence_transformers import SentenceTransformer
 
@@ -26,7 +27,7 @@ def load(name: str, dtype: str = "float32") -> SentenceTransformer:
     folder = models.resolve(name)
     if _classifies(folder):
         with models.quietly(), TemporaryDirectory() as backbone:
-            model = cross_encoder.open_model(folder, hardware.device())
+            model: Any = cross_encoder.open_model(folder, hardware.device())
             model.model.base_model.save_pretrained(backbone)
             model.tokenizer.save_pretrained(backbone)
             return encoder.load(backbone, dtype)

@@ -96,7 +96,8 @@ class Captures:
 
 def anatomy(model: SentenceTransformer) -> Anatomy:
     """An encoder's measures."""
-    config = model[0].auto_model.config
+    backbone: Any = model[0].auto_model
+    config = backbone.config
     return Anatomy(
         len(stack(model)[1]), config.hidden_size, config.num_attention_heads, int(model.get_embedding_dimension() or 0)
     )

@@ -63,7 +63,8 @@ def narrow(model: SentenceTransformer, width: int) -> Tensor:
 
 
 def _check(model: SentenceTransformer, family: Family, width: int) -> None:
-    config = model[0].auto_model.config
+    backbone: Any = model[0].auto_model
+    config = backbone.config
     if family.gated:
         raise UserError(
             f"compress.width: a {config.model_type} has gates beside its neurons, which are not cut down here; "

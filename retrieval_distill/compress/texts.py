@@ -73,7 +73,7 @@ def cut(
     student: SentenceTransformer, teacher: SentenceTransformer, texts: Texts, max_length: int, folder: Path
 ) -> tuple[Tokens, Tokens]:
     """The texts' token ids under each one's tokenizer, kept from an earlier call."""
-    limits = [model[0].max_seq_length or max_length for model in (student, teacher)]
+    limits = [model.max_seq_length or max_length for model in (student, teacher)]
     limit = min(max_length, *limits)
     own = token_store.cut(student, texts, "document", limit, folder / "student").tokens
     return own, token_store.cut(teacher, texts, "document", limit, folder / "teacher").tokens

@@ -34,7 +34,8 @@ class Recipe(Section):
     teacher: TeacherConfig = TeacherConfig()
     compress: Annotated[tuple[CompressConfig, ...], BeforeValidator(_chain)] = ()
     """How the student is made smaller on the documents' plain text before ``distill``: one step, or a list of steps,
-    each starting from and taught by the result of the one before. Absent: not at all."""
+    each starting from and taught by the result of the one before; ``student`` then starts from the last. Absent: not at
+    all."""
     student: StudentConfig = StudentConfig()
     objectives: dict[str, float | tuple[float, float] | dict[str, Any]] = {
         "soft_contrastive": {"weight": 1.0, "teacher_temperature": 2.0}

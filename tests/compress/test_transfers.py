@@ -21,6 +21,7 @@ from retrieval_distill.errors import UserError
 from tests.conftest import tiny_config
 
 LENGTHS = (4, 2, 3)
+TEMPERATURE = 0.2  # the tiny heads' distributions are nearly flat
 MASK = torch.arange(4) < torch.tensor(LENGTHS)[:, None]
 SAME = Pair(Anatomy(2, 6, 2, 6), Anatomy(4, 6, 2, 6))
 WIDER = Pair(Anatomy(2, 4, 2, 4), Anatomy(4, 6, 2, 6))
@@ -210,19 +211,19 @@ def test_logits_are_those_of_the_whole_model(masked_models, kind, block, monkeyp
     ids = torch.tensor([[5, 6, 7, 8], [9, 10, 1, 1], [11, 12, 13, 1]])
     with torch.no_grad():
         last = whole.base_model(input_ids=ids, attention_mask=MASK.long()).last_hidden_state
-        wanted = whole(input_ids=ids, attention_mask=MASK.long()).logits.double().numpy() / 3
-    transfer = Logits(temperature=3.0)
+        wanted = whole(input_ids=ids, attention_mask=MASK.long()).logits.double().numpy() / TEMPERATURE
+    transfer = Logits(TEMPERATURE)
     transfer.bind(Pair(Anatomy(2, 32, 4, 32), Anatomy(4, 32, 4, 32), folder))
     noise = random(3, 4, 32, seed=0).float()
     student = (last + 0.5 * noise).requires_grad_()
     value = transfer({("tokens", 0): student}, {("tokens", 0): last}, MASK)
-    moved = logits.language_head(folder)(inputs_embeds=student.detach()).logits.double().numpy() / 3
+    moved = logits.language_head(folder)(inputs_embeds=student.detach()).logits.double().numpy() / TEMPERATURE
 
     def divergence(b: int, t: int) -> float:
         p, q = (np.exp(x[b, t]) / np.exp(x[b, t]).sum() for x in (wanted, moved))
-        return 9 * float((p * np.log(p / q)).sum())
+        return TEMPERATURE**2 * float((p * np.log(p / q)).sum())
 
-    assert float(value) == pytest.approx(mean_over_texts(divergence), rel=1e-4)
+    assert float(value) == pytest.approx(mean_over_texts(divergence), rel=1e-3)
     value.backward()
     assert (student.grad[~MASK] == 0).all() and (student.grad[MASK].abs().sum(dim=-1) > 0).all()
 
