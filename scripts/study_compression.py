@@ -43,8 +43,8 @@ UNTAUGHT: dict[str, dict[str, Any]] = {
     "spaced": START,
     "first": {"layers": "first:3"},
     "last": {"layers": "last:3"},
-    "auto": {"layers": "auto:3"},
     "narrow": NARROW,
+    "auto": {"layers": "auto:3"},
 }
 """Where students begin, measured as they are."""
 TAUGHT: dict[str, dict[str, Any]] = {

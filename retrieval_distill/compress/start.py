@@ -6,6 +6,7 @@ Knows the order of the steps; must not know training.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,12 @@ def _likeness(whole: SentenceTransformer, texts: Texts, seed: int) -> Callable[[
     drawn = np.random.default_rng(seed).choice(len(texts), min(SAMPLE, len(texts)), replace=False)
     sample = texts.select([texts.ids[row] for row in sorted(drawn)]).take()
 
+    @cache
+    def wanted() -> Tensor:
+        return torch.from_numpy(encoder.encode(whole, sample, "document"))
+
     def score(model: SentenceTransformer) -> float:
-        found, wanted = (torch.from_numpy(encoder.encode(one, sample, "document")) for one in (model, whole))
-        return float(torch.cosine_similarity(found, wanted).mean())
+        found = torch.from_numpy(encoder.encode(model, sample, "document"))
+        return float(torch.cosine_similarity(found, wanted()).mean())
 
     return score

@@ -56,7 +56,7 @@ def chosen(model: SentenceTransformer, layers: str | Sequence[int]) -> tuple[int
         return tuple(layers)
     rule, number = layers.split(":")
     if int(number) > count(model):
-        raise UserError(f"student.layers={layers}: this model has {count(model)} layers")
+        raise UserError(f"layers={layers}: this model has {count(model)} layers")
     return RULES[rule](count(model), int(number))
 
 
@@ -89,10 +89,10 @@ def keep(model: SentenceTransformer, layers: Sequence[int]) -> None:
     backbone: Any = model[0].auto_model
     name, whole = stack(model)
     if not layers or any(not 0 <= layer < len(whole) for layer in layers):
-        raise UserError(f"student.layers: {list(layers)} - this model has layers 0 to {len(whole) - 1}")
+        raise UserError(f"layers: {list(layers)} - this model has layers 0 to {len(whole) - 1}")
     if not fits(model, layers):
         raise UserError(
-            f"student.layers: {list(layers)} - the first layer of a {type(backbone).__name__} is made unlike the "
+            f"layers: {list(layers)} - the first layer of a {type(backbone).__name__} is made unlike the "
             "others: keep layer 0, and in the first place"
         )
     slim: Any = type(backbone)(_configuration(backbone.config, layers))
@@ -117,4 +117,4 @@ def stack(model: SentenceTransformer) -> tuple[str, nn.ModuleList]:
     for name, module in backbone.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == backbone.config.num_hidden_layers:
             return name, module
-    raise UserError(f"student.layers: cannot find the layers of a {type(backbone).__name__}")
+    raise UserError(f"layers: cannot find the layers of a {type(backbone).__name__}")
