@@ -25,6 +25,8 @@ def test_a_chain_before_distillation(tiny_recipe, tmp_path):
     out = tmp_path / "run"
     assert [depth(out / name) for name in ("compressed-1", "compressed-2", "student")] == [3, 2, 2]
     assert list(report["stages"])[5:8] == ["compressed-1", "compressed-2", "distill"]
+    card = (out / "student" / "README.md").read_text()
+    assert "; compressed on the documents' plain text (layers spaced:2, transfers `relations`)" in card
     job = pipeline.Job(recipe, out)
     compressing.compress(job)
     assert [job.manifests[name]["skipped"] for name in ("compressed-1", "compressed-2")] == [True, True]
