@@ -86,7 +86,7 @@ class MiningConfig(Section):
         if name is None:
             return values
         if name not in PRESETS:
-            raise PydanticCustomError("preset", "no such preset" + nearest(str(name), PRESETS).replace("{", "{{"))
+            raise PydanticCustomError("preset", "no such preset" + nearest(str(name), PRESETS))
         return {**PRESETS[name][1], **values}
 
     @field_validator("draw")
@@ -99,7 +99,7 @@ class MiningConfig(Section):
             if share <= 0:
                 raise PydanticCustomError("share", "a share must be above 0")
         if not draw:
-            raise PydanticCustomError("draw", "draw from something, such as {{top: 1}}")
+            raise PydanticCustomError("draw", "draw from something, such as {top: 1}")
         return draw
 
     @model_validator(mode="after")
