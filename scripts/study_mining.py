@@ -3,7 +3,7 @@
     python scripts/study_mining.py --out runs/study-mining --beir ../shared/beir --json runs/study-mining.json
     python scripts/study_mining.py --out runs/study-mining --datasets scifact      # one of the two, killed or not
 
-Per collection 1,500 documents, those that test queries or training queries are judged on among them, and 384 training
+Per collection 1,500 documents, those that test queries or training queries are judged on among them, and 320 training
 queries are drawn once; mining and measuring see only these. Every preset (``retrieval_distill.config.PRESETS``), and
 ``hybrid`` in two rounds of half the steps, is a recipe of its own: the same packaged all-MiniLM-L6-v2, the same number of
 candidates, steps and queries per step, the starter as teacher. One score store is shared, so that pairs that several
@@ -42,11 +42,11 @@ REFERENCE = "hybrid"
 TWO_ROUNDS = "hybrid, 2 rounds"
 SYSTEMS: dict[str, Any] = {**{name: name for name in PRESETS}, TWO_ROUNDS: {"preset": "hybrid", "rounds": 2}}
 MEASURE = "nDCG@10"
-DOCUMENTS, QUERIES, MAX_LENGTH = 1500, 384, 128
+DOCUMENTS, QUERIES, MAX_LENGTH = 1500, 320, 96
 """Documents and training queries of a collection, and the tokens of each that are embedded or scored."""
-STEPS = 12
+STEPS = 10
 """Of all rounds together."""
-TRAINING = {"queries_per_step": 32, "candidates": 4, "max_length": 64, "agreement_queries": 0}
+TRAINING = {"queries_per_step": 32, "candidates": 3, "max_length": 64, "agreement_queries": 0}
 KEEP = 6
 """Candidates of a query, its relevant documents aside."""
 LEARNING_RATES = {"python-docs": 1.5e-4, "scifact": 5e-5}

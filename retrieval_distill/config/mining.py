@@ -104,6 +104,8 @@ class MiningConfig(Section):
 
     @model_validator(mode="after")
     def _one_weight_each(self) -> MiningConfig:
+        if len(set(self.retrievers)) < len(self.retrievers):
+            raise PydanticCustomError("retrievers", "a retriever is named twice; weigh it by weights instead")
         if self.weights is not None and len(self.weights) != len(self.retrievers):
             raise PydanticCustomError("weights", "as many weights as retrievers are needed")
         return self

@@ -46,6 +46,7 @@ def test_bands_ask_retrievers_for_more():
         ({"draw": {"top": 0}}, "mining.draw: a share must be above 0"),
         ({"draw": {}}, "mining.draw: draw from something"),
         ({"retrievers": []}, "mining.retrievers"),
+        ({"retrievers": ["bm25", "bm25"]}, "mining: a retriever is named twice"),
         ({"weights": [1.0]}, "mining: as many weights as retrievers"),
         ({"rounds": 0}, "mining.rounds"),
     ],
