@@ -11,8 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from retrieval_distill import artifacts, models, processes, verbs
 from retrieval_distill.artifacts import Manifest, stage, write_json
 from retrieval_distill.config import Recipe
@@ -75,7 +73,8 @@ class Job:
     @cached_property
     def training_queries(self) -> Texts:
         """The training split's queries, or as many as the recipe takes, drawn by the seed."""
-        return self.drawn(self.dataset.queries_of(self.recipe.dataset.train), self.recipe.dataset.train_queries)
+        queries = self.dataset.queries_of(self.recipe.dataset.train)
+        return queries.drawn(self.recipe.dataset.train_queries, self.recipe.seed)
 
     @cached_property
     def gate_queries(self) -> tuple[Texts, Qrels | None]:
@@ -83,7 +82,7 @@ class Job:
         split = self.recipe.dataset.dev
         judged = self.dataset.split(split) if split in self.dataset.qrels else None
         queries = self.training_queries if judged is None else self.dataset.queries_of(str(split))
-        drawn = self.drawn(queries, self.recipe.teacher.gate_queries)
+        drawn = queries.drawn(self.recipe.teacher.gate_queries, self.recipe.seed)
         return drawn, None if judged is None else {id_: judged[id_] for id_ in drawn}
 
     @cached_property
@@ -101,13 +100,6 @@ class Job:
     def baselines(self) -> dict[str, str]:
         """The models to measure beside the student, by their names in the report."""
         return models.by_short_name(self.recipe.evaluate.baselines, report.SYSTEMS, "evaluate.baselines")
-
-    def drawn(self, queries: Texts, limit: int | None) -> Texts:
-        """As many of the queries, drawn by the seed; ``None``: all."""
-        if limit is None or limit >= len(queries):
-            return queries
-        chosen = np.random.default_rng(self.recipe.seed).choice(len(queries), limit, replace=False)
-        return queries.select([queries.ids[row] for row in sorted(chosen)])
 
     def dev_split(self) -> str:
         """The dev split, which evaluations in training cannot do without."""

@@ -34,7 +34,7 @@ def find_dev(job: Job) -> None:
     training, depth = job.recipe.training, job.recipe.retrieve.depth
     if not training.evaluate_steps:
         return
-    queries = job.drawn(job.dataset.queries_of(job.dev_split()), training.dev_queries)
+    queries = job.dataset.queries_of(job.dev_split()).drawn(training.dev_queries, job.recipe.seed)
 
     def work(folder: Path) -> dict[str, int]:
         found = job.first_stage(queries, depth)
