@@ -78,8 +78,8 @@ def prepare(dataset: Dataset, folder: str | Path, overrides: Sequence[str] = (),
     Raises:
         UserError: An option is unknown, or what a step needs is missing.
     """
+    from retrieval_distill.config import PrepareConfig
     from retrieval_distill.data.prepare import prepare as prepare_into
-    from retrieval_distill.data.prepare.config import PrepareConfig
 
     return prepare_into(dataset, folder, parse(PrepareConfig, dict(options), "prepare", overrides))
 

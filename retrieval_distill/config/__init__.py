@@ -7,6 +7,7 @@ from retrieval_distill.config.dataset import DatasetConfig, ReadConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
 from retrieval_distill.config.load import RECIPES, load_recipe, load_values, parse, parse_recipe
+from retrieval_distill.config.prepare import PrepareConfig
 from retrieval_distill.config.recipe import Recipe
 from retrieval_distill.config.retrieval import RetrieveConfig
 from retrieval_distill.config.section import Section
@@ -25,6 +26,7 @@ __all__ = [
     "LLMConfig",
     "LoRAConfig",
     "MemberConfig",
+    "PrepareConfig",
     "ReadConfig",
     "Recipe",
     "RetrieveConfig",

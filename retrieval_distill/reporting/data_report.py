@@ -6,6 +6,9 @@ from typing import Any
 
 from retrieval_distill.reporting.scores import histogram
 
+HEADINGS = {"bad input": "left_out_as_bad_input", "dropped": "dropped", "merged": "merged", "leakage": "leakage"}
+"""What the cases are called -> where the report has them."""
+
 
 def table(report: dict[str, Any]) -> str:
     """What there was before and is now, how long it is, and what was left out and why."""
@@ -21,9 +24,9 @@ def table(report: dict[str, Any]) -> str:
     for name, of in after["lengths"].items():
         was = before["lengths"][name]
         lines += [_lengths(f"{what} in {name}", was[what], found) for what, found in of.items() if found["texts"]]
-    for heading, what in (("bad input", "left_out_as_bad_input"), ("dropped", "dropped"), ("merged", "merged")):
+    for heading, what in HEADINGS.items():
         lines += _cases(heading, report[what])
-    return "\n".join([*lines, *_cases(f"leakage ({report['config']['leakage']})", report["leakage"])])
+    return "\n".join(lines)
 
 
 def _lengths(name: str, was: dict[str, Any], found: dict[str, Any]) -> str:

@@ -16,18 +16,18 @@ from typing import Any
 
 from retrieval_distill import artifacts, models
 from retrieval_distill.artifacts import Manifest
+from retrieval_distill.config import PrepareConfig
 from retrieval_distill.data import columns
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.ledger import Ledger
 from retrieval_distill.data.prepare import carry, duplicates, filters, leakage, normalise, report
-from retrieval_distill.data.prepare.config import PrepareConfig
 from retrieval_distill.data.prepare.passages import segmented
 from retrieval_distill.data.prepare.segment import Segmenter
 from retrieval_distill.errors import UserError
 
-VERSION = 1
+VERSION = 2
 """Raised when the same data and options would give another result."""
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from retrieval_distill import models
 from retrieval_distill.artifacts import read_json
+from retrieval_distill.config import PrepareConfig
 from retrieval_distill.data import columns
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
-from retrieval_distill.data.prepare.config import PrepareConfig
 from retrieval_distill.data.prepare.words import words
 from retrieval_distill.data.tokens import tokenize
 

@@ -44,7 +44,7 @@ def prepared(tmp_path, **options):
 
 
 def test_every_step_by_hand(tmp_path):
-    found, report = prepared(tmp_path, min_words=2)
+    found, report = prepared(tmp_path, min_words=2, leakage="remove-all")
     assert list(found.documents.records()) == [
         ("a", "", "The first text."),
         ("near", "", LONG),
@@ -64,17 +64,17 @@ def test_every_step_by_hand(tmp_path):
         "near copy": {"count": 1, "first": ["near2 into near"]},
     }
     assert report["leakage"] == {
-        "training query equal to a held-out one": {"count": 1, "first": ["q1"]},
-        "training pair whose passage is equal to a held-out relevant one": {
+        "training query equal to a held-out one: removed": {"count": 1, "first": ["q1"]},
+        "training pair whose passage is equal to a held-out relevant one: removed": {
             "count": 2,
             "first": ["q2 held", "q5 held"],
         },
-        "training query whose relevant passages all leak": {"count": 1, "first": ["q5"]},
+        "training query whose relevant passages all leak: removed": {"count": 1, "first": ["q5"]},
     }
     assert report["before"]["documents"] == 8 and report["after"]["documents"] == 3
     assert report["after"]["splits"]["train"]["queries"] == 1
     table = data_report.table(report)
-    assert "leakage (remove): 1 x training query equal to a held-out one; first q1" in table
+    assert "leakage: 1 x training query equal to a held-out one: removed; first q1" in table
 
 
 def test_judgements_go_to_the_kept_copy_with_the_highest_grade(tmp_path):
@@ -89,7 +89,21 @@ def test_judgements_go_to_the_kept_copy_with_the_highest_grade(tmp_path):
 def test_leaks_can_be_reported_only(tmp_path):
     found, report = prepared(tmp_path, leakage="report")
     assert set(found.qrels["train"]) == {"q1", "q2", "q5"}
-    assert report["leakage"]["training query equal to a held-out one"]["count"] == 1
+    assert report["leakage"]["training query equal to a held-out one: kept"]["count"] == 1
+
+
+def test_by_default_repeated_queries_go_and_shared_passages_are_counted(tmp_path):
+    """Splits over one corpus share passages; only the repeated query gives a held-out answer away."""
+    found, report = prepared(tmp_path)
+    assert found.qrels["train"] == {"q2": {"held": 1, "short": 1, "near": 1}, "q5": {"held": 1}}
+    assert report["leakage"] == {
+        "training query equal to a held-out one: removed": {"count": 1, "first": ["q1"]},
+        "training pair whose passage is equal to a held-out relevant one: kept": {
+            "count": 2,
+            "first": ["q2 held", "q5 held"],
+        },
+        "training query whose relevant passages all leak: kept": {"count": 1, "first": ["q5"]},
+    }
 
 
 def test_near_leaks(tmp_path):
@@ -100,12 +114,12 @@ def test_near_leaks(tmp_path):
         [("q1", " ".join(words[:19])), ("q2", " ".join(words)), ("q3", "other")],
         {"train": [("q1", "d3", 1), ("q3", "d1", 1)], "test": [("q2", "d2", 1)]},
     )
-    verbs.prepare(dataset, tmp_path / "out", duplicates="exact")
+    verbs.prepare(dataset, tmp_path / "out", duplicates="exact", leakage="remove-all")
     assert load.load(str(tmp_path / "out"), tmp_path).qrels["train"] == {}
     assert read_json(tmp_path / "out" / "report.json")["leakage"] == {
-        "training query near a held-out one": {"count": 1, "first": ["q1"]},
-        "training pair whose passage is near a held-out relevant one": {"count": 1, "first": ["q3 d1"]},
-        "training query whose relevant passages all leak": {"count": 1, "first": ["q3"]},
+        "training query near a held-out one: removed": {"count": 1, "first": ["q1"]},
+        "training pair whose passage is near a held-out relevant one: removed": {"count": 1, "first": ["q3 d1"]},
+        "training query whose relevant passages all leak: removed": {"count": 1, "first": ["q3"]},
     }
 
 
