@@ -3,7 +3,7 @@
 Knows names, types and bounds; must not know how a stage does its work.
 """
 
-from retrieval_distill.config.dataset import DatasetConfig, ReadConfig
+from retrieval_distill.config.dataset import DatasetConfig, ReadConfig, SourceConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
 from retrieval_distill.config.load import RECIPES, load_recipe, load_values, parse, parse_recipe
@@ -31,6 +31,7 @@ __all__ = [
     "Recipe",
     "RetrieveConfig",
     "Section",
+    "SourceConfig",
     "StudentConfig",
     "TeacherConfig",
     "TrainingConfig",

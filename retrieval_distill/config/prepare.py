@@ -24,8 +24,9 @@ class PrepareConfig(Section):
     """ISO 639-1 codes; documents in other languages are dropped (extra ``language``). Empty: all stay."""
     language_confidence: float = Field(0.9, ge=0, le=1)
     """Probability from which a document counts as of another language; below it, the document stays."""
-    duplicates: Literal["keep", "exact", "near"] = "near"
-    """Which copies are merged into the first of them: none, those of equal title and text, or near copies too."""
+    duplicates: Literal["keep", "exact", "report", "near"] = "report"
+    """Which copies are merged into the first of them: none, those of equal title and text (``exact``), or ``near`` ones
+    too; ``report`` merges equal ones and only counts near ones, which often differ in the one word that matters."""
     near_threshold: float = Field(0.8, gt=0, le=1)
     """Jaccard similarity of two documents' word n-grams from which they are near duplicates."""
     near_words: int = Field(3, ge=1)

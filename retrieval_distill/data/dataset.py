@@ -6,6 +6,7 @@ Knows ids, texts and grades; must not know files of any format, models or retrie
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -135,7 +136,8 @@ class Dataset:
     """A named collection: ``documents``, ``queries`` and ``qrels[split][query_id][doc_id] = grade``.
 
     ``parents`` tells, for each of ``documents`` in order, the id of the document that it is a passage of (a column of
-    strings); ``None``: the documents are whole. ``left_out`` tells what the reader left out as bad input:
+    strings); ``None``: the documents are whole. ``sources`` tells of several datasets that were joined which rows of
+    ``documents`` each has; empty: it is one. ``left_out`` tells what the reader left out as bad input:
     ``{reason: {"count", "first"}}``.
     """
 
@@ -145,6 +147,7 @@ class Dataset:
     qrels: dict[str, Qrels] = field(default_factory=dict)
     parents: pa.ChunkedArray | None = None
     left_out: dict[str, dict[str, object]] = field(default_factory=dict)
+    sources: dict[str, range] = field(default_factory=dict)
 
     @classmethod
     def from_records(
@@ -184,6 +187,12 @@ class Dataset:
         rows = self.documents.rows.find(ids)
         found = pc.take(self.parents, pa.array(rows, mask=rows < 0)).to_pylist()
         return [id_ if parent is None else parent for id_, parent in zip(ids, found, strict=True)]
+
+    def in_passages(self, depth: int) -> int:
+        """Passages to find so that ``depth`` documents of average length are among them; documents: ``depth``."""
+        if self.parents is None:
+            return depth
+        return math.ceil(depth * len(self.documents) / pc.count_distinct(self.parents).as_py())
 
     def by_document(self, judged: Qrels) -> Qrels:
         """Judgements of passages as judgements of their documents: the highest grade of a document's passages."""

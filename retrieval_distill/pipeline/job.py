@@ -15,10 +15,11 @@ from retrieval_distill import artifacts, models, processes, verbs
 from retrieval_distill.artifacts import Manifest, stage, write_json
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
-from retrieval_distill.data.load import load
+from retrieval_distill.data.mixture import apart
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures
 from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.pipeline import preparing
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.run import Run
@@ -67,8 +68,8 @@ class Job:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The recipe's dataset; building or downloading it is the first stage."""
-        return load(self.recipe.dataset.source, self.out / "dataset", self.recipe.dataset)
+        """The recipe's dataset; building, downloading and cleaning it is the first stage."""
+        return preparing.dataset(self)
 
     @cached_property
     def training_queries(self) -> Texts:
@@ -119,10 +120,19 @@ class Job:
         config = self.recipe.retrieve
         return BM25(self.dataset.documents, config.k1, config.b, config.stemmer)
 
+    def lexical(self, queries: Texts, depth: int) -> Run:
+        """BM25's best documents; of several datasets, each query's own."""
+        return Run.joined(self.bm25.search(own, depth, allowed) for own, allowed in apart(self.dataset, queries))
+
+    def dense(self, index: Path, model: str, queries: Texts, depth: int) -> Run:
+        """A bi-encoder's best documents; of several datasets, each query's own."""
+        asked = apart(self.dataset, queries)
+        return Run.joined(verbs.search(index, model, own, depth, allowed=allowed) for own, allowed in asked)
+
     def first_stage(self, queries: Texts, depth: int) -> Run:
         """BM25 and the start model, each to this depth, fused."""
-        dense = verbs.search(self.out / "index-start", self.recipe.student.model, queries, depth)
-        return verbs.reciprocal_rank_fusion([self.bm25.search(queries, depth), dense])
+        dense = self.dense(self.out / "index-start", self.recipe.student.model, queries, depth)
+        return verbs.reciprocal_rank_fusion([self.lexical(queries, depth), dense])
 
     @property
     def store(self) -> Path:
