@@ -7,7 +7,7 @@ must not know texts, models or judgements.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -52,6 +52,11 @@ class Run:
         asked = np.repeat(np.array(query_ids, dtype=object), doc_ids.shape[1]).reshape(doc_ids.shape)
         hit = doc_ids != np.array(None)
         return cls.from_columns(asked[hit], doc_ids[hit], scores[hit])
+
+    @classmethod
+    def joined(cls, runs: Iterable[Run]) -> Run:
+        """Runs of different queries as one."""
+        return cls(pd.concat([run.frame for run in runs], ignore_index=True))
 
     @classmethod
     def _ordered(cls, frame: pd.DataFrame) -> Run:
