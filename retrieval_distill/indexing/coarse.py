@@ -48,6 +48,9 @@ def _lengths(vectors: torch.Tensor) -> np.ndarray:
     return np.sqrt(lengths**2 + vectors.shape[1] * np.finfo(np.float32).tiny)
 
 
+PAIR = np.dtype([("query", np.int32), ("value", np.float32), ("row", np.int64)])
+
+
 class Candidates:
     """The documents that may be among the best of some queries, as documents are offered block by block.
 
@@ -61,8 +64,8 @@ class Candidates:
         self._queries = rounded(queries)
         self._longest, self._moved = 0.0, 0.0  # of the documents, at most
         self._kth = np.full(len(queries), -np.inf, np.float32)  # the depth-th largest product of each query, or less
-        self._held: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._kept = depth * len(queries)  # pairs there were after the last look at what is held, or more
+        self._held = np.empty(2 * depth * len(queries), PAIR)  # one piece: many small ones would split the heap
+        self._count = 0
 
     def offer(self, documents: Rounded, first_row: int) -> None:
         """Look at some documents."""
@@ -75,26 +78,33 @@ class Candidates:
             self._raise(np.partition(products.float().cpu().numpy(), -self.depth, axis=1)[:, -self.depth])
         places, values = _reaching(products, self._floor())
         query, column = np.divmod(places, products.shape[1])
-        self._held.append((query.astype(np.int32), column + first_row, values))
-        if sum(len(part[0]) for part in self._held) > 2 * self._kept:
-            self._prune()
+        self._hold(query, column + first_row, values)
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows of queries, and of the documents that may be among the best of each, which ascend for every query."""
         self._prune()
-        query, row, _ = self._held[0]
-        return query, row
+        held = self._held[: self._count]
+        return held["query"].copy(), held["row"].copy()
+
+    def _hold(self, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> None:
+        if self._count + len(query) > len(self._held):
+            self._prune()
+            free = np.empty(max(len(self._held) - self._count, self._count + 2 * len(query)), PAIR)
+            self._held = np.concatenate([self._held[: self._count], free])
+        new = self._held[self._count : self._count + len(query)]
+        new["query"], new["row"], new["value"] = query, row, value
+        self._count += len(query)
 
     def _raise(self, kth: np.ndarray) -> None:
         self._kth = np.fmax(self._kth, kth)
 
     def _prune(self) -> None:
         """Drop what is held although better documents have since come."""
-        query, row, value = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
-        self._raise(_kth_largest(query, value, len(self._kth), self.depth))
-        above = np.flatnonzero(value >= self._floor()[query])
-        self._held = [(query[above], row[above], value[above])]
-        self._kept = max(self._kept, len(above))
+        held = self._held[: self._count]
+        self._raise(_kth_largest(held["query"], held["value"], len(self._kth), self.depth))
+        above = np.flatnonzero(held["value"] >= self._floor()[held["query"]])
+        self._count = len(above)
+        self._held[: self._count] = held[above]
 
     def _floor(self) -> np.ndarray:
         """Below this, no document can be as good as the ``depth``-th: two errors of a product further down [queries].
