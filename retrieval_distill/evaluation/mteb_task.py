@@ -37,9 +37,9 @@ def measure(task: str, model: str, dtype: str = "auto") -> dict[str, Any]:
     try:
         asked = mteb.get_task(task)
         results = mteb.evaluate(loaded, asked, cache=None, show_progress_bar=False).task_results
-    except (ImportError, KeyError, OSError, ValueError) as error:  # a KeyError's own text is the repr of its message
-        reason = str(error.args[0] if error.args else "").strip() or type(error).__name__
-        raise UserError(f"mteb:{task}: {reason}") from None
+    except (ImportError, KeyError, OSError, ValueError) as error:
+        reason = error.args[0] if isinstance(error, KeyError) else error  # whose own text is in quotes
+        raise UserError(f"mteb:{task}: {str(reason).strip() or type(error).__name__}") from None
     if not results:
         raise UserError(f"mteb:{task}: its data is not public; ask for access and log in to the hub")
     return {"measure": asked.metadata.main_score, "mean": float(results[0].get_score()), "low": None, "high": None}
