@@ -7,6 +7,7 @@ from retrieval_distill.config.dataset import DatasetConfig, ReadConfig, SourceCo
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
 from retrieval_distill.config.load import RECIPES, load_recipe, load_values, parse, parse_recipe
+from retrieval_distill.config.mining import PRESETS, FilterConfig, MiningConfig
 from retrieval_distill.config.prepare import PrepareConfig
 from retrieval_distill.config.recipe import Recipe
 from retrieval_distill.config.retrieval import RetrieveConfig
@@ -17,15 +18,18 @@ from retrieval_distill.config.training import TrainingConfig
 
 __all__ = [
     "NO_LIMIT",
+    "PRESETS",
     "RECIPES",
     "DatasetConfig",
     "EmbedConfig",
     "EmbeddingTeacherConfig",
     "EvaluateConfig",
+    "FilterConfig",
     "IndexConfig",
     "LLMConfig",
     "LoRAConfig",
     "MemberConfig",
+    "MiningConfig",
     "PrepareConfig",
     "ReadConfig",
     "Recipe",

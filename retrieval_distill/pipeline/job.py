@@ -14,6 +14,7 @@ from typing import Any
 from retrieval_distill import artifacts, models, processes, verbs
 from retrieval_distill.artifacts import Manifest, stage, write_json
 from retrieval_distill.config import Recipe
+from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.mixture import apart
 from retrieval_distill.errors import UserError
@@ -52,7 +53,7 @@ class Job:
         asked(self.recipe)
         measures.parse_measures(self.recipe.evaluate.measures)
         models.resolve(self.recipe.student.model)
-        for model in self.baselines.values():
+        for model in [*self.baselines.values(), *self.retrievers.values()]:
             models.resolve(model)
         for member in self.recipe.teacher.members:
             teachers.check(member)
@@ -101,6 +102,13 @@ class Job:
     def baselines(self) -> dict[str, str]:
         """The models to measure beside the student, by their names in the report."""
         return models.by_short_name(self.recipe.evaluate.baselines, report.SYSTEMS, "evaluate.baselines")
+
+    @cached_property
+    def retrievers(self) -> dict[str, str]:
+        """The models that mine beside the start model, by the names of their folders."""
+        models_ = [name for name in self.recipe.mining.retrievers if name not in (LEXICAL, START)]
+        others = [name for name, model in self.baselines.items() if model not in models_]
+        return models.by_short_name(models_, [*report.SYSTEMS, *others], "mining.retrievers")
 
     def dev_split(self) -> str:
         """The dev split, which evaluations in training cannot do without."""
