@@ -62,6 +62,6 @@ class Recipe(Section):
             raise PydanticCustomError("topics", "batches of one topic need training.dataset_batches=one")
         if {"random", "in-topic"} & {*self.mining.draw}:
             raise PydanticCustomError(
-                "draw", "random and in-topic draws would mix the datasets' documents; draw by rank"
+                "draw", "random and in-topic draws would mix the datasets' documents"
             )
         return self
