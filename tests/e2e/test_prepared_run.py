@@ -64,7 +64,7 @@ def test_a_search_shows_documents_once_each(cut, dataset):
 
 
 def test_a_second_run_keeps_all(cut, tiny_recipe):
-    out, report = cut
+    out, _ = cut
     recipe = json.loads((out / "recipe.json").read_text())
     again = pipeline.run(parse_recipe(recipe), out)
     assert all(costs["skipped"] for costs in again["stages"].values())
