@@ -52,11 +52,16 @@ class Recipe(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")
-    def _one_dataset_or_several(self) -> Recipe:
-        splits = {"train", "dev", "test"}
-        if self.datasets and self.dataset.model_dump(exclude=splits) != DatasetConfig().model_dump(exclude=splits):
+    def _several_datasets(self) -> Recipe:
+        if not self.datasets:
+            return self
+        splits, training = {"train", "dev", "test"}, self.training
+        if self.dataset.model_dump(exclude=splits) != DatasetConfig().model_dump(exclude=splits):
             raise PydanticCustomError("datasets", "dataset only names splits beside datasets; put the rest into these")
-        training = self.training
-        if self.datasets and training.topics and (training.topic_batches, training.dataset_batches) == ("one", "mixed"):
+        if training.topics and (training.topic_batches, training.dataset_batches) == ("one", "mixed"):
             raise PydanticCustomError("topics", "batches of one topic need training.dataset_batches=one")
+        if {"random", "in-topic"} & {*self.mining.draw}:
+            raise PydanticCustomError(
+                "draw", "random and in-topic draws would mix the datasets' documents"
+            )
         return self
