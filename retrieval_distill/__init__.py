@@ -1,8 +1,8 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
-Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``,
-``search``, ``rerank``, ``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
+Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``score``, ``distill``, ``embed``,
+``index``, ``search``, ``rerank``, ``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -27,6 +27,7 @@ _WHERE = {
     "embed": "verbs",
     "evaluate": "verbs",
     "fit_teacher": "verbs",
+    "generate": "verbs",
     "index": "verbs",
     "load_dataset": "data.load",
     "load_recipe": "config",
@@ -55,6 +56,7 @@ __all__ = [
     "embed",
     "evaluate",
     "fit_teacher",
+    "generate",
     "index",
     "load_dataset",
     "load_recipe",
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
         embed,
         evaluate,
         fit_teacher,
+        generate,
         index,
         load_teacher,
         prepare,

@@ -6,6 +6,7 @@ from typing import Any
 
 from retrieval_distill.config.dataset import DatasetConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
+from retrieval_distill.config.generate import GenerateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
 from retrieval_distill.config.retrieval import RetrieveConfig
 from retrieval_distill.config.section import Section
@@ -22,6 +23,8 @@ class Recipe(Section):
     seed: int = 7
     """Fixes the draw of queries, negatives and their order."""
     dataset: DatasetConfig = DatasetConfig()
+    generate: GenerateConfig | None = None
+    """Make the training queries from the documents (``{}`` for the defaults); ``None``: train on the dataset's."""
     retrieve: RetrieveConfig = RetrieveConfig()
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()

@@ -13,6 +13,6 @@ def distill(job: Job) -> None:
     dev = None
     if job.recipe.training.evaluate_steps:
         dev = Run.load(job.out / "dev-candidates" / "run.parquet"), job.dev_split()
-    split = job.recipe.dataset.train
+    split = job.train_split
     job.__dict__.pop("teachers", None)  # make room: their scores are all there
     job.note("distill", verbs.distill(scored, job.dataset, split, job.recipe, job.out / "student", dev))

@@ -15,14 +15,14 @@ def retrieve(job: Job) -> None:
 
     def work(folder: Path) -> dict[str, int]:
         found = job.first_stage(job.training_queries, config.depth).top(config.keep)
-        qrels = job.dataset.split(job.recipe.dataset.train)
+        qrels = job.dataset.split(job.train_split)
         candidates = with_relevant(found, {id_: qrels[id_] for id_ in job.training_queries})
         candidates.save(folder / "run.parquet")
         return {"queries": len(candidates.query_ids), "pairs": len(candidates)}
 
     inputs = {
         "texts": [job.dataset.documents.fingerprint, job.training_queries.fingerprint],
-        "qrels": artifacts.fingerprint(job.dataset.split(job.recipe.dataset.train)),
+        "qrels": artifacts.fingerprint(job.dataset.split(job.train_split)),
         "start": job.manifests["index-start"]["fingerprint"],
         "retrieve": config.model_dump(),
     }
