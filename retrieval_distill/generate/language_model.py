@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from retrieval_distill import llm
 from retrieval_distill.config.generate import QueryLLMConfig
 from retrieval_distill.data.columns import Record
+from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.generate.contract import Made, Query
 from retrieval_distill.llm import Endpoint, Questions
@@ -60,6 +62,16 @@ class LanguageModel:
         options = config.model_dump(include={"concurrency", "timeout", "attempts", "price_in", "price_out"})
         return cls(config, llm.endpoint(config.model, config.endpoint, **options))
 
+    def announce(self, documents: Texts, rate: float) -> None:
+        """Say the cost of ``rate`` queries of each document before it arises."""
+        characters = [pc.utf8_length(documents.table[column]).to_numpy() for column in ("title", "text")]
+        sizes = np.sum(characters, axis=0) + 1
+        llm.announce_cuts(sizes, self.config.max_characters)
+        asked = min(rate, 1.0)
+        each = np.minimum(sizes, self.config.max_characters) + len(self.config.prompt or PROMPT)
+        tokens_out = round(rate * len(documents)) * self.config.query_tokens
+        self.endpoint.announce(round(asked * len(documents)), "documents", int(asked * each.sum()), tokens_out)
+
     def make(self, documents: Sequence[Record], counts: Sequence[int], done: Sequence[bool]) -> Iterator[Made]:
         """See :class:`retrieval_distill.generate.contract.Way`; an answer without a query is only counted."""
         yield {row: [] for row, count in enumerate(counts) if count == 0 and not done[row]}
@@ -67,7 +79,6 @@ class LanguageModel:
         if not rows:
             return
         texts = [f"{title} {text}".strip() for _, title, text in documents]
-        self._announce([texts[row] for row in rows], [counts[row] for row in rows])
         questions = Questions(
             lambda row: self._body(texts[row], counts[row]), read, lambda row: f"queries for {documents[row][0]!r}"
         )
@@ -77,12 +88,6 @@ class LanguageModel:
             yield {row: [Query(text) for text in found[: counts[row]]] for row, found in answers.items()}
         if unusable:
             logger.warning("%d of %d answers hold no query", unusable, len(rows))
-
-    def _announce(self, texts: Sequence[str], counts: Sequence[int]) -> None:
-        sizes = np.array([len(text) for text in texts])
-        llm.announce_cuts(sizes, self.config.max_characters)
-        sent = int(np.minimum(sizes, self.config.max_characters).sum()) + len(texts) * len(self.config.prompt or PROMPT)
-        self.endpoint.announce(len(texts), "documents", sent, sum(counts) * self.config.query_tokens)
 
     def _body(self, text: str, count: int) -> dict[str, Any]:
         cut = text[: self.config.max_characters]

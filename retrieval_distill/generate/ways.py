@@ -34,7 +34,9 @@ def check(config: GenerateConfig) -> None:
     if "seq2seq" in config.ways:
         models.resolve(config.seq2seq.model)
     if "llm" in config.ways:
-        _llm(config, 0, Texts.from_records(()))
+        from retrieval_distill.generate.language_model import LanguageModel
+
+        LanguageModel.load(config.llm)
 
 
 def identity(config: GenerateConfig) -> dict[str, Any]:
@@ -70,7 +72,9 @@ def _seq2seq(config: GenerateConfig, seed: int, documents: Texts) -> Way:
 def _llm(config: GenerateConfig, seed: int, documents: Texts) -> Way:
     from retrieval_distill.generate.language_model import LanguageModel
 
-    return LanguageModel.load(config.llm)
+    way = LanguageModel.load(config.llm)
+    way.announce(documents, config.ways["llm"])
+    return way
 
 
 _WAYS: dict[str, Build] = {
