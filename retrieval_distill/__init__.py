@@ -2,7 +2,8 @@
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``score``, ``distill``, ``embed``,
-``index``, ``search``, ``rerank``, ``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
+``index``, ``search``, ``rerank``, ``mine``, ``filter_negatives``, ``evaluate``, ``benchmark``, ``report``,
+``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -26,12 +27,14 @@ _WHERE = {
     "distill": "verbs",
     "embed": "verbs",
     "evaluate": "verbs",
+    "filter_negatives": "verbs",
     "fit_teacher": "verbs",
     "generate": "verbs",
     "index": "verbs",
     "load_dataset": "data.load",
     "load_recipe": "config",
     "load_teacher": "verbs",
+    "mine": "verbs",
     "prepare": "verbs",
     "report": "reporting.publish",
     "rerank": "verbs",
@@ -55,12 +58,14 @@ __all__ = [
     "distill",
     "embed",
     "evaluate",
+    "filter_negatives",
     "fit_teacher",
     "generate",
     "index",
     "load_dataset",
     "load_recipe",
     "load_teacher",
+    "mine",
     "prepare",
     "report",
     "rerank",
@@ -87,10 +92,12 @@ if TYPE_CHECKING:
         distill,
         embed,
         evaluate,
+        filter_negatives,
         fit_teacher,
         generate,
         index,
         load_teacher,
+        mine,
         prepare,
         rerank,
         retrieve,

@@ -31,6 +31,7 @@ from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import minimum_detectable_difference
 from retrieval_distill.generate import copies
 from retrieval_distill.pipeline.job import Job
+from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.reporting import generated, report
 from retrieval_distill.retrieval.run import Run
 
@@ -105,8 +106,9 @@ def scored(source: Path, train: str, out: Path) -> Job:
     job = Job(recipe_of(source, train), out)
     job.check()
     pipeline.embed_start(job)
-    pipeline.retrieve(job)
-    pipeline.score(job)
+    turn = Round(job, 1)
+    pipeline.retrieve(turn)
+    pipeline.score(turn)
     return job
 
 

@@ -45,11 +45,13 @@ def merged(dataset: Dataset, made: pd.DataFrame) -> Dataset:
 
 
 def refuse_generated(dataset: Dataset) -> None:
-    """Refuse a dataset that has generated queries.
+    """Refuse a dataset that has generated queries, or that several were joined to.
 
     Raises:
-        UserError: It has.
+        UserError: It has, or is.
     """
+    if dataset.sources:
+        raise UserError("queries are generated for one dataset: generate for each by itself, then join what comes out")
     if SPLIT in dataset.qrels:
         raise UserError(
             f"dataset {dataset.name!r} has a split {SPLIT!r} already; generate from the dataset that it was made from, "

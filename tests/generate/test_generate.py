@@ -18,6 +18,7 @@ from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
 from retrieval_distill.generate import copies
 from retrieval_distill.pipeline.job import Job
+from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.reporting.publish import report
 from retrieval_distill.retrieval.run import Run
 from tests.commands import command
@@ -69,6 +70,12 @@ def test_only_a_full_set_of_options_is_taken(bare, corpus, tmp_path):
     with pytest.raises(UserError, match="no query is left of 40; dropped were"):
         verbs.generate(corpus, tmp_path / "x", ways={"titles": 1}, min_words=40)
     assert "generate.llm.endpoint" in command("generate", "--dataset", bare, "--ways", "llm", "--out", tmp_path / "y", code=2)  # fmt: skip
+
+
+def test_several_datasets_are_refused(gpl, bare, tmp_path):
+    sources = {name: {"source": bare, "train": None, "dev": None, "test": None} for name in ("one", "two")}
+    with pytest.raises(UserError, match="for one dataset"):
+        pipeline.run(parse_recipe({**gpl, "dataset": {}, "datasets": sources}), tmp_path / "run")
 
 
 def test_the_same_seed_gives_the_same_queries(corpus, t5, tmp_path):
@@ -193,8 +200,10 @@ def test_a_generated_folder_is_scored_as_the_stage_is(gpl, corpus, finished, tmp
     verbs.generate(corpus, tmp_path / "made", ways=WAYS, keep=0.2)
     values = {**gpl, "dataset": {"source": str(tmp_path / "made"), "train": "generated", "test": "generated"}}
     job = Job(parse_recipe({**values, "generate": None}), tmp_path / "run")
-    for stage in (Job.check, pipeline.embed_start, pipeline.retrieve, pipeline.score):
-        stage(job)
+    job.check()
+    pipeline.embed_start(job)
+    for stage in (pipeline.retrieve, pipeline.score):
+        stage(Round(job, 1))
     one, other = (Run.load(folder / "teacher-scores" / "run.parquet") for folder in (finished[0], tmp_path / "run"))
     pd.testing.assert_frame_equal(one.frame, other.frame)
     assert any(":document" in doc for _, doc in other.pairs)

@@ -10,9 +10,10 @@ from collections import Counter
 import pytest
 
 from retrieval_distill import llm
+from retrieval_distill.config import GenerateConfig
 from retrieval_distill.config.generate import QueryLLMConfig
 from retrieval_distill.errors import UserError
-from retrieval_distill.generate import parts
+from retrieval_distill.generate import parts, ways
 from retrieval_distill.generate.language_model import LanguageModel, read
 from tests.teacher.test_llm_judge import FakeEndpoint, Handler, Server
 
@@ -49,8 +50,8 @@ def endpoint(monkeypatch):
 
 def make(endpoint, corpus, folder, rate=2, **options):
     folder.mkdir(exist_ok=True)
-    config = QueryLLMConfig(endpoint=endpoint.url, model="m", **options)
-    return parts.make("llm", LanguageModel.load(config), corpus.documents, rate, 7, folder)
+    config = GenerateConfig(ways={"llm": rate}, llm={"endpoint": endpoint.url, "model": "m", **options})
+    return parts.make("llm", ways.build("llm", config, 7, corpus.documents), corpus.documents, rate, 7, folder)
 
 
 def expected(document, count):
@@ -68,9 +69,9 @@ def test_every_document_is_asked_once(endpoint, corpus, tmp_path, caplog):
     assert asked.pop(corpus.documents["d3"]) == 4 and set(asked.values()) == {1} and len(asked) == 39
     body = endpoint.bodies[0]
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0.7, 128)
-    assert re.search(
-        r"asking m at .* about 40 documents: about [\d,]+ tokens in and 5,120 out, cost about", caplog.text
-    )
+    sent = sum(len(body["messages"][0]["content"]) for body in endpoint.bodies[:40]) / 4
+    said = re.search(r"asking m at .* about 40 documents: about ([\d,]+) tokens in and 5,120 out, cost", caplog.text)
+    assert abs(int(said[1].replace(",", "")) / sent - 1) < 0.05
 
 
 def test_a_failed_document_costs_no_other_its_queries(endpoint, corpus, tmp_path):
