@@ -1,9 +1,9 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
-Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``,
-``search``, ``rerank``, ``mine``, ``filter_negatives``, ``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each
-is also a command.
+Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``score``, ``distill``, ``embed``,
+``index``, ``search``, ``rerank``, ``mine``, ``filter_negatives``, ``evaluate``, ``benchmark``, ``report``,
+``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -29,6 +29,7 @@ _WHERE = {
     "evaluate": "verbs",
     "filter_negatives": "verbs",
     "fit_teacher": "verbs",
+    "generate": "verbs",
     "index": "verbs",
     "load_dataset": "data.load",
     "load_recipe": "config",
@@ -59,6 +60,7 @@ __all__ = [
     "evaluate",
     "filter_negatives",
     "fit_teacher",
+    "generate",
     "index",
     "load_dataset",
     "load_recipe",
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
         evaluate,
         filter_negatives,
         fit_teacher,
+        generate,
         index,
         load_teacher,
         mine,

@@ -15,11 +15,12 @@ import pandas as pd
 
 from retrieval_distill import artifacts, models, processes
 from retrieval_distill.artifacts import Manifest
-from retrieval_distill.config import NO_LIMIT, MemberConfig, MiningConfig, Recipe, parse
+from retrieval_distill.config import NO_LIMIT, GenerateConfig, MemberConfig, MiningConfig, Recipe, parse
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.evaluation import compare, measures
 from retrieval_distill.evaluation.passages import by_document
+from retrieval_distill.generate import copies
 from retrieval_distill.indexing import faiss_index
 from retrieval_distill.indexing.embed import embed
 from retrieval_distill.indexing.faiss_index import Index, index
@@ -32,8 +33,8 @@ from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.teacher.store import ScoreStore
 
 __all__ = [
-    "benchmark", "convert", "distill", "embed", "evaluate", "filter_negatives", "fit_teacher", "index", "load_teacher",
-    "mine", "prepare", "rerank", "retrieve", "score", "search",
+    "benchmark", "convert", "distill", "embed", "evaluate", "filter_negatives", "fit_teacher", "generate", "index",
+    "load_teacher", "mine", "prepare", "rerank", "retrieve", "score", "search",
 ]  # fmt: skip
 
 
@@ -83,6 +84,45 @@ def prepare(dataset: Dataset, folder: str | Path, overrides: Sequence[str] = (),
     from retrieval_distill.data.prepare import prepare as prepare_into
 
     return prepare_into(dataset, folder, parse(PrepareConfig, dict(options), "prepare", overrides))
+
+
+def generate(
+    dataset: Dataset, folder: str | Path, overrides: Sequence[str] = (), teacher: Teacher | Ensemble | None = None,
+    store: str | Path | None = None, seed: int = 7, **options: Any,
+) -> Manifest:  # fmt: skip
+    """Make queries from a dataset's documents; ``load_dataset(folder, cache)`` loads the result, BEIR layout.
+
+    The dataset's own queries and judgements stay; the generated ones are the split ``generated``, and
+    ``generated.parquet`` tells how each was made.
+
+    Args:
+        dataset: Its documents are asked.
+        folder: Where the result and its ``report.json`` go; a killed attempt continues, a finished one is kept.
+        overrides: Keys of ``GenerateConfig``, as ``"ways={titles: 1, sentences: 2}"``.
+        teacher: For ``round_trip.teacher`` and ``round_trip.score``; retrieval is BM25.
+        store: Score store of the teacher.
+        seed: Of every draw.
+        options: The same as Python values.
+
+    Raises:
+        UserError: An option is unknown or missing, or no query is left.
+    """
+    from retrieval_distill.data.formats import beir
+    from retrieval_distill.generate import Asked
+    from retrieval_distill.generate import generate as generate_into
+
+    def scored(run: Run, queries: Texts, documents: Texts) -> Run:
+        assert teacher is not None and store is not None
+        return score(run, queries, documents, teacher, store)[0]
+
+    if teacher is not None and store is None:
+        raise UserError("a teacher needs a score store: name a folder for it")
+    config = parse(GenerateConfig, dict(options), "generate", overrides)
+    asked = Asked(lambda queries, depth: retrieve(dataset.documents, queries, depth), scored if teacher else None,
+                  {"teacher": teacher and teacher.fingerprint})  # fmt: skip
+    return generate_into(
+        dataset, folder, config, seed, asked, lambda made, out: beir.save(copies.merged(dataset, made), out)
+    )
 
 
 def retrieve(
@@ -277,18 +317,19 @@ def distill(
         from retrieval_distill.training.dev import DevSet
 
         asked = DevSet.pool(*dev, dataset, recipe.training.dev_documents, recipe.seed)
+    seen = copies.as_trained(dataset, split)
 
     def work(out: Path) -> dict[str, Any]:
         from retrieval_distill.training.trainer import distill
 
-        return distill(run, dataset.split(split), dataset.queries, dataset.documents, recipe, out, asked)
+        return distill(run, seen.split(split), seen.queries, seen.documents, recipe, out, asked)
 
     embedding_teacher = recipe.embedding_teacher.model
     named = None if embedding_teacher in (None, "start") else models.fingerprint(embedding_teacher)
     inputs = {
         "scores": artifacts.fingerprint(run.frame.to_csv(index=False)),
-        "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
-        "qrels": artifacts.fingerprint(dataset.split(split)),
+        "texts": [seen.documents.fingerprint, seen.queries.fingerprint],
+        "qrels": artifacts.fingerprint(seen.split(split)),
         "model": models.fingerprint(recipe.student.model),
         "embedding_teacher_model": named,
         "query_model": recipe.student.query_model and models.fingerprint(recipe.student.query_model),

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from retrieval_distill.config.dataset import DatasetConfig, SourceConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
+from retrieval_distill.config.generate import GenerateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
 from retrieval_distill.config.mining import MiningConfig
 from retrieval_distill.config.prepare import PrepareConfig
@@ -31,6 +32,8 @@ class Recipe(Section):
     """Several datasets by name, in place of ``dataset.source``; their ids become ``NAME/ID``."""
     prepare: PrepareConfig | None = None
     """Clean the data first (``{}`` for the defaults, with this recipe's splits and models); ``None``: take it as is."""
+    generate: GenerateConfig | None = None
+    """Make the training queries from the documents (``{}`` for the defaults); ``None``: train on the dataset's."""
     retrieve: RetrieveConfig = RetrieveConfig()
     mining: MiningConfig = MiningConfig()
     teacher: TeacherConfig = TeacherConfig()
