@@ -140,12 +140,19 @@ def load_teacher(
 
 
 def score(
-    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path
+    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path, engine: str = "local"
 ) -> tuple[Run, dict[str, Any]]:
     """A teacher's raw scores for every pair of a Run, through the score store in folder ``store``.
 
-    Several teachers (an ensemble) give calibrated scores; the store keeps each one's raw ones.
+    Several teachers (an ensemble) give calibrated scores; the store keeps each one's raw ones. With ``engine="ray"``
+    a cross-encoder scores on the nodes of a Ray cluster (``RAY_ADDRESS``), and the store stays here.
     """
+    if engine not in ("local", "ray"):
+        raise UserError(f"engine {engine!r} is unknown{nearest(engine, ('local', 'ray'))}")
+    if engine == "ray":
+        from retrieval_distill.teacher.on_cluster import on_cluster
+
+        teacher = on_cluster(teacher)
     if isinstance(teacher, Ensemble):
         return ensemble.score(run, queries, documents, teacher, ScoreStore(store))
     return scoring.score(run, queries, documents, teacher, ScoreStore(store))

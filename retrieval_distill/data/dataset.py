@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -79,10 +80,12 @@ class Texts:
         """The texts of these ids, in this order."""
         return Texts(self._gather(ids))
 
+    def at(self, rows: np.ndarray) -> Texts:
+        """The texts of these rows, in this order; no others are read."""
+        return Texts(columns.gather(self._chunks, rows) if len(rows) else self.table.slice(0, 0))
+
     def _gather(self, ids: Sequence[str]) -> pa.Table:
-        if not len(ids):
-            return self.table.slice(0, 0)
-        return columns.gather(self._chunks, self.rows.rows_of(ids))
+        return self.at(self.rows.rows_of(ids) if len(ids) else np.zeros(0, np.int64)).table
 
     @cached_property
     def _chunks(self) -> list[pa.RecordBatch]:

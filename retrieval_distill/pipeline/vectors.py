@@ -24,7 +24,8 @@ def embed_baselines(job: Job) -> None:
 
 
 def _embed_and_index(job: Job, name: str, model: str, max_length: int | None, similarity: str) -> None:
-    vectors, dtype = job.out / f"embeddings-{name}", job.recipe.embed.dtype
-    job.note(f"embed-{name}", verbs.embed(model, job.dataset.documents, vectors, dtype, max_length))
+    vectors, how = job.out / f"embeddings-{name}", job.recipe.embed
+    embedded = verbs.embed(model, job.dataset.documents, vectors, how.dtype, max_length, storage=how.storage)
+    job.note(f"embed-{name}", embedded)
     index, config = job.out / f"index-{name}", job.recipe.index
     job.note(f"index-{name}", verbs.index(vectors, index, config.kind, similarity, config.dimensions))

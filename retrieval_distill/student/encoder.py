@@ -55,6 +55,8 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None) -> Se
     for module in model.modules():
         if isinstance(module, Dense):
             module.to(_dtype(model))  # the library leaves those within a Router in float32
+    if device == "cpu":
+        hardware.speed_up_linear_layers(model)
     return model.eval()
 
 
