@@ -1,8 +1,8 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
-Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``,
-``search``, ``rerank``, ``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
+Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``retrieve``, ``score``, ``distill``, ``embed``, ``export``,
+``index``, ``search``, ``rerank``, ``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -26,6 +26,7 @@ _WHERE = {
     "distill": "verbs",
     "embed": "verbs",
     "evaluate": "verbs",
+    "export": "verbs",
     "fit_teacher": "verbs",
     "index": "verbs",
     "load_dataset": "data.load",
@@ -54,6 +55,7 @@ __all__ = [
     "distill",
     "embed",
     "evaluate",
+    "export",
     "fit_teacher",
     "index",
     "load_dataset",
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
         distill,
         embed,
         evaluate,
+        export,
         fit_teacher,
         index,
         load_teacher,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from retrieval_distill.errors import UserError
@@ -72,11 +73,17 @@ def call(function: Callable[..., T], *arguments: Any) -> T:
         Exception: Whatever the function raised there.
     """
     ray = _ray()
-    needs = {"num_gpus": 1} if _resource() == "GPU" else {"num_cpus": 1}
     try:
-        return ray.get(ray.remote(max_retries=-1, **needs)(function).remote(*arguments))
+        return ray.get(_remote(function).remote(*arguments))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+
+
+@lru_cache
+def _remote(function: Callable[..., Any]) -> Any:
+    """The function as a task: Ray sends its code to the cluster once."""
+    needs = {"num_gpus": 1} if _resource() == "GPU" else {"num_cpus": 1}
+    return _ray().remote(max_retries=-1, **needs)(function)
 
 
 def _resource() -> str:

@@ -21,6 +21,7 @@ from retrieval_distill.evaluation import compare, measures
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.indexing import faiss_index
 from retrieval_distill.indexing.embed import embed
+from retrieval_distill.indexing.export import export
 from retrieval_distill.indexing.faiss_index import Index, index
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
@@ -31,8 +32,8 @@ from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.teacher.store import ScoreStore
 
 __all__ = [
-    "benchmark", "convert", "distill", "embed", "evaluate", "fit_teacher", "index", "load_teacher", "prepare", "rerank",
-    "retrieve", "score", "search",
+    "benchmark", "convert", "distill", "embed", "evaluate", "export", "fit_teacher", "index", "load_teacher", "prepare",
+    "rerank", "retrieve", "score", "search",
 ]  # fmt: skip
 
 

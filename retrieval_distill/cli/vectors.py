@@ -36,6 +36,9 @@ def embed(
     storage: Annotated[
         str, typer.Option("--storage", help="float32, float16, int8 (a quarter) or binary (a 32nd of the bytes).")
     ] = "float32",
+    backend: Annotated[
+        str, typer.Option("--backend", help="torch, onnx, openvino, or auto: measured here, the fastest is taken.")
+    ] = "torch",
     engine: EngineOption = "local",
     cache: CacheOption = CACHE,
 ) -> None:
@@ -47,9 +50,8 @@ def embed(
     """
     from retrieval_distill import verbs
 
-    manifest = verbs.embed(
-        model, load(dataset, cache).documents, out, dtype, max_length, storage=storage, engine=engine
-    )
+    documents = load(dataset, cache).documents
+    manifest = verbs.embed(model, documents, out, dtype, max_length, storage=storage, engine=engine, backend=backend)
     counts = manifest["counts"]
     done = "embedded before" if manifest["skipped"] else "{new:,} new, {gone:,} gone, {kept:,} kept".format(**counts)
     say(f"{out}: {counts['documents']:,} documents, {counts['dimensions']} dimensions as {storage}; {done}")
@@ -66,6 +68,6 @@ def export(
 
     Example: retrieval-distill export vectors --out s3://bucket/database/passages.lance
     """
-    from retrieval_distill.indexing.export import export
+    from retrieval_distill import verbs
 
-    say(f"{out}: {export(vectors, out):,} vectors")
+    say(f"{out}: {verbs.export(vectors, out):,} vectors")

@@ -23,10 +23,10 @@ from retrieval_distill.data import columns
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.indexing import changes as changed
-from retrieval_distill.indexing import shards
+from retrieval_distill.indexing import decisions, shards
 from retrieval_distill.indexing.changes import Changes
 from retrieval_distill.indexing.embeddings import Embeddings, comparable
-from retrieval_distill.indexing.making import ENGINES, Encode, Encoding, Item, Maker, make
+from retrieval_distill.indexing.making import ENGINES, Encoding, Item, Maker, make
 from retrieval_distill.indexing.query_vectors import embed_queries, require
 from retrieval_distill.indexing.shards import Shard
 from retrieval_distill.indexing.storage import Storage, check
@@ -42,9 +42,6 @@ logger = logging.getLogger("retrieval_distill")
 SHARD = 8192
 """Documents of one shard: what is held in memory, and the most that a crash costs."""
 
-SAMPLE = 2048
-"""Documents whose vectors set the ranges of 8-bit codes."""
-
 
 def embed(
     model: str,
@@ -55,6 +52,7 @@ def embed(
     kind: Kind = "document",
     storage: str = "float32",
     engine: str = "local",
+    backend: str = "torch",
 ) -> artifacts.Manifest:
     """Embed documents into a folder; a rerun resumes at the last finished shard, a finished one is kept.
 
@@ -73,6 +71,8 @@ def embed(
             ``"binary"`` (signs, a 32nd).
         engine: ``"local"``: all devices of this machine; ``"ray"``: those of a Ray cluster (``RAY_ADDRESS``), whose
             vectors come back here and are stored here. The result does not depend on it.
+        backend: ``"torch"``, ``"onnx"`` or ``"openvino"`` (see ``student.backends``; ``dtype`` is then theirs), or
+            ``"auto"``: the fastest of those installed, measured on texts of the corpus and remembered.
 
     Returns:
         The stage's manifest; its counts say how many vectors are ``new`` and ``kept``, and how many are ``gone``.
@@ -84,8 +84,10 @@ def embed(
     check(storage)
     if engine not in ENGINES:
         raise UserError(f"engine {engine!r} is unknown{nearest(engine, ENGINES)}")
+    if engine != "local" and backend != "torch":
+        raise UserError(f"--backend {backend} works on this machine alone; with --engine {engine} use torch")
     folder = Path(folder)
-    encoding = Encoding(model, dtype, max_length, kind, engine)
+    encoding = Encoding(model, dtype, max_length, kind, engine, backend)
     wanted = {
         "model": models.fingerprint(model),
         "documents": documents.fingerprint,
@@ -94,6 +96,7 @@ def embed(
         "shard": SHARD,
         "kind": kind,
         "storage": storage,
+        "backend": backend,
     }
 
     def work(out: Path) -> dict[str, Any]:
@@ -128,14 +131,14 @@ def _after(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _embed(encoding: Encoding, documents: Texts, out: Path, old: Embeddings | None, storage: str) -> dict[str, Any]:
-    changes, finished, kept = changed.between(old, documents), shards.finished(out), 0
-    if old is not None:
-        kept = _keep(changes, old, out, finished)
+    changes, finished = changed.between(old, documents), shards.finished(out)
+    kept = _keep(changes, out, finished)
+    encoding, measured = decisions.runtime(encoding, documents, out, old)
     starts = range(0, len(changes.new_documents), SHARD)
     due = [start for start in starts if kept + start // SHARD not in finished]
     done = len(changes.new_documents) - sum(min(SHARD, len(changes.new_documents) - start) for start in due)
-    encoders = encoding.encoders() if due or not (out / "storage.json").is_file() else []
-    form = _storage(out, documents, storage, encoders)
+    encoders = encoding.encoders() if due or old is None else []
+    form = decisions.storage(storage, documents, out, old, encoders)
     _say_cost(changes, form, out)
 
     def items() -> Iterator[Item]:
@@ -158,10 +161,12 @@ def _embed(encoding: Encoding, documents: Texts, out: Path, old: Embeddings | No
         "embedded": len(changes.new_documents) - done,
         "dimensions": form.dimensions,
         "bytes": form.vector_bytes * len(documents),
+        "backend": encoding.backend,
+        "measured": measured,
     }
 
 
-def _keep(changes: Changes, old: Embeddings, out: Path, finished: dict[int, Shard]) -> int:
+def _keep(changes: Changes, out: Path, finished: dict[int, Shard]) -> int:
     """Take over the shards of which something stays, and say how many: whole ones as files, others without the rest."""
     for number, (shard, rows) in enumerate(changes.kept):
         if number in finished:
@@ -169,18 +174,7 @@ def _keep(changes: Changes, old: Embeddings, out: Path, finished: dict[int, Shar
         shard.verify()
         whole = len(rows) == shard.rows
         finished[number] = shards.keep(shard, out, number) if whole else shards.write(out, number, shard.open()[rows])
-    shutil.copyfile(old.folder / "storage.json", out / "storage.json")
     return len(changes.kept)
-
-
-def _storage(out: Path, documents: Texts, storage: str, encoders: list[Encode]) -> Storage:
-    """How vectors are stored: as decided before, or for 8-bit codes by the vectors of a sample."""
-    if not (out / "storage.json").is_file():
-        count = SAMPLE if storage == "int8" else 1
-        drawn = np.random.default_rng(0).permutation(len(documents))[:count]
-        texts = documents.at(np.sort(drawn)).take() or [""]
-        Storage.fit(storage, encoders[0](texts, lambda texts: None)).save(out)
-    return Storage.open(out)
 
 
 def _write_ids(documents: Texts, order: np.ndarray, hashes: np.ndarray, path: Path) -> None:

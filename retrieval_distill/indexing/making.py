@@ -42,7 +42,8 @@ Item = tuple[int, Texts]
 class Encoding:
     """How texts become vectors: a model, what it computes in, its token limit, which of its prompts applies, and where.
 
-    ``engine`` is ``"local"``, for all devices of this machine, or ``"ray"``, for those of a Ray cluster.
+    ``engine`` is ``"local"``, for all devices of this machine, or ``"ray"``, for those of a Ray cluster; ``backend`` is
+    ``"torch"`` or a runtime of ``student.backends``, which computes in a dtype of its own.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Encoding:
     max_length: int | None
     kind: Kind
     engine: str = "local"
+    backend: str = "torch"
 
     def encoders(self) -> list[Encode]:
         """What can encode at once."""
@@ -127,9 +129,11 @@ def make(maker: Maker, encoders: Sequence[Encode], items: Iterable[Item], advanc
 
 
 def _load(encoding: Encoding) -> SentenceTransformer:
-    from retrieval_distill.student import encoder
+    from retrieval_distill.student import backends, encoder
 
-    return encoder.load(encoding.model, encoding.dtype, encoding.max_length)
+    if encoding.backend == "torch":
+        return encoder.load(encoding.model, encoding.dtype, encoding.max_length)
+    return backends.load(encoding.model, encoding.backend, encoding.max_length)
 
 
 def _encode(model: SentenceTransformer, kind: Kind, texts: Sequence[str], advance: Advance) -> np.ndarray:

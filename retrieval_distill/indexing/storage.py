@@ -43,9 +43,10 @@ class Storage:
         saved = read_json(folder / "storage.json")
         return cls(saved["name"], saved["dimensions"], tuple(saved["low"]), tuple(saved["high"]))
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> Storage:
         """Write ``storage.json``."""
         write_json(folder / "storage.json", asdict(self))
+        return self
 
     @property
     def vector_bytes(self) -> int:

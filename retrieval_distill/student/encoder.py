@@ -186,7 +186,7 @@ def encode(
         kind: Which of the model's prompts applies.
         advance: Told how many texts were just finished.
     """
-    if not _plain(model):
+    if not is_plain(model):
         ask = model.encode_query if kind == "query" else model.encode_document
         vectors = np.asarray(ask(list(texts), show_progress_bar=False), np.float32)
         advance(len(texts))
@@ -202,7 +202,7 @@ def encode(
     return vectors
 
 
-def _plain(model: SentenceTransformer) -> bool:
+def is_plain(model: SentenceTransformer) -> bool:
     """Whether texts are simply cut by the tokenizer, so that cached tokens give the library's own result."""
     if not routes.serves_both(model):
         return False

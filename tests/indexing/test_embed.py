@@ -23,6 +23,7 @@ from retrieval_distill.indexing.changes import taken_by
 from retrieval_distill.indexing.embed import Embeddings, embed
 from retrieval_distill.indexing.making import Encoding
 from retrieval_distill.student import encoder
+from tests.commands import command
 from tests.indexing.conftest import corpus, vector_of
 
 KILLED = """
@@ -216,3 +217,21 @@ def test_an_empty_corpus_and_one_that_becomes_empty(fake_model, tmp_path):
     embed(fake_model[0], corpus({"d0": "text"}), tmp_path / "v")
     assert embed(fake_model[0], Texts.from_records([]), tmp_path / "v")["counts"]["gone"] == 1
     assert Embeddings.open(tmp_path / "v").ids == []
+
+
+def test_the_command_says_what_changed(fake_model, tmp_path):
+    texts = {f"d{i}": f"text {i}" for i in range(10)}
+
+    def embedded(*options, **others) -> str:
+        lines = (json.dumps({"id": id_, "text": text}) for id_, text in texts.items())
+        (tmp_path / "corpus.jsonl").write_text("\n".join(lines))
+        source = "--dataset", tmp_path / "corpus.jsonl", "--cache", tmp_path / "cache"
+        return command("embed", "--model", fake_model[0], *source, "--out", tmp_path / "v", *options, **others)
+
+    assert "10 documents, 12 dimensions as int8; 10 new, 0 gone, 0 kept" in embedded("--storage", "int8")
+    texts |= {"d3": "altered", "new": "another"}
+    del texts["d7"]
+    assert "10 documents, 12 dimensions as int8; 2 new, 2 gone, 8 kept" in embedded("--storage", "int8")
+    assert "10 documents, 12 dimensions as int8; embedded before" in embedded("--storage", "int8")
+    assert "x.parquet: 10 vectors" in command("export", tmp_path / "v", "--out", tmp_path / "x.parquet")
+    assert "storage 'int4' is unknown" in embedded("--storage", "int4", code=2)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import embed as embedding
+from retrieval_distill.indexing import decisions
 from retrieval_distill.indexing.embed import Embeddings, embed
 from retrieval_distill.indexing.storage import Storage
 from retrieval_distill.objectives import views
@@ -48,7 +48,7 @@ def test_a_student_in_training_sees_the_same(sample):
     ("name", "kind", "size"), [("float16", "float16", 24), ("int8", "uint8", 12), ("binary", "uint8", 2)]
 )
 def test_smaller_folders(fake_model, tmp_path, monkeypatch, name, kind, size):
-    monkeypatch.setattr(embedding, "SAMPLE", 5)
+    monkeypatch.setattr(decisions, "CALIBRATED", 5)
     texts = {f"d{i}": f"text {i}" for i in range(11)}
     manifest = embed(fake_model[0], corpus(texts), tmp_path / "v", storage=name)
     opened = Embeddings.open(tmp_path / "v")
