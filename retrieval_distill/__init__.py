@@ -2,7 +2,8 @@
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``retrieve``, ``score``, ``distill``, ``embed``, ``export``,
-``index``, ``search``, ``rerank``, ``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
+``index``, ``search``, ``rerank``, ``mine``, ``filter_negatives``, ``evaluate``, ``benchmark``, ``report``,
+``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -27,11 +28,13 @@ _WHERE = {
     "embed": "verbs",
     "evaluate": "verbs",
     "export": "verbs",
+    "filter_negatives": "verbs",
     "fit_teacher": "verbs",
     "index": "verbs",
     "load_dataset": "data.load",
     "load_recipe": "config",
     "load_teacher": "verbs",
+    "mine": "verbs",
     "prepare": "verbs",
     "report": "reporting.publish",
     "rerank": "verbs",
@@ -56,11 +59,13 @@ __all__ = [
     "embed",
     "evaluate",
     "export",
+    "filter_negatives",
     "fit_teacher",
     "index",
     "load_dataset",
     "load_recipe",
     "load_teacher",
+    "mine",
     "prepare",
     "report",
     "rerank",
@@ -88,9 +93,11 @@ if TYPE_CHECKING:
         embed,
         evaluate,
         export,
+        filter_negatives,
         fit_teacher,
         index,
         load_teacher,
+        mine,
         prepare,
         rerank,
         retrieve,

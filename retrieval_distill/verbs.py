@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from retrieval_distill import artifacts, models, processes
 from retrieval_distill.artifacts import Manifest
-from retrieval_distill.config import NO_LIMIT, MemberConfig, Recipe, parse
+from retrieval_distill.config import NO_LIMIT, MemberConfig, MiningConfig, Recipe, parse
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.evaluation import compare, measures
@@ -32,8 +33,8 @@ from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.teacher.store import ScoreStore
 
 __all__ = [
-    "benchmark", "convert", "distill", "embed", "evaluate", "export", "fit_teacher", "index", "load_teacher", "prepare",
-    "rerank", "retrieve", "score", "search",
+    "benchmark", "convert", "distill", "embed", "evaluate", "export", "filter_negatives", "fit_teacher", "index",
+    "load_teacher", "mine", "prepare", "rerank", "retrieve", "score", "search",
 ]  # fmt: skip
 
 
@@ -79,8 +80,8 @@ def prepare(dataset: Dataset, folder: str | Path, overrides: Sequence[str] = (),
     Raises:
         UserError: An option is unknown, or what a step needs is missing.
     """
+    from retrieval_distill.config import PrepareConfig
     from retrieval_distill.data.prepare import prepare as prepare_into
-    from retrieval_distill.data.prepare.config import PrepareConfig
 
     return prepare_into(dataset, folder, parse(PrepareConfig, dict(options), "prepare", overrides))
 
@@ -113,9 +114,80 @@ def retrieve(
     return reciprocal_rank_fusion([lexical, search(index_folder, model, queries, depth)]).top(depth)
 
 
-def search(index_folder: str | Path, model: str, queries: Texts, depth: int = 100, dtype: str = "auto") -> Run:
-    """Dense search of an index with the model it was built with."""
-    return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype)
+def search(
+    index_folder: str | Path, model: str, queries: Texts, depth: int = 100, dtype: str = "auto",
+    allowed: np.ndarray | None = None,
+) -> Run:  # fmt: skip
+    """Dense search of an index with the model it was built with; ``allowed``: rows that may be found, ``None``: all."""
+    return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype, allowed)
+
+
+def mine(
+    dataset: Dataset,
+    folder: str | Path,
+    split: str = "train",
+    depth: int = 30,
+    keep: int = 12,
+    seed: int = 7,
+    dtype: str = "auto",
+    overrides: Sequence[str] = (),
+    **options: Any,
+) -> tuple[Run, dict[str, Any]]:
+    """Candidates of a split's queries, by any number of retrievers, with every relevant document.
+
+    Args:
+        dataset: Texts and judgements.
+        folder: Keeps the vectors of the retrievers, so that they are made once.
+        split: Whose queries are mined.
+        depth: Documents that each retriever puts forward per query.
+        keep: Candidates per query.
+        seed: Of every draw.
+        dtype: What models compute in.
+        overrides: Keys of a recipe's section ``mining``, as ``"retrievers=[bm25, my-model]"``; those for scores
+            (``filter``) and training (``rounds``) do nothing here.
+        options: The same as Python values.
+
+    Returns:
+        The candidates; their scores are those of the fusion, 0 where there is none. And the mining report, see
+        :func:`retrieval_distill.mining.report.of_lists`, with the ``copies`` of relevant documents left out.
+
+    Raises:
+        UserError: An option is unknown, or a retriever is no model; ``start`` is none outside of a recipe.
+    """
+    from retrieval_distill.mining import report
+    from retrieval_distill.mining.mine import mine
+    from retrieval_distill.mining.search import search_all
+
+    config = parse(MiningConfig, dict(options), "mine", overrides)
+    queries, qrels = dataset.queries_of(split), dataset.split(split)
+    lists, vectors = search_all(config, queries, dataset.documents, depth, Path(folder), dtype)
+    mined = mine(lists, queries, qrels, dataset.documents, config, keep, seed, vectors)
+    return mined.candidates, {**report.of_lists(lists, mined.drawn, qrels), "copies": mined.copies}
+
+
+def filter_negatives(
+    scored: Run, dataset: Dataset, split: str = "train", overrides: Sequence[str] = (), **options: Any
+) -> tuple[Run, dict[str, int]]:
+    """A scored run without what looks like false negatives.
+
+    Args:
+        scored: Candidates under a teacher's raw scores.
+        dataset: Whose judgements tell the relevant ones, which always stay.
+        split: Of these judgements.
+        overrides: Keys of a recipe's section ``mining.filter``, as ``"margin=1"``.
+        options: The same as Python values.
+
+    Returns:
+        The run, and how many documents each rule would have removed alone.
+
+    Raises:
+        UserError: An option is unknown or out of bounds.
+    """
+    from retrieval_distill.config import FilterConfig
+    from retrieval_distill.mining.filters import keep_negatives
+
+    config = parse(FilterConfig, dict(options), "filter-negatives", overrides)
+    return keep_negatives(scored, dataset.split(split), config)
 
 
 def load_teacher(
@@ -230,6 +302,7 @@ def distill(
         "query_model": recipe.student.query_model and models.fingerprint(recipe.student.query_model),
         "seed": recipe.seed,
         "dev": [asked.fingerprint, recipe.evaluate.measures[0], recipe.evaluate.depth] if asked else None,
+        "datasets": {name: source.weight for name, source in recipe.datasets.items()},
         **recipe.model_dump(mode="json", include=TRAINS, exclude={"training": {"report_to"}}),
     }
     return artifacts.stage("distill", folder, inputs, work, together=True)

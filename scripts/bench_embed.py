@@ -9,7 +9,7 @@ it, one after another; reported are medians over the rounds, and the median, low
 
 * ``NAME/same-dtype``: both sides in float32; vectors must agree to 1e-5.
 * ``NAME/default``: each side as its user would call it (ours: the dtype that is fast here; theirs: float32).
-* ``NAME/onnxruntime``, ``NAME/openvino``, ...: our default against the same weights in another runtime, where it is
+* ``NAME/onnxruntime int8``, ``NAME/openvino``: our default against the same weights in another runtime, where it is
   installed: the graph in place of the transformer, the rest the library's (its batches of 32, sorted by length).
 
 A warm-up of each side is not counted. Loading is not counted; tokenising is, on both sides. ``--million`` instead
@@ -20,6 +20,7 @@ process needed above what it took once the model was loaded.
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -37,9 +38,12 @@ from retrieval_distill.data import columns
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.load import load
 from retrieval_distill.indexing.embed import Embeddings, embed
-from retrieval_distill.student import encoder
+from retrieval_distill.indexing.storage import BITS
+from retrieval_distill.student import backends, encoder
 
 Encode = Callable[[list[str]], np.ndarray]
+
+PEERS = {"onnx": "onnxruntime int8", "openvino": "openvino"}
 
 
 def ours(model: str, dtype: str) -> Encode:
@@ -51,6 +55,11 @@ def library(model: str) -> Encode:
     loaded = SentenceTransformer(
         str(models.resolve(model)), device=hardware.device(), model_kwargs={"dtype": torch.float32}
     )
+    return lambda texts: loaded.encode_document(texts, show_progress_bar=False)
+
+
+def runtime(model: str, backend: str) -> Encode:
+    loaded = backends.load(model, backend)
     return lambda texts: loaded.encode_document(texts, show_progress_bar=False)
 
 
@@ -97,6 +106,7 @@ def compare(names: list[str], model: str, count: int, rounds: int, cache: Path) 
         "ours, float32": ours(model, "float32"),
         "sentence-transformers": library(model),
         "ours, default": ours(model, "auto"),
+        **{PEERS[name]: runtime(model, name) for name in backends.installed()},
     }
     found = []
     for source in names:
@@ -108,6 +118,13 @@ def compare(names: list[str], model: str, count: int, rounds: int, cache: Path) 
             kind = "default" if peer == "sentence-transformers" else peer
             found.append(comparison(f"{name}/{kind}", "ours, default", peer, seconds, vectors))
     return found
+
+
+def billion(name: str, rate: float, dimensions: int) -> dict[str, object]:
+    """What a billion passages like these would take of machines like this one: hours, machines for a week, bytes."""
+    hours = 1e9 / rate / 3600
+    sizes = {storage: 1e9 * dimensions * bits / 8 for storage, bits in BITS.items()}
+    return {"name": name, "machine_hours": hours, "machines_for_a_week": math.ceil(hours / 168), "bytes": sizes}
 
 
 def million(rows: int, model: str, folder: Path) -> dict[str, object]:
@@ -172,8 +189,17 @@ def main() -> None:
         for row in found:
             print(f"{row['name']:26} {row['peer']:22} {row['ours']:8.1f} {row['theirs']:8.1f} {row['ratio']:6.2f}  "
                   f"{row['low']:5.2f}-{row['high']:5.2f}  {row['max_abs_difference']:9.1e}  {row['lowest_cosine']:.5f}")  # fmt: skip
+    dimensions = encoder.load(args.model).get_embedding_dimension() or 0
+    large = [
+        billion(str(row["name"]), row["ours"], dimensions) for row in found if str(row["name"]).endswith("/default")
+    ]
+    for row in large:
+        sizes = ", ".join(f"{storage} {size / 1e12:.2f} TB" for storage, size in row["bytes"].items())
+        print(f"1 billion passages, {row['name']}: {row['machine_hours']:,.0f} hours of a machine like this one, or "
+              f"{row['machines_for_a_week']} of them for a week; {sizes}")  # fmt: skip
     if args.json:
-        artifacts.write_json(args.json, {"environment": hardware.describe(), "comparisons": found})
+        found_here = {"environment": hardware.describe(), "comparisons": found, "billion": large}
+        artifacts.write_json(args.json, found_here)
     differing = [
         row["name"] for row in found if str(row["name"]).endswith("same-dtype") and row["max_abs_difference"] > 1e-5
     ]

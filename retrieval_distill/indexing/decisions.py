@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from retrieval_distill import artifacts
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.indexing.choice import choose
@@ -40,7 +38,7 @@ def runtime(
     if not path.is_file():
         from retrieval_distill.student.backends import installed
 
-        artifacts.write_json(path, choose(encoding, _drawn(documents, MEASURED), installed()))
+        artifacts.write_json(path, choose(encoding, _sample(documents, MEASURED), installed()))
     choice = artifacts.read_json(path)
     return replace(encoding, backend=choice["backend"]), choice["measured"]
 
@@ -50,12 +48,10 @@ def storage(name: str, documents: Texts, out: Path, old: Embeddings | None, enco
     if old is not None and (name != "int8" or old.manifest["counts"]["documents"]):
         return old.storage.save(out)
     if not (out / "storage.json").is_file():
-        texts = _drawn(documents, CALIBRATED if name == "int8" else 1)
+        texts = _sample(documents, CALIBRATED if name == "int8" else 1)
         return Storage.fit(name, encoders[0](texts, lambda texts: None)).save(out)
     return Storage.open(out)
 
 
-def _drawn(documents: Texts, count: int) -> list[str]:
-    """Texts of the corpus, the same at every call."""
-    drawn = np.random.default_rng(0).permutation(len(documents))[:count]
-    return documents.at(np.sort(drawn)).take() or [""]
+def _sample(documents: Texts, count: int) -> list[str]:
+    return documents.drawn(count, seed=0).take() or [""]
