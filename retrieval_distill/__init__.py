@@ -1,7 +1,7 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
-Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``score``, ``distill``, ``embed``,
+Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``score``, ``distill``, ``embed``, ``export``,
 ``index``, ``search``, ``rerank``, ``mine``, ``filter_negatives``, ``evaluate``, ``benchmark``, ``report``,
 ``fit_teacher``; each is also a command.
 
@@ -27,6 +27,7 @@ _WHERE = {
     "distill": "verbs",
     "embed": "verbs",
     "evaluate": "verbs",
+    "export": "verbs",
     "filter_negatives": "verbs",
     "fit_teacher": "verbs",
     "generate": "verbs",
@@ -58,6 +59,7 @@ __all__ = [
     "distill",
     "embed",
     "evaluate",
+    "export",
     "filter_negatives",
     "fit_teacher",
     "generate",
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
         distill,
         embed,
         evaluate,
+        export,
         filter_negatives,
         fit_teacher,
         generate,

@@ -23,6 +23,7 @@ from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.generate import copies
 from retrieval_distill.indexing import faiss_index
 from retrieval_distill.indexing.embed import embed
+from retrieval_distill.indexing.export import export
 from retrieval_distill.indexing.faiss_index import Index, index
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
@@ -33,7 +34,8 @@ from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.teacher.store import ScoreStore
 
 __all__ = [
-    "benchmark", "convert", "distill", "embed", "evaluate", "filter_negatives", "fit_teacher", "generate", "index",
+    "benchmark", "convert", "distill", "embed", "evaluate", "export", "filter_negatives", "fit_teacher", "generate",
+    "index",
     "load_teacher", "mine", "prepare", "rerank", "retrieve", "score", "search",
 ]  # fmt: skip
 
@@ -252,12 +254,19 @@ def load_teacher(
 
 
 def score(
-    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path
+    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path, engine: str = "local"
 ) -> tuple[Run, dict[str, Any]]:
     """A teacher's raw scores for every pair of a Run, through the score store in folder ``store``.
 
-    Several teachers (an ensemble) give calibrated scores; the store keeps each one's raw ones.
+    Several teachers (an ensemble) give calibrated scores; the store keeps each one's raw ones. With ``engine="ray"``
+    a cross-encoder scores on the nodes of a Ray cluster (``RAY_ADDRESS``), and the store stays here.
     """
+    if engine not in ("local", "ray"):
+        raise UserError(f"engine {engine!r} is unknown{nearest(engine, ('local', 'ray'))}")
+    if engine == "ray":
+        from retrieval_distill.teacher.on_cluster import on_cluster
+
+        teacher = on_cluster(teacher)
     if isinstance(teacher, Ensemble):
         return ensemble.score(run, queries, documents, teacher, ScoreStore(store))
     return scoring.score(run, queries, documents, teacher, ScoreStore(store))

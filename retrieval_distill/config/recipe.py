@@ -64,7 +64,5 @@ class Recipe(Section):
         if training.topics and (training.topic_batches, training.dataset_batches) == ("one", "mixed"):
             raise PydanticCustomError("topics", "batches of one topic need training.dataset_batches=one")
         if {"random", "in-topic"} & {*self.mining.draw}:
-            raise PydanticCustomError(
-                "draw", "random and in-topic draws would mix the datasets' documents"
-            )
+            raise PydanticCustomError("draw", "random and in-topic draws would mix the datasets' documents")
         return self
