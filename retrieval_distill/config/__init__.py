@@ -5,7 +5,7 @@ Knows names, types and bounds; must not know how a stage does its work.
 
 from retrieval_distill.config.dataset import DatasetConfig, ReadConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
-from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
+from retrieval_distill.config.indexing import EmbedConfig, IndexConfig, IntentConfig
 from retrieval_distill.config.load import RECIPES, load_recipe, load_values, parse, parse_recipe
 from retrieval_distill.config.recipe import Recipe
 from retrieval_distill.config.retrieval import RetrieveConfig
@@ -22,6 +22,7 @@ __all__ = [
     "EmbeddingTeacherConfig",
     "EvaluateConfig",
     "IndexConfig",
+    "IntentConfig",
     "LLMConfig",
     "LoRAConfig",
     "MemberConfig",

@@ -103,7 +103,7 @@ def test_places_that_a_graph_leaves_empty(encoders, dataset, embedded, tmp_path,
     opened = Index.open(tmp_path / "index")
 
     class Sparse:
-        def search(self, vectors, depth):
+        def search(self, vectors, depth, params):
             rows = np.tile([3, 1, -1], (len(vectors), 1))
             return np.tile(np.array([0.9, 0.5, -3.4e38], np.float32), (len(vectors), 1)), rows
 
