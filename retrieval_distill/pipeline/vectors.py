@@ -27,4 +27,8 @@ def _embed_and_index(job: Job, name: str, model: str, max_length: int | None, si
     vectors, dtype = job.out / f"embeddings-{name}", job.recipe.embed.dtype
     job.note(f"embed-{name}", verbs.embed(model, job.dataset.documents, vectors, dtype, max_length))
     index, config = job.out / f"index-{name}", job.recipe.index
-    job.note(f"index-{name}", verbs.index(vectors, index, config.kind, similarity, config.dimensions))
+    held_out = (model, job.training_queries) if config.kind == "auto" else None
+    made = verbs.index(
+        vectors, index, config.kind, similarity, config.dimensions, config.rescore, config.intent, held_out
+    )
+    job.note(f"index-{name}", made)
