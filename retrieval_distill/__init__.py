@@ -2,7 +2,8 @@
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``,
-``search``, ``rerank``, ``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
+``search``, ``rerank``, ``mine``, ``filter_negatives``, ``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each
+is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -26,11 +27,13 @@ _WHERE = {
     "distill": "verbs",
     "embed": "verbs",
     "evaluate": "verbs",
+    "filter_negatives": "verbs",
     "fit_teacher": "verbs",
     "index": "verbs",
     "load_dataset": "data.load",
     "load_recipe": "config",
     "load_teacher": "verbs",
+    "mine": "verbs",
     "prepare": "verbs",
     "report": "reporting.publish",
     "rerank": "verbs",
@@ -54,11 +57,13 @@ __all__ = [
     "distill",
     "embed",
     "evaluate",
+    "filter_negatives",
     "fit_teacher",
     "index",
     "load_dataset",
     "load_recipe",
     "load_teacher",
+    "mine",
     "prepare",
     "report",
     "rerank",
@@ -85,9 +90,11 @@ if TYPE_CHECKING:
         distill,
         embed,
         evaluate,
+        filter_negatives,
         fit_teacher,
         index,
         load_teacher,
+        mine,
         prepare,
         rerank,
         retrieve,

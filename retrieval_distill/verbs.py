@@ -14,7 +14,7 @@ import pandas as pd
 
 from retrieval_distill import artifacts, models, processes
 from retrieval_distill.artifacts import Manifest
-from retrieval_distill.config import NO_LIMIT, IntentConfig, MemberConfig, Recipe, parse
+from retrieval_distill.config import NO_LIMIT, IntentConfig, MemberConfig, MiningConfig, Recipe, parse
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.evaluation import compare, measures
@@ -31,8 +31,8 @@ from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.teacher.store import ScoreStore
 
 __all__ = [
-    "benchmark", "convert", "distill", "embed", "evaluate", "fit_teacher", "index", "load_teacher", "prepare", "rerank",
-    "retrieve", "score", "search",
+    "benchmark", "convert", "distill", "embed", "evaluate", "filter_negatives", "fit_teacher", "index", "load_teacher",
+    "mine", "prepare", "rerank", "retrieve", "score", "search",
 ]  # fmt: skip
 
 
@@ -157,6 +157,74 @@ def index(
 def search(index_folder: str | Path, model: str, queries: Texts, depth: int = 100, dtype: str = "auto") -> Run:
     """Dense search of an index with the model it was built with."""
     return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype)
+
+
+def mine(
+    dataset: Dataset,
+    folder: str | Path,
+    split: str = "train",
+    depth: int = 30,
+    keep: int = 12,
+    seed: int = 7,
+    dtype: str = "auto",
+    overrides: Sequence[str] = (),
+    **options: Any,
+) -> tuple[Run, dict[str, Any]]:
+    """Candidates of a split's queries, by any number of retrievers, with every relevant document.
+
+    Args:
+        dataset: Texts and judgements.
+        folder: Keeps the vectors of the retrievers, so that they are made once.
+        split: Whose queries are mined.
+        depth: Documents that each retriever puts forward per query.
+        keep: Candidates per query.
+        seed: Of every draw.
+        dtype: What models compute in.
+        overrides: Keys of a recipe's section ``mining``, as ``"retrievers=[bm25, my-model]"``; those for scores
+            (``filter``) and training (``rounds``) do nothing here.
+        options: The same as Python values.
+
+    Returns:
+        The candidates; their scores are those of the fusion, 0 where there is none. And the mining report, see
+        :func:`retrieval_distill.mining.report.of_lists`, with the ``copies`` of relevant documents left out.
+
+    Raises:
+        UserError: An option is unknown, or a retriever is no model; ``start`` is none outside of a recipe.
+    """
+    from retrieval_distill.mining import report
+    from retrieval_distill.mining.mine import mine
+    from retrieval_distill.mining.search import search_all
+
+    config = parse(MiningConfig, dict(options), "mine", overrides)
+    queries, qrels = dataset.queries_of(split), dataset.split(split)
+    lists, vectors = search_all(config, queries, dataset.documents, depth, Path(folder), dtype)
+    mined = mine(lists, queries, qrels, dataset.documents, config, keep, seed, vectors)
+    return mined.candidates, {**report.of_lists(lists, mined.drawn, qrels), "copies": mined.copies}
+
+
+def filter_negatives(
+    scored: Run, dataset: Dataset, split: str = "train", overrides: Sequence[str] = (), **options: Any
+) -> tuple[Run, dict[str, int]]:
+    """A scored run without what looks like false negatives.
+
+    Args:
+        scored: Candidates under a teacher's raw scores.
+        dataset: Whose judgements tell the relevant ones, which always stay.
+        split: Of these judgements.
+        overrides: Keys of a recipe's section ``mining.filter``, as ``"margin=1"``.
+        options: The same as Python values.
+
+    Returns:
+        The run, and how many documents each rule would have removed alone.
+
+    Raises:
+        UserError: An option is unknown or out of bounds.
+    """
+    from retrieval_distill.config import FilterConfig
+    from retrieval_distill.mining.filters import keep_negatives
+
+    config = parse(FilterConfig, dict(options), "filter-negatives", overrides)
+    return keep_negatives(scored, dataset.split(split), config)
 
 
 def load_teacher(

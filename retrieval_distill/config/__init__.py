@@ -7,6 +7,7 @@ from retrieval_distill.config.dataset import DatasetConfig, ReadConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig, IntentConfig
 from retrieval_distill.config.load import RECIPES, load_recipe, load_values, parse, parse_recipe
+from retrieval_distill.config.mining import PRESETS, FilterConfig, MiningConfig
 from retrieval_distill.config.recipe import Recipe
 from retrieval_distill.config.retrieval import RetrieveConfig
 from retrieval_distill.config.section import Section
@@ -16,16 +17,19 @@ from retrieval_distill.config.training import TrainingConfig
 
 __all__ = [
     "NO_LIMIT",
+    "PRESETS",
     "RECIPES",
     "DatasetConfig",
     "EmbedConfig",
     "EmbeddingTeacherConfig",
     "EvaluateConfig",
+    "FilterConfig",
     "IndexConfig",
     "IntentConfig",
     "LLMConfig",
     "LoRAConfig",
     "MemberConfig",
+    "MiningConfig",
     "ReadConfig",
     "Recipe",
     "RetrieveConfig",

@@ -7,6 +7,7 @@ from typing import Any
 from retrieval_distill.config.dataset import DatasetConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
+from retrieval_distill.config.mining import MiningConfig
 from retrieval_distill.config.retrieval import RetrieveConfig
 from retrieval_distill.config.section import Section
 from retrieval_distill.config.student import StudentConfig
@@ -23,6 +24,7 @@ class Recipe(Section):
     """Fixes the draw of queries, negatives and their order."""
     dataset: DatasetConfig = DatasetConfig()
     retrieve: RetrieveConfig = RetrieveConfig()
+    mining: MiningConfig = MiningConfig()
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
     objectives: dict[str, float | tuple[float, float] | dict[str, Any]] = {

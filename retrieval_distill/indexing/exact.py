@@ -25,6 +25,9 @@ Blocks = Callable[[], Iterable[np.ndarray]]
 TILE = 2048
 """Queries, and documents, of one tile of similarities: 16 MB at most, so that it is still in a cache when compared."""
 
+QUERIES = 16_384
+"""Queries searched for at once: each holds some hundred candidates, or at worst ``coarse.PRUNE_AT`` a tile of them."""
+
 PAIRS = 16_384
 """Pairs multiplied at once."""
 
@@ -85,13 +88,21 @@ def best(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str = "dot
 
     Args:
         queries: Comparable vectors, float32 [queries, dimensions].
-        blocks: The documents' vectors, read twice: all of them, then those that may be among the best.
+        blocks: The documents' vectors, read twice for every ``QUERIES``: all of them, then those that may be among the
+            best.
         depth: Rows per query.
         similarity: ``"cosine"`` brings the documents' vectors to length 1.
 
     Returns:
         Products and rows, both [queries, depth], best first, equal ones by row; rows are -1 where there are no more.
     """
+    starts = range(0, len(queries), QUERIES)
+    scores, rows = zip(*(_best(queries[at : at + QUERIES], blocks, depth, similarity) for at in starts), strict=True)
+    return np.concatenate(scores), np.concatenate(rows)
+
+
+def _best(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`best` of queries whose candidates are all held at once."""
     query_rows, rows = _candidates(queries, blocks, depth, similarity)
     found = products(queries, blocks, query_rows, rows, similarity)
     order = np.lexsort((rows, -found, query_rows))

@@ -2,6 +2,8 @@
 
     dataset -> candidates -> teacher scores -> student -> vectors -> index -> measured runs -> report
 
+Candidates, scores and student may come in several rounds, in which the student mines for its own training.
+
 Knows the order of the stages and what each depends on; must not know how a stage does its work. Started by
 ``torchrun``, the first process does all of it, and the others join it for the student.
 """
@@ -19,9 +21,10 @@ from retrieval_distill.config import Recipe, load_recipe
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.learning import distill
 from retrieval_distill.pipeline.measuring import measure
-from retrieval_distill.pipeline.mining import find_dev, retrieve
+from retrieval_distill.pipeline.mining import filter_negatives, find_dev, retrieve
+from retrieval_distill.pipeline.rounds import Round, rounds
 from retrieval_distill.pipeline.teaching import ask_gate, score
-from retrieval_distill.pipeline.vectors import embed_baselines, embed_start, embed_student
+from retrieval_distill.pipeline.vectors import embed_baselines, embed_retrievers, embed_start, embed_student
 from retrieval_distill.reporting import publish, report
 
 logger = logging.getLogger("retrieval_distill")
@@ -45,20 +48,30 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
     start = time.monotonic()
     job.check()
     embed_start(job)
-    retrieve(job)
+    embed_retrievers(job)
     ask_gate(job)
-    score(job)
     find_dev(job)
-    distill(job)
+    for turn in rounds(job):
+        if turn.before:
+            embed_student(turn.before)
+        teach(turn)
     if processes.rank() > 0:
         return {}
-    embed_student(job)
+    embed_student(turn)
     embed_baselines(job)
     measure(job)
     finished = report.write(job.out, job.dataset, recipe, job.manifests)
     page = publish.report(job.out, dataset=job.dataset)
     logger.info("%s\nfinished in %.0f s; report: %s", report.table(finished), time.monotonic() - start, page)
     return finished
+
+
+def teach(turn: Round) -> None:
+    """One round: the student learns from the documents that it, or the start model, finds hard."""
+    retrieve(turn)
+    score(turn)
+    filter_negatives(turn)
+    distill(turn)
 
 
 def demo(out: str | Path = "runs/demo", overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import numpy as np
 from retrieval_distill import artifacts, models, processes, verbs
 from retrieval_distill.artifacts import Manifest, stage, write_json
 from retrieval_distill.config import Recipe
+from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
@@ -53,7 +54,7 @@ class Job:
         asked(self.recipe)
         measures.parse_measures(self.recipe.evaluate.measures)
         models.resolve(self.recipe.student.model)
-        for model in self.baselines.values():
+        for model in [*self.baselines.values(), *self.retrievers.values()]:
             models.resolve(model)
         for member in self.recipe.teacher.members:
             teachers.check(member)
@@ -101,6 +102,13 @@ class Job:
     def baselines(self) -> dict[str, str]:
         """The models to measure beside the student, by their names in the report."""
         return models.by_short_name(self.recipe.evaluate.baselines, report.SYSTEMS, "evaluate.baselines")
+
+    @cached_property
+    def retrievers(self) -> dict[str, str]:
+        """The models that mine beside the start model, by the names of their folders."""
+        models_ = [name for name in self.recipe.mining.retrievers if name not in (LEXICAL, START)]
+        others = [name for name, model in self.baselines.items() if model not in models_]
+        return models.by_short_name(models_, [*report.SYSTEMS, *others], "mining.retrievers")
 
     def drawn(self, queries: Texts, limit: int | None) -> Texts:
         """As many of the queries, drawn by the seed; ``None``: all."""

@@ -8,6 +8,7 @@ from typing import Any
 from retrieval_distill import artifacts, verbs
 from retrieval_distill.artifacts import write_json
 from retrieval_distill.pipeline.job import Job
+from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher import gate, precision
 from retrieval_distill.teacher.calibration import Calibration
@@ -42,12 +43,12 @@ def ask_gate(job: Job) -> None:
     gate.apply(artifacts.read_json(job.out / "gate" / "gate.json"), config.gate, job.teacher_name)
 
 
-def score(job: Job) -> None:
+def score(turn: Round) -> None:
     """The teachers' scores for every candidate: raw into the score store, calibrated for the objectives."""
-    config = job.recipe.teacher
+    job, config = turn.job, turn.job.recipe.teacher
 
     def work(folder: Path) -> dict[str, Any]:
-        candidates = Run.load(job.out / "candidates" / "run.parquet")
+        candidates = Run.load(turn.out / "candidates" / "run.parquet")
         raw, counts = job.raw_scores(candidates, job.training_queries)
         if "gate" in job.manifests:
             calibration = Calibration.from_json(artifacts.read_json(job.out / "gate" / "calibration.json"))
@@ -62,8 +63,8 @@ def score(job: Job) -> None:
         return {**counts, "rank_agreement": [found for found in agreement if found]}
 
     inputs = {
-        "candidates": job.manifests["retrieve"]["fingerprint"],
+        "candidates": turn.fingerprint("retrieve"),
         "teacher": job.teacher_inputs,
         "calibration": job.manifests["gate"]["fingerprint"] if "gate" in job.manifests else None,
     }
-    job.stage("score", "teacher-scores", inputs, work)
+    turn.stage("score", "teacher-scores", inputs, work)

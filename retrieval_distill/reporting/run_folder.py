@@ -23,9 +23,10 @@ from retrieval_distill.retrieval.run import Run
 STAGES = {
     "embed-start": "embeddings-start",
     "index-start": "index-start",
-    "retrieve": "candidates",
     "gate": "gate",
+    "retrieve": "candidates",
     "score": "teacher-scores",
+    "filter": "training-lists",
     "distill": "student",
     "embed-student": "embeddings-student",
     "index-student": "index-student",

@@ -45,6 +45,7 @@ def test_tiles_change_nothing(monkeypatch):
     asked, corpus = (rng.normal(size=(n, 16)).astype(np.float32) for n in (50, 700))
     whole = exact.best(asked, lambda: [corpus], 20)
     monkeypatch.setattr(exact, "TILE", 32)
+    monkeypatch.setattr(exact, "QUERIES", 40)
     monkeypatch.setattr(coarse, "PRUNE_AT", 100)
     scores, rows = exact.best(asked, lambda: [corpus[:100], corpus[100:333], corpus[333:]], 20)
     np.testing.assert_array_equal(rows, whole[1])
