@@ -110,9 +110,8 @@ def quality(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         judged = {f"q-{id_}": docs for id_, docs in dataset.split("test").items()}
         ids = [f"q-{id_}" for id_ in dataset.queries_of("test").ids]
 
-        def measured(scores: np.ndarray, found: np.ndarray, dataset: Dataset = dataset, ids: list[str] = ids) -> Any:
-            run = Run.from_best(ids, found, scores)
-            return evaluate(run, dataset.split("test"), ["nDCG@10"])["nDCG@10"].to_numpy()
+        def measured(scores: np.ndarray, found: np.ndarray, judged: Any = judged, ids: list[str] = ids) -> np.ndarray:
+            return evaluate(Run.from_best(ids, found, scores), judged, ["nDCG@10"])["nDCG@10"].to_numpy()
 
         def ours(kind: str, rescore: int, args: Any = args, name: str = name, embeddings: Any = embeddings,
                  queries: np.ndarray = queries) -> tuple[np.ndarray, np.ndarray, int]:  # fmt: skip
