@@ -111,7 +111,7 @@ def _searcher(
         teacher = verbs.load_teacher(rerank)
         searcher = replace(searcher, teacher=teacher, store=place.beside / "scores", rerank_depth=rerank_depth)
     if where is not None:
-        table = metadata or filters.table_of(place.source.source, place.cache)
+        table = metadata or filters.table_of(place.source, place.cache)
         searcher = replace(searcher, allowed=filters.allowed(where, table, place.dataset))
     return searcher
 
@@ -121,4 +121,4 @@ def _batch(searcher: Any, queries: str | None, out: Path | None, depth: int) -> 
 
     if queries is None or out is None:
         raise UserError("--queries and --out belong together: a table of queries, or a split, and the run to write")
-    save(searcher.search(assembly.queries(searcher.dataset, queries), depth).documents, out)
+    save(searcher.documents(assembly.queries(searcher.dataset, queries), depth), out)

@@ -223,8 +223,16 @@ class Index:
         """The index where it is searched: on a GPU if there is one that has its kind."""
         return gpu.onto(self.faiss) if self.kind.gpu else self.faiss
 
+    def _only(self, bits: np.ndarray) -> Any:
+        library: Any = faiss  # its Python layer takes arrays and keywords, which its annotations do not know
+        graph = self.manifest["inputs"]["kind"] == "hnsw"
+        parameters = library.SearchParametersHNSW if graph else library.SearchParameters
+        return parameters(sel=library.IDSelectorBitmap(bits))
 
-def search(index: Index, model: str, queries: Texts, depth: int, dtype: str = "auto") -> Run:
+
+def search(
+    index: Index, model: str, queries: Texts, depth: int, dtype: str = "auto", allowed: np.ndarray | None = None
+) -> Run:
     """Dense retrieval: the ``depth`` best documents of every query.
 
     Args:
@@ -233,8 +241,9 @@ def search(index: Index, model: str, queries: Texts, depth: int, dtype: str = "a
         queries: Embedded with the model's ``query`` prompt, if it has one.
         depth: Documents per query.
         dtype: What the model computes in.
+        allowed: Which rows may be found, bool [documents]; ``None``: all.
     """
-    scores, found = index.search(embed_queries(model, queries, index.manifest, index.folder, dtype), depth)
+    scores, found = index.search(embed_queries(model, queries, index.manifest, index.folder, dtype), depth, allowed)
     return Run.from_best(queries.ids, found, scores)
 
 

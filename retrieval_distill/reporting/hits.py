@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.reporting.text import snippet_parts
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.searching.searcher import text_of
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from retrieval_distill.searching.searcher import Found
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,17 @@ class Hit:
     snippet: tuple[str, str, str]
 
 
-def hits(found: Found, dataset: Dataset, query: str) -> list[Hit]:
-    """The documents found for one query, best first.
+def hits(found: Run, dataset: Dataset, query: str) -> list[Hit]:
+    """What was found for one query, a passage of each document, best first.
 
     Raises:
         UserError: The dataset lacks one of them.
     """
-    from retrieval_distill.searching.searcher import text_of
-
-    best: dict[str, str] = {}
-    passages = found.passages.frame["doc_id"].tolist()
-    for passage, document in zip(passages, dataset.parents_of(passages), strict=True):
-        best.setdefault(document, passage)
-    listed = []
-    for rank, (id_, score) in enumerate(
-        zip(found.documents.frame["doc_id"], found.documents.frame["score"], strict=True), 1
-    ):
-        title, text = text_of(dataset, best[id_])
-        listed.append(Hit(rank, id_, best[id_], float(score), title, snippet_parts(text, query)))
+    listed: list[Hit] = []
+    for _, passages, scores in found:
+        for passage, id_, score in zip(passages, dataset.parents_of(passages), scores.tolist(), strict=True):
+            title, text = text_of(dataset, passage)
+            listed.append(Hit(len(listed) + 1, id_, passage, score, title, snippet_parts(text, query)))
     return listed
 
 

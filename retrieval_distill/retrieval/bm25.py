@@ -73,11 +73,10 @@ class BM25:
             allowed: Which documents may be found, bool [documents]; ``None``: all.
         """
         depth = min(depth, len(self.ids))
-        mask = None if allowed is None else allowed.astype(np.float32)
         tokens = bm25s.tokenize(
             queries.take(), stopwords="en", stemmer=self._stem, show_progress=False, return_ids=False
         )
-        found, scores = self._index.retrieve(tokens, k=depth, show_progress=False, weight_mask=mask)
+        found, scores = self._index.retrieve(tokens, k=depth, show_progress=False, weight_mask=allowed)
         hit = scores > 0
         query_ids = np.repeat(np.array(queries.ids, dtype=object), depth).reshape(found.shape)
         return Run.from_columns(query_ids[hit], self.ids[found[hit]], scores[hit])

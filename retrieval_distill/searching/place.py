@@ -5,12 +5,14 @@ Knows folders; must not know how anything is searched.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from retrieval_distill import artifacts
-from retrieval_distill.config import DatasetConfig, parse
+from retrieval_distill.config import parse_recipe
+from retrieval_distill.data import sources
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
@@ -23,16 +25,18 @@ class Place:
     Args:
         index: Folder of the index.
         model: The bi-encoder.
-        source: What to load the dataset from, and how.
+        source: The dataset by name, where the table of its documents is looked for.
         cache: Keeps datasets that are built or downloaded.
         beside: Folder that keeps what searching builds: BM25, weights of fusion, a teacher's scores.
+        read: Loads the dataset.
     """
 
     index: Path
     model: str
-    source: DatasetConfig
+    source: str
     cache: Path
     beside: Path
+    read: Callable[[], Dataset]
 
     @classmethod
     def of_run(cls, folder: Path) -> Place:
@@ -46,16 +50,19 @@ class Place:
             raise UserError(
                 f"{folder}: no finished run there; make one with: retrieval-distill run RECIPE --out {folder}"
             )
-        source = parse(DatasetConfig, artifacts.read_json(recipe)["dataset"], str(recipe))
-        return cls(folder / "index-student", str(folder / "student"), source, folder / "dataset", folder / "search")
+        asked, cache = parse_recipe(artifacts.read_json(recipe), str(recipe)), folder / "dataset"
+        return cls(
+            folder / "index-student", str(folder / "student"), asked.dataset.source, cache, folder / "search",
+            lambda: sources.of_run(asked, cache),
+        )  # fmt: skip
 
     @classmethod
     def of_parts(cls, index: Path, model: str, dataset: str, cache: Path) -> Place:
         """An index, the model that embedded its documents, and their dataset."""
-        source = parse(DatasetConfig, {"source": dataset}, "--dataset")
-        return cls(index, model, source, cache, index.with_name(f"{index.name}-search"))
+        beside = index.with_name(f"{index.name}-search")
+        return cls(index, model, dataset, cache, beside, lambda: load(dataset, cache))
 
     @cached_property
     def dataset(self) -> Dataset:
         """The documents' texts, and queries and judgements if there are any."""
-        return load(self.source.source, self.cache, self.source)
+        return self.read()

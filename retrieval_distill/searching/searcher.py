@@ -16,23 +16,12 @@ from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing.faiss_index import Index
 from retrieval_distill.retrieval.bm25 import BM25
-from retrieval_distill.retrieval.pool import max_pool
+from retrieval_distill.retrieval.pool import best_passages, max_pool
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.searching.hybrid import Fusion
 
 FUSED = 100
 """Documents that dense search and BM25 each put forward to be fused, at least."""
-
-PASSAGES = 5
-"""Passages looked up for each document asked for, where documents were cut into passages."""
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What was found: a Run of documents, and the one of their passages (the same, where documents are whole)."""
-
-    documents: Run
-    passages: Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,18 +64,22 @@ class Searcher:
         opened.require(model)
         return cls(dataset, opened, encoder.load(model, dtype, opened.manifest["inputs"]["max_length"]))
 
-    def search(self, queries: Texts, depth: int) -> Found:
-        """The ``depth`` best documents of every query, by their best passages where they were cut."""
-        passages = depth * PASSAGES if self.dataset.parents is not None else depth
-        wide = max(passages, FUSED if self.lexical else 0, self.rerank_depth if self.teacher else 0)
+    def search(self, queries: Texts, depth: int) -> Run:
+        """The ``depth`` best documents of every query, each by the id of its best passage, where documents were cut."""
+        wide = max(self._passages * depth, FUSED if self.lexical else 0, self.rerank_depth if self.teacher else 0)
         run = self.dense(queries, wide)
         if self.lexical:
             run = self.fusion.fuse(self.lexical.search(queries, wide, self.allowed), run).top(wide)
         if self.teacher:
             run = self._reranked(run, queries)
-        if self.dataset.parents is None:
-            return Found(run.top(depth), run)
-        return Found(max_pool(run, self.dataset.parents_of(run.frame["doc_id"])).top(depth), run)
+        if self.dataset.parents is not None:
+            run = best_passages(run, self.dataset.parents_of(run.frame["doc_id"]))
+        return run.top(depth) if wide > depth else run
+
+    def documents(self, queries: Texts, depth: int) -> Run:
+        """The same under the documents' own ids."""
+        run = self.search(queries, depth)
+        return max_pool(run, self.dataset.parents_of(run.frame["doc_id"]))
 
     def dense(self, queries: Texts, depth: int) -> Run:
         """The ``depth`` documents, or passages, of every query whose vectors are nearest to its own."""
@@ -95,6 +88,11 @@ class Searcher:
         vectors = encoder.encode(self.encoder, queries.take(), "query")
         scores, ids = self.index.search(vectors, depth, self._allowed_rows)
         return Run.from_best(queries.ids, ids, scores)
+
+    @cached_property
+    def _passages(self) -> int:
+        """Passages of a document, on average."""
+        return self.dataset.in_passages(1)
 
     @cached_property
     def _allowed_rows(self) -> np.ndarray | None:

@@ -49,7 +49,7 @@ def test_a_file_of_queries_becomes_a_run(corpus, tmp_path, queries):
         asked = "test"
     command("search", *corpus.options, "--queries", asked, "--out", tmp_path / "run.trec", "--depth", "9")
     found = Run.load(tmp_path / "run.trec")
-    expected = corpus.searcher().search(corpus.dataset.queries_of("test"), 9).documents
+    expected = corpus.searcher().documents(corpus.dataset.queries_of("test"), 9)
     assert found.pairs == expected.pairs
 
 

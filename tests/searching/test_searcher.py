@@ -29,15 +29,16 @@ def searcher(corpus):
 
 
 def test_dense_search_is_the_index_asked_by_its_model(searcher, corpus):
-    found = searcher.search(corpus.dataset.queries, 7)
+    found = searcher.documents(corpus.dataset.queries, 7)
     theirs = faiss_index.search(Index.open(corpus.index), corpus.model, corpus.dataset.queries, 7, "float32")
-    assert found.documents.frame.equals(theirs.frame) and found.passages.pairs == found.documents.pairs
+    assert found.frame.equals(theirs.frame)
+    assert searcher.search(corpus.dataset.queries, 7).frame.equals(theirs.frame)
 
 
 def test_hybrid_is_both_runs_fused(searcher, corpus, tmp_path):
     queries = corpus.dataset.queries
     lexical = BM25.kept(tmp_path / "bm25", corpus.dataset.documents)
-    found = replace(searcher, lexical=lexical, fusion=Fusion("score", 0.3)).search(queries, 5).documents
+    found = replace(searcher, lexical=lexical, fusion=Fusion("score", 0.3)).documents(queries, 5)
     runs = [BM25(corpus.dataset.documents).search(queries, 60), searcher.dense(queries, 60)]
     expected = weighted_sum(runs, [0.7, 0.3]).top(5)
     assert found.pairs == expected.pairs
@@ -47,7 +48,7 @@ def test_hybrid_is_both_runs_fused(searcher, corpus, tmp_path):
 def test_reranking_is_the_teachers_order(searcher, corpus, cross_encoders, tmp_path):
     teacher = verbs.load_teacher(cross_encoders["bert"], 48, "float32")
     asked = corpus.dataset.queries.select(["q1", "q2"])
-    found = replace(searcher, teacher=teacher, store=tmp_path, rerank_depth=8).search(asked, 4).documents
+    found = replace(searcher, teacher=teacher, store=tmp_path, rerank_depth=8).documents(asked, 4)
     scored, _ = verbs.score(searcher.dense(asked, 8), asked, corpus.dataset.documents, teacher, tmp_path / "own")
     assert found.pairs == scored.top(4).pairs
 
@@ -60,10 +61,10 @@ def test_a_filter_holds_in_every_part(searcher, corpus, tmp_path):
     ids = {corpus.dataset.documents.ids[row] for row in np.flatnonzero(allowed)}
     everything = searcher.dense(queries, 60)
     expected = everything.frame[everything.frame["doc_id"].isin(ids)].reset_index(drop=True)
-    dense = replace(searcher, allowed=allowed).search(queries, 60).documents
+    dense = replace(searcher, allowed=allowed).documents(queries, 60)
     assert dense.pairs == list(zip(expected["query_id"], expected["doc_id"], strict=True))
     lexical = BM25.kept(tmp_path / "bm25", corpus.dataset.documents)
-    both = replace(searcher, allowed=allowed, lexical=lexical).search(queries, 60).documents
+    both = replace(searcher, allowed=allowed, lexical=lexical).documents(queries, 60)
     assert set(both.frame["doc_id"]) == ids
     plain = lexical.search(queries, 60)
     kept = plain.frame[plain.frame["doc_id"].isin(ids)]
@@ -98,8 +99,9 @@ def test_documents_are_found_by_their_best_passage(searcher, corpus):
     cut = Dataset(
         "cut", documents, corpus.dataset.queries, {}, pa.chunked_array([pa.array(parents, pa.large_string())])
     )
-    found = replace(searcher, dataset=cut).search(cut.queries, 4)
-    for query, docs, scores in found.documents:
+    pooled = replace(searcher, dataset=cut)
+    passages_found = pooled.search(cut.queries, 4).as_dict()
+    for query, docs, scores in pooled.documents(cut.queries, 4):
         passages = dict(
             zip(
                 *[(docs_, scores_) for q, docs_, scores_ in searcher.dense(cut.queries, 60) if q == query][0],
@@ -111,6 +113,7 @@ def test_documents_are_found_by_their_best_passage(searcher, corpus):
             best[parent] = max(best.get(parent, -9), passages[f"d{row}"])
         expected = sorted(best, key=best.get, reverse=True)[:4]
         assert docs == expected and scores == pytest.approx([best[d] for d in expected], rel=1e-5)
+        assert cut.parents_of(list(passages_found[query])) == docs
     allowed = filters.allowed("_id = 'd6'", corpus.data / "corpus.jsonl", cut)
     assert np.flatnonzero(allowed).tolist() == [6, 7, 8]  # a document's passages
 
@@ -121,7 +124,7 @@ def test_queries_go_through_their_own_encoder(encoders, corpus, tmp_path):
     student = str(tmp_path / "student")
     embed(student, corpus.dataset.documents, tmp_path / "vectors", "float32")
     index(tmp_path / "vectors", tmp_path / "index", "flat", "dot")
-    found = Searcher.open(tmp_path / "index", student, corpus.dataset).search(corpus.dataset.queries, 3).documents
+    found = Searcher.open(tmp_path / "index", student, corpus.dataset).documents(corpus.dataset.queries, 3)
     asked = query.encode(corpus.dataset.queries.take(), show_progress_bar=False)
     products = asked @ document.encode(corpus.dataset.documents.take(), show_progress_bar=False).T
     expected = np.array(corpus.dataset.documents.ids)[np.argsort(-products, axis=1)[:, :3]]
@@ -171,7 +174,7 @@ def test_a_query_of_a_million_characters_is_cut_and_said(searcher, caplog):
         asked = questions.questions([("long", text)])
     assert "query 'long' has 1,000,000 characters; the first 20,000 are read" in caplog.text
     short = questions.questions([("long", text[:20_000])])
-    assert searcher.search(asked, 5).documents.frame.equals(searcher.search(short, 5).documents.frame)
+    assert searcher.documents(asked, 5).frame.equals(searcher.documents(short, 5).frame)
 
 
 def test_half_a_character_is_refused():
