@@ -1,9 +1,9 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
-Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``score``, ``distill``, ``embed``, ``export``,
-``index``, ``search``, ``rerank``, ``mine``, ``filter_negatives``, ``evaluate``, ``benchmark``, ``report``,
-``fit_teacher``; each is also a command.
+Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``, ``score``, ``rerank``,
+``filter_negatives``, ``distill``, ``embed``, ``export``, ``index``, ``search``, ``evaluate``, ``benchmark``,
+``report``, ``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """

@@ -15,16 +15,16 @@ import pandas as pd
 
 from retrieval_distill import artifacts, models, processes
 from retrieval_distill.artifacts import Manifest
-from retrieval_distill.config import NO_LIMIT, GenerateConfig, MemberConfig, MiningConfig, Recipe, parse
+from retrieval_distill.config import NO_LIMIT, GenerateConfig, IntentConfig, MemberConfig, MiningConfig, Recipe, parse
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.evaluation import compare, measures
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.generate import copies
 from retrieval_distill.indexing import faiss_index
-from retrieval_distill.indexing.embed import embed
+from retrieval_distill.indexing.embed import Embeddings, embed, embed_queries
 from retrieval_distill.indexing.export import export
-from retrieval_distill.indexing.faiss_index import Index, index
+from retrieval_distill.indexing.faiss_index import Index
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 from retrieval_distill.retrieval.run import Run
@@ -35,8 +35,7 @@ from retrieval_distill.teacher.store import ScoreStore
 
 __all__ = [
     "benchmark", "convert", "distill", "embed", "evaluate", "export", "filter_negatives", "fit_teacher", "generate",
-    "index",
-    "load_teacher", "mine", "prepare", "rerank", "retrieve", "score", "search",
+    "index", "load_teacher", "mine", "prepare", "rerank", "retrieve", "score", "search",
 ]  # fmt: skip
 
 
@@ -153,6 +152,48 @@ def retrieve(
     if index_folder is None or model is None:
         return lexical
     return reciprocal_rank_fusion([lexical, search(index_folder, model, queries, depth)]).top(depth)
+
+
+def index(
+    embeddings: str | Path,
+    folder: str | Path,
+    kind: str = "flat",
+    similarity: str = "cosine",
+    dimensions: int | None = None,
+    rescore: int | None = None,
+    intent: IntentConfig | None = None,
+    asked: tuple[str, Texts] | None = None,
+) -> Manifest:
+    """Build a FAISS index over embedded documents, or (``kind="auto"``) find the cheapest that meets an intent.
+
+    Args:
+        embeddings: Folder written by ``embed``.
+        folder: Where the index goes; with ``auto`` also ``tuning.json`` and ``tuning.html``, which tell what was tried.
+        kind: ``flat``, ``hnsw``, ``ivf``, ``ivf-pq``, ``sq8``, ``binary`` or ``auto``.
+        similarity: ``"cosine"`` or ``"dot"``.
+        dimensions: Dimensions kept, the first ones; ``None``: all.
+        rescore: Rescoring depth, see :func:`retrieval_distill.indexing.faiss_index.index`; ``auto`` tunes its own.
+        intent: What ``auto`` aims at; ``None``: its defaults.
+        asked: The model that embedded the documents and held-out queries for ``auto``; ``None``: documents' own
+            vectors, moved, stand in for queries.
+
+    Raises:
+        UserError: See :mod:`retrieval_distill.indexing`; or the model is not the one that embedded the documents.
+    """
+    if kind != "auto":
+        return faiss_index.index(embeddings, folder, kind, similarity, dimensions, rescore)
+    from retrieval_distill.indexing import tune
+    from retrieval_distill.reporting import tradeoff
+
+    source, queries = Embeddings.open(embeddings), None
+    aim = intent or IntentConfig()
+    if asked is not None:
+        model, texts = asked
+        drawn = texts.select(tune.drawn(texts.ids, aim.queries))
+        queries = tune.HeldOut(drawn.fingerprint, lambda: embed_queries(model, drawn, source.manifest, source.folder))
+    manifest = tune.auto(embeddings, folder, aim, similarity, dimensions, queries)
+    tradeoff.write(Path(folder))
+    return manifest
 
 
 def search(
