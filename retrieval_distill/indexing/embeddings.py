@@ -60,7 +60,7 @@ class Embeddings:
     @cached_property
     def rows(self) -> RowIndex:
         """Id -> row; ``rows.find(ids)`` answers for many at once."""
-        return RowIndex(self.id_column)
+        return RowIndex.of(self.id_column)
 
     @cached_property
     def hashes(self) -> np.ndarray:

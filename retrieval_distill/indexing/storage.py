@@ -58,9 +58,9 @@ class Storage:
         from sentence_transformers.util.quantization import quantize_embeddings
 
         if self.name == "int8":
-            return quantize_embeddings(vectors, "uint8", ranges=np.array([self.low, self.high], np.float32))
+            return np.asarray(quantize_embeddings(vectors, "uint8", ranges=np.array([self.low, self.high], np.float32)))
         if self.name == "binary":
-            return quantize_embeddings(vectors, "ubinary")
+            return np.asarray(quantize_embeddings(vectors, "ubinary"))
         return vectors.astype(self.name)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
