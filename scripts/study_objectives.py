@@ -31,7 +31,7 @@ from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.seeds import summarise
 from retrieval_distill.evaluation.significance import paired_p
-from retrieval_distill.pipeline import Job
+from retrieval_distill.pipeline import Job, rounds
 from retrieval_distill.retrieval.run import Run
 
 KL = {"weight": 1.0, "teacher_temperature": 2.0}
@@ -66,9 +66,10 @@ def scored(job: Job) -> Run:
     """The teacher's scores of the training candidates, as a run of the recipe makes them."""
     job.check()
     pipeline.embed_start(job)
-    pipeline.retrieve(job)
     pipeline.ask_gate(job)
-    pipeline.score(job)
+    [turn] = rounds(job)
+    pipeline.retrieve(turn)
+    pipeline.score(turn)
     return Run.load(job.out / "teacher-scores" / "run.parquet")
 
 

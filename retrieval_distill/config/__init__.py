@@ -4,10 +4,13 @@ Knows names, types and bounds; must not know how a stage does its work.
 """
 
 from retrieval_distill.config.compress import CompressConfig
-from retrieval_distill.config.dataset import DatasetConfig, ReadConfig
+from retrieval_distill.config.dataset import DatasetConfig, ReadConfig, SourceConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
-from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
+from retrieval_distill.config.generate import GenerateConfig
+from retrieval_distill.config.indexing import EmbedConfig, IndexConfig, IntentConfig
 from retrieval_distill.config.load import RECIPES, load_recipe, load_values, parse, parse_recipe
+from retrieval_distill.config.mining import PRESETS, FilterConfig, MiningConfig
+from retrieval_distill.config.prepare import PrepareConfig
 from retrieval_distill.config.recipe import Recipe
 from retrieval_distill.config.retrieval import RetrieveConfig
 from retrieval_distill.config.section import Section
@@ -17,20 +20,27 @@ from retrieval_distill.config.training import TrainingConfig
 
 __all__ = [
     "NO_LIMIT",
+    "PRESETS",
     "RECIPES",
     "CompressConfig",
     "DatasetConfig",
     "EmbedConfig",
     "EmbeddingTeacherConfig",
     "EvaluateConfig",
+    "FilterConfig",
+    "GenerateConfig",
     "IndexConfig",
+    "IntentConfig",
     "LLMConfig",
     "LoRAConfig",
     "MemberConfig",
+    "MiningConfig",
+    "PrepareConfig",
     "ReadConfig",
     "Recipe",
     "RetrieveConfig",
     "Section",
+    "SourceConfig",
     "StudentConfig",
     "TeacherConfig",
     "TrainingConfig",

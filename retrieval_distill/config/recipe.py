@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from retrieval_distill.config.compress import CompressConfig
-from retrieval_distill.config.dataset import DatasetConfig
+from retrieval_distill.config.dataset import DatasetConfig, SourceConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
+from retrieval_distill.config.generate import GenerateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
+from retrieval_distill.config.mining import MiningConfig
+from retrieval_distill.config.prepare import PrepareConfig
 from retrieval_distill.config.retrieval import RetrieveConfig
 from retrieval_distill.config.section import Section
 from retrieval_distill.config.student import StudentConfig
@@ -30,7 +34,14 @@ class Recipe(Section):
     seed: int = 7
     """Fixes the draw of queries, negatives and their order."""
     dataset: DatasetConfig = DatasetConfig()
+    datasets: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], SourceConfig] = {}
+    """Several datasets by name, in place of ``dataset.source``; their ids become ``NAME/ID``."""
+    prepare: PrepareConfig | None = None
+    """Clean the data first (``{}`` for the defaults, with this recipe's splits and models); ``None``: take it as is."""
+    generate: GenerateConfig | None = None
+    """Make the training queries from the documents (``{}`` for the defaults); ``None``: train on the dataset's."""
     retrieve: RetrieveConfig = RetrieveConfig()
+    mining: MiningConfig = MiningConfig()
     teacher: TeacherConfig = TeacherConfig()
     compress: Annotated[tuple[CompressConfig, ...], BeforeValidator(_chain)] = ()
     """How the student is made smaller on the documents' plain text before ``distill``: one step, or a list of steps,
@@ -52,3 +63,16 @@ class Recipe(Section):
     embed: EmbedConfig = EmbedConfig()
     index: IndexConfig = IndexConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _several_datasets(self) -> Recipe:
+        if not self.datasets:
+            return self
+        splits, training = {"train", "dev", "test"}, self.training
+        if self.dataset.model_dump(exclude=splits) != DatasetConfig().model_dump(exclude=splits):
+            raise PydanticCustomError("datasets", "dataset only names splits beside datasets; put the rest into these")
+        if training.topics and (training.topic_batches, training.dataset_batches) == ("one", "mixed"):
+            raise PydanticCustomError("topics", "batches of one topic need training.dataset_batches=one")
+        if {"random", "in-topic"} & {*self.mining.draw}:
+            raise PydanticCustomError("draw", "random and in-topic draws would mix the datasets' documents")
+        return self

@@ -11,9 +11,9 @@ class RetrieveConfig(Section):
     """First-stage retrieval: candidates of training queries, baselines and the pool the teacher reranks."""
 
     depth: int = Field(30, ge=1)
-    """Documents that BM25 and the start model each put forward per training query."""
+    """Documents that each retriever puts forward per training query; more where ``mining.draw`` names deeper ranks."""
     keep: int = Field(12, ge=1)
-    """Candidates kept per training query after reciprocal-rank fusion; these are scored by the teacher."""
+    """Candidates per training query, chosen as ``mining`` says; these and the relevant documents are scored."""
     k1: float = Field(1.5, ge=0)
     """BM25's term-frequency saturation."""
     b: float = Field(0.75, ge=0, le=1)

@@ -17,6 +17,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
+from retrieval_distill.data import word_ids
+
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
@@ -91,6 +93,8 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None, speci
         )["input_ids"]  # fmt: skip
         return Tokens.from_rows(rows)
     backend = _own_copy(tokenizer, backend)
+    if (words := _WORDS[tokenizer]) is not None:
+        return Tokens.from_rows(words.cut(texts, max_length, special_tokens))
     backend.no_truncation() if max_length is None else backend.enable_truncation(max_length)
     encoded = backend.encode_batch_fast(list(texts), add_special_tokens=special_tokens)
     return Tokens.from_rows([encoding.ids for encoding in encoded])
@@ -101,10 +105,14 @@ def _own_copy(tokenizer: Any, backend: Any) -> Any:
     if tokenizer not in _COPIES:
         _COPIES[tokenizer] = copy.deepcopy(backend)
         _COPIES[tokenizer].no_padding()
+        _COPIES[tokenizer].no_truncation()
+        _WORDS[tokenizer] = word_ids.WordIds(_COPIES[tokenizer]) if word_ids.suits(_COPIES[tokenizer]) else None
     return _COPIES[tokenizer]
 
 
 _COPIES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+_WORDS: WeakKeyDictionary[Any, word_ids.WordIds | None] = WeakKeyDictionary()
+"""The words of a tokenizer that cuts word by word."""
 
 
 def token_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:

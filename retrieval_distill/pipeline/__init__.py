@@ -1,6 +1,8 @@
 """``run``: the recipe read as prose. One folder in, one measured student out.
 
-    dataset -> candidates -> teacher scores -> student -> vectors -> index -> measured runs -> report
+    dataset -> (queries) -> candidates -> teacher scores -> student -> vectors -> index -> measured runs -> report
+
+Candidates, scores and student may come in several rounds, in which the student mines for its own training.
 
 Knows the order of the stages and what each depends on; must not know how a stage does its work. Started by
 ``torchrun``, the first process does all of it, and the others join it for the student.
@@ -17,13 +19,15 @@ from typing import Any
 from retrieval_distill import processes
 from retrieval_distill.config import Recipe, load_recipe
 from retrieval_distill.pipeline.compressing import compress
+from retrieval_distill.pipeline.generating import generate
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.learning import distill
 from retrieval_distill.pipeline.measuring import measure
-from retrieval_distill.pipeline.mining import find_dev, retrieve
+from retrieval_distill.pipeline.mining import filter_negatives, find_dev, retrieve
+from retrieval_distill.pipeline.rounds import Round, rounds
 from retrieval_distill.pipeline.teaching import ask_gate, score
-from retrieval_distill.pipeline.vectors import embed_baselines, embed_start, embed_student
-from retrieval_distill.reporting import publish, report
+from retrieval_distill.pipeline.vectors import embed_baselines, embed_retrievers, embed_start, embed_student
+from retrieval_distill.reporting import publish, report, unmeasured
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -36,8 +40,9 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
         out: The run's folder; a killed run is continued by calling again.
 
     Returns:
-        The report, as written to ``report.json``; ``report.html`` shows it, ``report.md`` is its Markdown twin. Nothing
-        in processes that only helped to train.
+        The report, as written to ``report.json``; ``report.html`` shows it, ``report.md`` is its Markdown twin. Of a
+        corpus without test queries, what :func:`retrieval_distill.reporting.unmeasured.write` says. Nothing in
+        processes that only helped to train.
 
     Raises:
         UserError: The folder belongs to another recipe or is no run, or an input is wrong.
@@ -46,21 +51,34 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
     start = time.monotonic()
     job.check()
     embed_start(job)
-    retrieve(job)
+    embed_retrievers(job)
+    generate(job)
     ask_gate(job)
-    score(job)
     find_dev(job)
     compress(job)
-    distill(job)
+    for turn in rounds(job):
+        if turn.before:
+            embed_student(turn.before)
+        teach(turn)
     if processes.rank() > 0:
         return {}
-    embed_student(job)
+    embed_student(turn)
     embed_baselines(job)
+    if not job.measurable:
+        return unmeasured.write(job.out, job.dataset, recipe, job.manifests)
     measure(job)
     finished = report.write(job.out, job.dataset, recipe, job.manifests)
     page = publish.report(job.out, dataset=job.dataset)
     logger.info("%s\nfinished in %.0f s; report: %s", report.table(finished), time.monotonic() - start, page)
     return finished
+
+
+def teach(turn: Round) -> None:
+    """One round: the student learns from the documents that it, or the start model, finds hard."""
+    retrieve(turn)
+    score(turn)
+    filter_negatives(turn)
+    distill(turn)
 
 
 def demo(out: str | Path = "runs/demo", overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -11,16 +11,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from retrieval_distill import artifacts, models, processes, verbs
 from retrieval_distill.artifacts import Manifest, stage, write_json
 from retrieval_distill.config import Recipe
+from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
-from retrieval_distill.data.load import load
+from retrieval_distill.data.mixture import apart
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures
+from retrieval_distill.generate import copies, ways
 from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.pipeline import preparing
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.run import Run
@@ -53,12 +54,17 @@ class Job:
         asked(self.recipe)
         measures.parse_measures(self.recipe.evaluate.measures)
         models.resolve(self.recipe.student.model)
-        for model in self.baselines.values():
+        for model in [*self.baselines.values(), *self.retrievers.values()]:
             models.resolve(model)
         for member in self.recipe.teacher.members:
             teachers.check(member)
-        for split in (self.recipe.dataset.train, self.recipe.dataset.test):
-            self.dataset.split(split)
+        if self.recipe.generate is None:
+            self.dataset.split(self.recipe.dataset.train)
+        else:
+            ways.check(self.recipe.generate)
+            copies.refuse_generated(self.dataset)
+        if self.measurable:
+            self.dataset.split(self.recipe.dataset.test)
         if self.recipe.training.report_to:
             from retrieval_distill.training.trackers import trackers
 
@@ -69,13 +75,29 @@ class Job:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The recipe's dataset; building or downloading it is the first stage."""
-        return load(self.recipe.dataset.source, self.out / "dataset", self.recipe.dataset)
+        """The recipe's dataset; building, downloading and cleaning it is the first stage."""
+        return preparing.dataset(self)
+
+    @property
+    def measurable(self) -> bool:
+        """Whether there is anything to measure the student on; a corpus whose queries are generated may lack it."""
+        return self.recipe.generate is None or self.recipe.dataset.test in self.dataset.qrels
+
+    @property
+    def train_split(self) -> str:
+        """The split whose queries train the student: the recipe's, or the generated one."""
+        return self.recipe.dataset.train if self.recipe.generate is None else copies.SPLIT
+
+    @cached_property
+    def trained(self) -> Dataset:
+        """The dataset as training sees it; the same, but for generated queries."""
+        return copies.as_trained(self.dataset, self.train_split)
 
     @cached_property
     def training_queries(self) -> Texts:
         """The training split's queries, or as many as the recipe takes, drawn by the seed."""
-        return self.drawn(self.dataset.queries_of(self.recipe.dataset.train), self.recipe.dataset.train_queries)
+        queries = self.dataset.queries_of(self.train_split)
+        return queries.drawn(self.recipe.dataset.train_queries, self.recipe.seed)
 
     @cached_property
     def gate_queries(self) -> tuple[Texts, Qrels | None]:
@@ -83,7 +105,7 @@ class Job:
         split = self.recipe.dataset.dev
         judged = self.dataset.split(split) if split in self.dataset.qrels else None
         queries = self.training_queries if judged is None else self.dataset.queries_of(str(split))
-        drawn = self.drawn(queries, self.recipe.teacher.gate_queries)
+        drawn = queries.drawn(self.recipe.teacher.gate_queries, self.recipe.seed)
         return drawn, None if judged is None else {id_: judged[id_] for id_ in drawn}
 
     @cached_property
@@ -102,12 +124,12 @@ class Job:
         """The models to measure beside the student, by their names in the report."""
         return models.by_short_name(self.recipe.evaluate.baselines, report.SYSTEMS, "evaluate.baselines")
 
-    def drawn(self, queries: Texts, limit: int | None) -> Texts:
-        """As many of the queries, drawn by the seed; ``None``: all."""
-        if limit is None or limit >= len(queries):
-            return queries
-        chosen = np.random.default_rng(self.recipe.seed).choice(len(queries), limit, replace=False)
-        return queries.select([queries.ids[row] for row in sorted(chosen)])
+    @cached_property
+    def retrievers(self) -> dict[str, str]:
+        """The models that mine beside the start model, by the names of their folders."""
+        models_ = [name for name in self.recipe.mining.retrievers if name not in (LEXICAL, START)]
+        others = [name for name, model in self.baselines.items() if model not in models_]
+        return models.by_short_name(models_, [*report.SYSTEMS, *others], "mining.retrievers")
 
     def dev_split(self) -> str:
         """The dev split, which evaluations in training cannot do without."""
@@ -127,10 +149,19 @@ class Job:
         config = self.recipe.retrieve
         return BM25(self.dataset.documents, config.k1, config.b, config.stemmer)
 
+    def lexical(self, queries: Texts, depth: int) -> Run:
+        """BM25's best documents; of several datasets, each query's own."""
+        return Run.joined(self.bm25.search(own, depth, allowed) for own, allowed in apart(self.dataset, queries))
+
+    def dense(self, index: Path, model: str, queries: Texts, depth: int) -> Run:
+        """A bi-encoder's best documents; of several datasets, each query's own."""
+        asked = apart(self.dataset, queries)
+        return Run.joined(verbs.search(index, model, own, depth, allowed=allowed) for own, allowed in asked)
+
     def first_stage(self, queries: Texts, depth: int) -> Run:
         """BM25 and the start model, each to this depth, fused."""
-        dense = verbs.search(self.out / "index-start", self.recipe.student.model, queries, depth)
-        return verbs.reciprocal_rank_fusion([self.bm25.search(queries, depth), dense])
+        dense = self.dense(self.out / "index-start", self.recipe.student.model, queries, depth)
+        return verbs.reciprocal_rank_fusion([self.lexical(queries, depth), dense])
 
     @property
     def store(self) -> Path:
@@ -139,7 +170,7 @@ class Job:
 
     def raw_scores(self, run: Run, queries: Texts) -> tuple[list[Run], dict[str, Any]]:
         """Each teacher's raw scores of a Run, through the score store, and what they cost."""
-        return raw_scores(run, queries, self.dataset.documents, self.teachers, ScoreStore(self.store))
+        return raw_scores(run, queries, self.trained.documents, self.teachers, ScoreStore(self.store))
 
     @property
     def compressed(self) -> list[Path]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from retrieval_distill import verbs
-from retrieval_distill.pipeline.job import Job
+from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.retrieval.run import Run
 
 
-def distill(job: Job) -> None:
-    """The student, trained on the teacher's scores."""
-    scored = Run.load(job.out / "teacher-scores" / "run.parquet")
+def distill(turn: Round) -> None:
+    """The student, trained on the teacher's scores of the round's candidates."""
+    job = turn.job
+    lists = Run.load(turn.out / "training-lists" / "run.parquet")
     dev = None
     if job.recipe.training.evaluate_steps:
         dev = Run.load(job.out / "dev-candidates" / "run.parquet"), job.dev_split()
-    split = job.recipe.dataset.train
+    split = job.train_split
     job.__dict__.pop("teachers", None)  # make room: their scores are all there
-    job.note("distill", verbs.distill(scored, job.dataset, split, job.student_recipe, job.out / "student", dev))
+    turn.note("distill", verbs.distill(lists, job.dataset, split, turn.recipe, turn.out / "student", dev))

@@ -1,32 +1,78 @@
-"""Stages that find candidates, of training queries and of dev queries."""
+"""Stages that find candidates, of training queries and of dev queries, and that keep those that may teach."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
-from retrieval_distill import artifacts
+from retrieval_distill import artifacts, models
+from retrieval_distill.artifacts import write_json
+from retrieval_distill.config.mining import LEXICAL, START
+from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.mining import report
+from retrieval_distill.mining.filters import keep_negatives
+from retrieval_distill.mining.mine import mine
 from retrieval_distill.pipeline.job import Job
-from retrieval_distill.training.groups import with_relevant
+from retrieval_distill.pipeline.rounds import Round
+from retrieval_distill.retrieval.run import Run
+
+logger = logging.getLogger("retrieval_distill")
 
 
-def retrieve(job: Job) -> None:
-    """Candidates of the training queries: BM25 and the start model fused, with every relevant document."""
-    config = job.recipe.retrieve
+def retrieve(turn: Round) -> None:
+    """Candidates of the training queries, chosen as the recipe's ``mining`` says, with every relevant document."""
+    job, config, mining = turn.job, turn.job.recipe.retrieve, turn.job.recipe.mining
+    qrels, dense = _judged(job), _dense(turn)
 
     def work(folder: Path) -> dict[str, int]:
-        found = job.first_stage(job.training_queries, config.depth).top(config.keep)
-        qrels = job.dataset.split(job.recipe.dataset.train)
-        candidates = with_relevant(found, {id_: qrels[id_] for id_ in job.training_queries})
-        candidates.save(folder / "run.parquet")
-        return {"queries": len(candidates.query_ids), "pairs": len(candidates)}
+        lists = {name: _list(turn, name, mining.depth(config.depth)) for name in mining.retrievers}
+        vectors = Embeddings.open(turn.start_vectors) if "in-topic" in mining.draw else None
+        texts = job.training_queries, qrels, job.dataset.documents
+        mined = mine(lists, *texts, mining, config.keep, job.recipe.seed, vectors)
+        mined.candidates.save(folder / "run.parquet")
+        for name, run in lists.items():
+            run.save(folder / "lists" / f"{models.short_name(name)}.parquet")
+        for source, run in mined.drawn.items():
+            run.save(folder / "drawn" / f"{source}.parquet")
+        found = {**report.of_lists(lists, mined.drawn, qrels), "copies": mined.copies}
+        write_json(folder / "mining.json", found)
+        logger.info(report.lists_table(found))
+        candidates = mined.candidates
+        return {"queries": len(candidates.query_ids), "pairs": len(candidates), "copies": mined.copies}
 
     inputs = {
         "texts": [job.dataset.documents.fingerprint, job.training_queries.fingerprint],
-        "qrels": artifacts.fingerprint(job.dataset.split(job.recipe.dataset.train)),
-        "start": job.manifests["index-start"]["fingerprint"],
+        "qrels": artifacts.fingerprint(job.dataset.split(job.train_split)),
+        "indexes": {name: (artifacts.read_manifest(index) or {})["fingerprint"] for name, (index, _) in dense.items()},
         "retrieve": config.model_dump(),
+        "mining": mining.model_dump(exclude={"preset", "filter", "rounds"}),
+        "seed": job.recipe.seed if mining.draws_by_chance else None,
     }
-    job.stage("retrieve", "candidates", inputs, work)
+    turn.stage("retrieve", "candidates", inputs, work)
+
+
+def filter_negatives(turn: Round) -> None:
+    """The scored candidates without those that the recipe's ``mining.filter`` takes for false negatives."""
+    job, config = turn.job, turn.job.recipe.mining.filter
+    qrels = job.trained.split(job.train_split)
+
+    def work(folder: Path) -> dict[str, Any]:
+        scored = Run.load(turn.out / "teacher-scores" / "run.parquet")
+        kept, removed = keep_negatives(scored, qrels, config)
+        kept.save(folder / "run.parquet")
+        found = {**report.of_scores(scored, qrels), "removed": {**removed, "all": len(scored) - len(kept)}}
+        write_json(folder / "mining.json", found)
+        logger.info(report.scores_line(found))
+        return {"pairs": len(scored), "removed": len(scored) - len(kept)}
+
+    inputs = {
+        "scores": turn.fingerprint("score"),
+        "qrels": artifacts.fingerprint(qrels),
+        "filter": config.model_dump(),
+    }
+    turn.stage("filter", "training-lists", inputs, work)
 
 
 def find_dev(job: Job) -> None:
@@ -34,7 +80,7 @@ def find_dev(job: Job) -> None:
     training, depth = job.recipe.training, job.recipe.retrieve.depth
     if not training.evaluate_steps:
         return
-    queries = job.drawn(job.dataset.queries_of(job.dev_split()), training.dev_queries)
+    queries = job.dataset.queries_of(job.dev_split()).drawn(training.dev_queries, job.recipe.seed)
 
     def work(folder: Path) -> dict[str, int]:
         found = job.first_stage(queries, depth)
@@ -47,3 +93,24 @@ def find_dev(job: Job) -> None:
         "retrieve": job.recipe.retrieve.model_dump(include={"depth", "k1", "b", "stemmer"}),
     }
     job.stage("retrieve-dev", "dev-candidates", inputs, work)
+
+
+def _judged(job: Job) -> Qrels:
+    """The judgements of the training queries."""
+    qrels = job.dataset.split(job.train_split)
+    return {id_: qrels[id_] for id_ in job.training_queries}
+
+
+def _dense(turn: Round) -> dict[str, tuple[Path, str]]:
+    """Each dense retriever's index and model."""
+    others = {model: (turn.job.out / f"index-{name}", model) for name, model in turn.job.retrievers.items()}
+    known = {START: (turn.start_index, turn.start), **others}
+    return {name: known[name] for name in turn.job.recipe.mining.retrievers if name != LEXICAL}
+
+
+def _list(turn: Round, retriever: str, depth: int) -> Run:
+    """What one retriever finds for the training queries."""
+    queries: Texts = turn.job.training_queries
+    if retriever == LEXICAL:
+        return turn.job.lexical(queries, depth)
+    return turn.job.dense(*_dense(turn)[retriever], queries, depth)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import artifacts, verbs
+from retrieval_distill import artifacts
 from retrieval_distill.artifacts import write_json
+from retrieval_distill.generate import copies
 from retrieval_distill.pipeline.job import Job
+from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher import gate, precision
 from retrieval_distill.teacher.calibration import Calibration
@@ -21,8 +23,8 @@ def ask_gate(job: Job) -> None:
         return
 
     def work(folder: Path) -> dict[str, Any]:
-        start = verbs.search(job.out / "index-start", job.recipe.student.model, queries, config.gate_depth)
-        baselines = {"bm25": job.bm25.search(queries, config.gate_depth), "start": start}
+        start = job.dense(job.out / "index-start", job.recipe.student.model, queries, config.gate_depth)
+        baselines = {"bm25": job.lexical(queries, config.gate_depth), "start": start}
         raw, counts = job.raw_scores(gate.union(baselines), queries)
         verdict, calibration = gate.ask(job.teachers, raw, baselines, qrels, config, job.recipe.evaluate.measures[0])
         write_json(folder / "gate.json", verdict)
@@ -42,12 +44,12 @@ def ask_gate(job: Job) -> None:
     gate.apply(artifacts.read_json(job.out / "gate" / "gate.json"), config.gate, job.teacher_name)
 
 
-def score(job: Job) -> None:
+def score(turn: Round) -> None:
     """The teachers' scores for every candidate: raw into the score store, calibrated for the objectives."""
-    config = job.recipe.teacher
+    job, config = turn.job, turn.job.recipe.teacher
 
     def work(folder: Path) -> dict[str, Any]:
-        candidates = Run.load(job.out / "candidates" / "run.parquet")
+        candidates = copies.renamed(Run.load(turn.out / "candidates" / "run.parquet"), job.dataset)
         raw, counts = job.raw_scores(candidates, job.training_queries)
         if "gate" in job.manifests:
             calibration = Calibration.from_json(artifacts.read_json(job.out / "gate" / "calibration.json"))
@@ -56,14 +58,14 @@ def score(job: Job) -> None:
         write_json(folder / "calibration.json", calibration.to_json())
         calibration.apply(raw).save(folder / "run.parquet")
         agreement = [
-            precision.against_float32(member, run, job.training_queries, job.dataset.documents)
+            precision.against_float32(member, run, job.training_queries, job.trained.documents)
             for member, run in zip(config.members, raw, strict=True)
         ]
         return {**counts, "rank_agreement": [found for found in agreement if found]}
 
     inputs = {
-        "candidates": job.manifests["retrieve"]["fingerprint"],
+        "candidates": turn.fingerprint("retrieve"),
         "teacher": job.teacher_inputs,
         "calibration": job.manifests["gate"]["fingerprint"] if "gate" in job.manifests else None,
     }
-    job.stage("score", "teacher-scores", inputs, work)
+    turn.stage("score", "teacher-scores", inputs, work)

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 from retrieval_distill import models, verbs
 from retrieval_distill.pipeline.job import Job
+from retrieval_distill.pipeline.rounds import Round
 
 
 def embed_start(job: Job) -> None:
     """The start model's vectors and index: it mines candidates and is a baseline."""
     config = job.recipe.student
-    _embed_and_index(job, "start", config.model, config.max_length, config.similarity)
+    _embed_and_index(job, job, "start", config.model, config.max_length, config.similarity)
 
 
-def embed_student(job: Job) -> None:
-    """The student's vectors and index."""
-    _embed_and_index(job, "student", str(job.out / "student"), None, job.recipe.student.similarity)
+def embed_retrievers(job: Job) -> None:
+    """The vectors and indexes of the other models that mine."""
+    for name, model in job.retrievers.items():
+        _embed_and_index(job, job, name, model, None, models.similarity(model))
+
+
+def embed_student(turn: Round) -> None:
+    """The vectors and index of the student that a round trained."""
+    student = str(turn.out / "student")
+    _embed_and_index(turn.job, turn, "student", student, None, turn.job.recipe.student.similarity)
 
 
 def embed_baselines(job: Job) -> None:
     """The vectors and indexes of the other models that are measured."""
     for name, model in job.baselines.items():
-        _embed_and_index(job, name, model, None, models.similarity(model))
+        _embed_and_index(job, job, name, model, None, models.similarity(model))
 
 
-def _embed_and_index(job: Job, name: str, model: str, max_length: int | None, similarity: str) -> None:
-    vectors, dtype = job.out / f"embeddings-{name}", job.recipe.embed.dtype
-    job.note(f"embed-{name}", verbs.embed(model, job.dataset.documents, vectors, dtype, max_length))
-    index, config = job.out / f"index-{name}", job.recipe.index
-    job.note(f"index-{name}", verbs.index(vectors, index, config.kind, similarity, config.dimensions))
+def _embed_and_index(job: Job, at: Job | Round, name: str, model: str, max_length: int | None, similarity: str) -> None:
+    """In the folder of the job or of a round, under its names."""
+    vectors, how = at.out / f"embeddings-{name}", job.recipe.embed
+    embedded = verbs.embed(model, job.dataset.documents, vectors, how.dtype, max_length, storage=how.storage)
+    at.note(f"embed-{name}", embedded)
+    index, config = at.out / f"index-{name}", job.recipe.index
+    held_out = (model, job.training_queries) if config.kind == "auto" else None
+    made = verbs.index(
+        vectors, index, config.kind, similarity, config.dimensions, config.rescore, config.intent, held_out
+    )
+    at.note(f"index-{name}", made)

@@ -76,7 +76,7 @@ def collect(run: RunFolder) -> Findings:
     """Everything there is to say of a run, finished or not."""
     report = run.report
     compared, file = differences(run), f"{run.recipe['name']}.yaml"
-    name = report["dataset"]["name"] if report else run.recipe["dataset"]["source"]
+    name = report["dataset"]["name"] if report else run.source
     return Findings(
         title=f"{run.recipe['name']} on {name}",
         data_name=name,
@@ -152,6 +152,8 @@ def _queries(report: dict[str, Any]) -> int:
 
 
 def _headline(run: RunFolder, compared: list[Difference]) -> str:
+    if run.unmeasured:
+        return f"The student is finished. {run.unmeasured}"
     if not run.report:
         step = f"; training has reached step {run.training_log[-1]['step']}" if run.training_log else ""
         return f"This run is not finished: still to come are {', '.join(run.missing) or 'its measures'}{step}."

@@ -34,15 +34,25 @@ def cluster(vectors: np.ndarray, topics: int, seed: int) -> np.ndarray:
     Raises:
         UserError: There are fewer queries than topics.
     """
+    return nearest(fit(vectors, topics, seed, "training.topics"), vectors)
+
+
+def fit(vectors: np.ndarray, topics: int, seed: int, option: str) -> faiss.Index:
+    """The topics' means as an index; see :func:`cluster`. ``option`` is what the message names."""
     if len(vectors) < topics:
-        raise UserError(f"training.topics={topics}: only {len(vectors)} queries to train on; set it to fewer than that")
+        raise UserError(f"{option}={topics}: only {len(vectors)} texts to find topics of; set it to fewer than that")
     # FAISS would cluster a sample of 256 per topic, and warn of topics of fewer than 39
     kmeans = faiss.Kmeans(
         vectors.shape[1], topics, niter=ITERATIONS, seed=seed, min_points_per_centroid=1,
         max_points_per_centroid=len(vectors),
     )  # fmt: skip
     kmeans.train(vectors)
-    return kmeans.index.search(np.ascontiguousarray(vectors, np.float32), 1)[1][:, 0]
+    return kmeans.index
+
+
+def nearest(means: faiss.Index, vectors: np.ndarray) -> np.ndarray:
+    """The topic of every vector, int64 [vectors]: that of the nearest mean."""
+    return means.search(np.ascontiguousarray(vectors, np.float32), 1)[1][:, 0]
 
 
 def by_topic(topics: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval_distill.data import word_ids
 from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
 
 TEXTS = ["path file", "", "graph " * 60, "Hash, byte; buffer!", "naïve \n text"]
@@ -23,6 +24,58 @@ def test_equal_to_the_tokenizer(tokenizers_by_kind, kind, max_length, special):
     ]
     assert [tokens[i].tolist() for i in range(len(tokens))] == own
     assert tokens.lengths.tolist() == [len(row) for row in own]
+
+
+@pytest.fixture(scope="module")
+def normalising(tokenizers_by_kind):
+    """A tokenizer that normalises and splits as BERT's does, with words in several scripts and an added token."""
+    from tokenizers import AddedToken, Tokenizer, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer.from_str(tokenizers_by_kind["bert"].backend_tokenizer.to_str())
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.add_tokens([AddedToken("c++"), AddedToken("naïve", normalized=True, single_word=True)])
+    names = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+    assert word_ids.suits(tokenizer.backend_tokenizer)
+    return tokenizer
+
+
+PIECES = st.sampled_from(
+    ["path", "Files", "c++", "[SEP]", "[MASK]", "naïve", "e\u0301", "\u0301", "東京", "Σ", "x" * 120]
+)
+GAPS = st.sampled_from([" ", "  ", "\n", "\t", "\r\n", "\x1c", "\x00", "\u00a0", "\u2028", "\u200b", "-", "", "."])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.one_of(PIECES, GAPS, st.text(max_size=4)), max_size=20).map("".join),
+    st.none() | st.integers(3, 12),
+    st.booleans(),
+)
+def test_words_cut_once_give_the_tokenizers_ids(normalising, text, max_length, special):
+    texts = [text, text + " path", "path\n" + text]
+    tokens = tokenize(normalising, texts, max_length, special)
+    limits = {"truncation": max_length is not None, "max_length": max_length, "add_special_tokens": special}
+    assert [tokens[i].tolist() for i in range(3)] == normalising(texts, **limits)["input_ids"]
+
+
+def test_only_tokenizers_that_stop_at_white_space_are_cut_by_words(tokenizers_by_kind, normalising):
+    assert not word_ids.suits(tokenizers_by_kind["roberta"].backend_tokenizer)
+    from tokenizers import Tokenizer
+
+    backend = Tokenizer.from_str(normalising.backend_tokenizer.to_str())
+    backend.add_tokens(["path file"])
+    assert not word_ids.suits(backend)
+
+
+def test_words_are_forgotten_before_they_fill_the_memory(tokenizers_by_kind, monkeypatch):
+    monkeypatch.setattr(word_ids, "MOST_WORDS", 3)
+    words = word_ids.WordIds(tokenizers_by_kind["bert"].backend_tokenizer)
+    expected = words.cut(["path file hash byte"], None, True)
+    assert len(words) == 4
+    assert words.cut(["path"], None, True)[0][1:-1] == expected[0][1:2]
+    assert list(words) == ["path"]
 
 
 def test_the_tokenizers_own_settings_stay(tokenizers_by_kind):

@@ -24,7 +24,8 @@ def test_a_chain_before_distillation(tiny_recipe, tmp_path):
     report = pipeline.run(recipe, tmp_path / "run")
     out = tmp_path / "run"
     assert [depth(out / name) for name in ("compressed-1", "compressed-2", "student")] == [3, 2, 2]
-    assert list(report["stages"])[5:8] == ["compressed-1", "compressed-2", "distill"]
+    stages = list(report["stages"])
+    assert stages.index("compressed-1") < stages.index("compressed-2") < stages.index("distill")
     card = (out / "student" / "README.md").read_text()
     assert "; compressed on the documents' plain text (layers spaced:2, transfers `relations`)" in card
     job = pipeline.Job(recipe, out)

@@ -29,9 +29,10 @@ from retrieval_distill.teacher.store import ScoreStore
 STAGES = [
     "embed-start",
     "index-start",
-    "retrieve",
     "gate",
+    "retrieve",
     "score",
+    "filter",
     "distill",
     "embed-student",
     "index-student",

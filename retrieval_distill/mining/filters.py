@@ -1,0 +1,58 @@
+"""False negatives: documents that nobody judged, but that the teacher takes for relevant.
+
+Knows a teacher's scores and judgements; must not know texts, models or how candidates were found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from retrieval_distill.config.mining import FilterConfig
+from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.mining.copies import relevance
+from retrieval_distill.retrieval.run import Run
+
+Removed = Callable[[pd.DataFrame, float], pd.Series]
+"""Of scored pairs as :func:`compared` gives them, those that do not pass a rule with this limit."""
+
+RULES: dict[str, Removed] = {
+    "lowest": lambda pairs, limit: pairs["score"] < limit,
+    "highest": lambda pairs, limit: pairs["score"] > limit,
+    "margin": lambda pairs, limit: pairs["score"] >= pairs["positive"] - limit,
+    "share_of_positive": lambda pairs, limit: expit(pairs["score"]) >= limit * expit(pairs["positive"]),
+    "share_of_best": lambda pairs, limit: expit(pairs["score"]) >= limit * expit(pairs["best"]),
+}
+"""The keys of the recipe's ``mining.filter``; a comparison with a positive that is not there removes nothing."""
+
+
+def compared(scored: Run, qrels: Qrels) -> pd.DataFrame:
+    """A Run's frame with ``relevant``, ``positive`` (lowest score of a relevant document of the query) and ``best``."""
+    pairs = scored.frame.assign(relevant=relevance(scored, qrels))
+    positives = pairs[pairs["relevant"]].groupby("query_id")["score"].min()
+    best = pairs.groupby("query_id")["score"].max()
+    return pairs.assign(positive=pairs["query_id"].map(positives), best=pairs["query_id"].map(best))
+
+
+def keep_negatives(scored: Run, qrels: Qrels, config: FilterConfig) -> tuple[Run, dict[str, int]]:
+    """The relevant documents of a scored Run, and those others that pass every rule.
+
+    Args:
+        scored: Candidates under a teacher's scores; one without a score (NaN) passes.
+        qrels: Which of them are relevant.
+        config: The rules.
+
+    Returns:
+        The Run, and how many documents each rule would have removed alone.
+    """
+    pairs = compared(scored, qrels)
+    removed = np.zeros(len(pairs), bool)
+    counts = {}
+    for rule, limit in config.model_dump(exclude_none=True).items():
+        fails = (RULES[rule](pairs, limit) & ~pairs["relevant"]).to_numpy(bool)
+        counts[rule] = int(fails.sum())
+        removed |= fails
+    return Run(scored.frame[~removed].reset_index(drop=True)), counts

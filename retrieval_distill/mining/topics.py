@@ -1,0 +1,38 @@
+"""Documents by topic, so that negatives can be about what the relevant document is about.
+
+Knows vectors of documents and which ones are relevant; must not know texts or scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.mining.draw import Pool
+from retrieval_distill.training import topics
+
+SAMPLE = 256
+"""Documents per topic that k-means learns from, drawn by the seed: FAISS's own default."""
+
+
+def documents_by_topic(embeddings: Embeddings, relevant: Mapping[str, Sequence[str]], count: int, seed: int) -> Pool:
+    """The documents of the topic of a query's first relevant document; none for a query without.
+
+    Args:
+        embeddings: The corpus.
+        relevant: Query id -> ids of relevant documents.
+        count: Topics, by k-means.
+        seed: Of k-means and its sample.
+
+    Raises:
+        UserError: There are fewer documents than topics.
+    """
+    ids = embeddings.ids
+    sample = np.random.default_rng(seed).permutation(len(ids))[: SAMPLE * count]
+    index = topics.fit(embeddings.take([ids[row] for row in sorted(sample)]), count, seed, "mining.topics")
+    topic = np.concatenate([topics.nearest(index, shard) for shard in embeddings.shards()])
+    members = {number: [ids[row] for row in np.flatnonzero(topic == number)] for number in range(count)}
+    of_document = dict(zip(ids, topic.tolist(), strict=True))
+    return lambda query: members.get(next((of_document[d] for d in relevant[query] if d in of_document), -1), [])
