@@ -30,12 +30,13 @@ import study_objectives as base
 import torch
 
 from retrieval_distill import artifacts, hardware, models, verbs
-from retrieval_distill.config import load_recipe, parse_recipe
+from retrieval_distill.config import parse_recipe
 from retrieval_distill.data import load
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.evaluation.seeds import summarise
 from retrieval_distill.evaluation.significance import paired_p
 from retrieval_distill.pipeline import Job
+from retrieval_distill.retrieval.run import Run
 
 START = {"layers": "spaced:3"}
 NARROW = {"layers": "spaced:3", "width": 192}
@@ -144,29 +145,27 @@ class Study:
 
     def distilled(self) -> None:
         """Students of the named systems after they have learnt to retrieve, on the collections that have a recipe."""
-        for name in set(self.datasets) & set(base.LEARNING_RATES):
-            recipe = load_recipe("demo")
-            if name == "scifact":
-                recipe = load_recipe("starter-scifact", [f"dataset.source={self.args.beir / name}"])
+        for name in [name for name in self.datasets if name in base.LEARNING_RATES]:
+            recipe = base.recipe_of(name, self.args.beir)
             job = Job(recipe, self.out / "teacher" / name)
             lists = base.scored(job)
             for seed in SEEDS[: self.args.seeds]:
                 for system in self.args.after:
                     start = self.student(system, seed if system in TAUGHT else 1)
-                    folder = self.cell(f"{system}, distilled", seed, name)
-                    if not (folder / "values.parquet").is_file():
-                        values = recipe.model_dump(mode="json")
-                        training = {**base.TRAINING, "learning_rate": base.LEARNING_RATES[name]}
-                        student = {**values["student"], "model": str(start)}
-                        values |= {"student": student, "seed": seed, "training": training}
-                        verbs.distill(
-                            lists, job.dataset, recipe.dataset.train, parse_recipe(values), folder / "student"
-                        )
-                        documents = base.searched(job.dataset, self.args.documents)
-                        found = base.measured(
-                            str(folder / "student"), job.dataset, documents, folder, self.args.max_length
-                        )
-                        print(f"{system}, distilled, seed {seed}, {name}: {found.mean():.4f}", flush=True)
+                    self.learn(f"{system}, distilled", seed, name, job, lists, start)
+
+    def learn(self, system: str, seed: int, name: str, job: Job, lists: Run, start: Path) -> None:
+        """One student after distillation, and its values."""
+        folder = self.cell(system, seed, name)
+        if (folder / "values.parquet").is_file():
+            return
+        values = job.recipe.model_dump(mode="json")
+        training = {**base.TRAINING, "learning_rate": base.LEARNING_RATES[name]}
+        values |= {"student": {**values["student"], "model": str(start)}, "seed": seed, "training": training}
+        verbs.distill(lists, job.dataset, job.recipe.dataset.train, parse_recipe(values), folder / "student")
+        documents = base.searched(job.dataset, self.args.documents)
+        found = base.measured(str(folder / "student"), job.dataset, documents, folder, self.args.max_length)
+        print(f"{system}, seed {seed}, {name}: {found.mean():.4f}", flush=True)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per system and collection that has been measured, over the seeds that have."""
