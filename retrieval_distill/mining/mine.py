@@ -21,8 +21,6 @@ from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.training.groups import with_relevant
 
-FUSIONS = {"rrf": reciprocal_rank_fusion, "weighted": weighted_sum}
-
 
 @dataclass(frozen=True)
 class Mined:
@@ -64,7 +62,8 @@ def mine(
         if vectors is None:
             raise UserError("in-topic draws need the vectors of a retriever that has some: name a bi-encoder")
         pools["in-topic"] = documents_by_topic(vectors, relevant, config.topics, seed)
-    fused = FUSIONS[config.fusion](list(lists.values()), weights=config.weights)
+    fuse = reciprocal_rank_fusion if config.fusion == "rrf" else weighted_sum
+    fused = fuse(list(lists.values()), weights=config.weights)
     drawn = draw(fused, queries.ids, config.draw, keep, pools, relevant, seed)
     frame = pd.concat([run.frame for run in drawn.values()])
     union = Run.from_columns(frame["query_id"], frame["doc_id"], frame["score"])

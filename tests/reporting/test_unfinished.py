@@ -40,7 +40,7 @@ def test_a_run_in_training_shows_its_curves_so_far(run_folder):
     page = report(run_folder).read_text()
     assert "still to come are distill, embed-student, index-student, search; training has reached step 10." in page
     assert "loss, weighted sum" in page and "4 relevant, 8 other candidates" in page
-    assert "Time, 2 min 30 s in all" in page  # of the five stages that are done
+    assert "Time, 3 min 30 s in all" in page  # of the six stages that are done
 
 
 def test_a_run_with_a_changed_recipe_does_not_show_the_old_numbers(run_folder):
