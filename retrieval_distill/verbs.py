@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from retrieval_distill import artifacts, models, processes
@@ -78,8 +79,8 @@ def prepare(dataset: Dataset, folder: str | Path, overrides: Sequence[str] = (),
     Raises:
         UserError: An option is unknown, or what a step needs is missing.
     """
+    from retrieval_distill.config import PrepareConfig
     from retrieval_distill.data.prepare import prepare as prepare_into
-    from retrieval_distill.data.prepare.config import PrepareConfig
 
     return prepare_into(dataset, folder, parse(PrepareConfig, dict(options), "prepare", overrides))
 
@@ -112,9 +113,12 @@ def retrieve(
     return reciprocal_rank_fusion([lexical, search(index_folder, model, queries, depth)]).top(depth)
 
 
-def search(index_folder: str | Path, model: str, queries: Texts, depth: int = 100, dtype: str = "auto") -> Run:
-    """Dense search of an index with the model it was built with."""
-    return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype)
+def search(
+    index_folder: str | Path, model: str, queries: Texts, depth: int = 100, dtype: str = "auto",
+    allowed: np.ndarray | None = None,
+) -> Run:  # fmt: skip
+    """Dense search of an index with the model it was built with; ``allowed``: rows that may be found, ``None``: all."""
+    return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype, allowed)
 
 
 def mine(
@@ -290,6 +294,7 @@ def distill(
         "query_model": recipe.student.query_model and models.fingerprint(recipe.student.query_model),
         "seed": recipe.seed,
         "dev": [asked.fingerprint, recipe.evaluate.measures[0], recipe.evaluate.depth] if asked else None,
+        "datasets": {name: source.weight for name, source in recipe.datasets.items()},
         **recipe.model_dump(mode="json", include=TRAINS, exclude={"training": {"report_to"}}),
     }
     return artifacts.stage("distill", folder, inputs, work, together=True)

@@ -68,6 +68,38 @@ def test_the_stages_one_by_one(tmp_path, cross_encoders, tiny_recipe, monkeypatc
     assert ran == [*stages, "scores", "scores", "fit-teacher", "rerank"]
 
 
+def test_the_lines_of_the_data_readme(tmp_path, cross_encoders, encoders, monkeypatch):
+    """In its order, on the sample data and a few files of the names that it uses, with tiny models."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    (tmp_path / "docs.csv").write_text("doc_id,body\nd1,first text\nd2,second text\n")
+    (tmp_path / "asked.csv").write_text("id,text\nq1,what is first\n")
+    (tmp_path / "judged.tsv").write_text("q1\td1\t1\n")
+    (tmp_path / "my-docs").mkdir()
+    (tmp_path / "my-docs" / "a.txt").write_text("A path. " * 200)
+    (tmp_path / "my-docs" / "empty.txt").write_text("")
+    text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    (retrieval-distill .*)$", text, re.M)
+    tiny = {"starter": cross_encoders["bert"], "student=packaged:all-MiniLM-L6-v2": f"student={encoders['bert']}"}
+    for line in lines:
+        command(*(tiny.get(word, word) for word in shlex.split(line)[1:]), "--cache", "cache")
+    assert [line.split()[1] for line in lines].count("convert") == 6
+    assert len((tmp_path / "clean" / "corpus.jsonl").read_text().splitlines()) > 1
+    assert (tmp_path / "my-folder" / "qrels" / "test.tsv").read_text().splitlines()[1:] == ["q1\td1\t1"]
+    again = {path.name for path in (tmp_path / "from-table").iterdir()}
+    assert {"corpus.jsonl", "queries.jsonl", "qrels"} <= again and (tmp_path / "again.parquet").is_file()
+
+
+def test_the_yaml_blocks_of_the_data_readme_are_recipes():
+    text = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    one, several = (
+        parse_recipe({"name": "readme", **yaml.safe_load(block)})
+        for block in re.findall(r"```yaml\n(.*?)```", text, re.S)
+    )
+    assert one.prepare.segment and several.prepare is None
+    assert [source.weight for source in several.datasets.values()] == [2, 1, 1]
+
+
 def test_the_yaml_blocks_are_recipes():
     ensemble, training = (parse_recipe({"name": "readme", **yaml.safe_load(block)}) for block in blocks("yaml"))
     assert [load.split(member.model)[0] for member in ensemble.teacher.members] == ["cross-encoder", "bi-encoder"]

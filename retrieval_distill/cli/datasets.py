@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from retrieval_distill.cli.options import CACHE, CacheOption, OutFolder, SplitOption, say
+from retrieval_distill.cli.options import OutFolder, SplitOption, say
+from retrieval_distill.cli.reading import reads
 from retrieval_distill.errors import UserError
 
 app = typer.Typer()
@@ -18,23 +19,10 @@ app = typer.Typer()
 SourceArgument = Annotated[
     str, typer.Argument(help="Folder, file or archive; beir:NAME, hf:NAME, ir:ID or python-docs.")
 ]
-FormatOption = Annotated[
-    str | None, typer.Option("--format", help="The source's format, where its name or files do not tell.")
-]
-ColumnsOption = Annotated[
-    str | None, typer.Option("--columns", help="e.g. id=doc_id,text=body,title=name,queries.id=qid,qrels.score=grade.")
-]
-QueriesOption = Annotated[str | None, typer.Option("--queries", help="Table of queries, if the source has none.")]
-QrelsOption = Annotated[
-    list[str] | None, typer.Option("--qrels", help="SPLIT=FILE of judgements, if the source has none. Repeatable.")
-]
-EncodingOption = Annotated[str, typer.Option("--encoding", help="Encoding of text files, e.g. cp1252 or utf-16.")]
-OnBadOption = Annotated[
-    str, typer.Option("--on-bad", help="Rows that cannot be read: refuse (stop), or skip (leave out, counted).")
-]
 
 
 @app.command()
+@reads
 def convert(
     source: SourceArgument,
     out: Annotated[Path, typer.Argument(help="Folder to write; for sentence-transformers a file.")],
@@ -45,13 +33,9 @@ def convert(
     ] = None,
     split: SplitOption = "train",
     negatives: Annotated[int, typer.Option("--negatives", min=1, help="Negatives per row of a training table.")] = 7,
-    format_: FormatOption = None,
-    columns: ColumnsOption = None,
-    queries: QueriesOption = None,
-    qrels: QrelsOption = None,
-    encoding: EncodingOption = "utf-8",
-    on_bad: OnBadOption = "refuse",
-    cache: CacheOption = CACHE,
+    *,
+    options: Any,
+    cache: Path,
 ) -> None:
     """Read a dataset in one format and write it in another.
 
@@ -65,12 +49,11 @@ def convert(
     from retrieval_distill.data.load import load
     from retrieval_distill.retrieval.run import Run
 
-    options = _options(format_, columns, queries, qrels, encoding, on_bad)
     dataset = load(source, cache, options)
     reads_scores = scores is not None and to == training_table.TRAINING_TABLE.name
     verbs.convert(dataset, out, to, Run.load(scores) if scores and reads_scores else None, split, negatives)
     if scores is not None and not reads_scores:
-        if format_ != training_table.TRAINING_TABLE.name:
+        if options.format != training_table.TRAINING_TABLE.name:
             raise UserError("--scores is read with --to sentence-transformers, written with --format of that name")
         training_table.scores(source, Reading.of(options)).save(scores)
     if to == "trec":
@@ -79,6 +62,7 @@ def convert(
 
 
 @app.command()
+@reads
 def prepare(
     source: SourceArgument,
     out: OutFolder,
@@ -89,13 +73,9 @@ def prepare(
     options_file: Annotated[
         Path | None, typer.Option("--options", help="YAML file of the same options; --set goes before it.")
     ] = None,
-    format_: FormatOption = None,
-    columns: ColumnsOption = None,
-    queries: QueriesOption = None,
-    qrels: QrelsOption = None,
-    encoding: EncodingOption = "utf-8",
-    on_bad: OnBadOption = "refuse",
-    cache: CacheOption = CACHE,
+    *,
+    options: Any,
+    cache: Path,
 ) -> None:
     """Clean a dataset, cut long documents, keep held-out data out of training, and report on the data.
 
@@ -111,27 +91,7 @@ def prepare(
     from retrieval_distill.reporting import data_report
 
     values = {} if options_file is None else load_values(options_file)
-    dataset = load(source, cache, _options(format_, columns, queries, qrels, encoding, on_bad))
+    dataset = load(source, cache, options)
     verbs.prepare(dataset, out, overrides or (), **values)
     say(data_report.table(read_json(out / "report.json")))
     say(f"{out}: corpus.jsonl, queries.jsonl, qrels/, report.json")
-
-
-def _options(
-    format_: str | None, columns: str | None, queries: str | None, qrels: list[str] | None, encoding: str, on_bad: str
-) -> Any:
-    """The reading options as a recipe's dataset section has them."""
-    from retrieval_distill.config import ReadConfig, parse
-
-    values = {
-        "format": format_, "columns": _pairs("--columns", (columns or "").split(",") if columns else []),
-        "queries": queries, "qrels": _pairs("--qrels", qrels or []), "encoding": encoding, "on_bad": on_bad,
-    }  # fmt: skip
-    return parse(ReadConfig, values, "options")
-
-
-def _pairs(option: str, given: list[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in given]
-    if wrong := [text for text, pair in zip(given, pairs, strict=True) if not (pair[0] and pair[2])]:
-        raise UserError(f"{option} {wrong[0]!r}: write it as NAME=VALUE")
-    return {name.strip(): value.strip() for name, _, value in pairs}

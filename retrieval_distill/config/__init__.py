@@ -3,11 +3,12 @@
 Knows names, types and bounds; must not know how a stage does its work.
 """
 
-from retrieval_distill.config.dataset import DatasetConfig, ReadConfig
+from retrieval_distill.config.dataset import DatasetConfig, ReadConfig, SourceConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
 from retrieval_distill.config.load import RECIPES, load_recipe, load_values, parse, parse_recipe
 from retrieval_distill.config.mining import PRESETS, FilterConfig, MiningConfig
+from retrieval_distill.config.prepare import PrepareConfig
 from retrieval_distill.config.recipe import Recipe
 from retrieval_distill.config.retrieval import RetrieveConfig
 from retrieval_distill.config.section import Section
@@ -29,10 +30,12 @@ __all__ = [
     "LoRAConfig",
     "MemberConfig",
     "MiningConfig",
+    "PrepareConfig",
     "ReadConfig",
     "Recipe",
     "RetrieveConfig",
     "Section",
+    "SourceConfig",
     "StudentConfig",
     "TeacherConfig",
     "TrainingConfig",

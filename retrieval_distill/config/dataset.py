@@ -26,6 +26,23 @@ class ReadConfig(Section):
     """What to do with a row that cannot be read: stop and name it, or leave it out, counted and named."""
 
 
+class SourceConfig(ReadConfig):
+    """One of several datasets that one student learns from; candidates of its queries are its own documents."""
+
+    source: str
+    """As for ``dataset``."""
+    train: str | None = "train"
+    """Split whose queries train the student; ``None``: the dataset is only measured."""
+    dev: str | None = None
+    """Split whose queries the gate asks; ``None``: none of this dataset."""
+    test: str | None = "test"
+    """Split that the report measures; ``None``: the dataset is only learnt from."""
+    train_queries: int | None = Field(None, ge=1)
+    """Training queries used, drawn by the seed; ``None`` uses all."""
+    weight: float = Field(1.0, gt=0)
+    """Factor on the dataset's share of the batches; see ``training.dataset_exponent``."""
+
+
 class DatasetConfig(ReadConfig):
     """What to work on."""
 

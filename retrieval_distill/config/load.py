@@ -111,9 +111,9 @@ def _explain(problem: Any, where: str, schema: type[BaseModel]) -> str:
 
 
 def _keys(section: Any, path: list[str]) -> list[str]:
-    """The keys of the section that a path leads to; sections may be optional, or numbered in a list."""
+    """The keys of the section that a path leads to; sections may be optional, numbered in a list, or named."""
     for part in path:
-        if not part.isdigit():
+        if part in section.model_fields:
             section = section.model_fields[part].annotation
             section = next((choice for choice in get_args(section) if hasattr(choice, "model_fields")), section)
     return list(getattr(section, "model_fields", ()))

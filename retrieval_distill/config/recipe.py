@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from retrieval_distill.config.dataset import DatasetConfig
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from retrieval_distill.config.dataset import DatasetConfig, SourceConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
 from retrieval_distill.config.mining import MiningConfig
+from retrieval_distill.config.prepare import PrepareConfig
 from retrieval_distill.config.retrieval import RetrieveConfig
 from retrieval_distill.config.section import Section
 from retrieval_distill.config.student import StudentConfig
@@ -23,6 +27,10 @@ class Recipe(Section):
     seed: int = 7
     """Fixes the draw of queries, negatives and their order."""
     dataset: DatasetConfig = DatasetConfig()
+    datasets: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], SourceConfig] = {}
+    """Several datasets by name, in place of ``dataset.source``; their ids become ``NAME/ID``."""
+    prepare: PrepareConfig | None = None
+    """Clean the data first (``{}`` for the defaults, with this recipe's splits and models); ``None``: take it as is."""
     retrieve: RetrieveConfig = RetrieveConfig()
     mining: MiningConfig = MiningConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -42,3 +50,13 @@ class Recipe(Section):
     embed: EmbedConfig = EmbedConfig()
     index: IndexConfig = IndexConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _one_dataset_or_several(self) -> Recipe:
+        splits = {"train", "dev", "test"}
+        if self.datasets and self.dataset.model_dump(exclude=splits) != DatasetConfig().model_dump(exclude=splits):
+            raise PydanticCustomError("datasets", "dataset only names splits beside datasets; put the rest into these")
+        training = self.training
+        if self.datasets and training.topics and (training.topic_batches, training.dataset_batches) == ("one", "mixed"):
+            raise PydanticCustomError("topics", "batches of one topic need training.dataset_batches=one")
+        return self

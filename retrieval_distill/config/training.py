@@ -52,7 +52,14 @@ class TrainingConfig(Section):
     agreement_queries: int = Field(100, ge=0)
     """Training queries whose whole lists tell how far the student agrees with the teacher, before, during and after."""
     topics: int | None = Field(None, ge=2)
-    """Topics of the queries (k-means of the untrained student's vectors): each step is of one; ``None``: of any."""
+    """Topics of the queries (k-means of the untrained student's vectors): ``None``: none are sought."""
+    topic_batches: Literal["one", "even"] = "one"
+    """With ``topics``: each step is of ``one``, or of all of them, an ``even`` number of queries of each."""
+    dataset_exponent: float = Field(1.0, ge=0, le=1)
+    """With several datasets: one's share of the batches is its weight times its training queries to this power, so 1
+    is by size, 0 all alike, and 0.5 between them."""
+    dataset_batches: Literal["mixed", "one"] = "mixed"
+    """With several datasets: whether each step holds all of them in their shares, or only ``one``, by turns."""
     easy_to_hard: bool = False
     """A curriculum: candidates that are easy to tell from the relevant one first, the teacher's favourites last."""
     layer_decay: float = Field(1.0, gt=0, le=1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Record = tuple[str, str, str]
 """Id, title (may be empty) and text."""
@@ -47,11 +48,33 @@ def open_mapped(path: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
-def parts(column: pa.ChunkedArray) -> Iterator[list[str]]:
-    """A column's values as lists of at most ``ROWS_PER_BATCH``."""
+def read_slices(path: Path, name: str) -> Iterator[pa.Array]:
+    """A column of an Arrow IPC file, batch by batch, read and let go: no page of a map is touched."""
+    wanted = pa.ipc.IpcReadOptions(included_fields=[SCHEMA.get_field_index(name)])
+    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file, options=wanted) as reader:
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number).column(0)
+
+
+def slices(column: pa.ChunkedArray) -> Iterator[pa.Array]:
+    """A column in arrays of at most ``ROWS_PER_BATCH`` values."""
     for chunk in column.chunks:
         for start in range(0, len(chunk), ROWS_PER_BATCH):
-            yield chunk.slice(start, ROWS_PER_BATCH).to_pylist()
+            yield chunk.slice(start, ROWS_PER_BATCH)
+
+
+def parts(column: pa.ChunkedArray) -> Iterator[list[str]]:
+    """A column's values as lists of at most ``ROWS_PER_BATCH``."""
+    for part in slices(column):
+        yield part.to_pylist()
+
+
+def joined(part: pa.LargeStringArray, end: str) -> memoryview:
+    """The UTF-8 bytes of all strings, one after the other, each with ``end`` behind it; no Python string is made."""
+    nothing, added = (pa.scalar(value, pa.large_string()) for value in ("", end))
+    ended = pc.binary_join_element_wise(part, added, nothing)
+    offsets = np.frombuffer(ended.buffers()[1], np.int64)[ended.offset : ended.offset + len(ended) + 1]
+    return memoryview(ended.buffers()[2])[offsets[0] : offsets[-1]]
 
 
 def gather(chunks: Sequence[pa.RecordBatch], rows: np.ndarray) -> pa.Table:

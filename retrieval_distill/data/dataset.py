@@ -6,10 +6,13 @@ Knows ids, texts and grades; must not know files of any format, models or retrie
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,6 +23,9 @@ from retrieval_distill.errors import UserError
 
 Qrels = dict[str, dict[str, int]]
 """Query id -> document id -> grade (0 is judged not relevant; above 0 is relevant), as trec_eval reads them."""
+
+MAPPED = "texts.arrow"
+"""File of the table in a folder that :meth:`Texts.open` opens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +43,21 @@ class Texts:
         """From (id, title, text) triples; the title may be empty."""
         return cls(pa.Table.from_batches(columns.batches(records), columns.SCHEMA))
 
+    @classmethod
+    def open(cls, folder: Path) -> Texts:
+        """The texts of a folder that holds their table (``MAPPED``) and what :meth:`keep` wrote."""
+        texts = cls(columns.open_mapped(folder / MAPPED))
+        # in place of what these would compute
+        texts.__dict__["rows"] = RowIndex.open(texts.table["id"], folder)
+        texts.__dict__["fingerprint"] = (folder / "fingerprint").read_text()
+        return texts
+
+    def keep(self, folder: Path) -> None:
+        """Write what takes a pass over the whole table, ``rows`` and ``fingerprint``, beside it."""
+        self.rows.save(folder)
+        read = (columns.read_slices(folder / MAPPED, name) for name in columns.SCHEMA.names)
+        (folder / "fingerprint").write_text(_fingerprint(read))
+
     @cached_property
     def ids(self) -> list[str]:
         """The ids in order."""
@@ -45,7 +66,7 @@ class Texts:
     @cached_property
     def rows(self) -> RowIndex:
         """Id -> row; ``rows.find(ids)`` answers for many at once."""
-        return RowIndex(self.table["id"])
+        return RowIndex.of(self.table["id"])
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -79,10 +100,18 @@ class Texts:
         """The texts of these ids, in this order."""
         return Texts(self._gather(ids))
 
+    def at(self, rows: np.ndarray) -> Texts:
+        """The texts of these rows, in this order."""
+        return Texts(columns.gather(self._chunks, rows) if len(rows) else self.table.slice(0, 0))
+
+    def drawn(self, limit: int | None, seed: int) -> Texts:
+        """As many of the texts, drawn by the seed, in their order; ``None``: all."""
+        if limit is None or limit >= len(self):
+            return self
+        return self.at(np.sort(np.random.default_rng(seed).choice(len(self), limit, replace=False)))
+
     def _gather(self, ids: Sequence[str]) -> pa.Table:
-        if not len(ids):
-            return self.table.slice(0, 0)
-        return columns.gather(self._chunks, self.rows.rows_of(ids))
+        return self.at(self.rows.rows_of(ids)).table
 
     @cached_property
     def _chunks(self) -> list[pa.RecordBatch]:
@@ -91,11 +120,15 @@ class Texts:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of every id and text in order: what a cache key needs to know of them."""
-        digest = hashlib.sha256()
-        for column in self.table.columns:
-            for part in columns.parts(column):
-                digest.update("".join(f"{value}\0" for value in part).encode())
-        return digest.hexdigest()
+        return _fingerprint(map(columns.slices, self.table.columns))
+
+
+def _fingerprint(table: Iterable[Iterable[pa.Array]]) -> str:
+    digest = hashlib.sha256()
+    for column in table:
+        for part in column:
+            digest.update(columns.joined(part, "\0"))
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +136,8 @@ class Dataset:
     """A named collection: ``documents``, ``queries`` and ``qrels[split][query_id][doc_id] = grade``.
 
     ``parents`` tells, for each of ``documents`` in order, the id of the document that it is a passage of (a column of
-    strings); ``None``: the documents are whole. ``left_out`` tells what the reader left out as bad input:
+    strings); ``None``: the documents are whole. ``sources`` tells of several datasets that were joined which rows of
+    ``documents`` each has; empty: it is one. ``left_out`` tells what the reader left out as bad input:
     ``{reason: {"count", "first"}}``.
     """
 
@@ -113,6 +147,7 @@ class Dataset:
     qrels: dict[str, Qrels] = field(default_factory=dict)
     parents: pa.ChunkedArray | None = None
     left_out: dict[str, dict[str, object]] = field(default_factory=dict)
+    sources: dict[str, range] = field(default_factory=dict)
 
     @classmethod
     def from_records(
@@ -152,6 +187,12 @@ class Dataset:
         rows = self.documents.rows.find(ids)
         found = pc.take(self.parents, pa.array(rows, mask=rows < 0)).to_pylist()
         return [id_ if parent is None else parent for id_, parent in zip(ids, found, strict=True)]
+
+    def in_passages(self, depth: int) -> int:
+        """Passages to find so that ``depth`` documents of average length are among them; documents: ``depth``."""
+        if self.parents is None:
+            return depth
+        return math.ceil(depth * len(self.documents) / pc.count_distinct(self.parents).as_py())
 
     def by_document(self, judged: Qrels) -> Qrels:
         """Judgements of passages as judgements of their documents: the highest grade of a document's passages."""

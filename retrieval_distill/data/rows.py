@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from retrieval_distill.data import columns, hashes
+
+FILES = ("hashes.npy", "rows.npy")
 
 
 class RowIndex(Mapping[str, int]):
@@ -21,14 +24,30 @@ class RowIndex(Mapping[str, int]):
 
     Args:
         strings: The column; it is kept, not copied.
+        rising: The strings' hashes in rising order, uint64 [n].
+        order: The row of each of ``rising``, int64 [n]; rows of equal hashes rise.
     """
 
-    def __init__(self, strings: pa.ChunkedArray) -> None:
-        self._strings = strings
+    def __init__(self, strings: pa.ChunkedArray, rising: np.ndarray, order: np.ndarray) -> None:
+        self._strings, self._hashes, self._order = strings, rising, order
         self._chunks = pa.table({"string": strings}).to_batches()
+
+    @classmethod
+    def of(cls, strings: pa.ChunkedArray) -> RowIndex:
+        """The index of a column: a pass over it, and a sort."""
         found = np.concatenate([np.zeros(0, np.uint64), *map(hashes.text_hashes, columns.parts(strings))])
-        self._order = np.argsort(found, kind="stable")
-        self._hashes = found[self._order]
+        order = np.argsort(found, kind="stable")
+        return cls(strings, found[order], order)
+
+    @classmethod
+    def open(cls, strings: pa.ChunkedArray, folder: Path) -> RowIndex:
+        """The index of the same column that :meth:`save` wrote, memory-mapped."""
+        return cls(strings, *(np.load(folder / name, mmap_mode="r") for name in FILES))
+
+    def save(self, folder: Path) -> None:
+        """Write the two arrays."""
+        for name, array in zip(FILES, (self._hashes, self._order), strict=True):
+            np.save(folder / name, array, allow_pickle=False)
 
     def __len__(self) -> int:
         return len(self._strings)

@@ -112,20 +112,36 @@ class Index:
         """
         require(model, self.manifest, self.folder)
 
-    def search(self, vectors: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, vectors: np.ndarray, depth: int, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Best rows for query vectors [queries, dimensions]: scores and document ids, both [queries, depth].
 
         A graph (``hnsw``) may find fewer: the places left over have id ``None``.
+
+        Args:
+            vectors: As the query encoder gives them.
+            depth: Documents per query.
+            allowed: Which rows may be found, bool [documents]; ``None``: all.
         """
         made = self.manifest["inputs"]
         prepared = comparable(vectors, made["similarity"], made.get("dimensions"))
-        scores, rows = self.faiss.search(prepared, min(depth, len(self.ids)))
+        only = None if allowed is None else self._only(np.packbits(allowed, bitorder="little"))
+        scores, rows = self.faiss.search(prepared, min(depth, len(self.ids)), params=only)
         found = self.ids[rows]
         found[rows < 0] = None
         return scores, found
 
+    def _only(self, bits: np.ndarray) -> Any:
+        library: Any = faiss  # its Python layer takes arrays and keywords, which its annotations do not know
+        graph = self.manifest["inputs"]["kind"] == "hnsw"
+        parameters = library.SearchParametersHNSW if graph else library.SearchParameters
+        return parameters(sel=library.IDSelectorBitmap(bits))
 
-def search(index: Index, model: str, queries: Texts, depth: int, dtype: str = "auto") -> Run:
+
+def search(
+    index: Index, model: str, queries: Texts, depth: int, dtype: str = "auto", allowed: np.ndarray | None = None
+) -> Run:
     """Dense retrieval: the ``depth`` best documents of every query.
 
     Args:
@@ -134,6 +150,7 @@ def search(index: Index, model: str, queries: Texts, depth: int, dtype: str = "a
         queries: Embedded with the model's ``query`` prompt, if it has one.
         depth: Documents per query.
         dtype: What the model computes in.
+        allowed: Which rows may be found, bool [documents]; ``None``: all.
     """
-    scores, found = index.search(embed_queries(model, queries, index.manifest, index.folder, dtype), depth)
+    scores, found = index.search(embed_queries(model, queries, index.manifest, index.folder, dtype), depth, allowed)
     return Run.from_best(queries.ids, found, scores)

@@ -5,7 +5,7 @@ Knows lists, texts, judgements and vectors of documents; must not know which ret
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -20,6 +20,8 @@ from retrieval_distill.mining.topics import documents_by_topic
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.training.groups import with_relevant
+
+FUSIONS: dict[str, Callable[..., Run]] = {"rrf": reciprocal_rank_fusion, "weighted": weighted_sum}
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,7 @@ def mine(
         if vectors is None:
             raise UserError("in-topic draws need the vectors of a retriever that has some: name a bi-encoder")
         pools["in-topic"] = documents_by_topic(vectors, relevant, config.topics, seed)
-    fuse = reciprocal_rank_fusion if config.fusion == "rrf" else weighted_sum
-    fused = fuse(list(lists.values()), weights=config.weights)
+    fused = FUSIONS[config.fusion](list(lists.values()), weights=config.weights)
     drawn = draw(fused, queries.ids, config.draw, keep, pools, relevant, seed)
     frame = pd.concat([run.frame for run in drawn.values()])
     union = Run.from_columns(frame["query_id"], frame["doc_id"], frame["score"])

@@ -11,17 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from retrieval_distill import artifacts, models, processes, verbs
 from retrieval_distill.artifacts import Manifest, stage, write_json
 from retrieval_distill.config import Recipe
 from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
-from retrieval_distill.data.load import load
+from retrieval_distill.data.mixture import apart
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures
 from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.pipeline import preparing
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.run import Run
@@ -70,13 +69,14 @@ class Job:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The recipe's dataset; building or downloading it is the first stage."""
-        return load(self.recipe.dataset.source, self.out / "dataset", self.recipe.dataset)
+        """The recipe's dataset; building, downloading and cleaning it is the first stage."""
+        return preparing.dataset(self)
 
     @cached_property
     def training_queries(self) -> Texts:
         """The training split's queries, or as many as the recipe takes, drawn by the seed."""
-        return self.drawn(self.dataset.queries_of(self.recipe.dataset.train), self.recipe.dataset.train_queries)
+        queries = self.dataset.queries_of(self.recipe.dataset.train)
+        return queries.drawn(self.recipe.dataset.train_queries, self.recipe.seed)
 
     @cached_property
     def gate_queries(self) -> tuple[Texts, Qrels | None]:
@@ -84,7 +84,7 @@ class Job:
         split = self.recipe.dataset.dev
         judged = self.dataset.split(split) if split in self.dataset.qrels else None
         queries = self.training_queries if judged is None else self.dataset.queries_of(str(split))
-        drawn = self.drawn(queries, self.recipe.teacher.gate_queries)
+        drawn = queries.drawn(self.recipe.teacher.gate_queries, self.recipe.seed)
         return drawn, None if judged is None else {id_: judged[id_] for id_ in drawn}
 
     @cached_property
@@ -110,13 +110,6 @@ class Job:
         others = [name for name, model in self.baselines.items() if model not in models_]
         return models.by_short_name(models_, [*report.SYSTEMS, *others], "mining.retrievers")
 
-    def drawn(self, queries: Texts, limit: int | None) -> Texts:
-        """As many of the queries, drawn by the seed; ``None``: all."""
-        if limit is None or limit >= len(queries):
-            return queries
-        chosen = np.random.default_rng(self.recipe.seed).choice(len(queries), limit, replace=False)
-        return queries.select([queries.ids[row] for row in sorted(chosen)])
-
     def dev_split(self) -> str:
         """The dev split, which evaluations in training cannot do without."""
         split = self.recipe.dataset.dev
@@ -135,10 +128,19 @@ class Job:
         config = self.recipe.retrieve
         return BM25(self.dataset.documents, config.k1, config.b, config.stemmer)
 
+    def lexical(self, queries: Texts, depth: int) -> Run:
+        """BM25's best documents; of several datasets, each query's own."""
+        return Run.joined(self.bm25.search(own, depth, allowed) for own, allowed in apart(self.dataset, queries))
+
+    def dense(self, index: Path, model: str, queries: Texts, depth: int) -> Run:
+        """A bi-encoder's best documents; of several datasets, each query's own."""
+        asked = apart(self.dataset, queries)
+        return Run.joined(verbs.search(index, model, own, depth, allowed=allowed) for own, allowed in asked)
+
     def first_stage(self, queries: Texts, depth: int) -> Run:
         """BM25 and the start model, each to this depth, fused."""
-        dense = verbs.search(self.out / "index-start", self.recipe.student.model, queries, depth)
-        return verbs.reciprocal_rank_fusion([self.bm25.search(queries, depth), dense])
+        dense = self.dense(self.out / "index-start", self.recipe.student.model, queries, depth)
+        return verbs.reciprocal_rank_fusion([self.lexical(queries, depth), dense])
 
     @property
     def store(self) -> Path:

@@ -17,14 +17,14 @@ from retrieval_distill.pipeline.job import Job
 def measure(job: Job) -> None:
     """Runs of every system over the test queries, the student's scores of the teacher's pool, and their speed."""
     config = job.recipe.evaluate
-    queries = job.dataset.queries_of(job.recipe.dataset.test)
+    queries, depth = job.dataset.queries_of(job.recipe.dataset.test), job.dataset.in_passages(config.depth)
     dense = {"start": job.recipe.student.model, "student": str(job.out / "student"), **job.baselines}
 
     def work(folder: Path) -> dict[str, Any]:
-        runs = {"bm25": job.bm25.search(queries, config.depth)}
+        runs = {"bm25": job.lexical(queries, depth)}
         for name, model in dense.items():
-            runs[name] = verbs.search(job.out / f"index-{name}", model, queries, config.depth)
-        pool = verbs.reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(config.depth)
+            runs[name] = job.dense(job.out / f"index-{name}", model, queries, depth)
+        pool = verbs.reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(depth)
         runs["teacher"], counts = verbs.rerank(
             pool, queries, job.dataset.documents, job.teacher, job.store, config.rerank_depth
         )
@@ -41,7 +41,7 @@ def measure(job: Job) -> None:
         "indexes": {name: job.manifests[f"index-{name}"]["fingerprint"] for name in dense},
         "queries": queries.fingerprint,
         "retrieve": job.recipe.retrieve.model_dump(include={"k1", "b", "stemmer"}),
-        "depths": [config.depth, config.rerank_depth],
+        "depths": [depth, config.rerank_depth],
         "teacher": job.teacher_inputs,
     }
     job.stage("search", "runs", inputs, work)

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import artifacts, models, verbs
+from retrieval_distill import artifacts, models
 from retrieval_distill.artifacts import write_json
 from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data.dataset import Qrels, Texts
@@ -79,7 +79,7 @@ def find_dev(job: Job) -> None:
     training, depth = job.recipe.training, job.recipe.retrieve.depth
     if not training.evaluate_steps:
         return
-    queries = job.drawn(job.dataset.queries_of(job.dev_split()), training.dev_queries)
+    queries = job.dataset.queries_of(job.dev_split()).drawn(training.dev_queries, job.recipe.seed)
 
     def work(folder: Path) -> dict[str, int]:
         found = job.first_stage(queries, depth)
@@ -111,5 +111,5 @@ def _list(turn: Round, retriever: str, depth: int) -> Run:
     """What one retriever finds for the training queries."""
     queries: Texts = turn.job.training_queries
     if retriever == LEXICAL:
-        return turn.job.bm25.search(queries, depth)
-    return verbs.search(*_dense(turn)[retriever], queries, depth)
+        return turn.job.lexical(queries, depth)
+    return turn.job.dense(*_dense(turn)[retriever], queries, depth)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import artifacts, verbs
+from retrieval_distill import artifacts
 from retrieval_distill.artifacts import write_json
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
@@ -22,8 +22,8 @@ def ask_gate(job: Job) -> None:
         return
 
     def work(folder: Path) -> dict[str, Any]:
-        start = verbs.search(job.out / "index-start", job.recipe.student.model, queries, config.gate_depth)
-        baselines = {"bm25": job.bm25.search(queries, config.gate_depth), "start": start}
+        start = job.dense(job.out / "index-start", job.recipe.student.model, queries, config.gate_depth)
+        baselines = {"bm25": job.lexical(queries, config.gate_depth), "start": start}
         raw, counts = job.raw_scores(gate.union(baselines), queries)
         verdict, calibration = gate.ask(job.teachers, raw, baselines, qrels, config, job.recipe.evaluate.measures[0])
         write_json(folder / "gate.json", verdict)

@@ -6,6 +6,9 @@ from typing import Any
 
 from retrieval_distill.reporting.scores import histogram
 
+CASES = ("left_out_as_bad_input", "dropped", "duplicates", "leakage")
+"""Where the report has what was left out, merged, kept or removed, and why."""
+
 
 def table(report: dict[str, Any]) -> str:
     """What there was before and is now, how long it is, and what was left out and why."""
@@ -21,17 +24,18 @@ def table(report: dict[str, Any]) -> str:
     for name, of in after["lengths"].items():
         was = before["lengths"][name]
         lines += [_lengths(f"{what} in {name}", was[what], found) for what, found in of.items() if found["texts"]]
-    for heading, what in (("bad input", "left_out_as_bad_input"), ("dropped", "dropped"), ("merged", "merged")):
-        lines += _cases(heading, report[what])
-    return "\n".join([*lines, *_cases(f"leakage ({report['config']['leakage']})", report["leakage"])])
+    for what in CASES:
+        lines += _cases(what.replace("_", " "), report[what])
+    return "\n".join(lines)
 
 
 def _lengths(name: str, was: dict[str, Any], found: dict[str, Any]) -> str:
     bars = histogram(found["histogram"]["counts"])
     line = f"  {name:<22}[{bars}] median {found['p50']:,}, 90 % {found['p90']:,}, longest {found['max']:,}"
     if "limit" in found:
+        beside = ", what a query of median length leaves" if found["beside"] else ""
         line += (
-            f"; beyond {found['limit']:,}: {was['truncated']:.1%} -> {found['truncated']:.1%} "
+            f"; beyond {found['limit']:,}{beside}: {was['truncated']:.1%} -> {found['truncated']:.1%} "
             f"({was['lost']:.1%} -> {found['lost']:.1%} of all tokens are cut off)"
         )
     return line

@@ -76,7 +76,7 @@ def collect(run: RunFolder) -> Findings:
     """Everything there is to say of a run, finished or not."""
     report = run.report
     compared, file = differences(run), f"{run.recipe['name']}.yaml"
-    name = report["dataset"]["name"] if report else run.recipe["dataset"]["source"]
+    name = report["dataset"]["name"] if report else run.source
     return Findings(
         title=f"{run.recipe['name']} on {name}",
         data_name=name,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retrieval_distill.reporting.run_folder import RunFolder
-from retrieval_distill.reporting.text import short
+from retrieval_distill.reporting.text import interval, number, short
 
 RATE = "_per_second"
 """Ending of a rate in a stage's costs."""
@@ -41,7 +41,7 @@ def data_facts(run: RunFolder) -> list[tuple[str, str]]:
     found = [
         ("teacher", " + ".join(teachers)),
         ("student starts from", recipe["student"]["model"]),
-        ("source", recipe["dataset"]["source"]),
+        ("source", run.source),
     ]
     if run.report:
         dataset = run.report["dataset"]
@@ -69,6 +69,15 @@ def environment_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
 def notes(run: RunFolder) -> list[str]:
     """What a reader has to know before the numbers."""
     if run.stages and run.dataset is None:
-        source = run.recipe["dataset"]["source"]
-        return [f"The data set {source} is no longer there: what needs its texts or judgements is left out."]
-    return []
+        return [f"The data set {run.source} is no longer there: what needs its texts or judgements is left out."]
+    return [by_dataset(name, systems) for name, systems in run.report.get("datasets", {}).items()]
+
+
+def by_dataset(name: str, systems: dict[str, dict[str, Any]]) -> str:
+    """One of several datasets in a sentence: every system's mean of the headline measure, with its 95 % interval."""
+    measure = next(iter(next(iter(systems.values()))))
+    means = (
+        f"{system} {number(found[measure]['mean'])} ({interval(found[measure]['low'], found[measure]['high'])})"
+        for system, found in systems.items()
+    )
+    return f"{name}: {measure} of {', '.join(means)}."

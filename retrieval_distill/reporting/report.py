@@ -14,10 +14,12 @@ from retrieval_distill import hardware
 from retrieval_distill.artifacts import Manifest, read_json, write_json
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.mixture import source_of
 from retrieval_distill.evaluation import compare
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.reporting import fidelity
 from retrieval_distill.reporting.letters import TEST, beaten, marks
+from retrieval_distill.reporting.provenance import by_dataset
 from retrieval_distill.retrieval.run import Run
 
 SYSTEMS = ("bm25", "start", "student", "teacher")
@@ -31,7 +33,7 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
     measured, qrels = by_document(runs, dataset, recipe.dataset.test)
     values = compare.per_query(measured, qrels, recipe.evaluate.measures)
     values.to_parquet(out / "per_query.parquet", index=False)
-    systems = compare.summarise(values)
+    systems, source = compare.summarise(values), values["query_id"].map(source_of)
     for name, speed in speeds.items():
         systems[name] |= speed
     headline = recipe.evaluate.measures[0]
@@ -42,6 +44,7 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
             "queries": {split: len(judged) for split, judged in dataset.qrels.items()},
         },
         "systems": systems,
+        "datasets": {name: compare.summarise(of) for name, of in values.groupby(source) if name in dataset.sources},
         "distillation": _distillation({name: systems[name][headline]["mean"] for name in SYSTEMS}, out),
         "fidelity": fidelity.section(out, runs["teacher"], values, dataset, recipe),
         "minimum_detectable": compare.minimum_detectable(values),
@@ -92,7 +95,8 @@ def table(finished: dict[str, Any]) -> str:
         grid.add_row(name, *cells, *_facts(system, measures[0]))
     console = Console(file=io.StringIO(), width=110, record=True)
     console.print(grid)
-    return console.export_text().rstrip()
+    lines = [by_dataset(name, systems) for name, systems in finished["datasets"].items()]
+    return "\n".join([console.export_text().rstrip(), *lines])
 
 
 def comparison(systems: dict[str, dict[str, Any]], measures: Sequence[str]) -> str:

@@ -14,10 +14,12 @@ import pandas as pd
 
 from retrieval_distill import artifacts
 from retrieval_distill.artifacts import Manifest
+from retrieval_distill.config import parse_recipe
+from retrieval_distill.data import sources
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.compare import per_query
+from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.retrieval.run import Run
 
 STAGES = {
@@ -61,6 +63,12 @@ class RunFolder:
     def recipe(self) -> dict[str, Any]:
         """The recipe as plain values."""
         return artifacts.read_json(self.path / "recipe.json")
+
+    @property
+    def source(self) -> str:
+        """The dataset's source, or those of its several."""
+        several = self.recipe.get("datasets", {}).values()
+        return ", ".join(one["source"] for one in several) or self.recipe["dataset"]["source"]
 
     @cached_property
     def report(self) -> dict[str, Any]:
@@ -129,7 +137,7 @@ class RunFolder:
         if self.given is not None or not self.stages:
             return self.given
         try:
-            return load(self.recipe["dataset"]["source"], self.path / "dataset")
+            return sources.of_run(parse_recipe(self.recipe), self.path / "dataset")
         except UserError:
             return None
 
@@ -141,8 +149,8 @@ class RunFolder:
             return pd.read_parquet(kept)
         if not self.runs or self.dataset is None:
             return pd.DataFrame(columns=["system", "query_id"])
-        qrels = self.dataset.split(self.report["recipe"]["dataset"]["test"])
-        return per_query(self.runs, qrels, self.report["recipe"]["evaluate"]["measures"])
+        runs, qrels = by_document(self.runs, self.dataset, self.report["recipe"]["dataset"]["test"])
+        return per_query(runs, qrels, self.report["recipe"]["evaluate"]["measures"])
 
     def paired(self, measure: str) -> pd.DataFrame:
         """A row per test query, a column per system: their values of one measure."""

@@ -40,13 +40,19 @@ class BM25:
         """Memory of the index's arrays; its vocabulary comes on top."""
         return sum(part.nbytes for part in self._index.scores.values() if isinstance(part, np.ndarray))
 
-    def search(self, queries: Texts, depth: int) -> Run:
-        """The ``depth`` best documents of every query; documents that share no word with it are left out."""
+    def search(self, queries: Texts, depth: int, allowed: np.ndarray | None = None) -> Run:
+        """The ``depth`` best documents of every query; documents that share no word with it are left out.
+
+        Args:
+            queries: What to ask.
+            depth: Documents per query.
+            allowed: Which documents may be found, bool [documents]; ``None``: all.
+        """
         depth = min(depth, len(self.ids))
         tokens = bm25s.tokenize(
             queries.take(), stopwords="en", stemmer=self._stem, show_progress=False, return_ids=False
         )
-        found, scores = self._index.retrieve(tokens, k=depth, show_progress=False)
+        found, scores = self._index.retrieve(tokens, k=depth, show_progress=False, weight_mask=allowed)
         hit = scores > 0
         query_ids = np.repeat(np.array(queries.ids, dtype=object), depth).reshape(found.shape)
         return Run.from_columns(query_ids[hit], self.ids[found[hit]], scores[hit])

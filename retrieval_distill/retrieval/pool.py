@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from retrieval_distill.retrieval.run import Run
 
 
@@ -18,6 +20,16 @@ def max_pool(run: Run, parents: Sequence[str]) -> Run:
         run: Scored passages; to find ``n`` documents it has to be some passages deeper than ``n``.
         parents: The document of each row of ``run.frame``, as ``dataset.parents_of(run.frame["doc_id"])`` gives.
     """
-    pooled = run.frame.assign(doc_id=list(parents)).groupby(["query_id", "doc_id"], sort=False, as_index=False)
-    best = pooled["score"].max()
-    return Run.from_columns(best["query_id"], best["doc_id"], best["score"])
+    best = _of_each_document(run, parents)
+    return Run.from_columns(best["query_id"], best["document"], best["score"])
+
+
+def best_passages(run: Run, parents: Sequence[str]) -> Run:
+    """The same Run with one passage of every document, its best one; arguments as for :func:`max_pool`."""
+    best = _of_each_document(run, parents)
+    return Run(best.drop(columns="document").reset_index(drop=True))
+
+
+def _of_each_document(run: Run, parents: Sequence[str]) -> pd.DataFrame:
+    """Rows stand by falling score, so that a document's first one is its best."""
+    return run.frame.assign(document=list(parents)).drop_duplicates(["query_id", "document"])

@@ -47,7 +47,7 @@ class DevSet:
         by_rank = frame["doc_id"].iloc[np.argsort(frame.groupby("query_id").cumcount(), kind="stable")]
         count = len(dataset.documents)
         drawn = np.random.default_rng(seed).choice(count, min(size, count), replace=False)
-        ids = dict.fromkeys([*relevant, *by_rank, *(dataset.documents.ids[row] for row in drawn)])
+        ids = dict.fromkeys([*relevant, *by_rank, *dataset.documents.at(drawn).ids])
         return cls(dataset.queries.select(list(qrels)), qrels, dataset.documents.select(list(ids)[:size]))
 
     @property

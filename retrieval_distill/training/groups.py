@@ -7,7 +7,7 @@ models or objectives.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,7 +16,7 @@ import numpy as np
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval.run import Run
-from retrieval_distill.training.topics import by_topic
+from retrieval_distill.training.shares import Order, shuffled
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -107,7 +107,7 @@ def schedule(
     queries_per_step: int,
     candidates: int,
     seed: int,
-    topics: np.ndarray | None = None,
+    order: Order | None = None,
     easy_to_hard: bool = False,
 ) -> list[Draw]:
     """The whole training order, fixed by the seed: epochs of shuffled groups, fresh negatives each time.
@@ -126,23 +126,17 @@ def schedule(
         queries_per_step: Queries of a batch.
         candidates: Candidates of a query and batch.
         seed: Of every draw.
-        topics: The topic of every group, int64 [groups]: a batch's queries are of one topic, see
-            :func:`retrieval_distill.training.topics.by_topic`. ``None``: whichever they are.
+        order: Draws the groups, see :func:`retrieval_distill.training.shares.order`. ``None``: epochs of all, shuffled.
         easy_to_hard: The curriculum.
     """
     rng = np.random.default_rng(seed)
-    order = _shuffled(len(groups), rng) if topics is None else by_topic(topics, queries_per_step, rng)
+    drawn = shuffled(np.arange(len(groups)), rng) if order is None else order(rng)
     count = steps * queries_per_step
     ease = np.linspace(1, 0, count) if easy_to_hard else np.zeros(count)
     return [
         Draw(group, _draw(groups[group], candidates, easy, rng))
-        for group, easy in zip(islice(order, count), ease, strict=True)
+        for group, easy in zip(islice(drawn, count), ease, strict=True)
     ]
-
-
-def _shuffled(count: int, rng: np.random.Generator) -> Iterator[int]:
-    while True:
-        yield from rng.permutation(count).tolist()
 
 
 def _draw(group: Group, candidates: int, ease: float, rng: np.random.Generator) -> tuple[int, ...]:

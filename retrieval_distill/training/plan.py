@@ -14,8 +14,10 @@ from sentence_transformers import SentenceTransformer
 from retrieval_distill import artifacts
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.data.mixture import source_of
+from retrieval_distill.errors import UserError
 from retrieval_distill.student import encoder
-from retrieval_distill.training import ranks, token_store, topics
+from retrieval_distill.training import ranks, shares, token_store, topics
 from retrieval_distill.training.batches import Collator
 from retrieval_distill.training.groups import Draw, Group, schedule
 from retrieval_distill.training.teacher_vectors import teacher_vectors
@@ -54,8 +56,24 @@ def draws(
     batch = config.queries_per_step * ranks.count()
     steps = config.steps or max(1, round(config.epochs * len(groups) / (batch * config.gradient_accumulation)))
     by_group = _topics(student, queries.select([group.query_id for group in groups]), recipe, batch, folder)
+    order = shares.order(*_sources(groups, recipe), by_group, config, batch)
     count = steps * config.gradient_accumulation
-    return schedule(groups, count, batch, config.candidates, recipe.seed, by_group, config.easy_to_hard)
+    return schedule(groups, count, batch, config.candidates, recipe.seed, order, config.easy_to_hard)
+
+
+def _sources(groups: list[Group], recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """The dataset of every group, from 0, and each dataset's share of the batches."""
+    names = [source_of(group.query_id) if recipe.datasets else "" for group in groups]
+    found = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    if unknown := [name for name in found if recipe.datasets and name not in recipe.datasets]:
+        raise UserError(f"training query {names.index(unknown[0])} is of none of the recipe's datasets: {unknown[0]!r}")
+    sources = np.array([found[name] for name in names])
+    weights = [recipe.datasets[name].weight if name else 1.0 for name in found]
+    of_sources = shares.shares(np.bincount(sources), weights, recipe.training.dataset_exponent)
+    if recipe.datasets:
+        told = ", ".join(f"{name} {share:.1%}" for name, share in zip(found, of_sources, strict=True))
+        logger.info("shares of the batches: %s", told)
+    return sources, of_sources
 
 
 def _topics(
@@ -79,6 +97,7 @@ def _topics(
     }
     artifacts.stage("topics", folder, inputs, work)
     found = np.load(folder / "topics.npy")
-    share = topics.share_of_one_topic(found, batch)
-    logger.info("%d topics: %.0f %% of the queries come in batches of one topic", count, 100 * share)
+    if recipe.training.topic_batches == "one":
+        share = topics.share_of_one_topic(found, batch)
+        logger.info("%d topics: %.0f %% of the queries come in batches of one topic", count, 100 * share)
     return found

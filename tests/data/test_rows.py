@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval_distill.data import columns, hashes
-from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.dataset import MAPPED, Texts
 from retrieval_distill.data.rows import RowIndex
 
 strings = st.lists(st.text(max_size=3), max_size=30)
@@ -29,7 +30,7 @@ def chunked(values: list[str], cuts: list[int]) -> pa.ChunkedArray:
 def test_as_a_dictionary(distinct_hashes, stored, asked, cuts):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hashes, "text_hashes", lambda texts: TEXT_HASHES(texts) % np.uint64(distinct_hashes))
-        index = RowIndex(chunked(stored, cuts))
+        index = RowIndex.of(chunked(stored, cuts))
         first: dict[str, int] = {}
         for row, string in enumerate(stored):
             first.setdefault(string, row)
@@ -42,7 +43,7 @@ def test_as_a_dictionary(distinct_hashes, stored, asked, cuts):
 
 def test_a_string_that_is_not_there_is_named():
     with pytest.raises(KeyError, match="'c'"):
-        RowIndex(chunked(["a", "b"], [])).rows_of(["a", "c"])
+        RowIndex.of(chunked(["a", "b"], [])).rows_of(["a", "c"])
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.data())
@@ -52,6 +53,35 @@ def test_gathering_is_take(sizes, data):
     rows = data.draw(st.lists(st.integers(0, sum(sizes) - 1), min_size=1, max_size=12))
     values = table["n"].to_pylist()
     assert columns.gather(table.to_batches(), np.array(rows))["n"].to_pylist() == [values[row] for row in rows]
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=4), st.text(max_size=4), st.text(max_size=4)), max_size=6), st.integers(0, 6)
+)
+def test_the_fingerprint_is_of_ids_titles_and_texts(records, cut):
+    """Of all ids, then all titles, then all texts, each with a NUL behind it, however the table is cut."""
+    in_columns = "".join(f"{value}\0" for column in zip(*records, strict=True) for value in column)
+    parts = [Texts.from_records(part).table for part in (records[:cut], records[cut:])]
+    assert Texts(pa.concat_tables(parts)).fingerprint == hashlib.sha256(in_columns.encode()).hexdigest()
+    assert Texts(pa.concat_tables(parts).slice(1)).fingerprint == Texts.from_records(records[1:]).fingerprint
+
+
+def test_what_was_kept_is_what_is_computed(tmp_path):
+    records = [(f"d{row}", f"title {row % 3}", f"text {row} ü") for row in range(50)]
+    columns.write(columns.batches(records), tmp_path / MAPPED)
+    computed = Texts(columns.open_mapped(tmp_path / MAPPED))
+    computed.keep(tmp_path)
+    kept = Texts.open(tmp_path)
+    assert kept.fingerprint == computed.fingerprint == Texts.from_records(records).fingerprint
+    asked = ["d7", "none", "d49", "d0"]
+    assert kept.rows.find(asked).tolist() == computed.rows.find(asked).tolist() == [7, -1, 49, 0]
+
+
+def test_a_draw_is_fixed_by_its_seed_and_in_order():
+    held = Texts.from_records((f"d{row}", "", str(row)) for row in range(50))
+    drawn = held.drawn(9, 3)
+    assert drawn.ids == [f"d{row}" for row in sorted(np.random.default_rng(3).choice(50, 9, replace=False))]
+    assert held.drawn(None, 3) is held and held.drawn(50, 3) is held
 
 
 def test_mapped_texts_equal_texts_in_memory(tmp_path, monkeypatch):

@@ -63,7 +63,7 @@ def test_convert_and_prepare(tmp_path, monkeypatch):
     assert "1 left out: ragged row; first docs.csv:4" in text and "3 documents, 1 queries" in text
     Path("options.yaml").write_text("duplicates: exact\n")
     text = command("prepare", "folder", "--out", "clean", "--options", "options.yaml", "--cache", "cache")
-    assert "merged: 1 x exact copy; first b into a" in text
+    assert "duplicates: 1 x exact copy: merged; first b into a" in text
     assert Path("clean/qrels/test.tsv").read_text().splitlines()[1:] == ["q\ta\t1"]
     assert "option" in command("prepare", "folder", "--out", "other", "--on-bad", "guess", code=2)
 

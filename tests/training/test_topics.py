@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -72,8 +73,9 @@ def test_more_topics_than_queries():
 def test_a_schedule_by_topic():
     groups = [Group(f"q{i}", ("a", "b", "c"), (3.0, 2.0, 1.0), (1, 0, 0)) for i in range(24)]
     topics = np.arange(24) % 3
-    draws = schedule(groups, steps=12, queries_per_step=4, candidates=2, seed=5, topics=topics)
+    order = partial(by_topic, topics, 4)
+    draws = schedule(groups, steps=12, queries_per_step=4, candidates=2, seed=5, order=order)
     assert Counter(draw.group for draw in draws) == dict.fromkeys(range(24), 2)
     steps = [{topics[draw.group] for draw in draws[start : start + 4]} for start in range(0, 48, 4)]
     assert all(len(step) == 1 for step in steps)
-    assert draws[:20] == schedule(groups, 5, 4, 2, 5, topics)
+    assert draws[:20] == schedule(groups, 5, 4, 2, 5, order)

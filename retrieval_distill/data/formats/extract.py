@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_distill.data.formats.contract import RowError
-from retrieval_distill.data.formats.lines import codec
+from retrieval_distill.data.formats.lines import MAX_CHARACTERS, codec
 from retrieval_distill.errors import UserError
 
 HIDDEN = ("script", "style", "template", "noscript", "title")
@@ -53,7 +53,7 @@ def html(path: Path, encoding: str) -> tuple[str, str]:
     """Every visible word, blocks on lines of their own; the title is the page's."""
     page = path.read_bytes()
     try:
-        soup = _soup(page.decode(codec(encoding)), path)
+        soup = _soup(_checked(page.decode(codec(encoding)), encoding), path)
     except UnicodeDecodeError:
         soup = _soup(page, path)
         if soup.declared_html_encoding is None or soup.contains_replacement_characters:
@@ -101,10 +101,16 @@ def _decoded(path: Path, encoding: str) -> str:
     except UnicodeDecodeError as error:
         detail = f"byte {error.start} of the file is not {encoding}; give its --encoding, such as cp1252"
         raise RowError(f"not {encoding}", detail) from None
+    return _checked(text, encoding)
+
+
+def _checked(text: str, encoding: str) -> str:
     if "\0" in text:
         raise RowError(
             "NUL byte", f"NUL byte at character {text.index(chr(0)) + 1}: is this a text file in {encoding}?"
         )
+    if len(text) > MAX_CHARACTERS:
+        raise RowError("file too long", f"the file has more than {MAX_CHARACTERS:,} characters; split it")
     return text
 
 

@@ -15,14 +15,16 @@ import pyarrow as pa
 from retrieval_distill import artifacts
 from retrieval_distill.data import columns
 from retrieval_distill.data.columns import Record
-from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.dataset import MAPPED, Texts
 from retrieval_distill.data.formats.contract import Reading, RowError, Table
 from retrieval_distill.data.formats.names import Kind, value
 from retrieval_distill.data.formats.names import columns as named
-from retrieval_distill.data.rows import RowIndex
 
 MAPPED_FROM_BYTES = 64 << 20
 """Size of a source from which its texts are kept in the cache as a memory map; smaller ones are read every time."""
+
+VERSION = 2
+"""Raised when the same source and options would leave other files."""
 
 WHAT: dict[Kind, str] = {"documents": "passage", "queries": "query"}
 
@@ -30,46 +32,46 @@ WHAT: dict[Kind, str] = {"documents": "passage", "queries": "query"}
 def read(table: Table, kind: Kind, reading: Reading) -> Texts:
     """The texts of a table; rows that cannot be used go to ``reading.bad``."""
     if reading.cache is None or table.size < MAPPED_FROM_BYTES:
-        return Texts(_collect(table, kind, reading, None))
-    inputs = {"source": table.key, "kind": kind, "options": reading.options.model_dump(exclude={"queries", "qrels"})}
+        return _collect(table, kind, reading, None)
+    options = reading.options.model_dump(exclude={"queries", "qrels"})
+    inputs = {"source": table.key, "kind": kind, "options": options, "version": VERSION}
     folder = reading.cache / "texts" / artifacts.fingerprint(inputs)[:16]
 
     def work(out: Path) -> dict[str, Any]:
         own = reading.apart()
-        kept = _collect(table, kind, own, out / "texts.arrow")
-        return {"texts": kept.num_rows, "left_out": own.bad.as_dict()}
+        kept = _collect(table, kind, own, out / MAPPED)
+        kept.keep(out)
+        return {"texts": len(kept), "left_out": own.bad.as_dict()}
 
     manifest = artifacts.stage("texts", folder, inputs, work)
     reading.bad.merge(manifest["counts"]["left_out"])
-    return Texts(columns.open_mapped(folder / "texts.arrow"))
+    return Texts.open(folder)
 
 
-def _collect(table: Table, kind: Kind, reading: Reading, path: Path | None) -> pa.Table:
+def _collect(table: Table, kind: Kind, reading: Reading, path: Path | None) -> Texts:
     """The table's records, in memory or (``path``) in a file."""
     found = _stored(columns.batches(record for _, record in _records(table, kind, reading)), path)
-    repeats = RowIndex(found["id"]).repeats()
+    repeats = found.rows.repeats()
     if not repeats:
         return found
     _name_repeats(repeats, table, kind, reading)
-    kept = np.ones(found.num_rows, bool)
+    kept = np.ones(len(found), bool)
     kept[[row for row, _ in repeats]] = False
-    ends = np.cumsum([batch.num_rows for batch in found.to_batches()])
-    parts = (
-        batch.filter(pa.array(kept[end - batch.num_rows : end]))
-        for batch, end in zip(found.to_batches(), ends, strict=True)
-    )
+    batches = found.table.to_batches()
+    ends = np.cumsum([batch.num_rows for batch in batches])
+    parts = (batch.filter(pa.array(kept[end - batch.num_rows : end])) for batch, end in zip(batches, ends, strict=True))
     if path is None:
         return _stored(parts, None)
     _stored(parts, path.with_suffix(".distinct"))
     path.with_suffix(".distinct").replace(path)
-    return columns.open_mapped(path)
+    return Texts(columns.open_mapped(path))
 
 
-def _stored(parts: Iterable[pa.RecordBatch], path: Path | None) -> pa.Table:
+def _stored(parts: Iterable[pa.RecordBatch], path: Path | None) -> Texts:
     if path is None:
-        return pa.Table.from_batches(parts, columns.SCHEMA)
+        return Texts(pa.Table.from_batches(parts, columns.SCHEMA))
     columns.write(parts, path)
-    return columns.open_mapped(path)
+    return Texts(columns.open_mapped(path))
 
 
 def _name_repeats(repeats: list[tuple[int, int]], table: Table, kind: Kind, reading: Reading) -> None:

@@ -16,18 +16,18 @@ from typing import Any
 
 from retrieval_distill import artifacts, models
 from retrieval_distill.artifacts import Manifest
+from retrieval_distill.config import PrepareConfig
 from retrieval_distill.data import columns
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.ledger import Ledger
 from retrieval_distill.data.prepare import carry, duplicates, filters, leakage, normalise, report
-from retrieval_distill.data.prepare.config import PrepareConfig
 from retrieval_distill.data.prepare.passages import segmented
 from retrieval_distill.data.prepare.segment import Segmenter
 from retrieval_distill.errors import UserError
 
-VERSION = 1
+VERSION = 2
 """Raised when the same data and options would give another result."""
 
 
@@ -72,9 +72,9 @@ def prepare(dataset: Dataset, folder: str | Path, config: PrepareConfig) -> Mani
 
 def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Dataset, dict[str, Any]]:
     """The cleaned dataset, held in files of the folder ``scratch``, and its data report."""
-    dropped, merged, leaks = Ledger(), Ledger(), Ledger()
+    dropped, copied, leaks = Ledger(), Ledger(), Ledger()
     documents = _kept(dataset.documents, config, scratch / "kept.arrow", dropped)
-    documents, copies = _distinct(documents, config, scratch / "distinct.arrow", merged)
+    documents, copies = _distinct(documents, config, scratch / "distinct.arrow", copied)
     if not len(documents):
         raise UserError(f"dataset {dataset.name!r}: no document is left; dropped were {dropped.as_dict()}")
     queries = _with_text(normalise.records(dataset.queries.records(), config), dropped)
@@ -92,7 +92,7 @@ def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Datas
         "after": report.describe(cleaned, counters),
         "left_out_as_bad_input": dataset.left_out,
         "dropped": dropped.as_dict(),
-        "merged": merged.as_dict(),
+        "duplicates": copied.as_dict(),
         "leakage": leaks.as_dict(),
         "config": config.model_dump(mode="json"),
     }
@@ -105,20 +105,25 @@ def _kept(texts: Texts, config: PrepareConfig, path: Path, dropped: Ledger) -> T
     return _stored(filters.by_language(records, config, dropped), path)
 
 
-def _distinct(texts: Texts, config: PrepareConfig, path: Path, merged: Ledger) -> tuple[Texts, dict[str, str]]:
+def _distinct(texts: Texts, config: PrepareConfig, path: Path, found: Ledger) -> tuple[Texts, dict[str, str]]:
     """The documents without copies, and copy -> the kept document."""
     if config.duplicates == "keep":
         return texts, {}
-    copies = duplicates.exact(texts)
-    kinds = dict.fromkeys(copies, "exact copy")
-    if config.duplicates == "near":
-        near = duplicates.near(texts, copies, config.near_threshold, config.near_words)
-        copies = {**near, **{row: near.get(kept, kept) for row, kept in copies.items()}}
+    exact, near = duplicates.exact(texts), {}
+    if config.duplicates != "exact":
+        near = duplicates.near(texts, exact, config.near_threshold, config.near_words)
+    merging = near if config.duplicates == "near" else {}
     ids = texts.table["id"]
-    named = {ids[row].as_py(): ids[kept].as_py() for row, kept in copies.items()}
-    for (copy, kept), row in zip(named.items(), copies, strict=True):
-        merged.add(kinds.get(row, "near copy"), f"{copy} into {kept}")
-    return _stored((record for record in texts.records() if record[0] not in named), path), named
+    copies = {
+        ids[row].as_py(): ids[kept].as_py()
+        for row, kept in {**merging, **{row: merging.get(kept, kept) for row, kept in exact.items()}}.items()
+    }
+    for kind, rows, gone in (("exact", exact, True), ("near", near, bool(merging))):
+        for row, kept in rows.items():
+            copy = ids[row].as_py()
+            told = f"{copy} into {copies[copy]}" if gone else f"{copy} beside {ids[kept].as_py()}"
+            found.add(f"{kind} copy: {'merged' if gone else 'kept'}", told)
+    return _stored((record for record in texts.records() if record[0] not in copies), path), copies
 
 
 def _with_text(queries: Iterable[Record], dropped: Ledger) -> Texts:

@@ -15,7 +15,7 @@ def exact(texts: Texts) -> dict[int, int]:
     titles = texts.table["title"]
     firsts: dict[tuple[int, str], int] = {}
     copies: dict[int, int] = {}
-    for row, first in RowIndex(texts.table["text"]).repeats():
+    for row, first in RowIndex.of(texts.table["text"]).repeats():
         firsts.setdefault((first, titles[first].as_py()), first)
         kept = firsts.setdefault((first, titles[row].as_py()), row)
         if kept != row:

@@ -1,23 +1,33 @@
 """Training examples that a held-out split holds too: the same query, or a passage that is relevant there.
 
-Knows judgements and texts; must not know files. A training query leaks when its words equal (or nearly equal) those
-of a held-out query, a training pair when its relevant document is, or reads as, one that is relevant in a held-out
-split. What leaks is a matter of the texts: ids need not agree.
+Knows judgements and texts; must not know files. What leaks is a matter of the texts: ids need not agree. There are two
+kinds, and they do not weigh the same:
+
+* A training *query* whose words equal (or nearly equal) those of a held-out query gives the held-out answer away; it
+  goes by default. In open-domain question answering it is repeated questions that flatter a model most: Lewis,
+  Stenetorp and Riedel, "Question and Answer Test-Train Overlap in Open-Domain QA Datasets", 2021, arXiv:2008.02637.
+* A training *pair* whose relevant passage is, or reads as, one that is relevant in a held-out split only tells that the
+  passage answers something. Splits are mostly drawn by query over one shared corpus, so that this is common and part of
+  how such collections are meant; without those pairs training shrinks, and results no longer compare with published
+  ones. They are counted, and go only under ``remove-all``, which tells how a student does on passages new to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from retrieval_distill.config import PrepareConfig
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.ledger import Ledger
-from retrieval_distill.data.prepare.config import PrepareConfig
 from retrieval_distill.data.prepare.near import NearIndex
 from retrieval_distill.data.prepare.words import shingles, words
 
+REMOVED = {"report": (False, False), "remove": (True, False), "remove-all": (True, True)}
+"""Option -> whether leaking queries go, whether leaking pairs go."""
+
 
 def check(dataset: Dataset, config: PrepareConfig, leaks: Ledger) -> dict[str, Qrels]:
-    """The dataset's judgements, the training split's without what leaks (unless it is only to be reported)."""
+    """The dataset's judgements, the training split's without what is to be removed; ``leaks`` counts all that leaks."""
     train = dataset.qrels.get(config.train)
     held = [dataset.qrels[split] for split in config.held_out if split in dataset.qrels]
     if config.leakage == "off" or train is None or not held:
@@ -26,8 +36,7 @@ def check(dataset: Dataset, config: PrepareConfig, leaks: Ledger) -> dict[str, Q
     relevant = (doc_id for judged in held for doc_id in _relevant(judged))
     queries = _seen(dataset.queries, train, asked, 1, config.query_threshold)
     passages = _seen(dataset.documents, _relevant(train), relevant, config.near_words, config.near_threshold)
-    clean = _without(train, queries, passages, leaks)
-    return dataset.qrels if config.leakage == "report" else {**dataset.qrels, config.train: clean}
+    return {**dataset.qrels, config.train: _without(train, queries, passages, REMOVED[config.leakage], leaks)}
 
 
 def _relevant(judged: Qrels) -> Iterable[str]:
@@ -60,22 +69,28 @@ def _seen(texts: Texts, learnt: Iterable[str], held: Iterable[str], size: int, t
     return found
 
 
-def _without(train: Qrels, queries: dict[str, str], passages: dict[str, str], leaks: Ledger) -> Qrels:
-    """Training judgements without leaking queries and pairs; a query whose relevant documents all leak goes whole."""
+def _without(
+    train: Qrels, queries: dict[str, str], passages: dict[str, str], removed: tuple[bool, bool], leaks: Ledger
+) -> Qrels:
+    """Training judgements without leaking queries, and without leaking pairs, as far as these are to be removed.
+
+    With pairs, a query whose relevant passages all leak goes whole.
+    """
+    query_fate, pair_fate = ("removed" if gone else "kept" for gone in removed)
     clean: Qrels = {}
     for query_id, grades in train.items():
         if query_id in queries:
-            leaks.add(f"training query {queries[query_id]} a held-out one", query_id)
-            continue
-        kept = {}
-        for doc_id, grade in grades.items():
-            if grade > 0 and doc_id in passages:
-                leaks.add(f"training pair whose passage is {passages[doc_id]} a held-out relevant one",
-                          f"{query_id} {doc_id}")  # fmt: skip
-            else:
-                kept[doc_id] = grade
-        if any(grade > 0 for grade in kept.values()) or len(kept) == len(grades):
-            clean[query_id] = kept
-        else:
-            leaks.add("training query whose relevant passages all leak", query_id)
+            leaks.add(f"training query {queries[query_id]} a held-out one: {query_fate}", query_id)
+            if removed[0]:
+                continue
+        leaking = [doc_id for doc_id, grade in grades.items() if grade > 0 and doc_id in passages]
+        for doc_id in leaking:
+            leaks.add(f"training pair whose passage is {passages[doc_id]} a held-out relevant one: {pair_fate}",
+                      f"{query_id} {doc_id}")  # fmt: skip
+        left = {doc_id: grade for doc_id, grade in grades.items() if doc_id not in leaking}
+        whole = bool(leaking) and not any(grade > 0 for grade in left.values())
+        if whole:
+            leaks.add(f"training query whose relevant passages all leak: {pair_fate}", query_id)
+        if not (whole and removed[1]):
+            clean[query_id] = left if removed[1] else grades
     return clean

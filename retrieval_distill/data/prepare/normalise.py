@@ -9,8 +9,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from retrieval_distill.config import PrepareConfig
 from retrieval_distill.data.columns import Record
-from retrieval_distill.data.prepare.config import PrepareConfig
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u2060\ufeff\ufffe\uffff]")
 """Control characters that are no white space, and characters that are nothing: zero-width spaces, byte-order marks."""

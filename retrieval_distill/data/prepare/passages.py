@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from retrieval_distill.config import PrepareConfig
 from retrieval_distill.data import columns
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.prepare.carry import Carry, carried
-from retrieval_distill.data.prepare.config import PrepareConfig
 from retrieval_distill.data.prepare.segment import Segmenter
 from retrieval_distill.data.prepare.words import words
 from retrieval_distill.errors import UserError

@@ -6,53 +6,67 @@ Knows datasets and tokenizers; must not know what was done to the data.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from retrieval_distill import models
 from retrieval_distill.artifacts import read_json
+from retrieval_distill.config import PrepareConfig
 from retrieval_distill.data import columns
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
-from retrieval_distill.data.prepare.config import PrepareConfig
 from retrieval_distill.data.prepare.words import words
 from retrieval_distill.data.tokens import tokenize
 
 EDGES = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 """Lower bounds of a histogram's bins; the last one has no upper bound."""
 
-Count = Callable[[list[str]], np.ndarray]
-"""Texts -> length of each."""
+TEXTS_AT_ONCE = 1024
+"""Texts that are tokenised together: a tokenizer's answer takes many times their own memory."""
 
 
-def describe(dataset: Dataset, counters: dict[str, tuple[Count, int | None]]) -> dict[str, Any]:
-    """Counts, judged depth and lengths of a dataset.
+@dataclass(frozen=True)
+class Counter:
+    """How texts are measured.
 
     Args:
-        dataset: What to describe.
-        counters: Name -> (how to measure a text, limit beyond which it is cut; ``None``: no limit).
+        count: Texts -> length of each.
+        limit: Length beyond which a text is cut; ``None``: none.
+        pair: What a pair is longer than its two texts by themselves, for a model that reads both at once and cuts the
+            document: the limit is then what a query of median length leaves of it. ``None``: texts stand alone.
     """
+
+    count: Callable[[list[str]], np.ndarray]
+    limit: int | None = None
+    pair: int | None = None
+
+
+def describe(dataset: Dataset, counters: dict[str, Counter]) -> dict[str, Any]:
+    """Counts, judged depth and lengths of a dataset, these by the name of what measures them."""
     return {
         "documents": len(dataset.documents),
         "queries": len(dataset.queries),
         "splits": {split: depth(judged) for split, judged in dataset.qrels.items()},
-        "lengths": {
-            name: {
-                "documents": lengths(dataset.documents, count, limit),
-                "queries": lengths(dataset.queries, count, limit),
-            }
-            for name, (count, limit) in counters.items()
-        },
+        "lengths": {name: _lengths_of(dataset, counter) for name, counter in counters.items()},
     }
 
 
-def counters(config: PrepareConfig) -> dict[str, tuple[Count, int | None]]:
+def _lengths_of(dataset: Dataset, counter: Counter) -> dict[str, Any]:
+    queries = lengths(dataset.queries, counter)
+    beside = 0 if counter.pair is None or not queries["texts"] else queries["p50"] + counter.pair
+    return {"documents": lengths(dataset.documents, counter, beside), "queries": queries}
+
+
+def counters(config: PrepareConfig) -> dict[str, Counter]:
     """Words, and the tokens of the student and the teacher where these are named."""
-    found: dict[str, tuple[Count, int | None]] = {"words": (_words, None)}
-    named = {"student": (config.student, config.student_length), "teacher": (config.teacher, config.teacher_length)}
-    for role, (model, limit) in named.items():
-        if model is not None:
-            found[role] = (_tokens(tokenizer(model)), limit)
+    found = {"words": Counter(_words)}
+    if config.student is not None:
+        found["student"] = Counter(_tokens(tokenizer(config.student)), config.student_length)
+    if config.teacher is not None:
+        own = tokenizer(config.teacher)
+        pair = own.num_special_tokens_to_add(pair=True) - 2 * own.num_special_tokens_to_add()
+        found["teacher"] = Counter(_tokens(own), config.teacher_length, pair)
     return found
 
 
@@ -71,11 +85,11 @@ def depth(judged: Qrels) -> dict[str, Any]:
     }
 
 
-def lengths(texts: Texts, count: Count, limit: int | None) -> dict[str, Any]:
-    """Histogram, quantiles and, with a limit, the share of texts and of their length beyond it."""
+def lengths(texts: Texts, counter: Counter, beside: int = 0) -> dict[str, Any]:
+    """Histogram, quantiles and, with a limit, the share of texts and of their length beyond what ``beside`` leaves."""
     parts = zip(columns.parts(texts.table["title"]), columns.parts(texts.table["text"]), strict=True)
     joined = ([f"{a} {b}".strip() for a, b in zip(*part, strict=True)] for part in parts)
-    found = np.concatenate([np.zeros(0, np.int64), *(count(part) for part in joined)])
+    found = np.concatenate([np.zeros(0, np.int64), *(counter.count(part) for part in joined)])
     if not len(found):
         return {"texts": 0}
     told = {
@@ -85,11 +99,12 @@ def lengths(texts: Texts, count: Count, limit: int | None) -> dict[str, Any]:
         "max": int(found.max()),
         "histogram": {"from": list(EDGES), "counts": np.histogram(found, [*EDGES, np.inf])[0].tolist()},
     }
-    if limit is None:
+    if counter.limit is None:
         return told
+    limit = max(counter.limit - beside, 0)
     beyond = np.maximum(found - limit, 0)
-    cut = {"limit": limit, "truncated": float((beyond > 0).mean()), "lost": float(beyond.sum() / max(found.sum(), 1))}
-    return {**told, **cut}
+    cut = {"truncated": float((beyond > 0).mean()), "lost": float(beyond.sum() / max(found.sum(), 1))}
+    return {**told, "limit": limit, "beside": beside, **cut}
 
 
 def tokenizer(model: str) -> Any:
@@ -111,8 +126,12 @@ def _words(texts: list[str]) -> np.ndarray:
     return np.fromiter((len(words(text)) for text in texts), np.int64, len(texts))
 
 
-def _tokens(tokenizer: Any) -> Count:
-    return lambda texts: tokenize(tokenizer, texts, None).lengths
+def _tokens(tokenizer: Any) -> Callable[[list[str]], np.ndarray]:
+    def count(texts: list[str]) -> np.ndarray:
+        parts = (texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE))
+        return np.concatenate([tokenize(tokenizer, part, None).lengths for part in parts])
+
+    return count
 
 
 def _counted(values: list[int]) -> dict[str, int]:

@@ -114,6 +114,38 @@ def test_judgements(tmp_path, text, reason, message):
     assert kept.left_out == {reason: {"count": 1, "first": [f"{tmp_path / 'qrels' / 'test.tsv'}:3"]}}
 
 
+def test_judgements_of_what_was_left_out_are_counted(tmp_path):
+    """An empty passage and a repeated id go, each by its row, and with them the judgements of the one that is gone."""
+    read = judged(tmp_path, "q1\td1\t1\nq1\td2\t1\n")
+    with (tmp_path / "corpus.jsonl").open("a") as out:
+        out.write('{"_id": "d2", "text": " "}\n{"_id": "d1", "text": "again"}\n')
+    with pytest.raises(UserError, match=r"corpus.jsonl:2: the passage 'd2' is empty"):
+        read("refuse")
+    kept = read("skip")
+    assert list(kept.documents.records()) == [("d1", "", "one")] and kept.qrels == {"test": {"q1": {"d1": 1}}}
+    assert kept.left_out == {
+        "empty passage": {"count": 1, "first": [f"{tmp_path / 'corpus.jsonl'}:2"]},
+        "duplicate id": {"count": 1, "first": [f"{tmp_path / 'corpus.jsonl'}:3"]},
+        "judgement of a document that does not exist": {
+            "count": 1,
+            "first": [f"{tmp_path / 'qrels' / 'test.tsv'}:3"],
+        },
+    }
+
+
+def test_ids_that_are_equal_once_they_are_strings(tmp_path):
+    """A table whose ids are numbers gives digits, as a string column may have them already."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"id": [7, 8, 7], "text": ["one", "two", "three"]}), tmp_path / "c.parquet")
+    with pytest.raises(UserError, match=r"c.parquet:3: duplicate id '7', first used on line 1"):
+        load.load(str(tmp_path / "c.parquet"), tmp_path)
+    kept = load.load(str(tmp_path / "c.parquet"), tmp_path, ReadConfig(on_bad="skip"))
+    assert list(kept.documents.records()) == [("7", "", "one"), ("8", "", "two")]
+    assert kept.left_out["duplicate id"]["count"] == 1
+
+
 def test_a_file_that_is_no_parquet(tmp_path):
     (tmp_path / "c.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(UserError, match=r"c.parquet: not a readable Parquet file"):

@@ -88,13 +88,17 @@ def picture() -> bytes:
         ("x.md", b"<!-- only a comment -->", "Markdown without text", "nothing is left"),
         ("x.txt", b" \n", "text file without text", "empty"),
         ("x.txt", b"a\0b", "NUL byte", "NUL byte at character 2"),
+        ("x.html", b"<p>a\0b</p>", "NUL byte", "NUL byte at character 5"),
+        ("x.txt", b"y" * 1001, "file too long", "more than 1,000 characters"),
+        ("x.html", b"<p>" + b"y" * 1001, "file too long", "more than 1,000 characters"),
         ("x.txt", b"caf\xe9", "not utf-8", "byte 3 of the file is not utf-8"),
         ("x.pdf", b"no pdf", "PDF that cannot be read", "cannot be read"),
         ("x.pdf", pdf(""), "PDF without text", "no text on its 1 pages"),
         ("x.pdf", picture, "PDF that is only pictures", r"only pictures \(1 on 1 pages\); run OCR"),
     ],
 )
-def test_files_without_text_are_named(tmp_path, name, content, reason, message):
+def test_files_without_text_are_named(tmp_path, monkeypatch, name, content, reason, message):
+    monkeypatch.setattr("retrieval_distill.data.formats.extract.MAX_CHARACTERS", 1000)
     folder = tmp_path / "docs"
     folder.mkdir()
     (folder / "good.txt").write_text("fine")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval_distill.data.prepare.config import PrepareConfig
+from retrieval_distill.config import PrepareConfig
 from retrieval_distill.data.prepare.normalise import normalised
 
 

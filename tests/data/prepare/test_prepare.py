@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from retrieval_distill import verbs
@@ -44,7 +45,7 @@ def prepared(tmp_path, **options):
 
 
 def test_every_step_by_hand(tmp_path):
-    found, report = prepared(tmp_path, min_words=2)
+    found, report = prepared(tmp_path, min_words=2, duplicates="near", leakage="remove-all")
     assert list(found.documents.records()) == [
         ("a", "", "The first text."),
         ("near", "", LONG),
@@ -59,26 +60,26 @@ def test_every_step_by_hand(tmp_path):
         "judgement of a dropped document": {"count": 2, "first": ["q2 short", "q3 blank"]},
         "judgement of a dropped query": {"count": 1, "first": ["q4 a"]},
     }
-    assert report["merged"] == {
-        "exact copy": {"count": 2, "first": ["copy into a", "near-copy into near"]},
-        "near copy": {"count": 1, "first": ["near2 into near"]},
+    assert report["duplicates"] == {
+        "exact copy: merged": {"count": 2, "first": ["copy into a", "near-copy into near"]},
+        "near copy: merged": {"count": 1, "first": ["near2 into near"]},
     }
     assert report["leakage"] == {
-        "training query equal to a held-out one": {"count": 1, "first": ["q1"]},
-        "training pair whose passage is equal to a held-out relevant one": {
+        "training query equal to a held-out one: removed": {"count": 1, "first": ["q1"]},
+        "training pair whose passage is equal to a held-out relevant one: removed": {
             "count": 2,
             "first": ["q2 held", "q5 held"],
         },
-        "training query whose relevant passages all leak": {"count": 1, "first": ["q5"]},
+        "training query whose relevant passages all leak: removed": {"count": 1, "first": ["q5"]},
     }
     assert report["before"]["documents"] == 8 and report["after"]["documents"] == 3
     assert report["after"]["splits"]["train"]["queries"] == 1
     table = data_report.table(report)
-    assert "leakage (remove): 1 x training query equal to a held-out one; first q1" in table
+    assert "leakage: 1 x training query equal to a held-out one: removed; first q1" in table
 
 
 def test_judgements_go_to_the_kept_copy_with_the_highest_grade(tmp_path):
-    found, _ = prepared(tmp_path, leakage="off")
+    found, _ = prepared(tmp_path, leakage="off", duplicates="near")
     assert found.qrels["train"] == {
         "q1": {"a": 2},
         "q2": {"held": 1, "short": 1, "near": 1},
@@ -89,7 +90,43 @@ def test_judgements_go_to_the_kept_copy_with_the_highest_grade(tmp_path):
 def test_leaks_can_be_reported_only(tmp_path):
     found, report = prepared(tmp_path, leakage="report")
     assert set(found.qrels["train"]) == {"q1", "q2", "q5"}
-    assert report["leakage"]["training query equal to a held-out one"]["count"] == 1
+    assert report["leakage"]["training query equal to a held-out one: kept"]["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "documents", "told"),
+    [
+        ("keep", ["a", "copy", "near", "near2", "near-copy", "short", "held"], {}),
+        (
+            "exact",
+            ["a", "near", "near2", "short", "held"],
+            {"exact copy: merged": ["copy into a", "near-copy into near2"]},
+        ),
+        (
+            "report",
+            ["a", "near", "near2", "short", "held"],
+            {"exact copy: merged": ["copy into a", "near-copy into near2"], "near copy: kept": ["near2 beside near"]},
+        ),
+    ],
+)
+def test_which_copies_are_merged(tmp_path, rule, documents, told):
+    found, report = prepared(tmp_path, duplicates=rule)
+    assert found.documents.ids == documents
+    assert report["duplicates"] == {reason: {"count": len(first), "first": first} for reason, first in told.items()}
+
+
+def test_by_default_repeated_queries_go_and_shared_passages_are_counted(tmp_path):
+    """Splits over one corpus share passages; only the repeated query gives a held-out answer away."""
+    found, report = prepared(tmp_path)
+    assert found.qrels["train"] == {"q2": {"held": 1, "short": 1, "near2": 0, "near": 1}, "q5": {"held": 1}}
+    assert report["leakage"] == {
+        "training query equal to a held-out one: removed": {"count": 1, "first": ["q1"]},
+        "training pair whose passage is equal to a held-out relevant one: kept": {
+            "count": 2,
+            "first": ["q2 held", "q5 held"],
+        },
+        "training query whose relevant passages all leak: kept": {"count": 1, "first": ["q5"]},
+    }
 
 
 def test_near_leaks(tmp_path):
@@ -100,12 +137,12 @@ def test_near_leaks(tmp_path):
         [("q1", " ".join(words[:19])), ("q2", " ".join(words)), ("q3", "other")],
         {"train": [("q1", "d3", 1), ("q3", "d1", 1)], "test": [("q2", "d2", 1)]},
     )
-    verbs.prepare(dataset, tmp_path / "out", duplicates="exact")
+    verbs.prepare(dataset, tmp_path / "out", duplicates="exact", leakage="remove-all")
     assert load.load(str(tmp_path / "out"), tmp_path).qrels["train"] == {}
     assert read_json(tmp_path / "out" / "report.json")["leakage"] == {
-        "training query near a held-out one": {"count": 1, "first": ["q1"]},
-        "training pair whose passage is near a held-out relevant one": {"count": 1, "first": ["q3 d1"]},
-        "training query whose relevant passages all leak": {"count": 1, "first": ["q3"]},
+        "training query near a held-out one: removed": {"count": 1, "first": ["q1"]},
+        "training pair whose passage is near a held-out relevant one: removed": {"count": 1, "first": ["q3 d1"]},
+        "training query whose relevant passages all leak: removed": {"count": 1, "first": ["q3"]},
     }
 
 
@@ -185,6 +222,24 @@ def test_lengths_are_the_tokenizers(tmp_path, encoders, tokenizers_by_kind):
     assert (told["p50"], told["max"], told["truncated"]) == (lengths[1], lengths[2], pytest.approx(1 / 3))
     assert told["lost"] == pytest.approx((lengths[2] - 8) / sum(lengths))
     assert sum(told["histogram"]["counts"]) == 3
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_teacher_reads_query_and_document_together(tmp_path, encoders, tokenizers_by_kind, kind):
+    """What is cut off is told by the tokenizer itself, for pairs with the query of median length."""
+    texts, queries = ["path file " * n for n in (1, 5, 9, 20)], ["tree", "tree list sum", "tree list sum hash byte"]
+    dataset = Dataset.from_records(
+        "x",
+        [(f"d{row}", "", text) for row, text in enumerate(texts)],
+        [(f"q{row}", text) for row, text in enumerate(queries)],
+        {},
+    )
+    verbs.prepare(dataset, tmp_path / "out", teacher=encoders[kind], teacher_length=16)
+    told = read_json(tmp_path / "out" / "report.json")["before"]["lengths"]["teacher"]["documents"]
+    pairs = [len(tokenizers_by_kind[kind](queries[1], text.strip())["input_ids"]) for text in texts]
+    alone = [len(tokenizers_by_kind[kind](text.strip())["input_ids"]) for text in texts]
+    assert told["truncated"] == np.mean([pair > 16 for pair in pairs])
+    assert told["lost"] == pytest.approx(sum(max(pair - 16, 0) for pair in pairs) / sum(alone))
 
 
 def test_bad_input_is_in_the_report(tmp_path):

@@ -1,7 +1,4 @@
-"""The options of ``prepare``.
-
-Knows names, types and bounds; must not know how a step does its work.
-"""
+"""How a dataset is cleaned."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from retrieval_distill.config import Section
+from retrieval_distill.config.section import Section
 
 
 class PrepareConfig(Section):
@@ -27,14 +24,17 @@ class PrepareConfig(Section):
     """ISO 639-1 codes; documents in other languages are dropped (extra ``language``). Empty: all stay."""
     language_confidence: float = Field(0.9, ge=0, le=1)
     """Probability from which a document counts as of another language; below it, the document stays."""
-    duplicates: Literal["keep", "exact", "near"] = "near"
-    """Which copies are merged into the first of them: none, those of equal title and text, or near copies too."""
+    duplicates: Literal["keep", "exact", "report", "near"] = "report"
+    """Which copies are merged into the first of them: none, those of equal title and text (``exact``), or ``near`` ones
+    too; ``report`` merges equal ones and only counts near ones, which often differ in the one word that matters."""
     near_threshold: float = Field(0.8, gt=0, le=1)
     """Jaccard similarity of two documents' word n-grams from which they are near duplicates."""
     near_words: int = Field(3, ge=1)
     """Words of such an n-gram."""
-    leakage: Literal["remove", "report", "off"] = "remove"
-    """What to do with training queries and pairs that a held-out split holds too, equal or nearly so."""
+    leakage: Literal["remove", "remove-all", "report", "off"] = "remove"
+    """What to do with what a held-out split holds too, equal or nearly so: ``remove`` removes training queries that are
+    asked there and only counts training pairs whose passage is relevant there, as is usual where splits share a corpus;
+    ``remove-all`` removes both, ``report`` counts both, ``off`` does not look."""
     query_threshold: float = Field(0.9, gt=0, le=1)
     """Jaccard similarity of two queries' words from which they are near copies."""
     train: str = "train"

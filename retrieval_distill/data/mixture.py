@@ -1,0 +1,84 @@
+"""Several datasets as one, each under its own name: ``NAME/ID`` is what was ``ID`` in the dataset ``NAME``.
+
+Knows ids, texts and judgements; must not know recipes or how batches are drawn. Texts are not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import accumulate, chain, pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+
+BETWEEN = "/"
+"""Stands between a dataset's name, which must not hold it, and an id."""
+
+
+def joined(parts: Mapping[str, Dataset]) -> Dataset:
+    """The datasets as one; ``sources`` tells which documents are whose.
+
+    Args:
+        parts: The datasets by name.
+    """
+    ends = accumulate((len(part.documents) for part in parts.values()), initial=0)
+    splits = dict.fromkeys(chain.from_iterable(part.qrels for part in parts.values()))
+    return Dataset(
+        name=" + ".join(parts),
+        documents=_texts({name: part.documents for name, part in parts.items()}),
+        queries=_texts({name: part.queries for name, part in parts.items()}),
+        qrels={split: _judged({name: part.qrels.get(split, {}) for name, part in parts.items()}) for split in splits},
+        parents=_parents(parts),
+        left_out={f"{name}: {reason}": case for name, part in parts.items() for reason, case in part.left_out.items()},
+        sources={name: range(*bounds) for name, bounds in zip(parts, pairwise(ends), strict=True)},
+    )
+
+
+def source_of(id_: str) -> str:
+    """The name of the dataset that an id of several joined ones comes from."""
+    return id_.partition(BETWEEN)[0]
+
+
+def apart(dataset: Dataset, queries: Texts) -> Iterator[tuple[Texts, np.ndarray | None]]:
+    """Queries by the dataset they come from, and which documents are of it, bool [documents].
+
+    All queries, and ``None``, where the dataset is one.
+    """
+    if not dataset.sources:
+        yield queries, None
+    names = np.array([source_of(id_) for id_ in queries]) if dataset.sources else np.zeros(0)
+    for name, rows in dataset.sources.items():
+        allowed = np.zeros(len(dataset.documents), bool)
+        allowed[rows.start : rows.stop] = True
+        if (names == name).any():
+            yield queries.at(np.flatnonzero(names == name)), allowed
+
+
+def _texts(parts: Mapping[str, Texts]) -> Texts:
+    tables = [texts.table.set_column(0, "id", _under(name, texts.table["id"])) for name, texts in parts.items()]
+    return Texts(pa.concat_tables(tables))
+
+
+def _judged(parts: Mapping[str, Qrels]) -> Qrels:
+    return {
+        f"{name}{BETWEEN}{query_id}": {f"{name}{BETWEEN}{doc_id}": grade for doc_id, grade in grades.items()}
+        for name, judged in parts.items()
+        for query_id, grades in judged.items()
+    }
+
+
+def _parents(parts: Mapping[str, Dataset]) -> pa.ChunkedArray | None:
+    """The document of every passage; whole documents, where another dataset is cut, are their own."""
+    if all(part.parents is None for part in parts.values()):
+        return None
+    own = {name: part.documents.table["id"] if part.parents is None else part.parents for name, part in parts.items()}
+    return pa.chunked_array([chunk for name, ids in own.items() for chunk in _under(name, ids).chunks])
+
+
+def _under(name: str, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    prefix, nothing = (pa.scalar(value, pa.large_string()) for value in (f"{name}{BETWEEN}", ""))
+    chunks = [pc.binary_join_element_wise(prefix, chunk, nothing) for chunk in ids.chunks]
+    return pa.chunked_array(chunks, pa.large_string())
