@@ -58,7 +58,7 @@ def test_a_gate_that_is_off_is_not_missed(run_folder):
     recipe = json.loads((run_folder / "recipe.json").read_text())
     recipe["teacher"]["gate"] = "off"
     write_json(run_folder / "recipe.json", recipe)
-    assert "still to come are score, distill, embed-student" in report(run_folder).read_text()
+    assert "still to come are retrieve, score, filter, distill, embed-student" in report(run_folder).read_text()
 
 
 def test_what_is_no_run_is_refused(tmp_path, run_folder):
