@@ -126,8 +126,11 @@ def _named(sources: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for source in sources:
         kind, _, rest = source.partition(":")
-        name = f"{kind}-{Path(rest).stem}" if kind in TASKS else models.short_name(source.partition("@")[0])
-        name = f"nano-{name}" if kind == "nanobeir" else name
+        name = models.short_name(source.partition("@")[0])
+        if kind in TASKS:  # "STSBenchmark.v2" is no file with an ending
+            name = f"{kind}-{rest if kind == 'mteb' else Path(rest).stem}"
+        elif kind == "nanobeir":
+            name = f"nano-{name}"
         if name in found:
             raise UserError(f"--on {source}: {name!r} is already the name of {found[name]}; rename one of the two")
         found[name] = source

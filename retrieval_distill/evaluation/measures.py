@@ -50,9 +50,9 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str] = DEFAULT_MEASURES)
     judged = {query_id: grades for query_id, grades in qrels.items() if grades}
     if not judged:
         raise UserError("the judgements hold no judged query; evaluation needs at least one")
-    _refuse_unclear(run)
     values = _trec_eval(list(parsed.values()), judged, _comparable(run, judged))
-    columns = {name: [values[measure][query_id] for query_id in judged] for name, measure in parsed.items()}
+    by_name = {name: values[measure] for name, measure in parsed.items()}
+    columns = {name: [found[query_id] for query_id in judged] for name, found in by_name.items()}
     return pd.DataFrame(columns, index=pd.Index(list(judged), name="query_id"), dtype=float)
 
 
@@ -89,9 +89,12 @@ def _refuse_unclear(run: Run) -> None:
 
 def _comparable(run: Run, judged: Qrels) -> dict[str, dict[str, float]]:
     """The run's results for judged queries, without self hits."""
-    frame = run.frame
-    keep = frame["query_id"].isin(list(judged)) & (frame["query_id"] != frame["doc_id"])
-    return Run(frame[keep]).as_dict()
+    results = run.as_dict()
+    if run.frame["score"].isna().any() or sum(map(len, results.values())) < len(run):
+        _refuse_unclear(run)
+    for query_id, found in results.items():
+        found.pop(query_id, None)
+    return {query_id: found for query_id, found in results.items() if found and query_id in judged}
 
 
 def _trec_eval(

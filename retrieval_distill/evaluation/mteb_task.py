@@ -11,7 +11,10 @@ from retrieval_distill.errors import UserError
 
 
 def measure(task: str, model: str, dtype: str = "auto") -> dict[str, Any]:
-    """A model's main score in a task.
+    """A model's main score in a task, the mean over the task's splits and languages.
+
+    The model's ``query`` and ``document`` prompts, if it has them, are used where the task tells queries from
+    documents; elsewhere texts are embedded as they are.
 
     Args:
         task: Such as ``"STSBenchmark"`` or ``"Banking77Classification"``.
@@ -22,7 +25,7 @@ def measure(task: str, model: str, dtype: str = "auto") -> dict[str, Any]:
         ``measure`` and ``mean``; ``low`` and ``high`` are ``None``, for the package keeps no values to draw from.
 
     Raises:
-        UserError: The package is not installed, or the task is unknown or its data not to be had.
+        UserError: The package is not installed, or the task is unknown, not for texts, or its data not to be had.
     """
     try:
         import mteb
@@ -30,12 +33,13 @@ def measure(task: str, model: str, dtype: str = "auto") -> dict[str, Any]:
         raise UserError(f"mteb:{task} needs: pip install 'retrieval-distill[mteb]'") from None
     from retrieval_distill.student import encoder
 
+    loaded = encoder.load(model, dtype)
     try:
         asked = mteb.get_task(task)
-        result = mteb.evaluate(encoder.load(model, dtype), asked, cache=None, show_progress_bar=False)
-    except (KeyError, OSError, ValueError) as error:
-        raise UserError(f"mteb:{task}: {str(error).strip() or type(error).__name__}") from None
-    return {
-        "measure": asked.metadata.main_score, "mean": float(result.task_results[0].get_score()),
-        "low": None, "high": None,
-    }  # fmt: skip
+        results = mteb.evaluate(loaded, asked, cache=None, show_progress_bar=False).task_results
+    except (ImportError, KeyError, OSError, ValueError) as error:
+        reason = error.args[0] if isinstance(error, KeyError) else error  # whose own text is in quotes
+        raise UserError(f"mteb:{task}: {str(reason).strip() or type(error).__name__}") from None
+    if not results:
+        raise UserError(f"mteb:{task}: its data is not public; ask for access and log in to the hub")
+    return {"measure": asked.metadata.main_score, "mean": float(results[0].get_score()), "low": None, "high": None}

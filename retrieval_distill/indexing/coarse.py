@@ -7,18 +7,48 @@ Knows matrices; must not know files, models or ids.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from retrieval_distill import hardware
 
-PRUNE_AT = 4_000_000
-"""Pairs held at once, before those that have since been left behind are dropped: about 60 MB."""
+OVERFLOW = 2.0**126
+"""Products of vectors whose lengths' product is below this, and all that rounds or adds up to them, are numbers."""
 
 
 def dtype() -> torch.dtype:
     """bfloat16 on a CPU that multiplies it natively; a GPU may also add in it, which would void the error bound."""
     return torch.bfloat16 if hardware.device() == "cpu" and hardware.has_fast_bfloat16("cpu") else torch.float32
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Vectors in the coarse dtype, and what is known of those they were made of."""
+
+    vectors: torch.Tensor
+    """[vectors, dimensions]"""
+    lengths: np.ndarray
+    """Of the vectors as they were, float64 [vectors]."""
+    moved: np.ndarray
+    """How far rounding has moved each of them, float64 [vectors]."""
+
+
+def rounded(vectors: np.ndarray) -> Rounded:
+    """Bring float32 vectors [vectors, dimensions] to the device and the coarse dtype."""
+    given = torch.from_numpy(np.require(vectors, requirements="W")).to(hardware.device())
+    there = given.to(dtype())
+    return Rounded(there, _lengths(given), _lengths(given - there))
+
+
+def _lengths(vectors: torch.Tensor) -> np.ndarray:
+    """Lengths, and as much more as squares too small for float32 may have been."""
+    lengths = torch.linalg.vector_norm(vectors, dim=1).cpu().numpy().astype(np.float64)
+    return np.sqrt(lengths**2 + vectors.shape[1] * np.finfo(np.float32).tiny)
+
+
+PAIR = np.dtype([("query", np.int32), ("value", np.float32), ("row", np.int64)])
 
 
 class Candidates:
@@ -31,61 +61,106 @@ class Candidates:
 
     def __init__(self, queries: np.ndarray, depth: int) -> None:
         self.depth = depth
-        self._queries = torch.from_numpy(queries).to(hardware.device(), dtype())
-        self._norms = np.linalg.norm(queries, axis=1, keepdims=True)
-        self._longest = 0.0
-        self._best = np.full((len(queries), depth), -np.inf, np.float32)
-        self._held: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._queries = rounded(queries)
+        self._longest, self._moved = 0.0, 0.0  # of the documents, at most
+        self._kth = np.full(len(queries), -np.inf, np.float32)  # the depth-th largest product of each query, or less
+        self._held = np.empty(2 * depth * len(queries), PAIR)  # one piece: many small ones would split the heap
+        self._count = 0
 
-    def offer(self, documents: torch.Tensor, longest: float, first_row: int) -> None:
-        """Look at some documents' vectors, in the coarse dtype; the norm of none of them exceeds ``longest``."""
-        self._longest = max(self._longest, longest)
-        products = (self._queries @ documents.T).float()
-        floor = torch.from_numpy(self._floor(self._kth(products))).to(products.device)
-        places = np.flatnonzero((products >= floor).cpu().numpy())
+    def offer(self, documents: Rounded, first_row: int) -> None:
+        """Look at some documents."""
+        self._longest = max(self._longest, documents.lengths.max())
+        self._moved = max(self._moved, documents.moved.max())
+        products = self._queries.vectors @ documents.vectors.T
+        if self._queries.lengths.max() * self._longest >= OVERFLOW:
+            products.nan_to_num_(torch.inf)  # infinite sums of both signs: it may be anything
+        if products.shape[1] >= self.depth and not np.isfinite(self._kth).all():
+            self._raise(np.partition(products.float().cpu().numpy(), -self.depth, axis=1)[:, -self.depth])
+        places, values = _reaching(products, self._floor())
         query, column = np.divmod(places, products.shape[1])
-        values = products.flatten()[torch.from_numpy(places).to(products.device)].cpu().numpy()
-        self._held.append((query.astype(np.int32), column + first_row, values))
-        self._best = _largest(self._best, query, values)
-        if sum(len(part[0]) for part in self._held) > PRUNE_AT:
-            self._held = [self._pruned()]
+        self._hold(query, column + first_row, values)
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of queries, and of the documents that may be among the best of each."""
-        query, row, _ = self._pruned()
-        return query, row
+        """Rows of queries, and of the documents that may be among the best of each, which ascend for every query."""
+        self._prune()
+        held = self._held[: self._count]
+        return held["query"].copy(), held["row"].copy()
 
-    def _kth(self, products: torch.Tensor) -> np.ndarray:
-        """The depth-th largest product of each query so far; at first, among these: [queries, 1]."""
-        kth = self._best.min(axis=1, keepdims=True)
-        if np.isfinite(kth).all() or products.shape[1] < self.depth:
-            return kth
-        some = products[:, : 8 * self.depth]  # the depth-th of some is at most the depth-th of all
-        return np.maximum(kth, some.topk(self.depth, dim=1).values[:, -1:].cpu().numpy())
+    def _hold(self, query: np.ndarray, row: np.ndarray, value: np.ndarray) -> None:
+        if self._count + len(query) > len(self._held):
+            self._prune()
+            free = np.empty(max(len(self._held) - self._count, self._count + 2 * len(query)), PAIR)
+            self._held = np.concatenate([self._held[: self._count], free])
+        new = self._held[self._count : self._count + len(query)]
+        new["query"], new["row"], new["value"] = query, row, value
+        self._count += len(query)
 
-    def _floor(self, kth: np.ndarray) -> np.ndarray:
-        """Below this, no document can be as good as the one of product ``kth``: two errors of a product further down.
+    def _raise(self, kth: np.ndarray) -> None:
+        self._kth = np.fmax(self._kth, kth)
 
-        With unit roundoff u, both factors and the product are rounded, and float32 adds up; so a product is wrong by at
-        most (2u + u^2 + d 2^-23) |q| |x| + u |product|.
-        Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1.
+    def _prune(self) -> None:
+        """Drop what is held although better documents have since come."""
+        held = self._held[: self._count]
+        self._raise(_kth_largest(held["query"], held["value"], len(self._kth), self.depth))
+        above = np.flatnonzero(held["value"] >= self._floor()[held["query"]])
+        self._count = len(above)
+        self._held[: self._count] = held[above]
+
+    def _floor(self) -> np.ndarray:
+        """Below this, no document can be as good as the ``depth``-th: two errors of a product further down [queries].
+
+        Rounding moves q to q' and x to x', float32 adds up the d products, and their sum p is rounded; so with unit
+        roundoff u, p is wrong by at most e + u |p|, where e = |q - q'| |x| + |q'| |x - x'| + d 2^-23 |q| |x|. The
+        factor 1 + 8u stands for terms of higher order, ``lost`` for numbers that are taken for 0, being smaller than
+        the smallest normal one. Where products may overflow, nothing is known of any document.
+        Higham, Accuracy and Stability of Numerical Algorithms, 2002, sections 2.1 and 3.1.
         """
-        roundoff = torch.finfo(self._queries.dtype).eps / 2
-        relative = 2 * roundoff + roundoff**2 + self._queries.shape[1] * 2.0**-23
-        return (kth - 2 * (relative * self._norms * self._longest + roundoff * np.abs(kth))).astype(np.float32)
+        asked, roundoff, dimensions = self._queries, torch.finfo(dtype()).eps / 2, self._queries.vectors.shape[1]
+        both = asked.lengths * self._longest
+        error = asked.moved * self._longest + (asked.lengths + asked.moved) * self._moved + dimensions * 2.0**-23 * both
+        lost = dimensions * (4 + asked.lengths + self._longest) * np.finfo(np.float32).tiny
+        kth = self._kth.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # infinite less infinite
+            floor = kth - 2 * (1 + 8 * roundoff) * (error + roundoff * np.abs(kth) + lost)
+        known = np.isfinite(floor) & (both < OVERFLOW)
+        return np.nextafter(np.where(known, floor, -np.inf).astype(np.float32), np.float32(-np.inf))
 
-    def _pruned(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What is held and still above the floor."""
-        query, row, value = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
-        above = value >= self._floor(self._best.min(axis=1, keepdims=True))[query, 0]
-        return query[above], row[above], value[above]
+
+def sort_keys(group: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Whole numbers in the order of group, then value: numpy sorts them several times as fast as two columns.
+
+    Args:
+        group: Whole numbers below 2^31.
+        value: float32; 0 and -0 are equal.
+    """
+    bits = (value + np.float32(0)).view(np.int32)
+    return (group.astype(np.int64) << 32) + (bits ^ ((bits >> 31) & 0x7FFFFFFF))  # negative floats ascend downwards
 
 
-def _largest(best: np.ndarray, query: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The largest values of each query, in no order: of its ``best`` [queries, depth] and new ones, given by query."""
-    counts = np.bincount(query, minlength=len(best))
-    place = np.arange(len(query)) - (np.cumsum(counts) - counts)[query]
-    new = np.full((len(best), int(counts.max(initial=0))), -np.inf, np.float32)
-    new[query, place] = values
-    depth = best.shape[1]
-    return np.partition(np.concatenate([best, new], axis=1), -depth, axis=1)[:, -depth:]
+def _kth_largest(group: np.ndarray, value: np.ndarray, groups: int, k: int) -> np.ndarray:
+    """The k-th largest value of each group, -inf where it has fewer."""
+    order = np.sort(sort_keys(group, value))
+    counts = np.bincount(group, minlength=groups)
+    enough = counts >= k
+    bits = order[(np.cumsum(counts) - k)[enough]].astype(np.int32)
+    kth = np.full(groups, -np.inf, np.float32)
+    kth[enough] = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(np.float32)
+    return kth
+
+
+def _reaching(products: torch.Tensor, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where, in the flattened products, they reach the floor of their row, or nearly; and the values there."""
+    if not products.is_cpu:
+        places = (products >= torch.from_numpy(floor).to(products.device)[:, None]).flatten().nonzero()[:, 0]
+    else:  # numpy compares several times as fast as torch
+        table, least = _as_numbers(products, floor)
+        places = torch.from_numpy(np.flatnonzero(table >= least[:, None]))
+    return places.cpu().numpy(), products.flatten()[places].float().cpu().numpy()
+
+
+def _as_numbers(products: torch.Tensor, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Products and floors in a dtype that numpy has, in which what reaches its floor still does."""
+    if products.dtype == torch.bfloat16 and (floor > 0).all():
+        # the bits of positive numbers are in their order, those of negative ones negative; a floor cut off is lower
+        return products.view(torch.int16).numpy(), (floor.view(np.int32) >> 16).astype(np.int16)
+    return products.float().numpy(), floor

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import torch
 
-from retrieval_distill import hardware
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing import coarse
@@ -26,10 +24,10 @@ TILE = 2048
 """Queries, and documents, of one tile of similarities: 16 MB at most, so that it is still in a cache when compared."""
 
 QUERIES = 16_384
-"""Queries searched for at once: each holds some hundred candidates, or at worst ``coarse.PRUNE_AT`` a tile of them."""
+"""Queries searched for at once: each holds some hundred candidates, more where many documents are all but equal."""
 
-PAIRS = 16_384
-"""Pairs multiplied at once."""
+PAIRS = 2_048
+"""Pairs multiplied at once: 6 MB of vectors at most, so that they are still in a cache when multiplied."""
 
 
 def search(
@@ -105,7 +103,7 @@ def _best(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str) -> t
     """:func:`best` of queries whose candidates are all held at once."""
     query_rows, rows = _candidates(queries, blocks, depth, similarity)
     found = products(queries, blocks, query_rows, rows, similarity)
-    order = np.lexsort((rows, -found, query_rows))
+    order = np.argsort(coarse.sort_keys(query_rows, -found), kind="stable")  # rows ascend within every query
     counts = np.bincount(query_rows, minlength=len(queries))
     rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     kept = order[rank < depth]
@@ -128,7 +126,7 @@ def products(
         rows: The pairs' documents.
         similarity: ``"cosine"`` or ``"dot"``.
     """
-    order = np.argsort(rows, kind="stable")
+    order = np.argsort(rows)
     values, start, done = np.empty(len(rows), np.float32), 0, 0
     for block in blocks():
         start += len(block)
@@ -147,11 +145,9 @@ def _candidates(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str
     start = 0
     for block in blocks():
         for at in range(0, len(block), TILE):
-            vectors = comparable(np.array(block[at : at + TILE]), similarity)
-            longest = float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max()))
-            documents = torch.from_numpy(vectors).to(hardware.device(), coarse.dtype())
+            documents = coarse.rounded(comparable(block[at : at + TILE], similarity))
             for part in parts:
-                part.offer(documents, longest, start + at)
+                part.offer(documents, start + at)
         start += len(block)
     query_rows, rows = zip(*(part.pairs() for part in parts), strict=True)
     shifted = [part + number * TILE for number, part in enumerate(query_rows)]

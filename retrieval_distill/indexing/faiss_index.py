@@ -5,7 +5,6 @@ Knows FAISS, vectors and which student they belong to; must not know texts of do
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,17 +12,20 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from retrieval_distill import artifacts
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.errors import UserError
+from retrieval_distill.indexing import build, gpu, rescoring
 from retrieval_distill.indexing.embed import Embeddings, comparable, embed_queries, require
+from retrieval_distill.indexing.kinds import KINDS, SEARCH_PARAMETERS, UNTYPED, Kind, encoded, kind_named
+from retrieval_distill.indexing.prepared import Prepared, refuse_unclear
 from retrieval_distill.retrieval.run import Run
 
-logger = logging.getLogger("retrieval_distill")
-
-KINDS = {"flat": "Flat", "hnsw": "HNSW32", "sq8": "SQ8"}
-"""Index kinds by FAISS factory string: exact search, a graph (fast, approximate), 8-bit vectors (4x smaller)."""
+HASHED_AT_OPEN = 256 << 20
+"""Bytes of an index up to which opening it reads and checks all of it; of a larger one ``verify`` does."""
 
 
 def index(
@@ -32,77 +34,126 @@ def index(
     kind: str = "flat",
     similarity: str = "cosine",
     dimensions: int | None = None,
+    rescore: int | None = None,
 ) -> artifacts.Manifest:
-    """Build a FAISS index over embedded documents.
+    """Build a FAISS index over embedded documents, or add to the one there those that have been embedded since.
+
+    Memory is that of the index and of the vectors it is trained on. A reader sees the old index or the new one.
 
     Args:
         embeddings: Folder written by ``embed``.
         folder: Where the index goes.
-        kind: ``"flat"`` (exact), ``"hnsw"`` or ``"sq8"``.
+        kind: One of :data:`retrieval_distill.indexing.kinds.KINDS`.
         similarity: ``"cosine"`` (vectors are brought to length 1) or ``"dot"``.
         dimensions: Dimensions kept, the first ones, for a student trained with such a view; ``None``: all.
+        rescore: How many times as many documents as asked for are looked up and ordered anew by their own vectors,
+            which are then stored in the folder too; 0: none; ``None``: what the kind does by itself.
 
     Raises:
-        UserError: Unknown kind, the embeddings are missing, or more dimensions are asked for than they have.
+        UserError: Unknown kind, the embeddings are missing or hold a NaN, more dimensions are asked for than they have,
+            rescoring for a kind that loses nothing, or the disk is full.
     """
-    if kind not in KINDS:
-        raise UserError(f"index kind {kind!r} is unknown{nearest(kind, KINDS)}")
-    source = Embeddings.open(embeddings)
-    have = source.manifest["counts"]["dimensions"]
-    if dimensions is not None and not 1 <= dimensions <= have:
-        raise UserError(f"index dimensions {dimensions}: the vectors have {have}")
-    inputs = {
-        "embeddings": source.manifest["fingerprint"],
-        "kind": kind,
-        "similarity": similarity,
-        "dimensions": dimensions,
-    }
-    inputs |= {key: source.manifest["inputs"][key] for key in ("model", "max_length")}
+    chosen = kind_named(kind)
+    if rescore and not chosen.loses:
+        raise UserError(f"index rescore {rescore}: kind {kind!r} holds the vectors as they are; leave rescoring off")
+    prepared = Prepared(Embeddings.open(embeddings), similarity, dimensions)
+    depth = chosen.rescore if rescore is None else rescore
+    inputs = {**identity(prepared), "kind": kind, "rescore": depth}
+    before = artifacts.read_manifest(folder)
+    same = before is not None and {**before["inputs"], "embeddings": inputs["embeddings"]} == inputs
+    old = Path(folder) if same else None
+    return artifacts.stage("index", folder, inputs, lambda out: build.write(out, kind, prepared, depth, old))
 
-    def work(out: Path) -> dict[str, Any]:
-        built: Any = None
-        for shard in source.shards():
-            vectors = comparable(np.array(shard), similarity, dimensions)
-            if built is None:
-                built = faiss.index_factory(vectors.shape[1], KINDS[kind], faiss.METRIC_INNER_PRODUCT)
-                built.train(vectors)
-            built.add(vectors)
-        path = out / "index.faiss"
-        faiss.write_index(built, str(path))
-        (out / "ids.parquet").write_bytes((source.folder / "ids.parquet").read_bytes())
-        return {"documents": len(source.ids), "dimensions": built.d, "bytes": path.stat().st_size}
 
-    return artifacts.stage("index", folder, inputs, work)
+def identity(prepared: Prepared) -> dict[str, Any]:
+    """What says which vectors an index holds and which student may ask it, for its manifest."""
+    made = prepared.embeddings.manifest
+    vectors = {"embeddings": made["fingerprint"], "similarity": prepared.similarity, "dimensions": prepared.cut}
+    return vectors | {key: made["inputs"][key] for key in ("model", "max_length")}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an index is asked: the value of its kind's knob (``None``: it has none) and the rescoring depth (0: none)."""
+
+    setting: int | None = None
+    rescore: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """A FAISS index with the ids of its rows and the manifest that says which student may ask it."""
+    """A FAISS index with the ids of its rows and the manifest that says which student may ask it, all memory-mapped.
+
+    ``stored`` are the vectors for rescoring, if it has any.
+    """
 
     folder: Path
     manifest: dict[str, Any]
+    faiss: Any
+    id_column: pa.ChunkedArray
+    stored: np.ndarray | None = None
 
     @classmethod
     def open(cls, folder: str | Path) -> Index:
-        """Open what ``index`` wrote.
+        """Open what ``index`` wrote; while it is being replaced, the old one or the new one.
 
         Raises:
-            UserError: The folder holds no finished index.
+            UserError: The folder holds no finished index, or one of its files is missing or was altered.
         """
-        manifest = artifacts.read_manifest(folder)
-        if manifest is None or not (Path(folder) / "index.faiss").is_file():
-            raise UserError(f"{folder}: no index there; make one with: retrieval-distill index")
-        return cls(Path(folder), manifest)
+        while True:
+            manifest = artifacts.read_manifest(folder)
+            if manifest is None or "files" not in manifest["counts"]:
+                raise UserError(f"{folder}: no index there, or an old one; make one with: retrieval-distill index")
+            try:
+                opened = cls._read(Path(folder), manifest)
+            except (UserError, OSError):
+                if _is_still(folder, manifest):
+                    raise
+            else:
+                if _is_still(folder, manifest):
+                    return opened
+
+    @classmethod
+    def _read(cls, folder: Path, manifest: dict[str, Any]) -> Index:
+        counts = manifest["counts"]
+        small = counts["disk_bytes"] <= HASHED_AT_OPEN
+        for name, known in counts["files"].items():
+            _check(folder / name, known, small)
+        stored = folder / rescoring.FILE
+        return cls(
+            folder, manifest, build.read_faiss(folder / build.FILE, KINDS[counts["kind"]].binary),
+            pq.read_table(folder / build.IDS)["id"],
+            rescoring.open_stored(stored) if rescoring.FILE in counts["files"] else None,
+        )  # fmt: skip
+
+    def verify(self) -> None:
+        """Hash every file again, however large.
+
+        Raises:
+            UserError: One is missing or was altered.
+        """
+        for name, known in self.manifest["counts"]["files"].items():
+            _check(self.folder / name, known, whole=True)
+
+    @property
+    def documents(self) -> int:
+        """How many documents it holds."""
+        return self.manifest["counts"]["documents"]
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of index it is."""
+        return KINDS[self.manifest["counts"]["kind"]]
 
     @cached_property
-    def ids(self) -> np.ndarray:
-        """Document ids by row."""
-        return np.array(Embeddings(self.folder).ids, dtype=object)
+    def setting(self) -> Setting:
+        """How it is asked where the caller does not say."""
+        return Setting(**self.manifest["counts"]["search"])
 
-    @cached_property
-    def faiss(self) -> Any:
-        """The index itself, memory-mapped."""
-        return faiss.read_index(str(self.folder / "index.faiss"), faiss.IO_FLAG_MMAP)
+    def ids_of(self, rows: np.ndarray) -> np.ndarray:
+        """Document ids of rows, an object array of the same shape; ``None`` for rows below 0."""
+        flat = rows.ravel()
+        return self.id_column.take(pa.array(flat, mask=flat < 0)).to_numpy().reshape(rows.shape)
 
     def require(self, model: str) -> None:
         """Refuse a query encoder that the vectors do not come from.
@@ -115,22 +166,62 @@ class Index:
     def search(
         self, vectors: np.ndarray, depth: int, allowed: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Best rows for query vectors [queries, dimensions]: scores and document ids, both [queries, depth].
+        """Best documents for query vectors [queries, dimensions]: scores and ids, both [queries, depth].
 
-        A graph (``hnsw``) may find fewer: the places left over have id ``None``.
+        A graph (``hnsw``) or lists (``ivf``) may find fewer: the places left over have id ``None``.
 
         Args:
             vectors: As the query encoder gives them.
             depth: Documents per query.
-            allowed: Which rows may be found, bool [documents]; ``None``: all.
+            allowed: Which rows may be found, bool [documents]; every one of them is then compared, whatever the kind.
+                ``None``: all.
+
+        Raises:
+            UserError: The vectors have another length than the documents', or hold a NaN.
         """
-        made = self.manifest["inputs"]
-        prepared = comparable(vectors, made["similarity"], made.get("dimensions"))
-        only = None if allowed is None else self._only(np.packbits(allowed, bitorder="little"))
-        scores, rows = self.faiss.search(prepared, min(depth, len(self.ids)), params=only)
-        found = self.ids[rows]
-        found[rows < 0] = None
-        return scores, found
+        scores, rows = self.best_rows(vectors, depth, allowed=allowed)
+        return scores, self.ids_of(rows)
+
+    def best_rows(
+        self, vectors: np.ndarray, depth: int, setting: Setting | None = None, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Like :meth:`search`, with rows for ids (-1 is an empty place), asked in this way (``None``: as tuned)."""
+        setting, asked = setting or self.setting, self._prepared(vectors)
+        depth = min(depth, self.documents)
+        if not setting.rescore or self.stored is None:
+            return self._first_stage(asked, depth, setting.setting, allowed)
+        wide = min(depth * setting.rescore, self.documents)
+        _, rows = self._first_stage(asked, wide, setting.setting, allowed)
+        return rescoring.rescored(self.stored, asked, rows, depth)
+
+    def _prepared(self, vectors: np.ndarray) -> np.ndarray:
+        made, needed = self.manifest["inputs"], self.manifest["counts"]["embedded_dimensions"]
+        if vectors.shape[1] != needed:
+            raise UserError(
+                f"{self.folder}: its documents' vectors have {needed} dimensions, the queries' {vectors.shape[1]}; ask "
+                "with the model that embedded the documents"
+            )
+        refuse_unclear(vectors, "the vector of query")
+        return comparable(vectors, made["similarity"], made["dimensions"])
+
+    def _first_stage(
+        self, asked: np.ndarray, depth: int, setting: int | None, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        kind = self.kind
+        parameters: dict[str, Any] = {} if kind.knob is None or setting is None else {kind.knob: setting}
+        searched = self._fast
+        if allowed is not None:
+            searched, parameters = _for_filter(self.faiss, kind)
+            parameters["sel"] = UNTYPED.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        knob = kind.knob if kind.knob in parameters else None
+        params = SEARCH_PARAMETERS[knob](**parameters) if parameters else None
+        scores, rows = searched.search(encoded(kind, asked), depth, params=params)
+        return (1 - scores * (2 / asked.shape[1]) if kind.binary else scores), rows
+
+    @cached_property
+    def _fast(self) -> Any:
+        """The index where it is searched: on a GPU if there is one that has its kind."""
+        return gpu.onto(self.faiss) if self.kind.gpu else self.faiss
 
     def _only(self, bits: np.ndarray) -> Any:
         library: Any = faiss  # its Python layer takes arrays and keywords, which its annotations do not know
@@ -154,3 +245,23 @@ def search(
     """
     scores, found = index.search(embed_queries(model, queries, index.manifest, index.folder, dtype), depth, allowed)
     return Run.from_best(queries.ids, found, scores)
+
+
+def _for_filter(index: Any, kind: Kind) -> tuple[Any, dict[str, Any]]:
+    """What compares every vector: a graph's own storage, all lists; filters would leave both with too few."""
+    if kind.knob == "efSearch":
+        return faiss.downcast_index(index.storage), {}
+    return index, {"nprobe": index.nlist} if kind.knob == "nprobe" else {}
+
+
+def _is_still(folder: str | Path, manifest: dict[str, Any]) -> bool:
+    now = artifacts.read_manifest(folder)
+    return now is not None and now["fingerprint"] == manifest["fingerprint"]
+
+
+def _check(path: Path, known: dict[str, Any], whole: bool) -> None:
+    """Refuse a file that is not as it was written."""
+    if not path.is_file():
+        raise UserError(f"{path}: this file of the index is missing; build the index again")
+    if path.stat().st_size != known["bytes"] or (whole and build.sha256(path) != known["sha256"]):
+        raise UserError(f"{path}: this file of the index was altered; build the index again")

@@ -5,7 +5,7 @@ Knows lists, texts, judgements and vectors of documents; must not know which ret
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -21,7 +21,7 @@ from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.training.groups import with_relevant
 
-FUSIONS = {"rrf": reciprocal_rank_fusion, "weighted": weighted_sum}
+FUSIONS: dict[str, Callable[..., Run]] = {"rrf": reciprocal_rank_fusion, "weighted": weighted_sum}
 
 
 @dataclass(frozen=True)

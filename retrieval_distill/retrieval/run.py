@@ -49,9 +49,9 @@ class Run:
     @classmethod
     def from_best(cls, query_ids: Sequence[str], doc_ids: np.ndarray, scores: np.ndarray) -> Run:
         """From the best documents of each query, ids and scores both [queries, depth]; ``None`` is an empty place."""
-        asked = np.repeat(np.array(query_ids, dtype=object), doc_ids.shape[1]).reshape(doc_ids.shape)
         hit = doc_ids != np.array(None)
-        return cls.from_columns(asked[hit], doc_ids[hit], scores[hit])
+        asked = pd.Series(list(query_ids), dtype=str).array.take(np.nonzero(hit)[0])
+        return cls.from_columns(asked, doc_ids[hit], scores[hit])
 
     @classmethod
     def joined(cls, runs: Iterable[Run]) -> Run:
@@ -62,11 +62,12 @@ class Run:
     def _ordered(cls, frame: pd.DataFrame) -> Run:
         order = pd.factorize(frame["query_id"])[0]
         score = frame["score"].to_numpy(np.float64)
-        names = np.zeros(len(frame), np.int64)
-        tied = pd.DataFrame({"query": order, "score": score}).duplicated(keep=False).to_numpy()
-        # strings are slow to compare, so only those that stand at equal scores are
-        names[tied] = pd.factorize(frame["doc_id"][tied], sort=True)[0]
-        rows = np.lexsort((-names, -score, order))
+        rows = np.lexsort((-score, order))
+        equal = (order[rows[1:]] == order[rows[:-1]]) & (score[rows[1:]] == score[rows[:-1]])
+        places = np.union1d(np.flatnonzero(equal), np.flatnonzero(equal) + 1)
+        tied = rows[places]  # strings are slow to compare, so only those that stand at equal scores are
+        names = pd.factorize(frame["doc_id"].iloc[tied], sort=True)[0]
+        rows[places] = tied[np.lexsort((-names, -score[tied], order[tied]))]
         return cls(frame[COLUMNS].iloc[rows].reset_index(drop=True))
 
     def __len__(self) -> int:

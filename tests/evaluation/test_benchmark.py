@@ -126,6 +126,12 @@ def test_on_the_command_line(folders, encoders, dataset, tmp_path):
     assert "average" in text and "Holm" in text
 
 
+def test_names_of_what_is_no_retrieval():
+    """A file's ending is not part of its name, a version is part of a task's."""
+    sources = ["sts:data/mine.tsv", "mteb:STSBenchmark", "mteb:STSBenchmark.v2"]
+    assert list(benchmark._named(sources)) == ["sts-mine", "mteb-STSBenchmark", "mteb-STSBenchmark.v2"]
+
+
 def test_what_is_refused(folders, encoders, pairs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mteb", None)  # as if it were not installed
     foreign = tmp_path / "foreign.trec"

@@ -46,7 +46,6 @@ def test_tiles_change_nothing(monkeypatch):
     whole = exact.best(asked, lambda: [corpus], 20)
     monkeypatch.setattr(exact, "TILE", 32)
     monkeypatch.setattr(exact, "QUERIES", 40)
-    monkeypatch.setattr(coarse, "PRUNE_AT", 100)
     scores, rows = exact.best(asked, lambda: [corpus[:100], corpus[100:333], corpus[333:]], 20)
     np.testing.assert_array_equal(rows, whole[1])
     np.testing.assert_array_equal(scores, whole[0])
@@ -68,11 +67,85 @@ def test_coarse_products_lose_nothing(monkeypatch, dtype, spread):
     np.testing.assert_allclose(scores, np.take_along_axis(truth, rows, axis=1), rtol=1e-5)
 
 
+@pytest.fixture(params=[torch.bfloat16, torch.float32])
+def either_dtype(request, monkeypatch):
+    monkeypatch.setattr(coarse, "dtype", lambda: request.param)
+
+
+def test_rounding_against_the_best_loses_nothing(either_dtype):
+    """The best document and its query both round down, those just behind it up, in every number."""
+    numbers, roundoff, little = 128, 2.0**-8, 2.0**-20
+    query = np.repeat([1 + roundoff - little, 1 + roundoff + little], numbers)
+    behind = np.append(np.repeat(query[[0, -1]] * [0, 1], numbers), 0)
+    best = np.append(np.repeat(query[[0, -1]] * [1, 0], numbers), 8 * numbers * little)
+    corpus = np.stack([behind] * 5 + [best]).astype(np.float32)
+    asked = np.append(query, 1)[None].astype(np.float32)
+    truth = asked.astype(np.float64) @ corpus.astype(np.float64).T
+    assert 0 < truth[0, 5] / truth[0, 0] - 1 < roundoff / 100
+    _, rows = exact.best(asked, lambda: [corpus], 5)
+    np.testing.assert_array_equal(rows, [[5, 0, 1, 2, 3]])
+
+
+@pytest.mark.parametrize(
+    ("of_queries", "of_documents"),
+    [
+        ((18, 18), (17, 18)),
+        ((-25, -25), (20, 21)),
+        ((-20, -18), (-20, -18)),
+        ((-38, -38), (-2, 2)),
+        ((-2, 2), (-40, -37)),
+    ],
+)
+def test_very_long_and_very_short_vectors(of_queries, of_documents, either_dtype):
+    """Lengths are powers of ten. Squares of such numbers, products, and some of the numbers have no exponent left."""
+    rng = np.random.default_rng(4)
+    asked, corpus = (
+        (rng.normal(size=(n, 8)) * 10 ** rng.uniform(*lengths, (n, 1))).astype(np.float32)
+        for n, lengths in ((40, of_queries), (600, of_documents))
+    )
+    _, rows = exact.best(asked, lambda: np.array_split(corpus, 3), 10)
+    truth = asked.astype(np.float64) @ corpus.astype(np.float64).T
+    tenth = np.sort(truth, axis=1)[:, -10:-9]
+    wrong = (
+        1e-6 * np.linalg.norm(asked, axis=1, keepdims=True) * np.linalg.norm(corpus.astype(np.float64), axis=1).max()
+    )
+    assert (np.take_along_axis(truth, rows, axis=1) >= tenth - wrong - 16 * 2.0**-149).all()
+
+
+def test_products_too_large_for_the_coarse_dtype(either_dtype):
+    """Lengths whose product is close to the largest float32, where rounding up would be infinite."""
+    asked = np.float32([[1e19, 1e19], [1e19, -1e19]])
+    corpus = np.float32([[1e19, 0], [0, 1.5e19], [-1e19, 0], [3e19, -3e19], [3e19, 3e18], [1.6e19, 1.6e19]])
+    scores, rows = exact.best(asked, lambda: [corpus], 4)
+    expected_scores, expected_rows = by_brute_force(asked.astype(np.float64), corpus.astype(np.float64), 4)
+    np.testing.assert_array_equal(rows, expected_rows)
+    np.testing.assert_allclose(scores[0], expected_scores[0], rtol=1e-6)
+
+
+def test_queries_that_tell_nothing_or_like_nothing(either_dtype):
+    """A query of zeros gets the first documents; one that all documents oppose gets those that oppose it least."""
+    rng = np.random.default_rng(5)
+    corpus = -np.abs(rng.normal(size=(300, 6))).astype(np.float32)
+    corpus[7] = 0
+    scores, rows = exact.best(np.float32([[0] * 6, [1] * 6]), lambda: np.array_split(corpus, 4), 3)
+    np.testing.assert_array_equal(rows[0], [0, 1, 2])
+    np.testing.assert_array_equal(rows[1], [7, *(order := np.argsort(corpus.sum(1))[::-1])[order != 7][:2]])
+    assert (scores[0] == 0).all() and (scores[1, 1:] < 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(width=32, allow_nan=False)), min_size=1, max_size=40))
+def test_keys_sort_as_group_then_value(pairs):
+    group, value = np.array([group for group, _ in pairs]), np.array([value for _, value in pairs], np.float32)
+    order = np.argsort(coarse.sort_keys(group, value), kind="stable")
+    np.testing.assert_array_equal(order, np.lexsort((value, group)))
+
+
 def test_coarse_products_leave_little_to_do():
     rng = np.random.default_rng(3)
     asked, corpus = (comparable(rng.normal(size=(n, 384)), "cosine") for n in (20, 8000))
     candidates = coarse.Candidates(asked, 10)
-    candidates.offer(torch.from_numpy(corpus).to(coarse.dtype()), 1.0, 0)
+    candidates.offer(coarse.rounded(corpus), 0)
     assert 10 <= np.bincount(candidates.pairs()[0], minlength=20).max() < 200  # of 8,000
 
 
