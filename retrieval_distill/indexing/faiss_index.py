@@ -223,12 +223,6 @@ class Index:
         """The index where it is searched: on a GPU if there is one that has its kind."""
         return gpu.onto(self.faiss) if self.kind.gpu else self.faiss
 
-    def _only(self, bits: np.ndarray) -> Any:
-        library: Any = faiss  # its Python layer takes arrays and keywords, which its annotations do not know
-        graph = self.manifest["inputs"]["kind"] == "hnsw"
-        parameters = library.SearchParametersHNSW if graph else library.SearchParameters
-        return parameters(sel=library.IDSelectorBitmap(bits))
-
 
 def search(
     index: Index, model: str, queries: Texts, depth: int, dtype: str = "auto", allowed: np.ndarray | None = None
