@@ -41,8 +41,9 @@ from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import ratio_with_interval
 from retrieval_distill.indexing import exact, rescoring
 from retrieval_distill.indexing.embed import Embeddings, comparable, embed
-from retrieval_distill.indexing.faiss_index import Index, Setting, index
+from retrieval_distill.indexing.faiss_index import Index, index
 from retrieval_distill.indexing.kinds import KINDS, RESCORES
+from retrieval_distill.indexing.opened import Setting
 from retrieval_distill.models import PACKAGED
 from retrieval_distill.retrieval.run import Run
 

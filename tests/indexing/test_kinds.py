@@ -9,8 +9,9 @@ import pytest
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing import prepared as preparing
 from retrieval_distill.indexing.embed import comparable
-from retrieval_distill.indexing.faiss_index import Index, Setting, index
+from retrieval_distill.indexing.faiss_index import Index, index
 from retrieval_distill.indexing.kinds import KINDS, lists, parts
+from retrieval_distill.indexing.opened import Setting
 from tests.indexing.stored import clustered, store
 
 DOCUMENTS, DIMENSIONS = 3000, 32
