@@ -1,9 +1,9 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
-Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``retrieve``, ``score``, ``distill``, ``embed``, ``index``,
-``search``, ``rerank``, ``mine``, ``filter_negatives``, ``evaluate``, ``benchmark``, ``report``, ``fit_teacher``; each
-is also a command.
+Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``, ``score``, ``rerank``,
+``filter_negatives``, ``distill``, ``embed``, ``export``, ``index``, ``search``, ``evaluate``, ``benchmark``,
+``report``, ``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -27,8 +27,10 @@ _WHERE = {
     "distill": "verbs",
     "embed": "verbs",
     "evaluate": "verbs",
+    "export": "verbs",
     "filter_negatives": "verbs",
     "fit_teacher": "verbs",
+    "generate": "verbs",
     "index": "verbs",
     "load_dataset": "data.load",
     "load_recipe": "config",
@@ -57,8 +59,10 @@ __all__ = [
     "distill",
     "embed",
     "evaluate",
+    "export",
     "filter_negatives",
     "fit_teacher",
+    "generate",
     "index",
     "load_dataset",
     "load_recipe",
@@ -90,8 +94,10 @@ if TYPE_CHECKING:
         distill,
         embed,
         evaluate,
+        export,
         filter_negatives,
         fit_teacher,
+        generate,
         index,
         load_teacher,
         mine,

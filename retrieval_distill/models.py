@@ -124,7 +124,7 @@ def _packaged() -> Path:
 
 
 def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import list_repo_files, snapshot_download
 
     wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*", "2_*/*", "*/config.json"]
     try:
@@ -135,6 +135,8 @@ def _from_hub(name: str) -> Path:
                 f"model {name!r} is not on disk and HF_HUB_OFFLINE=1 forbids fetching it; {OFFLINE_CHOICES}"
             ) from None
     try:
+        if not any(file.endswith(".safetensors") for file in list_repo_files(name)):
+            wanted.append("pytorch_model*.bin")  # older repositories, most doc2query models among them
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -15,13 +15,15 @@ import pandas as pd
 
 from retrieval_distill import artifacts, models, processes
 from retrieval_distill.artifacts import Manifest
-from retrieval_distill.config import NO_LIMIT, IntentConfig, MemberConfig, MiningConfig, Recipe, parse
+from retrieval_distill.config import NO_LIMIT, GenerateConfig, IntentConfig, MemberConfig, MiningConfig, Recipe, parse
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.evaluation import compare, measures
 from retrieval_distill.evaluation.passages import by_document
+from retrieval_distill.generate import copies
 from retrieval_distill.indexing import faiss_index
 from retrieval_distill.indexing.embed import Embeddings, embed, embed_queries
+from retrieval_distill.indexing.export import export
 from retrieval_distill.indexing.faiss_index import Index
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
@@ -32,8 +34,8 @@ from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.teacher.store import ScoreStore
 
 __all__ = [
-    "benchmark", "convert", "distill", "embed", "evaluate", "filter_negatives", "fit_teacher", "index", "load_teacher",
-    "mine", "prepare", "rerank", "retrieve", "score", "search",
+    "benchmark", "convert", "distill", "embed", "evaluate", "export", "filter_negatives", "fit_teacher", "generate",
+    "index", "load_teacher", "mine", "prepare", "rerank", "retrieve", "score", "search",
 ]  # fmt: skip
 
 
@@ -83,6 +85,45 @@ def prepare(dataset: Dataset, folder: str | Path, overrides: Sequence[str] = (),
     from retrieval_distill.data.prepare import prepare as prepare_into
 
     return prepare_into(dataset, folder, parse(PrepareConfig, dict(options), "prepare", overrides))
+
+
+def generate(
+    dataset: Dataset, folder: str | Path, overrides: Sequence[str] = (), teacher: Teacher | Ensemble | None = None,
+    store: str | Path | None = None, seed: int = 7, **options: Any,
+) -> Manifest:  # fmt: skip
+    """Make queries from a dataset's documents; ``load_dataset(folder, cache)`` loads the result, BEIR layout.
+
+    The dataset's own queries and judgements stay; the generated ones are the split ``generated``, and
+    ``generated.parquet`` tells how each was made.
+
+    Args:
+        dataset: Its documents are asked.
+        folder: Where the result and its ``report.json`` go; a killed attempt continues, a finished one is kept.
+        overrides: Keys of ``GenerateConfig``, as ``"ways={titles: 1, sentences: 2}"``.
+        teacher: For ``round_trip.teacher`` and ``round_trip.score``; retrieval is BM25.
+        store: Score store of the teacher.
+        seed: Of every draw.
+        options: The same as Python values.
+
+    Raises:
+        UserError: An option is unknown or missing, or no query is left.
+    """
+    from retrieval_distill.data.formats import beir
+    from retrieval_distill.generate import Asked
+    from retrieval_distill.generate import generate as generate_into
+
+    def scored(run: Run, queries: Texts, documents: Texts) -> Run:
+        assert teacher is not None and store is not None
+        return score(run, queries, documents, teacher, store)[0]
+
+    if teacher is not None and store is None:
+        raise UserError("a teacher needs a score store: name a folder for it")
+    config = parse(GenerateConfig, dict(options), "generate", overrides)
+    asked = Asked(lambda queries, depth: retrieve(dataset.documents, queries, depth), scored if teacher else None,
+                  {"teacher": teacher and teacher.fingerprint})  # fmt: skip
+    return generate_into(
+        dataset, folder, config, seed, asked, lambda made, out: beir.save(copies.merged(dataset, made), out)
+    )
 
 
 def retrieve(
@@ -254,12 +295,19 @@ def load_teacher(
 
 
 def score(
-    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path
+    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path, engine: str = "local"
 ) -> tuple[Run, dict[str, Any]]:
     """A teacher's raw scores for every pair of a Run, through the score store in folder ``store``.
 
-    Several teachers (an ensemble) give calibrated scores; the store keeps each one's raw ones.
+    Several teachers (an ensemble) give calibrated scores; the store keeps each one's raw ones. With ``engine="ray"``
+    a cross-encoder scores on the nodes of a Ray cluster (``RAY_ADDRESS``), and the store stays here.
     """
+    if engine not in ("local", "ray"):
+        raise UserError(f"engine {engine!r} is unknown{nearest(engine, ('local', 'ray'))}")
+    if engine == "ray":
+        from retrieval_distill.teacher.on_cluster import on_cluster
+
+        teacher = on_cluster(teacher)
     if isinstance(teacher, Ensemble):
         return ensemble.score(run, queries, documents, teacher, ScoreStore(store))
     return scoring.score(run, queries, documents, teacher, ScoreStore(store))
@@ -319,18 +367,19 @@ def distill(
         from retrieval_distill.training.dev import DevSet
 
         asked = DevSet.pool(*dev, dataset, recipe.training.dev_documents, recipe.seed)
+    seen = copies.as_trained(dataset, split)
 
     def work(out: Path) -> dict[str, Any]:
         from retrieval_distill.training.trainer import distill
 
-        return distill(run, dataset.split(split), dataset.queries, dataset.documents, recipe, out, asked)
+        return distill(run, seen.split(split), seen.queries, seen.documents, recipe, out, asked)
 
     embedding_teacher = recipe.embedding_teacher.model
     named = None if embedding_teacher in (None, "start") else models.fingerprint(embedding_teacher)
     inputs = {
         "scores": artifacts.fingerprint(run.frame.to_csv(index=False)),
-        "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
-        "qrels": artifacts.fingerprint(dataset.split(split)),
+        "texts": [seen.documents.fingerprint, seen.queries.fingerprint],
+        "qrels": artifacts.fingerprint(seen.split(split)),
         "model": models.fingerprint(recipe.student.model),
         "embedding_teacher_model": named,
         "query_model": recipe.student.query_model and models.fingerprint(recipe.student.query_model),

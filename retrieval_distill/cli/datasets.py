@@ -1,4 +1,4 @@
-"""Commands for data: ``convert``, ``prepare``.
+"""Commands for data: ``convert``, ``prepare``, ``generate``.
 
 Knows options; must not know any format. Heavy imports happen inside commands, so that ``--help`` is instant.
 """
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retrieval_distill.cli.options import OutFolder, SplitOption, say
+from retrieval_distill.cli.options import TEACHERS, LengthOption, OutFolder, SplitOption, say
 from retrieval_distill.cli.reading import reads
 from retrieval_distill.errors import UserError
 
@@ -95,3 +95,45 @@ def prepare(
     verbs.prepare(dataset, out, overrides or (), **values)
     say(data_report.table(read_json(out / "report.json")))
     say(f"{out}: corpus.jsonl, queries.jsonl, qrels/, report.json")
+
+
+@app.command()
+@reads
+def generate(
+    source: Annotated[str, typer.Option("--dataset", help="Folder, file or archive of documents; hf:NAME or ir:ID.")],
+    out: OutFolder,
+    cache: Path,
+    options: Any,
+    ways: Annotated[
+        str | None,
+        typer.Option("--ways", help="titles, headings, sentences, summary, seq2seq or llm, e.g. titles,sentences=2."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="e.g. round_trip.retrieval=10 or seq2seq.model=my-t5. Repeatable."),
+    ] = None,
+    teacher: Annotated[str | None, typer.Option("--teacher", help=f"For round_trip.teacher. {TEACHERS}")] = None,
+    max_length: LengthOption = 512,
+    store: Annotated[Path | None, typer.Option("--store", help="The teacher's score store.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of every draw.")] = 7,
+) -> None:
+    """Make queries from the documents of a dataset that has none: the split `generated` of a new dataset folder.
+
+    Example: retrieval-distill generate --dataset data/sample --ways titles,sentences=2 --out with-queries
+    """
+    from retrieval_distill import verbs
+    from retrieval_distill.data.load import load
+    from retrieval_distill.reporting import generated
+
+    data = load(source, cache, options)
+    asked = verbs.load_teacher(teacher, max_length) if teacher else None
+    values: dict[str, Any] = {"ways": _ways(ways)} if ways else {}
+    manifest = verbs.generate(data, out, overrides or (), asked, store, seed, **values)
+    say(generated.table(manifest["counts"]))
+    say(f"{out}: corpus.jsonl, queries.jsonl, qrels/generated.tsv, generated.parquet, report.json")
+
+
+def _ways(given: str) -> dict[str, str]:
+    """``titles,sentences=2`` -> queries of each document by way, checked later."""
+    pairs = [way.partition("=") for way in given.split(",")]
+    return {name.strip(): number.strip() or "1" for name, _, number in pairs}

@@ -1,4 +1,4 @@
-"""Commands for the stages one by one: ``retrieve``, ``distill``, ``embed``, ``index``, ``evaluate``.
+"""Commands for the stages one by one: ``retrieve``, ``distill``, ``index``, ``evaluate``.
 
 Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
 """
@@ -15,9 +15,6 @@ from retrieval_distill.cli.options import (
     CacheOption,
     DatasetArgument,
     DepthOption,
-    DtypeOption,
-    LengthOption,
-    ModelOption,
     OutFile,
     OutFolder,
     SetOption,
@@ -86,25 +83,6 @@ def distill(
     asked = (Run.load(dev), dev_split) if dev else None
     manifest = verbs.distill(Run.load(scored), data, split, load_recipe(recipe, overrides or ()), out, asked)
     say(f"{out}: student of {manifest['counts']['parameters']:,} parameters after {manifest['counts']['steps']} steps")
-
-
-@app.command()
-def embed(
-    model: ModelOption,
-    dataset: DatasetArgument,
-    out: OutFolder,
-    dtype: DtypeOption = "auto",
-    max_length: LengthOption = None,
-    cache: CacheOption = CACHE,
-) -> None:
-    """Embed a corpus to disk, shard by shard, resumably.
-
-    Example: retrieval-distill embed --model runs/demo/student --dataset python-docs --out vectors
-    """
-    from retrieval_distill import verbs
-
-    manifest = verbs.embed(model, load(dataset, cache).documents, out, dtype, max_length)
-    say(f"{out}: {manifest['counts']['documents']:,} documents, {manifest['counts']['dimensions']} dimensions")
 
 
 @app.command()

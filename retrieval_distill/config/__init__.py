@@ -5,6 +5,7 @@ Knows names, types and bounds; must not know how a stage does its work.
 
 from retrieval_distill.config.dataset import DatasetConfig, ReadConfig, SourceConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
+from retrieval_distill.config.generate import GenerateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig, IntentConfig
 from retrieval_distill.config.load import RECIPES, load_recipe, load_values, parse, parse_recipe
 from retrieval_distill.config.mining import PRESETS, FilterConfig, MiningConfig
@@ -25,6 +26,7 @@ __all__ = [
     "EmbeddingTeacherConfig",
     "EvaluateConfig",
     "FilterConfig",
+    "GenerateConfig",
     "IndexConfig",
     "IntentConfig",
     "LLMConfig",

@@ -50,7 +50,7 @@ class DatasetConfig(ReadConfig):
     """A folder or file of any format read, ``beir:NAME``, ``nanobeir:NAME``, ``hf:NAME``, ``ir:NAME``, or the embedded
     ``python-docs``."""
     train: str = "train"
-    """Split whose queries train the student."""
+    """Split whose queries train the student; with ``generate`` it is not used."""
     dev: str | None = "dev"
     """Split whose queries the gate asks; ``None``, or a split the dataset lacks: it only reports agreement."""
     test: str = "test"

@@ -13,7 +13,9 @@ class EmbedConfig(Section):
     """How the corpus is embedded."""
 
     dtype: str = "auto"
-    """What the student computes in; vectors are stored as float32."""
+    """What the student computes in."""
+    storage: Literal["float32", "float16", "int8", "binary"] = "float32"
+    """What vectors are stored as."""
 
 
 class IntentConfig(Section):

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from retrieval_distill.config.dataset import DatasetConfig, SourceConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
+from retrieval_distill.config.generate import GenerateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
 from retrieval_distill.config.mining import MiningConfig
 from retrieval_distill.config.prepare import PrepareConfig
@@ -31,6 +32,8 @@ class Recipe(Section):
     """Several datasets by name, in place of ``dataset.source``; their ids become ``NAME/ID``."""
     prepare: PrepareConfig | None = None
     """Clean the data first (``{}`` for the defaults, with this recipe's splits and models); ``None``: take it as is."""
+    generate: GenerateConfig | None = None
+    """Make the training queries from the documents (``{}`` for the defaults); ``None``: train on the dataset's."""
     retrieve: RetrieveConfig = RetrieveConfig()
     mining: MiningConfig = MiningConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -52,11 +55,14 @@ class Recipe(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")
-    def _one_dataset_or_several(self) -> Recipe:
-        splits = {"train", "dev", "test"}
-        if self.datasets and self.dataset.model_dump(exclude=splits) != DatasetConfig().model_dump(exclude=splits):
+    def _several_datasets(self) -> Recipe:
+        if not self.datasets:
+            return self
+        splits, training = {"train", "dev", "test"}, self.training
+        if self.dataset.model_dump(exclude=splits) != DatasetConfig().model_dump(exclude=splits):
             raise PydanticCustomError("datasets", "dataset only names splits beside datasets; put the rest into these")
-        training = self.training
-        if self.datasets and training.topics and (training.topic_batches, training.dataset_batches) == ("one", "mixed"):
+        if training.topics and (training.topic_batches, training.dataset_batches) == ("one", "mixed"):
             raise PydanticCustomError("topics", "batches of one topic need training.dataset_batches=one")
+        if {"random", "in-topic"} & {*self.mining.draw}:
+            raise PydanticCustomError("draw", "random and in-topic draws would mix the datasets' documents")
         return self

@@ -6,33 +6,20 @@ from typing import Literal
 
 from pydantic import Field
 
+from retrieval_distill.config.endpoint import EndpointConfig
 from retrieval_distill.config.section import Section
 
 NO_LIMIT = 1 << 30
 """A token limit that leaves the model's own."""
 
 
-class LLMConfig(Section):
-    """An LLM judge behind an OpenAI-compatible endpoint."""
+class LLMConfig(EndpointConfig):
+    """An LLM judge."""
 
-    endpoint: str | None = None
-    """Base URL, such as ``http://localhost:8000/v1``; the key is read from ``OPENAI_API_KEY``."""
     mode: Literal["log-odds", "graded"] = "log-odds"
     """``log-odds`` of yes against no, or a grade from 0 to 4."""
     prompt: str | None = None
     """Template with ``{query}`` and ``{document}``; ``None``: a built-in one."""
-    max_characters: int = Field(6000, ge=100)
-    """Documents are cut to this."""
-    concurrency: int = Field(8, ge=1)
-    """Requests under way at once."""
-    timeout: float = Field(60.0, gt=0)
-    """Seconds that one answer may take."""
-    attempts: int = Field(6, ge=1)
-    """Tries per pair before scoring stops."""
-    price_in: float | None = Field(None, ge=0)
-    """Price of a million tokens sent, for the estimate; ``None``: no estimate."""
-    price_out: float | None = Field(None, ge=0)
-    """Price of a million tokens received."""
 
 
 class MemberConfig(Section):

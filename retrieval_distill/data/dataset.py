@@ -136,8 +136,10 @@ class Dataset:
     """A named collection: ``documents``, ``queries`` and ``qrels[split][query_id][doc_id] = grade``.
 
     ``parents`` tells, for each of ``documents`` in order, the id of the document that it is a passage of (a column of
-    strings); ``None``: the documents are whole. ``sources`` tells of several datasets that were joined which rows of
-    ``documents`` each has; empty: it is one. ``left_out`` tells what the reader left out as bad input:
+    strings); ``None``: the documents are whole. ``generated`` tells of generated queries how each was made: columns
+    ``query_id``, ``way``, ``doc_id``, and ``title`` and ``text``, what training sees of that document (missing: the
+    document as it stands); ``None``: there are none. ``sources`` tells of several datasets that were joined which rows
+    of ``documents`` each has; empty: it is one. ``left_out`` tells what the reader left out as bad input:
     ``{reason: {"count", "first"}}``.
     """
 
@@ -146,6 +148,7 @@ class Dataset:
     queries: Texts
     qrels: dict[str, Qrels] = field(default_factory=dict)
     parents: pa.ChunkedArray | None = None
+    generated: pa.Table | None = None
     left_out: dict[str, dict[str, object]] = field(default_factory=dict)
     sources: dict[str, range] = field(default_factory=dict)
 

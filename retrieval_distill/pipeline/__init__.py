@@ -1,6 +1,6 @@
 """``run``: the recipe read as prose. One folder in, one measured student out.
 
-    dataset -> candidates -> teacher scores -> student -> vectors -> index -> measured runs -> report
+    dataset -> (queries) -> candidates -> teacher scores -> student -> vectors -> index -> measured runs -> report
 
 Candidates, scores and student may come in several rounds, in which the student mines for its own training.
 
@@ -18,6 +18,7 @@ from typing import Any
 
 from retrieval_distill import processes
 from retrieval_distill.config import Recipe, load_recipe
+from retrieval_distill.pipeline.generating import generate
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.learning import distill
 from retrieval_distill.pipeline.measuring import measure
@@ -25,7 +26,7 @@ from retrieval_distill.pipeline.mining import filter_negatives, find_dev, retrie
 from retrieval_distill.pipeline.rounds import Round, rounds
 from retrieval_distill.pipeline.teaching import ask_gate, score
 from retrieval_distill.pipeline.vectors import embed_baselines, embed_retrievers, embed_start, embed_student
-from retrieval_distill.reporting import publish, report
+from retrieval_distill.reporting import publish, report, unmeasured
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -38,8 +39,9 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
         out: The run's folder; a killed run is continued by calling again.
 
     Returns:
-        The report, as written to ``report.json``; ``report.html`` shows it, ``report.md`` is its Markdown twin. Nothing
-        in processes that only helped to train.
+        The report, as written to ``report.json``; ``report.html`` shows it, ``report.md`` is its Markdown twin. Of a
+        corpus without test queries, what :func:`retrieval_distill.reporting.unmeasured.write` says. Nothing in
+        processes that only helped to train.
 
     Raises:
         UserError: The folder belongs to another recipe or is no run, or an input is wrong.
@@ -49,6 +51,7 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
     job.check()
     embed_start(job)
     embed_retrievers(job)
+    generate(job)
     ask_gate(job)
     find_dev(job)
     for turn in rounds(job):
@@ -59,6 +62,8 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
         return {}
     embed_student(turn)
     embed_baselines(job)
+    if not job.measurable:
+        return unmeasured.write(job.out, job.dataset, recipe, job.manifests)
     measure(job)
     finished = report.write(job.out, job.dataset, recipe, job.manifests)
     page = publish.report(job.out, dataset=job.dataset)

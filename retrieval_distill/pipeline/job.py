@@ -19,6 +19,7 @@ from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.mixture import apart
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures
+from retrieval_distill.generate import copies, ways
 from retrieval_distill.indexing.embed import Embeddings
 from retrieval_distill.pipeline import preparing
 from retrieval_distill.reporting import report
@@ -57,8 +58,13 @@ class Job:
             models.resolve(model)
         for member in self.recipe.teacher.members:
             teachers.check(member)
-        for split in (self.recipe.dataset.train, self.recipe.dataset.test):
-            self.dataset.split(split)
+        if self.recipe.generate is None:
+            self.dataset.split(self.recipe.dataset.train)
+        else:
+            ways.check(self.recipe.generate)
+            copies.refuse_generated(self.dataset)
+        if self.measurable:
+            self.dataset.split(self.recipe.dataset.test)
         if self.recipe.training.report_to:
             from retrieval_distill.training.trackers import trackers
 
@@ -72,10 +78,25 @@ class Job:
         """The recipe's dataset; building, downloading and cleaning it is the first stage."""
         return preparing.dataset(self)
 
+    @property
+    def measurable(self) -> bool:
+        """Whether there is anything to measure the student on; a corpus whose queries are generated may lack it."""
+        return self.recipe.generate is None or self.recipe.dataset.test in self.dataset.qrels
+
+    @property
+    def train_split(self) -> str:
+        """The split whose queries train the student: the recipe's, or the generated one."""
+        return self.recipe.dataset.train if self.recipe.generate is None else copies.SPLIT
+
+    @cached_property
+    def trained(self) -> Dataset:
+        """The dataset as training sees it; the same, but for generated queries."""
+        return copies.as_trained(self.dataset, self.train_split)
+
     @cached_property
     def training_queries(self) -> Texts:
         """The training split's queries, or as many as the recipe takes, drawn by the seed."""
-        queries = self.dataset.queries_of(self.recipe.dataset.train)
+        queries = self.dataset.queries_of(self.train_split)
         return queries.drawn(self.recipe.dataset.train_queries, self.recipe.seed)
 
     @cached_property
@@ -149,7 +170,7 @@ class Job:
 
     def raw_scores(self, run: Run, queries: Texts) -> tuple[list[Run], dict[str, Any]]:
         """Each teacher's raw scores of a Run, through the score store, and what they cost."""
-        return raw_scores(run, queries, self.dataset.documents, self.teachers, ScoreStore(self.store))
+        return raw_scores(run, queries, self.trained.documents, self.teachers, ScoreStore(self.store))
 
     @property
     def teacher_name(self) -> str:

@@ -14,6 +14,6 @@ def distill(turn: Round) -> None:
     dev = None
     if job.recipe.training.evaluate_steps:
         dev = Run.load(job.out / "dev-candidates" / "run.parquet"), job.dev_split()
-    split = job.recipe.dataset.train
+    split = job.train_split
     job.__dict__.pop("teachers", None)  # make room: their scores are all there
     turn.note("distill", verbs.distill(lists, job.dataset, split, turn.recipe, turn.out / "student", dev))

@@ -44,7 +44,7 @@ def retrieve(turn: Round) -> None:
 
     inputs = {
         "texts": [job.dataset.documents.fingerprint, job.training_queries.fingerprint],
-        "qrels": artifacts.fingerprint(job.dataset.split(job.recipe.dataset.train)),
+        "qrels": artifacts.fingerprint(job.dataset.split(job.train_split)),
         "indexes": {name: (artifacts.read_manifest(index) or {})["fingerprint"] for name, (index, _) in dense.items()},
         "retrieve": config.model_dump(),
         "mining": mining.model_dump(exclude={"preset", "filter", "rounds"}),
@@ -56,9 +56,10 @@ def retrieve(turn: Round) -> None:
 def filter_negatives(turn: Round) -> None:
     """The scored candidates without those that the recipe's ``mining.filter`` takes for false negatives."""
     job, config = turn.job, turn.job.recipe.mining.filter
+    qrels = job.trained.split(job.train_split)
 
     def work(folder: Path) -> dict[str, Any]:
-        scored, qrels = Run.load(turn.out / "teacher-scores" / "run.parquet"), _judged(job)
+        scored = Run.load(turn.out / "teacher-scores" / "run.parquet")
         kept, removed = keep_negatives(scored, qrels, config)
         kept.save(folder / "run.parquet")
         found = {**report.of_scores(scored, qrels), "removed": {**removed, "all": len(scored) - len(kept)}}
@@ -68,7 +69,7 @@ def filter_negatives(turn: Round) -> None:
 
     inputs = {
         "scores": turn.fingerprint("score"),
-        "qrels": artifacts.fingerprint(_judged(job)),
+        "qrels": artifacts.fingerprint(qrels),
         "filter": config.model_dump(),
     }
     turn.stage("filter", "training-lists", inputs, work)
@@ -96,7 +97,7 @@ def find_dev(job: Job) -> None:
 
 def _judged(job: Job) -> Qrels:
     """The judgements of the training queries."""
-    qrels = job.dataset.split(job.recipe.dataset.train)
+    qrels = job.dataset.split(job.train_split)
     return {id_: qrels[id_] for id_ in job.training_queries}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from retrieval_distill import artifacts
 from retrieval_distill.artifacts import write_json
+from retrieval_distill.generate import copies
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.retrieval.run import Run
@@ -48,7 +49,7 @@ def score(turn: Round) -> None:
     job, config = turn.job, turn.job.recipe.teacher
 
     def work(folder: Path) -> dict[str, Any]:
-        candidates = Run.load(turn.out / "candidates" / "run.parquet")
+        candidates = copies.renamed(Run.load(turn.out / "candidates" / "run.parquet"), job.dataset)
         raw, counts = job.raw_scores(candidates, job.training_queries)
         if "gate" in job.manifests:
             calibration = Calibration.from_json(artifacts.read_json(job.out / "gate" / "calibration.json"))
@@ -57,7 +58,7 @@ def score(turn: Round) -> None:
         write_json(folder / "calibration.json", calibration.to_json())
         calibration.apply(raw).save(folder / "run.parquet")
         agreement = [
-            precision.against_float32(member, run, job.training_queries, job.dataset.documents)
+            precision.against_float32(member, run, job.training_queries, job.trained.documents)
             for member, run in zip(config.members, raw, strict=True)
         ]
         return {**counts, "rank_agreement": [found for found in agreement if found]}

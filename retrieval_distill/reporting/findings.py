@@ -152,6 +152,8 @@ def _queries(report: dict[str, Any]) -> int:
 
 
 def _headline(run: RunFolder, compared: list[Difference]) -> str:
+    if run.unmeasured:
+        return f"The student is finished. {run.unmeasured}"
     if not run.report:
         step = f"; training has reached step {run.training_log[-1]['step']}" if run.training_log else ""
         return f"This run is not finished: still to come are {', '.join(run.missing) or 'its measures'}{step}."

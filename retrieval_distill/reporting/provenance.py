@@ -48,6 +48,7 @@ def data_facts(run: RunFolder) -> list[tuple[str, str]]:
         found.append(("passages", f"{dataset['docs']:,}"))
         found += [(f"{split} queries", f"{count:,}") for split, count in dataset["queries"].items()]
     for stage, count, label in (
+        ("generate", "queries", "queries generated"),
         ("retrieve", "queries", "training queries mined"),
         ("score", "pairs", "pairs scored by the teacher"),
         ("distill", "groups", "training queries with a relevant and another candidate"),

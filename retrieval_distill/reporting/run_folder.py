@@ -17,14 +17,18 @@ from retrieval_distill.artifacts import Manifest
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data import sources
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats.beir import GENERATED
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.compare import per_query
 from retrieval_distill.evaluation.passages import by_document
+from retrieval_distill.generate import copies
+from retrieval_distill.reporting import unmeasured
 from retrieval_distill.retrieval.run import Run
 
 STAGES = {
     "embed-start": "embeddings-start",
     "index-start": "index-start",
+    "generate": "generated",
     "gate": "gate",
     "retrieve": "candidates",
     "score": "teacher-scores",
@@ -92,9 +96,16 @@ class RunFolder:
 
     @property
     def missing(self) -> list[str]:
-        """Stages still to come; a gate that the recipe turned off is not missed."""
-        off = {"gate"} if self.recipe["teacher"]["gate"] == "off" else set()
-        return [name for name in STAGES if name not in self.stages and name not in off]
+        """Stages still to come; what the recipe does not ask for is not missed."""
+        off = {"gate": self.recipe["teacher"]["gate"] == "off", "generate": not self.recipe.get("generate")}
+        return [name for name in STAGES if name not in self.stages and not off.get(name)]
+
+    @cached_property
+    def unmeasured(self) -> str | None:
+        """Why a finished run measured nothing; ``None`` where it did, or is not finished."""
+        path = self.path / unmeasured.FILE
+        told = artifacts.read_json(path) if path.is_file() else {}
+        return told["unmeasured"] if told.get("recipe") == self.recipe else None
 
     @cached_property
     def training_log(self) -> list[dict[str, Any]]:
@@ -137,9 +148,11 @@ class RunFolder:
         if self.given is not None or not self.stages:
             return self.given
         try:
-            return sources.of_run(parse_recipe(self.recipe), self.path / "dataset")
+            found = sources.of_run(parse_recipe(self.recipe), self.path / "dataset")
         except UserError:
             return None
+        made = self.path / STAGES["generate"] / GENERATED
+        return copies.merged(found, pd.read_parquet(made)) if self.recipe.get("generate") and made.is_file() else found
 
     @cached_property
     def values(self) -> pd.DataFrame:

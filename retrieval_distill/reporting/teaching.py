@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from retrieval_distill.generate import copies
 from retrieval_distill.reporting.run_folder import RunFolder
 from retrieval_distill.reporting.text import number, p_value, share, short, signed
 
@@ -140,9 +141,10 @@ def verdict(found: dict[str, Any] | None) -> str:
 
 def score_histogram(run: RunFolder) -> Histogram | None:
     """How the teacher scores relevant documents and how the other candidates; ``None`` before it has."""
-    if run.scores is None or run.dataset is None:
+    split = copies.SPLIT if run.recipe.get("generate") else run.recipe["dataset"]["train"]
+    if run.scores is None or run.dataset is None or split not in run.dataset.qrels:
         return None
-    qrels, frame = run.dataset.split(run.recipe["dataset"]["train"]), run.scores.frame
+    qrels, frame = copies.as_trained(run.dataset, split).split(split), run.scores.frame
     relevant = np.array([qrels.get(query, {}).get(doc, 0) > 0 for query, doc in run.scores.pairs])
     scores = frame["score"].to_numpy()
     edges = np.histogram_bin_edges(scores, BINS)

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from retrieval_distill.llm import NoAnswerError
+
 Mode = Literal["log-odds", "graded"]
 
 LEAST_MASS = 1e-7
@@ -32,31 +34,17 @@ PROMPTS: dict[Mode, str] = {
 }
 
 
-class NoScoreError(Exception):
-    """No score this time. The reason is raw: it may hold the server's words, and those the API key."""
-
-    def __init__(self, reason: str, again: bool = True, after: float = 0.0, check: str = "") -> None:
-        super().__init__(reason)
-        self.again, self.after, self.check = again, after, check
-
-
-def filled(prompt: str, query: str, document: str) -> str:
-    """The template with both texts in one pass: braces in the texts or elsewhere in the prompt mean nothing."""
-    texts = {"query": query, "document": document}
-    return re.sub(r"\{(query|document)\}", lambda found: texts[found[1]], prompt)
-
-
 def _log_odds(choice: dict[str, Any]) -> float:
     """Log-odds of yes against no; see :class:`LLMJudge`."""
     given = choice.get("logprobs")
     top = given["content"][0].get("top_logprobs") if given else None
     if not top:
-        raise NoScoreError("the server gives no logprobs", again=False, check="; use mode=graded")
+        raise NoAnswerError("the server gives no logprobs", again=False, check="; use mode=graded")
     listed = [(token["token"].strip(" \t\r\n▁Ġ").lower(), float(token["logprob"])) for token in top]
     listed = [(word, logprob) for word, logprob in listed if logprob > IMPOSSIBLE]
     yes, no = ([logprob for word, logprob in listed if word == side] for side in ("yes", "no"))
     if not yes and not no:
-        raise NoScoreError(
+        raise NoAnswerError(
             f"neither yes nor no is among the likeliest first tokens: {[word for word, _ in listed][:5]}"
         )
     left = 1 - sum(math.exp(logprob) for _, logprob in listed)
@@ -72,7 +60,7 @@ def _grade(choice: dict[str, Any]) -> float:
     answer = choice["message"]["content"]
     number = re.search(r"-?(?:\d+(?:\.\d+)?|\.\d+)", answer)
     if number is None or not 0 <= float(number[0]) <= 4:
-        raise NoScoreError(f"the answer {answer!r} is no grade from 0 to 4")
+        raise NoAnswerError(f"the answer {answer!r} is no grade from 0 to 4")
     return float(number[0])
 
 

@@ -6,15 +6,15 @@ Knows Runs, texts, the store and the teacher's contract; must not know what kind
 from __future__ import annotations
 
 import logging
-import time
 
 import numpy as np
 
+from retrieval_distill.commits import gathered
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.progress import progress
 from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher.contract import Pairs, Scored, Teacher
+from retrieval_distill.teacher.contract import Pairs, Teacher
 from retrieval_distill.teacher.store import ScoreStore, text_hashes
 
 logger = logging.getLogger("retrieval_distill")
@@ -48,7 +48,7 @@ def score(
     missing = store.missing(teacher.fingerprint, query_hashes, document_hashes)
     asked = teacher.score(pairs.only(missing)) if len(missing) else iter(())
     with progress("scoring pairs with the teacher", len(run), "pairs", len(run) - len(missing)) as advance:
-        for rows, scores in _commits(asked):
+        for rows, scores in map(_joined, gathered(asked, SECONDS_PER_COMMIT)):
             if not np.isfinite(scores).all():
                 raise UserError(_not_finite(run, rows[~np.isfinite(scores)], teacher))
             store.add(teacher.fingerprint, query_hashes[rows], document_hashes[rows], scores)
@@ -68,24 +68,6 @@ def pairs_of(run: Run, queries: Texts, documents: Texts) -> Pairs:
     asked, found = _texts(queries, query_ids, "query"), _texts(documents, document_ids, "document")
     rows = np.stack([query_rows, document_rows], axis=1)
     return Pairs(query_ids.tolist(), asked, document_ids.tolist(), found, rows, np.ones(len(run), bool))
-
-
-def _commits(batches: Scored) -> Scored:
-    """The same pairs, gathered for ``SECONDS_PER_COMMIT``; what came before a teacher failed is not lost."""
-    held: list[tuple[np.ndarray, np.ndarray]] = []
-    start = time.monotonic()
-    try:
-        for batch in batches:
-            held.append(batch)
-            if time.monotonic() - start >= SECONDS_PER_COMMIT:
-                yield _joined(held)
-                held, start = [], time.monotonic()
-    except (UserError, KeyboardInterrupt):
-        if held:
-            yield _joined(held)
-        raise
-    if held:
-        yield _joined(held)
 
 
 def _joined(held: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,8 +13,11 @@ from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.evaluation import compare
-from retrieval_distill.reporting.run_folder import STAGES
+from retrieval_distill.reporting import run_folder as run_folders
 from retrieval_distill.retrieval.run import Run
+
+STAGES = {stage: folder for stage, folder in run_folders.STAGES.items() if stage != "generate"}
+"""Those of a run whose recipe has every section that is on by default."""
 
 EVIL = "<script>alert('x')</script> | *pipe*"
 """A title that is markup in HTML and in Markdown."""

@@ -10,8 +10,7 @@ import pytest
 from retrieval_distill.artifacts import write_json
 from retrieval_distill.errors import UserError
 from retrieval_distill.reporting.publish import report
-from retrieval_distill.reporting.run_folder import STAGES
-from tests.reporting.conftest import LOG
+from tests.reporting.conftest import LOG, STAGES
 
 
 def undo(run_folder, first: str) -> None:

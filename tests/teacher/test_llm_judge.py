@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from retrieval_distill import verbs
+from retrieval_distill import llm, verbs
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher import llm_judge
@@ -129,7 +129,7 @@ class FakeEndpoint:
 def endpoint(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(llm_judge, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(llm, "FIRST_WAIT", 0.01)
     server = Server(("127.0.0.1", 0), Handler)
     server.judge = FakeEndpoint(server.server_address[1])
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -221,8 +221,8 @@ def test_retry_after_is_obeyed(endpoint, pairs, status):
 
 def test_retry_after_as_a_date_or_nonsense():
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    assert 25 < llm_judge._retry_after(later) <= 30
-    assert [llm_judge._retry_after(text) for text in ("", "soon", "nan", "-3")] == [0, 0, 0, 0]
+    assert 25 < llm._retry_after(later) <= 30
+    assert [llm._retry_after(text) for text in ("", "soon", "nan", "-3")] == [0, 0, 0, 0]
 
 
 def test_connection_refused(endpoint, pairs):
@@ -251,7 +251,7 @@ def test_a_refusal_ends_it_at_once(endpoint, pairs, status, check):
     assert {0, 1} <= scores.keys() and len(scores) < 6
     assert endpoint.times()[pairs.texts(2)] == 1
     assert f"status {status}: Bad key *** given." in error and check in error
-    assert "query 'q0' and document 'd2'" in error and "what was scored is kept" in error
+    assert "query 'q0' and document 'd2'" in error and "what was answered is kept" in error
     assert KEY not in error and "\n" not in error and len(error) < 600 and error.count("words") < 40
 
 
@@ -280,7 +280,7 @@ def test_a_failed_pair_costs_no_other_pair_its_score(endpoint, dataset, tmp_path
     broken = dataset.queries["q5"], dataset.documents["d6"]
     endpoint.always[broken] = b"broken"
     with pytest.raises(
-        UserError, match=r"query 'q5' and document 'd6' in 2 attempts: .*broken; what was scored is kept"
+        UserError, match=r"query 'q5' and document 'd6' in 2 attempts: .*broken; what was answered is kept"
     ):
         score()
     before = endpoint.times()
@@ -304,8 +304,8 @@ def test_few_pairs_are_handed_out_ahead(endpoint, pairs):
 
 
 def test_nothing_goes_on_after_the_caller_leaves(endpoint, pairs, monkeypatch):
-    monkeypatch.setattr(llm_judge, "QUEUED_PER_THREAD", 10)
-    monkeypatch.setattr(llm_judge, "FIRST_WAIT", 8.0)
+    monkeypatch.setattr(llm, "QUEUED_PER_THREAD", 10)
+    monkeypatch.setattr(llm, "FIRST_WAIT", 8.0)
     endpoint.seconds = 0.05
     endpoint.always[pairs.texts(1)] = (500, "no")
     scores = llm_judge.load("m", endpoint.url, concurrency=2, attempts=2).score(pairs)
@@ -466,6 +466,6 @@ def test_options_that_cannot_work(options, message):
 @pytest.mark.parametrize("package", ["httpx", "tenacity"])
 def test_a_missing_package_names_the_extra(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, llm_judge.__name__)
+    monkeypatch.delitem(sys.modules, llm.__name__)
     with pytest.raises(UserError, match=rf"needs {package}: pip install 'retrieval-distill\[llm\]'"):
-        __import__(llm_judge.__name__)
+        __import__(llm.__name__)

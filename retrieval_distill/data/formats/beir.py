@@ -1,8 +1,8 @@
 """Datasets in BEIR layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``.
 
-A folder that ``prepare`` wrote holds ``passages.parquet`` too: which document each passage is part of. Knows the
-layout; must not know models. Layout: Thakur et al., "BEIR: A Heterogeneous Benchmark for Zero-shot Evaluation",
-NeurIPS 2021.
+A folder that ``prepare`` wrote holds ``passages.parquet`` too: which document each passage is part of; one that
+``generate`` wrote holds ``generated.parquet``: how each generated query was made. Knows the layout; must not know
+models. Layout: Thakur et al., "BEIR: A Heterogeneous Benchmark for Zero-shot Evaluation", NeurIPS 2021.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from retrieval_distill.errors import UserError
 PASSAGES = "passages.parquet"
 """Columns ``passage_id`` and ``doc_id``, a row per document of ``corpus.jsonl``, in its order."""
 
+GENERATED = "generated.parquet"
+"""The table ``Dataset.generated``."""
+
 
 def load(folder: str | Path, reading: Reading | None = None) -> Dataset:
     """Read a folder in BEIR layout.
@@ -35,8 +38,12 @@ def load(folder: str | Path, reading: Reading | None = None) -> Dataset:
             or query is empty, the corpus is empty, or judgements name ids that do not exist.
     """
     found = tables.read_folder(str(folder), reading or Reading())
-    mapping = Path(folder) / PASSAGES
-    return replace(found, parents=_parents(mapping, found)) if mapping.is_file() else found
+    mapping, marks = Path(folder) / PASSAGES, Path(folder) / GENERATED
+    return replace(
+        found,
+        parents=_parents(mapping, found) if mapping.is_file() else None,
+        generated=_generated(marks, found) if marks.is_file() else None,
+    )
 
 
 def save(dataset: Dataset, folder: str | Path) -> None:
@@ -61,6 +68,8 @@ def save(dataset: Dataset, folder: str | Path) -> None:
     if dataset.parents is not None:
         ids = dataset.documents.table["id"]
         pq.write_table(pa.table({"passage_id": ids, "doc_id": dataset.parents}), folder / PASSAGES)
+    if dataset.generated is not None:
+        pq.write_table(dataset.generated, folder / GENERATED)
 
 
 def _parents(path: Path, dataset: Dataset) -> pa.ChunkedArray:
@@ -68,6 +77,14 @@ def _parents(path: Path, dataset: Dataset) -> pa.ChunkedArray:
     if not mapping["passage_id"].equals(dataset.documents.table["id"]):
         raise UserError(f"{path} does not fit the corpus beside it: was one of them edited? run prepare again")
     return mapping["doc_id"]
+
+
+def _generated(path: Path, dataset: Dataset) -> pa.Table:
+    marks = pq.read_table(path)
+    unknown = [id_ for id_ in marks["query_id"].to_pylist() if id_ not in dataset.queries]
+    if unknown:
+        raise UserError(f"{path} names {len(unknown)} queries that the folder does not hold, first {unknown[0]!r}")
+    return marks
 
 
 BEIR = Format(

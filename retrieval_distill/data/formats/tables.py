@@ -80,14 +80,15 @@ def read_file(source: str, reading: Reading) -> Dataset:
 
 
 def read_folder(source: str, reading: Reading) -> Dataset:
-    """A folder in BEIR's layout.
+    """A folder in BEIR's layout; one without queries and judgements is a corpus to generate queries from.
 
     Raises:
         UserError: A table is missing or there are two of one name, or a row is bad and bad rows are refused.
     """
     folder = Path(source)
     documents, queries = _one(folder, "corpus"), _one(folder, "queries")
-    if documents is None or (queries is None and reading.options.queries is None):
+    asked = queries is not None or reading.options.queries is not None
+    if documents is None or (not asked and (folder / "qrels").exists()):
         part = "queries.jsonl" if documents else "corpus.jsonl"
         raise UserError(
             f"{folder}: no {part} there; a dataset folder holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv "
@@ -97,8 +98,8 @@ def read_folder(source: str, reading: Reading) -> Dataset:
     files = [path for path in sorted((folder / "qrels").glob("*")) if path.suffix.lower() in endings]
     if len({path.stem for path in files}) < len(files):
         raise UserError(f"{folder / 'qrels'}: two files for one split: {', '.join(path.name for path in files)}")
-    asked = None if queries is None else table(queries)
-    return dataset(folder.name, table(documents), asked, {path.stem: path for path in files}, reading)
+    given = None if queries is None else table(queries)
+    return dataset(folder.name, table(documents), given, {path.stem: path for path in files}, reading)
 
 
 def write(kind: TableFormat, found: Dataset, folder: Path) -> None:

@@ -28,14 +28,16 @@ REMOVED = {"report": (False, False), "remove": (True, False), "remove-all": (Tru
 
 def check(dataset: Dataset, config: PrepareConfig, leaks: Ledger) -> dict[str, Qrels]:
     """The dataset's judgements, the training split's without what is to be removed; ``leaks`` counts all that leaks."""
+    assert config.train is not None and config.held_out is not None
     train = dataset.qrels.get(config.train)
     held = [dataset.qrels[split] for split in config.held_out if split in dataset.qrels]
     if config.leakage == "off" or train is None or not held:
         return dataset.qrels
     asked = (query_id for judged in held for query_id in judged)
     relevant = (doc_id for judged in held for doc_id in _relevant(judged))
-    queries = _seen(dataset.queries, train, asked, 1, config.query_threshold)
-    passages = _seen(dataset.documents, _relevant(train), relevant, config.near_words, config.near_threshold)
+    texts, documents = dataset.queries, dataset.documents
+    queries = seen(texts, train, texts, asked, 1, config.query_threshold)
+    passages = seen(documents, _relevant(train), documents, relevant, config.near_words, config.near_threshold)
     return {**dataset.qrels, config.train: _without(train, queries, passages, REMOVED[config.leakage], leaks)}
 
 
@@ -43,20 +45,23 @@ def _relevant(judged: Qrels) -> Iterable[str]:
     return (doc_id for grades in judged.values() for doc_id, grade in grades.items() if grade > 0)
 
 
-def _seen(texts: Texts, learnt: Iterable[str], held: Iterable[str], size: int, threshold: float) -> dict[str, str]:
+def seen(
+    texts: Texts, learnt: Iterable[str], held_texts: Texts, held: Iterable[str], size: int, threshold: float
+) -> dict[str, str]:
     """Those of ``learnt`` whose text stands among ``held`` -> ``"equal to"`` or ``"near"``.
 
     Args:
-        texts: The texts of both.
-        learnt: Ids of training.
-        held: Ids of the held-out splits.
+        texts: The texts of training.
+        learnt: Their ids.
+        held_texts: The texts of the held-out splits.
+        held: Their ids.
         size: Words of a run that texts are compared by.
         threshold: Jaccard similarity of those runs from which texts are near.
     """
     learnt, held = list(dict.fromkeys(learnt)), list(dict.fromkeys(held))
-    held_texts = texts.take(held)
-    equal = {" ".join(words(text)) or text for text in held_texts}
-    sets = [shingles(text, size) for text in held_texts]
+    known = held_texts.take(held)
+    equal = {" ".join(words(text)) or text for text in known}
+    sets = [shingles(text, size) for text in known]
     index = NearIndex(threshold, sets.__getitem__)
     for number, shingled in enumerate(sets):
         index.add(number, shingled)

@@ -1,0 +1,134 @@
+"""Queries by a large language model on a server, a question per document.
+
+Sources: Bonifacio et al., "InPars", 2022, arXiv:2202.05144; Dai et al., "Promptagator", 2022, arXiv:2209.11755.
+
+Knows prompts and what answers look like; must not know HTTP, files or judgements.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from retrieval_distill import llm
+from retrieval_distill.config.generate import QueryLLMConfig
+from retrieval_distill.data.columns import Record
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.errors import UserError
+from retrieval_distill.generate.contract import Made, Query
+from retrieval_distill.llm import Endpoint, Questions
+
+logger = logging.getLogger("retrieval_distill")
+
+PROMPT = (
+    "Write {count} different search queries that somebody who needs the document below would type, and that it "
+    "answers. Use other words than the document where you can. Reply with one query per line and nothing else.\n\n"
+    "Document: {document}\n\nQueries:"
+)
+
+_MARKS = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):])\s+|^[\"'“”`]+|[\"'“”`]+$")
+"""What a model puts around a line of a list."""
+
+_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
+
+_NO_QUERY = re.compile(r"^\s*```|:\s*$")
+"""A fence, or an announcement such as "Here are three queries:"."""
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A way that asks about several documents at once; queries come in the order in which answers arrive."""
+
+    config: QueryLLMConfig
+    endpoint: Endpoint
+
+    @classmethod
+    def load(cls, config: QueryLLMConfig) -> LanguageModel:
+        """A model on a server; nothing is asked yet.
+
+        Raises:
+            UserError: An option is missing or cannot work.
+        """
+        if config.endpoint is None or config.model is None:
+            raise UserError("generate.ways: llm needs generate.llm.endpoint and generate.llm.model")
+        llm.check_template(config.prompt or PROMPT, ("document", "count"))
+        options = config.model_dump(include={"concurrency", "timeout", "attempts", "price_in", "price_out"})
+        return cls(config, llm.endpoint(config.model, config.endpoint, **options))
+
+    def announce(self, documents: Texts, rate: float) -> None:
+        """Say the cost of ``rate`` queries of each document before it arises."""
+        characters = [pc.utf8_length(documents.table[column]).to_numpy() for column in ("title", "text")]
+        sizes = np.sum(characters, axis=0) + 1
+        llm.announce_cuts(sizes, self.config.max_characters)
+        asked = min(rate, 1.0)
+        each = np.minimum(sizes, self.config.max_characters) + len(self.config.prompt or PROMPT)
+        tokens_out = round(rate * len(documents)) * self.config.query_tokens
+        self.endpoint.announce(round(asked * len(documents)), "documents", int(asked * each.sum()), tokens_out)
+
+    def make(self, documents: Sequence[Record], counts: Sequence[int], done: Sequence[bool]) -> Iterator[Made]:
+        """See :class:`retrieval_distill.generate.contract.Way`; an answer without a query is only counted."""
+        yield {row: [] for row, count in enumerate(counts) if count == 0 and not done[row]}
+        rows = [row for row, count in enumerate(counts) if count > 0 and not done[row]]
+        if not rows:
+            return
+        texts = [f"{title} {text}".strip() for _, title, text in documents]
+        questions = Questions(
+            lambda row: self._body(texts[row], counts[row]), read, lambda row: f"queries for {documents[row][0]!r}"
+        )
+        unusable = 0
+        for answers in self.endpoint.ask(rows, questions):
+            unusable += sum(not found for found in answers.values())
+            yield {row: [Query(text) for text in found[: counts[row]]] for row, found in answers.items()}
+        if unusable:
+            logger.warning("%d of %d answers hold no query", unusable, len(rows))
+
+    def _body(self, text: str, count: int) -> dict[str, Any]:
+        cut = text[: self.config.max_characters]
+        content = llm.filled(self.config.prompt or PROMPT, document=cut, count=str(count))
+        return {
+            "messages": [{"role": "user", "content": content}],
+            "temperature": self.config.temperature,
+            "max_tokens": count * self.config.query_tokens,
+        }
+
+
+def read(choice: dict[str, Any]) -> list[str]:
+    """The distinct queries of an answer, which is a query per line, JSON Lines, or a JSON list.
+
+    A query is text, or the value under ``query`` in an object. The last line of an answer that was cut off is left out.
+    """
+    answer = _THOUGHTS.sub("", choice["message"]["content"] or "")
+    lines = [line for line in answer.splitlines() if line.strip() and not _NO_QUERY.search(line)]
+    if choice.get("finish_reason") == "length":
+        lines = lines[:-1]
+    whole = _json("\n".join(lines))
+    found = whole if isinstance(whole, list) else [_json(line) or line for line in lines]
+    queries = [query for value in found if (query := _query(value))]
+    return list(dict.fromkeys(queries))
+
+
+def _json(text: str) -> Any:
+    """What JSON of a list, an object or a string says; ``None`` for other texts."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, list | dict | str) else None
+
+
+def _query(value: Any) -> str | None:
+    """A query as one clean line; ``None`` for what is none."""
+    if isinstance(value, dict):
+        value = value.get("query")
+    if not isinstance(value, str):
+        return None
+    for _ in range(2):  # a quotation may stand behind a number
+        value = _MARKS.sub("", value.strip())
+    return " ".join(value.split()) or None

@@ -1,0 +1,114 @@
+"""Queries without a model: parts of a document stand for what somebody might ask it.
+
+Each way finds a document's queries, the best first, each with the document without that part. Were the query left in
+its document, looking for equal words would be enough, and a student would learn just that; yet sometimes it is left in,
+for equal words do matter. Source: Lee, Chang and Toutanova, "Latent Retrieval for Weakly Supervised Open Domain
+Question Answering", ACL 2019, arXiv:1906.00300, section 5 (the inverse cloze task; 90 % are taken out). Titles are part
+of what a document is read as, so a title that is asked is taken out likewise.
+
+Knows texts; must not know which queries will be kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from html import unescape
+from itertools import zip_longest
+
+from retrieval_distill.data.columns import Record
+from retrieval_distill.data.prepare.sentences import sentences as split
+from retrieval_distill.data.prepare.words import words
+from retrieval_distill.generate.contract import Made, Query, dice
+from retrieval_distill.generate.salience import Salience
+
+Find = Callable[[str, str], Iterable[Query]]
+"""(title, text) -> queries, the best first."""
+
+
+@dataclass(frozen=True)
+class Offline:
+    """A way that looks at one document at a time."""
+
+    name: str
+    find: Find
+    keep: float
+    """Share of the queries whose document is left as it stands."""
+    seed: int
+
+    def make(self, documents: Sequence[Record], counts: Sequence[int], done: Sequence[bool]) -> Iterator[Made]:
+        """See :class:`retrieval_distill.generate.contract.Way`."""
+        for row, (id_, title, text) in enumerate(documents):
+            if not done[row]:
+                rolled = dice(self.seed, self.name, id_, "keep")
+                found = list(self.find(title, text))[: counts[row]]
+                yield {row: [q.with_whole_document() if rolled.random() < self.keep else q for q in found]}
+
+
+def titles(title: str, text: str) -> Iterator[Query]:
+    """The title -> the text."""
+    rest = _without_beginning(text, title)
+    if title.strip() and rest:
+        yield Query(_line(title), ("", rest))
+
+
+def summary(title: str, text: str) -> Iterator[Query]:
+    """The first sentence -> the others, under the title."""
+    found = _sentences(text)
+    if len(found) > 1:
+        yield Query(_line(found[0]), (title, "".join(found[1:]).strip()))
+
+
+def salient_sentences(salience: Salience) -> Find:
+    """Every sentence -> the others, under the title; the sentences that stand for most of the text come first."""
+
+    def find(title: str, text: str) -> Iterator[Query]:
+        found = _sentences(text)
+        if len(found) > 1:
+            for at in salience.order(found):
+                yield Query(_line(found[at]), (title, "".join(found[:at] + found[at + 1 :]).strip()))
+
+    return find
+
+
+_HEADING = re.compile(
+    r"""^[ ]{0,3}\#{1,6}[ \t]+(?P<atx>[^\n]+?)[ \t]*\#*[ \t]*$"""  # Markdown: ## heading
+    r"""|^(?P<under>\S[^\n]*)\n(?:=+|-+)[ \t]*$"""  # Markdown and reStructuredText: underlined
+    r"""|<h(?P<rank>[1-6])\b[^>]*>(?P<html>.*?)</h(?P=rank)>""",  # HTML
+    re.MULTILINE | re.IGNORECASE | re.DOTALL,
+)
+
+_TAG = re.compile(r"<[^>]+>")
+
+WORDS_ALONE = 3
+"""A heading of fewer words means little without the document's title before it."""
+
+
+def headings(title: str, text: str) -> Iterator[Query]:
+    """Each heading of Markdown, reStructuredText or HTML -> its section, up to the next heading, of whatever rank."""
+    found = list(_HEADING.finditer(text))
+    for heading, after in zip_longest(found, found[1:]):
+        section = _plain(text[heading.end() : after.start() if after else None]).strip()
+        asked = _line(_plain(heading["atx"] or heading["under"] or heading["html"]))
+        if asked and section:
+            alone = len(words(asked)) >= WORDS_ALONE
+            yield Query(asked if alone else _line(f"{title} {asked}"), (title if alone else "", section))
+
+
+def _without_beginning(text: str, title: str) -> str:
+    """The text without the title, where it begins with it."""
+    text, title = text.strip(), title.strip()
+    return text[len(title) :].strip() if text.casefold().startswith(title.casefold()) else text
+
+
+def _sentences(text: str) -> list[str]:
+    return [sentence for sentence in split(text) if words(sentence)]
+
+
+def _plain(text: str) -> str:
+    return unescape(_TAG.sub(" ", text))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

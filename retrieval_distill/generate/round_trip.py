@@ -1,0 +1,77 @@
+"""Does a generated query lead back to its document? Those that do not are dropped.
+
+By retrieval: Dai et al., "Promptagator", 2022, arXiv:2209.11755, section 3.2 (the document is among the best k). By the
+teacher: Gospodinov et al., "Doc2Query--", ECIR 2023, arXiv:2301.03266 (its score is high enough). The teacher reads the
+document as training will see it, so that a query whose answer was taken out goes.
+
+Knows Runs and scores; must not know how a query was made or who scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from retrieval_distill.config.generate import RoundTripConfig
+from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.ledger import Ledger
+from retrieval_distill.generate import copies
+from retrieval_distill.generate.filters import keep
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.training.groups import with_relevant
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who is asked: ``find`` (queries, depth) retrieves, ``score`` (pairs, queries, documents) is the teacher.
+
+    ``score`` is ``None`` where there is none; ``identity`` tells both from others, as JSON values.
+    """
+
+    find: Callable[[Texts, int], Run]
+    score: Callable[[Run, Texts, Texts], Run] | None
+    identity: dict[str, Any]
+
+
+def check(made: pd.DataFrame, dataset: Dataset, config: RoundTripConfig, asked: Asked, dropped: Ledger) -> pd.DataFrame:
+    """The queries that lead back.
+
+    Args:
+        made: Columns ``query_id``, ``way``, ``doc_id``, ``query``, ``title`` and ``text``.
+        dataset: What they were made from, without them.
+        config: What is asked of them.
+        asked: Retrieval and the teacher.
+        dropped: Gets what goes.
+    """
+    if config.retrieval is not None and len(made):
+        generated = copies.merged(dataset, made)
+        found = asked.find(generated.queries_of(copies.SPLIT), config.retrieval).top(config.retrieval)
+        back = set(found.pairs)
+        mask = pd.Series([pair in back for pair in zip(made["query_id"], made["doc_id"], strict=True)], made.index)
+        made = keep(made, mask, f"query that does not find its document among {config.retrieval}", dropped)
+    if not config.asks_teacher or made.empty:
+        return made
+    own = _of_own_document(copies.merged(dataset, made), config, asked)
+    rank, score = (made["query_id"].map(own[column]) for column in ("rank", "score"))
+    if config.score is not None:
+        made = keep(made, score >= config.score, f"query whose document scores below {config.score:g}", dropped)
+    if config.teacher is not None:
+        reason = f"query whose document the teacher ranks below {config.teacher}"
+        made = keep(made, rank[made.index] <= config.teacher, reason, dropped)
+    return made
+
+
+def _of_own_document(generated: Dataset, config: RoundTripConfig, asked: Asked) -> pd.DataFrame:
+    """Query id -> ``rank`` (from 1) and ``score`` that the teacher gives its own document among the candidates."""
+    assert asked.score is not None
+    queries, judged = generated.queries_of(copies.SPLIT), generated.split(copies.SPLIT)
+    found = with_relevant(asked.find(queries, config.candidates).top(config.candidates), judged)
+    trained = copies.as_trained(generated, copies.SPLIT)
+    scored = asked.score(copies.renamed(found, generated), queries, trained.documents)
+    frame = scored.frame.assign(rank=scored.frame.groupby("query_id", sort=False).cumcount() + 1)
+    relevant = trained.split(copies.SPLIT)
+    own = [doc in relevant[query] for query, doc in scored.pairs]
+    return frame[own].set_index("query_id")[["rank", "score"]]

@@ -1,0 +1,103 @@
+"""Queries by a sequence-to-sequence model that reads a document and writes what it answers.
+
+Sources: Nogueira et al., "Document Expansion by Query Prediction", 2019, arXiv:1904.08375 (doc2query); Wang et al.,
+"GPL: Generative Pseudo Labeling", 2021, arXiv:2112.07577 (three queries per passage, top-k 25, top-p 0.95).
+
+Knows transformers; must not know files or judgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, LogitsProcessorList
+
+from retrieval_distill import hardware, models
+from retrieval_distill.config.generate import Seq2SeqConfig
+from retrieval_distill.data.columns import Record
+from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
+from retrieval_distill.errors import UserError
+from retrieval_distill.generate.contract import Made, Query, dice
+from retrieval_distill.generate.sampling import ThrownDice, throw
+
+TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+"""Padded tokens of one batch, by device type, counted once for every query that is written."""
+
+
+@dataclass(frozen=True)
+class Seq2Seq:
+    """A way that batches documents of like length.
+
+    Batches are laid over a whole block, whatever is done, and each is kept whole: after a crash a document's queries
+    come out the same. With sampling, a document's dice are its own (seed, id), so that they hardly depend on its
+    company: only where two draws are as likely to the last bit can padding tip the balance.
+    """
+
+    config: Seq2SeqConfig
+    seed: int
+
+    def make(self, documents: Sequence[Record], counts: Sequence[int], done: Sequence[bool]) -> Iterator[Made]:
+        """See :class:`retrieval_distill.generate.contract.Way`."""
+        yield {row: [] for row, count in enumerate(counts) if count == 0 and not done[row]}
+        asked = [row for row, count in enumerate(counts) if count > 0]
+        if all(done[row] for row in asked):
+            return
+        most = max(counts[row] for row in asked)
+        texts = [f"{self.config.prefix}{title} {text}".strip() for _, title, text in (documents[row] for row in asked)]
+        tokens = tokenize(self._tokenizer, texts, self.config.max_length)
+        budget = TOKENS_PER_BATCH[torch.device(self._device).type] // most
+        for batch in token_batches(tokens.lengths, budget):
+            rows = [asked[place] for place in batch]
+            if not all(done[row] for row in rows):
+                written = self._write(tokens, batch, [documents[row][0] for row in rows], most)
+                yield {row: [Query(t) for t in mine[: counts[row]]] for row, mine in zip(rows, written, strict=True)}
+
+    @torch.inference_mode()
+    def _write(self, tokens: Tokens, batch: np.ndarray, ids: list[str], count: int) -> list[list[str]]:
+        """``count`` queries of every document of a batch."""
+        features = pad([tokens[place] for place in batch], self._tokenizer.pad_token_id)
+        inputs = {name: values.to(self._device) for name, values in features.items()}
+        limit = self.config.query_length
+        written = self._model.generate(
+            **inputs, num_return_sequences=count, max_new_tokens=limit, **self._decoding(ids, count)
+        )
+        texts = self._tokenizer.batch_decode(written, skip_special_tokens=True)
+        return [[" ".join(text.split()) for text in texts[at : at + count]] for at in range(0, len(texts), count)]
+
+    def _decoding(self, ids: list[str], count: int) -> dict[str, Any]:
+        config = self.config
+        if config.decoding == "beam":
+            return {"do_sample": False, "num_beams": max(config.beams, count)}
+        noise = throw([dice(self.seed, "seq2seq", id_) for id_ in ids], count, config.query_length, config.top_k)
+        drawn = ThrownDice(noise.to(self._device), config.top_p, config.temperature)
+        drawn_by_dice_alone = {"top_k": 0, "top_p": 1.0, "temperature": 1.0, "num_beams": 1}
+        return {"do_sample": True, "logits_processor": LogitsProcessorList([drawn]), **drawn_by_dice_alone}
+
+    @property
+    def _device(self) -> str:
+        return hardware.device()
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return self._load(AutoTokenizer)
+
+    @cached_property
+    def _model(self) -> Any:
+        dtype = hardware.dtype(self.config.dtype, self._device)
+        return self._load(AutoModelForSeq2SeqLM, dtype=dtype).to(self._device).eval()
+
+    def _load(self, kind: Any, **options: Any) -> Any:
+        folder = models.resolve(self.config.model)
+        try:
+            with models.quietly():
+                return kind.from_pretrained(folder, **options)
+        except (OSError, ValueError, ImportError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"model {self.config.model!r} cannot be read as a sequence-to-sequence model, such as T5 ({reason})"
+            ) from error

@@ -1,0 +1,87 @@
+"""The ways of making queries, by name. Knows which there are; must not know how any of them works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from retrieval_distill import models
+from retrieval_distill.config import GenerateConfig
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.generate import offline
+from retrieval_distill.generate.contract import Way
+from retrieval_distill.generate.salience import Salience
+
+Build = Callable[[GenerateConfig, int, Texts], Way]
+"""(options, seed, documents that queries will be made from) -> the way."""
+
+
+def build(name: str, config: GenerateConfig, seed: int, documents: Texts) -> Way:
+    """A way by name.
+
+    Raises:
+        UserError: An option that it needs is missing or cannot work.
+    """
+    return _WAYS[name](config, seed, documents)
+
+
+def check(config: GenerateConfig) -> None:
+    """Find out cheaply that a way cannot be had, before anything costly.
+
+    Raises:
+        UserError: As for :func:`build`, or a model is neither on disk nor reachable.
+    """
+    if "seq2seq" in config.ways:
+        models.resolve(config.seq2seq.model)
+    if "llm" in config.ways:
+        from retrieval_distill.generate.language_model import LanguageModel
+
+        LanguageModel.load(config.llm)
+
+
+def identity(config: GenerateConfig) -> dict[str, Any]:
+    """All options that change the queries, and the weights of the model that writes them, as JSON values."""
+    asked = config.llm.model_dump(include={"model", "prompt", "max_characters", "temperature", "query_tokens"})
+    own = {
+        "seq2seq": lambda: {**config.seq2seq.model_dump(), "model": models.fingerprint(config.seq2seq.model)},
+        "llm": lambda: asked,
+    }
+    options: dict[str, Any] = {name: tell() for name, tell in own.items() if name in config.ways}
+    return {**config.model_dump(mode="json", exclude={"seq2seq", "llm"}), **options}
+
+
+def _offline(name: str, find: offline.Find) -> Build:
+    return lambda config, seed, documents: offline.Offline(name, find, config.keep, seed)
+
+
+def _headings(config: GenerateConfig, seed: int, documents: Texts) -> Way:
+    return offline.Offline("headings", offline.headings, 0.0, seed)  # a section, never the whole document
+
+
+def _sentences(config: GenerateConfig, seed: int, documents: Texts) -> Way:
+    salience = Salience(f"{title} {text}" for _, title, text in documents.records())
+    return offline.Offline("sentences", offline.salient_sentences(salience), config.keep, seed)
+
+
+def _seq2seq(config: GenerateConfig, seed: int, documents: Texts) -> Way:
+    from retrieval_distill.generate.seq2seq import Seq2Seq
+
+    return Seq2Seq(config.seq2seq, seed)
+
+
+def _llm(config: GenerateConfig, seed: int, documents: Texts) -> Way:
+    from retrieval_distill.generate.language_model import LanguageModel
+
+    way = LanguageModel.load(config.llm)
+    way.announce(documents, config.ways["llm"])
+    return way
+
+
+_WAYS: dict[str, Build] = {
+    "titles": _offline("titles", offline.titles),
+    "headings": _headings,
+    "sentences": _sentences,
+    "summary": _offline("summary", offline.summary),
+    "seq2seq": _seq2seq,
+    "llm": _llm,
+}

@@ -1,0 +1,298 @@
+"""Questions to a large language model over an OpenAI-compatible chat-completions endpoint: many at once, each until it
+is answered, the cost said first.
+
+Knows HTTP, threads and retries; must not know what is asked, or how an answer is read.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from retrieval_distill.errors import UserError
+
+try:
+    import httpx
+    import tenacity
+except ImportError as error:
+    raise UserError(f"a language model needs {error.name}: pip install 'retrieval-distill[llm]'") from error
+
+logger = logging.getLogger("retrieval_distill")
+
+T = TypeVar("T")
+
+FIRST_WAIT = 1.0
+"""Seconds before the second attempt; they double with every further one, and up to as much is added at random."""
+
+LONGEST_WAIT = 60.0
+"""Seconds that the doubling stops at."""
+
+LONGEST_ORDERED_WAIT = 600.0
+"""Seconds that a server's Retry-After is obeyed at most."""
+
+QUEUED_PER_THREAD = 2
+"""Questions handed to the threads ahead of their answers: keeps them busy while the caller commits answers."""
+
+_CHECK_REQUEST = "check the model name and the prompt's length (max_characters); without logprobs use mode=graded"
+
+CHECKS = {
+    400: _CHECK_REQUEST,
+    401: "check the API key (api_key or the environment variable OPENAI_API_KEY)",
+    403: "check that the API key may use this model",
+    422: _CHECK_REQUEST,
+}
+"""What to check where asking again would change nothing; other statuses: endpoint and model name."""
+
+
+class NoAnswerError(Exception):
+    """No answer this time. The reason is raw: it may hold the server's words, and those the API key."""
+
+    def __init__(self, reason: str, again: bool = True, after: float = 0.0, check: str = "") -> None:
+        super().__init__(reason)
+        self.again, self.after, self.check = again, after, check
+
+
+@dataclass(frozen=True)
+class Questions(Generic[T]):
+    """What is asked, by number."""
+
+    body: Callable[[int], dict[str, Any]]
+    """The request, but for the model's name."""
+    read: Callable[[dict[str, Any]], T]
+    """The answer out of a choice of the completion; :class:`NoAnswerError` where it is none."""
+    name: Callable[[int], str]
+    """For messages, such as ``"score for query 'q' and document 'd'"``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Endpoint:
+    """A model on a server, and how it is asked; see :func:`endpoint`."""
+
+    url: str
+    model: str
+    concurrency: int
+    timeout: float
+    attempts: int
+    prices: tuple[float, float] | None
+    """Per million tokens in and out."""
+    key: str = field(repr=False)
+
+    def announce(self, count: int, what: str, characters: int, tokens_out: int) -> None:
+        """Say the cost before it arises.
+
+        Args:
+            count: Questions.
+            what: What they are about, such as ``"pairs"``.
+            characters: Sent in all; about four are a token.
+            tokens_out: Received in all, at most.
+        """
+        tokens_in, cost = characters // 4, ""
+        if self.prices:
+            cost = f", cost about {(tokens_in * self.prices[0] + tokens_out * self.prices[1]) / 1e6:,.2f}"
+        logger.info(
+            f"asking {self.model} at {self.url} about {count:,} {what}: about {tokens_in:,} tokens in "
+            f"and {tokens_out:,} out{cost}, {self.concurrency} requests at a time"
+        )
+
+    def ask(self, numbers: Sequence[int], questions: Questions[T]) -> Iterator[dict[int, T]]:
+        """Ask; answers by number, some at a time, in the order in which they arrive.
+
+        Raises:
+            UserError: The server refuses, or gave no usable answer to a question in ``attempts`` attempts. Everything
+                that was asked by then has been waited for and yielded.
+        """
+        stop = threading.Event()
+        with self._client() as client, ThreadPoolExecutor(self.concurrency) as pool:
+            try:
+                most = self.concurrency * QUEUED_PER_THREAD
+                yield from _as_answered(pool, partial(self._ask, client, stop, questions), numbers, most, stop)
+            finally:
+                stop.set()  # closed early: no thread may wait for a further attempt
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _client(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
+        return httpx.Client(headers=headers, limits=limits, timeout=self.timeout)
+
+    def _ask(self, client: httpx.Client, stop: threading.Event, questions: Questions[T], number: int) -> T:
+        """The answer to one question, in as many attempts as it takes."""
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, NoAnswerError) and error.again),
+            stop=tenacity.stop_after_attempt(self.attempts) | tenacity.stop_when_event_set(stop),
+            wait=_pause,
+            sleep=tenacity.sleep_using_event(stop),
+            reraise=True,
+        )
+        try:
+            return attempts(self._attempt, client, questions, number)
+        except NoAnswerError as failure:
+            tried = f"in {self.attempts} attempts" if failure.again else "and asking again would not help"
+            raise UserError(  # "from None": the failure's own words are not to be shown
+                f"{self.url}: no {questions.name(number)} {tried}: {self._line(str(failure))}{failure.check}; "
+                "what was answered is kept, the same command continues"
+            ) from None
+
+    def _attempt(self, client: httpx.Client, questions: Questions[T], number: int) -> T:
+        body = {"model": self.model, **questions.body(number)}
+        try:
+            response = client.post(f"{self.url}/chat/completions", json=body)
+        except httpx.RequestError as error:
+            raise NoAnswerError(f"{type(error).__name__}: {error}") from error
+        if not response.is_success:
+            raise _refusal(response)
+        try:
+            return questions.read(response.json()["choices"][0])
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise NoAnswerError(f"the answer is not a chat completion: {response.text}") from error
+
+    def _line(self, text: str) -> str:
+        """A server's words as one short line without the key, which they may repeat."""
+        line = " ".join((text.replace(self.key, "***") if self.key else text).split())
+        return line if len(line) <= 200 else f"{line[:199]}…"
+
+
+def endpoint(
+    model: str,
+    url: str,
+    *,
+    api_key: str | None = None,
+    concurrency: int = 8,
+    timeout: float = 60.0,
+    attempts: int = 6,
+    price_in: float | None = None,
+    price_out: float | None = None,
+) -> Endpoint:
+    """A model on a server; nothing is asked yet.
+
+    Args:
+        model: The model's name on the server.
+        url: Base URL, such as ``http://localhost:8000/v1``.
+        api_key: ``None`` takes the environment variable ``OPENAI_API_KEY``; a local server may need none.
+        concurrency: Requests at a time.
+        timeout: Seconds to wait for a server that says nothing.
+        attempts: Requests for one answer before giving up.
+        price_in: Price of a million tokens in, to say the cost before it arises.
+        price_out: Price of a million tokens out.
+
+    Raises:
+        UserError: An option cannot work.
+    """
+    for name, value in {"concurrency": concurrency, "attempts": attempts}.items():
+        if value < 1:
+            raise UserError(f"{name}={value} must be at least 1")
+    if not timeout > 0:
+        raise UserError(f"timeout={timeout} must be more than 0 seconds")
+    prices = None if price_in is None or price_out is None else (price_in, price_out)
+    if (price_in is None) != (price_out is None) or min(prices or (0,)) < 0:
+        raise UserError(f"price_in={price_in} and price_out={price_out}: give both, each at least 0, or neither")
+    key = _checked_key(os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key)
+    return Endpoint(_checked_url(url), model, concurrency, timeout, attempts, prices, key)
+
+
+def filled(template: str, **texts: str) -> str:
+    """The template with ``{name}`` replaced in one pass: braces in the texts or elsewhere in it mean nothing."""
+    return re.sub(rf"\{{({'|'.join(texts)})\}}", lambda found: texts[found[1]], template)
+
+
+def announce_cuts(sizes: np.ndarray, most: int) -> None:
+    """Say how many documents are cut to ``most`` characters, given the characters of each."""
+    if cut := int((sizes > most).sum()):
+        logger.info(f"{cut:,} documents are longer than {most:,} characters and are cut there")
+
+
+def check_template(template: str, names: Sequence[str]) -> None:
+    """Refuse a prompt that leaves out what is asked about.
+
+    Raises:
+        UserError: The template lacks ``{name}``.
+    """
+    if absent := [f"{{{name}}}" for name in names if f"{{{name}}}" not in template]:
+        raise UserError(f"the prompt must contain {' and '.join(absent)}")
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise UserError(f"endpoint {url!r} is not a URL: {error}") from error
+    if parts.userinfo or parts.query or parts.fragment:  # secrets live there, and an endpoint is logged and stored
+        raise UserError("the endpoint must be a plain base URL, without user, password, query or fragment")
+    if parts.scheme not in ("http", "https") or not parts.host:
+        raise UserError(f"endpoint {url!r} must be an http or https URL, such as http://localhost:8000/v1")
+    return url.rstrip("/")
+
+
+def _checked_key(key: str) -> str:
+    """The key without surrounding space; one that no header can carry would show up in the HTTP library's errors."""
+    if not re.fullmatch(r"[!-~]*", key.strip()):
+        raise UserError("the API key has characters that no key has (spaces, line breaks or non-ASCII)")
+    return key.strip()
+
+
+def _as_answered(
+    pool: ThreadPoolExecutor, ask: Callable[[int], T], numbers: Sequence[int], most: int, stop: threading.Event
+) -> Iterator[dict[int, T]]:
+    """Answers as they arrive, with ``most`` questions handed out at a time, until one fails.
+
+    Nothing is handed out after a failure, but what is being asked by then is waited for: it was paid for.
+    """
+    waiting, asked, failures = iter(numbers), dict[Future[T], int](), list[BaseException]()
+    while True:
+        if not failures:
+            asked |= {pool.submit(ask, number): number for number in islice(waiting, most - len(asked))}
+        if not asked:
+            break
+        done = {future: asked.pop(future) for future in wait(asked, return_when=FIRST_COMPLETED).done}
+        failures += [error for future in done if (error := future.exception())]
+        if failures:
+            stop.set()
+            asked = {future: number for future, number in asked.items() if not future.cancel()}
+        answers = {number: future.result() for future, number in done.items() if not future.exception()}
+        if answers:
+            yield answers
+    if failures:
+        raise failures[0]
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    """Seconds to the next attempt: back-off with jitter, on top of what the server ordered."""
+    backoff = tenacity.wait_exponential(FIRST_WAIT, LONGEST_WAIT) + tenacity.wait_random(0, FIRST_WAIT)
+    failure = state.outcome.exception() if state.outcome else None
+    ordered = failure.after if isinstance(failure, NoAnswerError) else 0.0
+    return backoff(state) + min(max(ordered, 0.0), LONGEST_ORDERED_WAIT)
+
+
+def _retry_after(header: str) -> float:
+    """Seconds that a Retry-After header asks for, as a number or a date; 0 where it says nothing sensible."""
+    if re.fullmatch(r"\d+(\.\d+)?", header):
+        return float(header)
+    try:
+        return (email.utils.parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _refusal(response: httpx.Response) -> NoAnswerError:
+    """A status that is no success, with the server's words out of the usual JSON envelope where there is one."""
+    status = response.status_code
+    try:
+        said = response.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        said = response.text or response.reason_phrase
+    if status in (408, 409, 429) or status >= 500:
+        return NoAnswerError(f"status {status}: {said}", after=_retry_after(response.headers.get("Retry-After", "")))
+    check = CHECKS.get(status, "check the endpoint (it mostly ends in /v1) and the model name")
+    return NoAnswerError(f"status {status}: {said}", again=False, check=f"; {check}")

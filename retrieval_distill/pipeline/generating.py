@@ -1,0 +1,47 @@
+"""The stage that makes training queries from the documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from retrieval_distill.config.generate import RoundTripConfig
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.formats.beir import GENERATED
+from retrieval_distill.generate import Asked, copies
+from retrieval_distill.generate import generate as generate_into
+from retrieval_distill.pipeline.job import Job
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher import gate
+from retrieval_distill.teacher.ensemble import raw_scores
+from retrieval_distill.teacher.store import ScoreStore
+
+
+def generate(job: Job) -> None:
+    """Queries for training, where the recipe asks for them; from then on they are the dataset's."""
+    config, folder = job.recipe.generate, job.out / "generated"
+    if config is None:
+        return
+
+    def save(made: pd.DataFrame, out: Path) -> None:
+        made.to_parquet(out / GENERATED, index=False)
+
+    asked = _asked(job, config.round_trip)
+    job.note("generate", generate_into(job.dataset, folder, config, job.recipe.seed, asked, save))
+    job.dataset = copies.merged(job.dataset, pd.read_parquet(folder / GENERATED))
+
+
+def _asked(job: Job, config: RoundTripConfig) -> Asked:
+    """The first stage and the teachers of the recipe."""
+    identity = {
+        "start": job.manifests["index-start"]["fingerprint"],
+        "retrieve": job.recipe.retrieve.model_dump(include={"k1", "b", "stemmer"}),
+        "teacher": job.teacher_inputs if config.asks_teacher else None,
+    }
+
+    def score(run: Run, queries: Texts, documents: Texts) -> Run:
+        raw, _ = raw_scores(run, queries, documents, job.teachers, ScoreStore(job.store))
+        return gate.calibrate(job.teachers, raw, None, job.recipe.teacher).apply(raw)
+
+    return Asked(job.first_stage, score, identity)

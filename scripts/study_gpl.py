@@ -1,0 +1,195 @@
+"""Does training on generated queries help a retriever on a corpus without any? Cranfield, against three baselines.
+
+    python scripts/study_gpl.py --beir FOLDER --out runs/study-gpl --json runs/study-gpl.json
+
+Cranfield's judgements train nothing. Queries are made from its abstracts without a model (titles, salient sentences), the
+shipped starter scores candidates of BM25 and the start model, and the packaged all-MiniLM-L6-v2 learns from them. Of
+several ways to train, the one is taken whose student finds most of held-out *generated* queries' documents: 250 documents
+that gave no training query, each without the query's text, among 250 others. Test queries (225, graded) are asked last,
+over all 1,398 documents, of: BM25, the start model, a student trained as long on MedQuAD's training queries (other
+subjects, people's questions), the default student, the taken one, and the teacher reordering BM25 and the start fused.
+
+What is done is kept: the same command continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval_distill import artifacts, hardware, pipeline, verbs
+from retrieval_distill.config import ReadConfig, Recipe, parse_recipe
+from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.formats import beir
+from retrieval_distill.data.load import load
+from retrieval_distill.evaluation.measures import evaluate
+from retrieval_distill.evaluation.significance import minimum_detectable_difference
+from retrieval_distill.generate import copies
+from retrieval_distill.pipeline.job import Job
+from retrieval_distill.pipeline.rounds import Round
+from retrieval_distill.reporting import generated, report
+from retrieval_distill.retrieval.run import Run
+
+START, MEASURES, SEED = "packaged:all-MiniLM-L6-v2", ("nDCG@10", "RR@10", "R@100"), 7
+QUERIES, HELD_OUT, MEDQUAD_DOCUMENTS = 1024, 250, 3000
+MAX_LENGTH, TEST_LENGTH, RERANKED = 128, 256, 10
+"""Tokens in mining and held-out measuring, tokens in the test, documents that the teacher reorders per test query."""
+
+TRAINING = {"queries_per_step": 32, "candidates": 3, "max_length": 96, "learning_rate": 2e-5, "agreement_queries": 0}
+DEFAULT = "titles + sentences"
+VARIANTS: dict[str, dict[str, Any]] = {
+    DEFAULT: {},
+    "learning rate 5e-5": {"learning_rate": 5e-5},
+    "half the steps": {"steps": QUERIES // 32 // 2},
+    "titles alone": {"ways": ("titles",)},
+    "sentences alone": {"ways": ("sentences",)},
+    "nothing taken out": {"masked": False},
+}
+"""Name -> how it differs: options of training, the ways whose queries are used, whether queries are taken out of their
+documents. Every one trains on as many steps as the default, but for the one that says so."""
+
+
+def recipe_of(source: Path, train: str, **training: Any) -> Recipe:
+    steps = {"steps": QUERIES // 32}
+    values: dict[str, Any] = {
+        "name": "study-gpl", "seed": SEED,
+        "dataset": {"source": str(source), "train": train, "dev": None, "train_queries": QUERIES},
+        "retrieve": {"depth": 20, "keep": 6},
+        "teacher": {"model": "starter", "max_length": 128, "gate": "off"},
+        "student": {"model": START, "max_length": MAX_LENGTH},
+        "training": {**TRAINING, **steps, **training},
+    }  # fmt: skip
+    return parse_recipe(values)
+
+
+def cranfield(source: Path, out: Path) -> tuple[Dataset, Dataset]:
+    """Cranfield with its generated queries: those that train, and those that are held out (a query per document)."""
+    data = load(str(source / "cranfield"), out / "cache", ReadConfig(on_bad="skip"))
+    manifest = verbs.generate(data, out / "generated", seed=SEED, ways={"titles": 1, "sentences": 1}, keep=0.0)
+    print(generated.table(manifest["counts"]), flush=True)
+    found = beir.load(out / "generated")
+    assert found.generated is not None
+    marks = found.generated.to_pandas()
+    drawn = np.random.default_rng(SEED).permutation(np.sort(marks["doc_id"].unique()))
+    held = {doc: ("titles", "sentences")[turn % 2] for turn, doc in enumerate(drawn[:HELD_OUT])}
+    asked = marks[[held.get(doc) == way for doc, way in zip(marks["doc_id"], marks["way"], strict=True)]]
+    others = marks[~marks["doc_id"].isin(held)]
+    return _only(found, others["query_id"]), _only(found, asked["query_id"])
+
+
+def _only(data: Dataset, queries: Sequence[str]) -> Dataset:
+    judged = data.split(copies.SPLIT)
+    return replace(data, qrels={**data.qrels, copies.SPLIT: {query: judged[query] for query in queries}})
+
+
+def medquad(source: Path, folder: Path) -> Dataset:
+    """As many of MedQuAD's training queries, their documents and others."""
+    data = beir.load(source / "medquad")
+    rng, judged = np.random.default_rng(SEED), data.split("train")
+    queries = sorted(rng.choice(sorted(judged), QUERIES, replace=False).tolist())
+    relevant = {doc for query in queries for doc in judged[query]}
+    others = rng.permutation([doc for doc in data.documents.ids if doc not in relevant]).tolist()
+    kept = sorted([*relevant, *others[: MEDQUAD_DOCUMENTS - len(relevant)]])
+    part = Dataset("medquad-part", data.documents.select(kept), data.queries.select(queries),
+                   {"train": {query: judged[query] for query in queries}, "test": {}})  # fmt: skip
+    beir.save(part, folder)
+    return part
+
+
+def scored(source: Path, train: str, out: Path) -> Job:
+    """A run of a recipe as far as the teacher's scores of the training candidates."""
+    job = Job(recipe_of(source, train), out)
+    job.check()
+    pipeline.embed_start(job)
+    turn = Round(job, 1)
+    pipeline.retrieve(turn)
+    pipeline.score(turn)
+    return job
+
+
+def lists_of(job: Job, ways: Sequence[str] | None, masked: bool) -> Run:
+    """The teacher's scores of the candidates, of some ways' queries, each without what it was made of or with it."""
+    run = Run.load(job.out / "teacher-scores" / "run.parquet")
+    if not masked:
+        raw, _ = job.raw_scores(Run.load(job.out / "candidates" / "run.parquet"), job.training_queries)
+        run = raw[0]
+    return run if ways is None else run.select([id_ for id_ in run.query_ids if id_.startswith(tuple(ways))])
+
+
+def student(job: Job, options: dict[str, Any], folder: Path) -> str:
+    training = {key: value for key, value in options.items() if key not in ("ways", "masked")}
+    lists = lists_of(job, options.get("ways"), options.get("masked", True))
+    split = job.recipe.dataset.train
+    recipe = recipe_of(Path(job.recipe.dataset.source), split, **training)
+    verbs.distill(lists, job.dataset, split, recipe, folder)
+    return str(folder)
+
+
+def searched(model: str, documents: Texts, queries: Texts, folder: Path, max_length: int) -> Run:
+    kept = folder / "run.parquet"
+    if not kept.is_file():
+        verbs.embed(model, documents, folder / "vectors", max_length=max_length)
+        verbs.index(folder / "vectors", folder / "index")
+        verbs.search(folder / "index", model, queries, 100).save(kept)
+    return Run.load(kept)
+
+
+def held_out_measure(model: str, asked: Dataset, folder: Path) -> float:
+    """RR@10 of the held-out generated queries, over their documents' copies and as many other documents."""
+    seen, queries = copies.as_trained(asked, copies.SPLIT), asked.queries_of(copies.SPLIT)
+    own = {query: f"{query}:document" for query in queries}
+    documents = {doc for judged in asked.split(copies.SPLIT).values() for doc in judged}
+    others = [doc for doc in asked.documents.ids if doc not in documents]
+    drawn = np.random.default_rng(SEED).choice(others, len(own), replace=False).tolist()
+    run = searched(model, seen.documents.select([*own.values(), *drawn]), queries, folder, MAX_LENGTH)
+    return float(evaluate(run, {query: {doc: 1} for query, doc in own.items()}, ["RR@10"])["RR@10"].mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/study-gpl"))
+    parser.add_argument("--beir", type=Path, default=Path("../shared/beir"), help="folder of cranfield and medquad")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    learnt, asked = cranfield(args.beir, args.out)
+    beir.save(learnt, args.out / "learnt")
+    job = scored(args.out / "learnt", copies.SPLIT, args.out / "cranfield")
+    chosen_by = {"start": held_out_measure(START, asked, args.out / "held-out" / "start")}
+    print(f"start: held-out RR@10 {chosen_by['start']:.4f}", flush=True)
+    students = {}
+    for name, options in VARIANTS.items():
+        folder = name.replace(" ", "-")
+        students[name] = student(job, options, args.out / "students" / folder)
+        chosen_by[name] = held_out_measure(students[name], asked, args.out / "held-out" / folder)
+        print(f"{name}: held-out RR@10 {chosen_by[name]:.4f}", flush=True)
+    taken = max(students, key=lambda name: chosen_by[name])
+
+    medquad(args.beir, args.out / "medquad-part")
+    other = scored(args.out / "medquad-part", "train", args.out / "medquad")
+    models = {"start": START, "MedQuAD": student(other, {}, args.out / "students" / "medquad")}
+    models |= {f"generated: {name}": students[name] for name in dict.fromkeys([DEFAULT, taken])}
+    queries = job.dataset.queries_of("test")
+    runs = {"bm25": job.bm25.search(queries, 100)}
+    for name, model in models.items():
+        folder = args.out / "test" / name.replace(" ", "-").replace(":", "")
+        runs[name] = searched(model, job.dataset.documents, queries, folder, TEST_LENGTH)
+    pool = verbs.reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(100)
+    runs["teacher"], _ = verbs.rerank(pool, queries, job.dataset.documents, job.teacher, job.store, RERANKED)
+    runs["bm25 + start"] = pool
+    systems = verbs.evaluate(runs, job.dataset, "test", MEASURES)
+    per_query = {name: evaluate(run, job.dataset.split("test"), ["nDCG@10"])["nDCG@10"] for name, run in runs.items()}
+    shown = minimum_detectable_difference((per_query[f"generated: {taken}"] - per_query["start"]).to_numpy())
+    print(f"\ntaken by held-out generated queries: {taken}\n\n{report.comparison(systems, MEASURES)}")
+    print(f"so many queries reliably show differences in nDCG@10 from {shown:.3f} on")
+    if args.json:
+        told = {"environment": hardware.describe(), "held_out": chosen_by, "taken": taken, "systems": systems}
+        artifacts.write_json(args.json, told)
+
+
+if __name__ == "__main__":
+    main()

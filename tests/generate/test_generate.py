@@ -1,0 +1,209 @@
+"""``generate`` as a verb, a command and a stage: from a bare corpus to a dataset and to a student."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from retrieval_distill import pipeline, verbs
+from retrieval_distill.config import load_recipe, parse_recipe
+from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats import beir
+from retrieval_distill.data.load import load
+from retrieval_distill.errors import UserError
+from retrieval_distill.generate import copies
+from retrieval_distill.pipeline.job import Job
+from retrieval_distill.pipeline.rounds import Round
+from retrieval_distill.reporting.publish import report
+from retrieval_distill.retrieval.run import Run
+from tests.commands import command
+
+WAYS = {"titles": 1, "sentences": 2}
+
+
+@pytest.fixture(scope="module")
+def bare(corpus, tmp_path_factory) -> str:
+    """A folder that holds a corpus and nothing else."""
+    folder = tmp_path_factory.mktemp("bare") / "corpus"
+    beir.save(corpus, folder)
+    (folder / "queries.jsonl").unlink()
+    (folder / "qrels").rmdir()
+    return str(folder)
+
+
+def test_a_bare_corpus_loads(bare, corpus, tmp_path):
+    found = load(bare, tmp_path)
+    assert found.documents.fingerprint == corpus.documents.fingerprint
+    assert (len(found.queries), found.qrels) == (0, {})
+
+
+def test_the_command_writes_a_dataset_that_loads(bare, corpus, tmp_path):
+    out = tmp_path / "out"
+    asked = ("generate", "--dataset", bare, "--ways", "titles,sentences=2", "--out", out, "--cache", tmp_path)
+    said = command(*asked, "--set", "keep=0.5")
+    found = load(str(out), tmp_path)
+    marks = found.generated.to_pandas()
+    assert marks["way"].value_counts().to_dict() == {"sentences": 80, "titles": 40}
+    assert "titles: 40 made, 40 kept" in said and "120 queries of 40 documents" in said
+    assert found.documents.fingerprint == corpus.documents.fingerprint
+    assert set(found.qrels) == {"generated"}
+    for query_id, way, doc_id, title, text in marks.itertuples(index=False):
+        query, (whole_title, whole) = found.queries[query_id], corpus.documents.record(doc_id)
+        assert found.qrels["generated"][query_id] == {doc_id: 1}
+        assert query == whole_title if way == "titles" else query in whole
+        if isinstance(text, str):
+            assert query not in f"{title} {text}" and (text in whole or way == "sentences")
+    assert 0.2 < marks["text"].isna().mean() < 0.8  # about half were asked to stay
+    assert "already" in command("generate", "--dataset", out, "--out", tmp_path / "again", code=2)
+
+
+def test_only_a_full_set_of_options_is_taken(bare, corpus, tmp_path):
+    with pytest.raises(UserError, match="need a teacher"):
+        verbs.generate(corpus, tmp_path / "x", ways=WAYS, round_trip={"teacher": 1})
+    with pytest.raises(UserError, match=r"ways.*title"):
+        verbs.generate(corpus, tmp_path / "x", ways={"title": 1})
+    with pytest.raises(UserError, match="no query is left of 40; dropped were"):
+        verbs.generate(corpus, tmp_path / "x", ways={"titles": 1}, min_words=40)
+    assert "generate.llm.endpoint" in command("generate", "--dataset", bare, "--ways", "llm", "--out", tmp_path / "y", code=2)  # fmt: skip
+
+
+def test_several_datasets_are_refused(gpl, bare, tmp_path):
+    sources = {name: {"source": bare, "train": None, "dev": None, "test": None} for name in ("one", "two")}
+    with pytest.raises(UserError, match="for one dataset"):
+        pipeline.run(parse_recipe({**gpl, "dataset": {}, "datasets": sources}), tmp_path / "run")
+
+
+def test_the_same_seed_gives_the_same_queries(corpus, t5, tmp_path):
+    options = {"ways": {"sentences": 1, "seq2seq": 2}, "seq2seq": {"model": t5, "query_length": 8}, "min_words": 1}
+    made = {}
+    for name, seed in (("one", 7), ("other", 7), ("third", 8)):
+        verbs.generate(corpus, tmp_path / name, seed=seed, **options)
+        made[name] = (tmp_path / name / "queries.jsonl").read_text()
+    assert made["one"] == made["other"] != made["third"]
+
+
+DRIVER = """
+import os, signal, sys
+from retrieval_distill import verbs
+from retrieval_distill.data.formats import beir
+from retrieval_distill.generate import parts, seq2seq
+
+seq2seq.TOKENS_PER_BATCH["cpu"] = 400
+parts.SECONDS_PER_COMMIT, parts.BLOCK = 0, 16
+real, count = parts._write, 0
+def dying(*args):
+    global count
+    real(*args)
+    count += 1
+    if count == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+parts._write = dying
+verbs.generate(beir.load(sys.argv[1]), sys.argv[2], ways={"seq2seq": 2, "titles": 0.2}, min_words=1,
+               seq2seq={"model": sys.argv[3], "query_length": 8, "dtype": "float32"})
+"""
+
+
+def test_killed_and_started_again_it_ends_the_same(bare, corpus, t5, tmp_path, monkeypatch):
+    from retrieval_distill.generate import parts, seq2seq
+
+    killed = subprocess.run(
+        [sys.executable, "-c", DRIVER, bare, tmp_path / "killed", t5], capture_output=True, text=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = list((tmp_path / "killed.partial" / "parts").glob("*.parquet"))
+    assert len(left) == 5 and all(path.name.startswith("seq2seq") for path in left)
+    monkeypatch.setitem(seq2seq.TOKENS_PER_BATCH, "cpu", 400)
+    monkeypatch.setattr(parts, "BLOCK", 16)
+    written = []
+    real = seq2seq.Seq2Seq._write
+    monkeypatch.setattr(seq2seq.Seq2Seq, "_write", lambda *given: written.extend(given[3]) or real(*given))
+    options = {"ways": {"seq2seq": 2, "titles": 0.2}, "min_words": 1,
+               "seq2seq": {"model": t5, "query_length": 8, "dtype": "float32"}}  # fmt: skip
+    verbs.generate(corpus, tmp_path / "killed", **options)
+    resumed = len(written)
+    verbs.generate(corpus, tmp_path / "whole", **options)
+    assert 0 < resumed < len(written) - resumed == 40
+    for name in ("queries.jsonl", "report.json"):
+        assert (tmp_path / "killed" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    one, other = (pd.read_parquet(tmp_path / name / "generated.parquet") for name in ("killed", "whole"))
+    pd.testing.assert_frame_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def gpl(tiny_recipe, bare) -> dict:
+    """The shipped recipe with tiny models, and ways that need none."""
+    values = load_recipe("gpl").model_dump(mode="json")
+    tiny = {name: tiny_recipe[name] for name in ("teacher", "student", "training", "retrieve", "evaluate")}
+    tiny["teacher"] = {**tiny["teacher"], "gate": "off"}
+    tiny["training"] = {**tiny["training"], "steps": 3, "save_steps": 3}
+    return {**values, **tiny, "dataset": {"source": bare}, "generate": {"ways": WAYS, "keep": 0.2}}
+
+
+@pytest.fixture(scope="module")
+def finished(gpl, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "gpl"
+    return out, pipeline.run(parse_recipe(gpl), out)
+
+
+def test_a_bare_corpus_ends_with_a_student_and_says_that_nothing_was_measured(finished, gpl):
+    out, told = finished
+    assert "Nothing could be measured: dataset 'corpus' has no judged split 'test'" in told["unmeasured"]
+    assert (out / "student" / "model.safetensors").is_file() and (out / "index-student").is_dir()
+    for name in ("report.txt", "report.html", "report.md"):
+        assert "Nothing could be measured" in (out / name).read_text()
+    assert "not finished" not in (out / "report.html").read_text()
+    assert "40. " in command("search", out, "path file root", "--depth", 40)
+    again = report(out).read_text()  # from its folder alone
+    assert "Nothing could be measured" in again and "queries generated" in again
+    before = (out / "student" / "model.safetensors").read_bytes()
+    pipeline.run(parse_recipe(gpl), out)
+    assert (out / "student" / "model.safetensors").read_bytes() == before
+
+
+def test_training_reads_the_documents_without_their_queries(finished, corpus):
+    out, _ = finished
+    made = pd.read_parquet(out / "generated" / "generated.parquet").set_index("query_id")
+    scored = Run.load(out / "teacher-scores" / "run.parquet")
+    taken_out = made["text"].notna()
+    assert 0.6 < taken_out.mean() < 0.95
+    by_query = scored.frame.groupby("query_id")["doc_id"].agg(set)
+    for query_id, row in made.iterrows():
+        candidates, copy = by_query[query_id], f"{query_id}:document"
+        own, other = (copy, row["doc_id"]) if taken_out[query_id] else (row["doc_id"], copy)
+        assert own in candidates and other not in candidates
+
+
+def test_test_queries_are_measured_and_only_what_leads_back_is_trained_on(gpl, corpus, finished, tmp_path):
+    queries = [(f"t{i}", " ".join(corpus.documents.record(f"d{i}")[1].split()[:4])) for i in range(8)]
+    judged = {"test": [(f"t{i}", f"d{i}", 1) for i in range(8)]}
+    beir.save(Dataset.from_records("judged", list(corpus.documents.records()), queries, judged), tmp_path / "judged")
+    out = tmp_path / "run"
+    config = {**gpl["generate"], "round_trip": {"teacher": 2, "candidates": 4, "retrieval": 10}}
+    told = pipeline.run(parse_recipe({**gpl, "dataset": {"source": str(tmp_path / "judged")}, "generate": config}), out)
+    assert told["systems"]["student"].keys() >= {"nDCG@10"}
+    assert "`generated`" in (out / "student" / "README.md").read_text()
+    dropped = json.loads((out / "generated" / "report.json").read_text())["dropped"]
+    assert any("the teacher ranks below 2" in reason for reason in dropped)
+    kept = set(pd.read_parquet(out / "generated" / "generated.parquet")["query_id"])
+    every = set(pd.read_parquet(finished[0] / "generated" / "generated.parquet")["query_id"])
+    assert kept < every and len(kept) + sum(case["count"] for case in dropped.values()) == len(every)
+    assert told["dataset"]["queries"] == {"test": 8, copies.SPLIT: len(kept)}
+
+
+def test_a_generated_folder_is_scored_as_the_stage_is(gpl, corpus, finished, tmp_path):
+    """The command's folder and the stage are the same data: what trains the student is the same."""
+    verbs.generate(corpus, tmp_path / "made", ways=WAYS, keep=0.2)
+    values = {**gpl, "dataset": {"source": str(tmp_path / "made"), "train": "generated", "test": "generated"}}
+    job = Job(parse_recipe({**values, "generate": None}), tmp_path / "run")
+    job.check()
+    pipeline.embed_start(job)
+    for stage in (pipeline.retrieve, pipeline.score):
+        stage(Round(job, 1))
+    one, other = (Run.load(folder / "teacher-scores" / "run.parquet") for folder in (finished[0], tmp_path / "run"))
+    pd.testing.assert_frame_equal(one.frame, other.frame)
+    assert any(":document" in doc for _, doc in other.pairs)
