@@ -33,17 +33,21 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from retrieval_distill import artifacts, hardware
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.load import load
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import ratio_with_interval
-from retrieval_distill.indexing import exact, rescoring
-from retrieval_distill.indexing.embed import Embeddings, comparable, embed
+from retrieval_distill.indexing import exact, rescoring, shards
+from retrieval_distill.indexing.embed import SHARD, Embeddings, comparable, embed
 from retrieval_distill.indexing.faiss_index import Index, index
 from retrieval_distill.indexing.kinds import KINDS, RESCORES
 from retrieval_distill.indexing.opened import Setting
+from retrieval_distill.indexing.storage import Storage
 from retrieval_distill.models import PACKAGED
 from retrieval_distill.retrieval.run import Run
 
@@ -167,20 +171,19 @@ def crowd(args: argparse.Namespace) -> tuple[Path, np.ndarray]:
 
 def _write_crowd(folder: Path, real: np.ndarray, count: int) -> None:
     """As ``embed`` would have left them."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from retrieval_distill.indexing import embed as embedding
-
     if (folder / "manifest.json").is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"id": [f"d{row}" for row in range(count)]}), folder / "ids.parquet")
-    for start in range(0, count, embedding.SHARD):
-        rng = np.random.default_rng(start)
-        own, there, here = rng.integers(len(real), size=(3, min(embedding.SHARD, count - start)))
-        moved = real[own] + 0.5 * (real[there] - real[here])
-        np.save(embedding._shard_path(folder, start), comparable(moved, "cosine"))
+    Storage.fit("float32", real).save(folder)
+    numbers = pa.array(np.arange(count, dtype=np.uint64))
+    pq.write_table(pa.table({"id": pc.binary_join_element_wise("d", numbers.cast(pa.string()), ""), "hash": numbers}),
+                   folder / "ids.parquet")  # fmt: skip
+    written = []
+    for number, start in enumerate(range(0, count, SHARD)):
+        own, there, here = np.random.default_rng(number).integers(len(real), size=(3, min(SHARD, count - start)))
+        moved = comparable(real[own] + 0.5 * (real[there] - real[here]), "cosine")
+        written.append(shards.write(folder, number, moved))
+    artifacts.write_json(folder / "shards.json", shards.record(iter(written)))
     artifacts.write_json(folder / "manifest.json", {
         "stage": "embed", "fingerprint": f"crowd-{count}", "inputs": {"model": "moved vectors", "max_length": None},
         "counts": {"documents": count, "dimensions": DIMENSIONS},
