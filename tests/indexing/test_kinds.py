@@ -8,9 +8,11 @@ import pytest
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing import prepared as preparing
-from retrieval_distill.indexing.embed import comparable
-from retrieval_distill.indexing.faiss_index import Index, Setting, index
+from retrieval_distill.indexing.embed import comparable, embed
+from retrieval_distill.indexing.faiss_index import Index, index
 from retrieval_distill.indexing.kinds import KINDS, lists, parts
+from retrieval_distill.indexing.opened import Setting
+from tests.indexing.conftest import corpus, vector_of
 from tests.indexing.stored import clustered, store
 
 DOCUMENTS, DIMENSIONS = 3000, 32
@@ -160,6 +162,16 @@ def test_adding_gives_what_the_whole_would(tmp_path, kind):
     _, rows = Index.open(tmp_path / "index").best_rows(QUERIES, 10)
     assert recall(rows, by_brute_force()[1]) >= LEAST[kind] - 0.05
     assert Index.open(tmp_path / "index").ids_of(np.array([[0, 2999]])).tolist() == [["d0", "d2999"]]
+
+
+def test_what_is_embedded_later_is_added(fake_model, tmp_path):
+    texts = {f"d{number}": f"the text of {number}" for number in range(30)}
+    for count in (20, 30):
+        embed(fake_model[0], corpus(dict(list(texts.items())[:count])), tmp_path / "vectors")
+        counts = index(tmp_path / "vectors", tmp_path / "index")["counts"]
+    assert (counts["added"], counts["documents"]) == (10, 30)
+    asked = np.stack([vector_of(texts["d3"]), vector_of(texts["d27"])])
+    assert Index.open(tmp_path / "index").search(asked, 1)[1].tolist() == [["d3"], ["d27"]]
 
 
 @pytest.mark.parametrize("change", ["deleted", "altered", "tripled"])
