@@ -2,8 +2,8 @@
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``, ``score``, ``rerank``,
-``filter_negatives``, ``distill``, ``embed``, ``export``, ``index``, ``search``, ``evaluate``, ``benchmark``,
-``report``, ``fit_teacher``; each is also a command.
+``filter_negatives``, ``compress``, ``distill``, ``embed``, ``export``, ``index``, ``search``, ``evaluate``,
+``benchmark``, ``report``, ``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -22,6 +22,7 @@ _WHERE = {
     "ScoreStore": "teacher.store",
     "UserError": "errors",
     "benchmark": "verbs",
+    "compress": "verbs",
     "convert": "verbs",
     "demo": "pipeline",
     "distill": "verbs",
@@ -54,6 +55,7 @@ __all__ = [
     "ScoreStore",
     "UserError",
     "benchmark",
+    "compress",
     "convert",
     "demo",
     "distill",
@@ -90,6 +92,7 @@ if TYPE_CHECKING:
     from retrieval_distill.teacher.store import ScoreStore
     from retrieval_distill.verbs import (
         benchmark,
+        compress,
         convert,
         distill,
         embed,

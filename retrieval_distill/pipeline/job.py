@@ -173,6 +173,19 @@ class Job:
         return raw_scores(run, queries, self.trained.documents, self.teachers, ScoreStore(self.store))
 
     @property
+    def compressed(self) -> list[Path]:
+        """Folders of the students that the recipe's ``compress`` makes, in order."""
+        return [self.out / f"compressed-{number}" for number in range(1, len(self.recipe.compress) + 1)]
+
+    @property
+    def student_recipe(self) -> Recipe:
+        """The recipe with the student that ``distill`` starts from: the last compressed one, where there is one."""
+        if not self.recipe.compress:
+            return self.recipe
+        student = self.recipe.student.model_copy(update={"model": str(self.compressed[-1])})
+        return self.recipe.model_copy(update={"student": student})
+
+    @property
     def teacher_name(self) -> str:
         """The teachers by the names the recipe gives them."""
         return " + ".join(member.model for member in self.recipe.teacher.members)
