@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_distill import artifacts
+from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing import build, gpu, rescoring
 from retrieval_distill.indexing.embed import comparable, require
@@ -108,6 +109,16 @@ class Index:
         """Document ids of rows, an object array of the same shape; ``None`` for rows below 0."""
         flat = rows.ravel()
         return self.id_column.take(pa.array(flat, mask=flat < 0)).to_numpy().reshape(rows.shape)
+
+    def allowed_rows(self, documents: Texts, allowed: np.ndarray | None) -> np.ndarray | None:
+        """A filter of documents, bool [documents], in the order of the index's rows, which may be another one.
+
+        What the index holds and ``documents`` do not may not be found. ``None`` stays ``None``: all may.
+        """
+        if allowed is None:
+            return None
+        rows = documents.rows.find(self.id_column.to_pylist())
+        return (rows >= 0) & allowed[rows]
 
     def require(self, model: str) -> None:
         """Refuse a query encoder that the vectors do not come from.

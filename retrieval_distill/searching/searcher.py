@@ -99,10 +99,7 @@ class Searcher:
     @cached_property
     def _allowed_rows(self) -> np.ndarray | None:
         """The filter in the order of the index's rows."""
-        if self.allowed is None:
-            return None
-        rows = self.dataset.documents.rows.find(self.index.id_column.to_pylist())
-        return (rows >= 0) & self.allowed[rows]
+        return self.index.allowed_rows(self.dataset.documents, self.allowed)
 
     def _reranked(self, run: Run, queries: Texts) -> Run:
         from retrieval_distill import verbs

@@ -6,6 +6,7 @@ import faiss
 import numpy as np
 import pytest
 
+from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing import prepared as preparing
 from retrieval_distill.indexing.embed import comparable, embed
@@ -215,3 +216,14 @@ def test_a_gpu_builds_what_it_has_and_only_that(vectors, tmp_path, monkeypatch, 
     expected = Index.open(tmp_path / "cpu").best_rows(QUERIES, 5)[1]
     np.testing.assert_array_equal(Index.open(tmp_path / "gpu").best_rows(QUERIES, 5)[1], expected)
     assert moved == (["there", "back", "there", "there"] if KINDS[kind].gpu else [])
+
+
+def test_a_filter_of_documents_follows_the_rows_of_the_index(tmp_path):
+    ids = ["c", "gone", "a", "b"]  # as after a change of the corpus: another order, and one that is no longer there
+    index(store(tmp_path / "vectors", np.eye(4, dtype=np.float32), ids), tmp_path / "index")
+    opened = Index.open(tmp_path / "index")
+    documents = Texts.from_records((id_, "", "text") for id_ in "abcd")
+    rows = opened.allowed_rows(documents, np.array([True, False, True, True]))
+    _, found = opened.search(np.ones((1, 4), np.float32), 4, rows)
+    assert sorted(id_ for id_ in found[0] if id_ is not None) == ["a", "c"]
+    assert opened.allowed_rows(documents, None) is None
