@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 _WHERE = {
     "Dataset": "data.dataset",
     "Embeddings": "indexing.embed",
-    "Index": "indexing.faiss_index",
+    "Index": "indexing.opened",
     "Recipe": "config",
     "Run": "retrieval.run",
     "ScoreStore": "teacher.store",
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from retrieval_distill.data.load import load as load_dataset
     from retrieval_distill.errors import UserError
     from retrieval_distill.indexing.embed import Embeddings
-    from retrieval_distill.indexing.faiss_index import Index
+    from retrieval_distill.indexing.opened import Index
     from retrieval_distill.pipeline import demo, run
     from retrieval_distill.reporting.publish import report
     from retrieval_distill.retrieval.run import Run

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from retrieval_distill import artifacts, models, processes
@@ -205,12 +204,9 @@ def index(
     return manifest
 
 
-def search(
-    index_folder: str | Path, model: str, queries: Texts, depth: int = 100, dtype: str = "auto",
-    allowed: np.ndarray | None = None,
-) -> Run:  # fmt: skip
-    """Dense search of an index with the model it was built with; ``allowed``: rows that may be found, ``None``: all."""
-    return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype, allowed)
+def search(index_folder: str | Path, model: str, queries: Texts, depth: int = 100, dtype: str = "auto") -> Run:
+    """Dense search of an index with the model it was built with."""
+    return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype)
 
 
 def mine(

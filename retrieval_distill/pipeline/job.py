@@ -20,7 +20,9 @@ from retrieval_distill.data.mixture import apart
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures
 from retrieval_distill.generate import copies, ways
+from retrieval_distill.indexing import faiss_index
 from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.indexing.faiss_index import Index
 from retrieval_distill.pipeline import preparing
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
@@ -155,8 +157,11 @@ class Job:
 
     def dense(self, index: Path, model: str, queries: Texts, depth: int) -> Run:
         """A bi-encoder's best documents; of several datasets, each query's own."""
-        asked = apart(self.dataset, queries)
-        return Run.joined(verbs.search(index, model, own, depth, allowed=allowed) for own, allowed in asked)
+        opened, documents = Index.open(index), self.dataset.documents
+        return Run.joined(
+            faiss_index.search(opened, model, own, depth, allowed=opened.allowed_rows(documents, allowed))
+            for own, allowed in apart(self.dataset, queries)
+        )
 
     def first_stage(self, queries: Texts, depth: int) -> Run:
         """BM25 and the start model, each to this depth, fused."""
