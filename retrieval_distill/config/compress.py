@@ -26,9 +26,10 @@ class CompressConfig(Section):
     """Whether the student starts with what it kept of the model's weights, or anew."""
     vocabulary: Literal["corpus"] | Annotated[int, Field(ge=1)] | None = None
     """Tokens to keep, as in ``student.vocabulary``."""
-    transfers: dict[str, float | tuple[float, float] | dict[str, Any]] = {"embedding": 1.0, "hidden_states": 1.0}
+    transfers: dict[str, float | tuple[float, float] | dict[str, Any]] = {"embedding": 1.0}
     """Transfer -> weight, ``[weight at the start, at the end]``, or ``{weight, from, until, options}``; names are
-    ``relations``, ``attention_maps``, ``hidden_states``, ``logits``, ``embedding``."""
+    ``relations``, ``attention_maps``, ``hidden_states``, ``logits``, ``embedding``; the default is the first choice of
+    ``scripts/study_compression.md``."""
     depths: tuple[Annotated[int, Field(ge=2)], ...] = ()
     """Numbers of layers that the student shall also serve at, by ``student.layers: spaced:N`` and no further training:
     each batch trains one of these depths or the whole, drawn by the seed."""
