@@ -1,9 +1,9 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
-Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``score``, ``distill``, ``embed``,
-``index``, ``search``, ``rerank``, ``mine``, ``filter_negatives``, ``evaluate``, ``benchmark``, ``report``,
-``fit_teacher``; each is also a command.
+Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``, ``score``, ``rerank``,
+``filter_negatives``, ``compress``, ``distill``, ``embed``, ``export``, ``index``, ``search``, ``evaluate``,
+``benchmark``, ``report``, ``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 _WHERE = {
     "Dataset": "data.dataset",
     "Embeddings": "indexing.embed",
-    "Index": "indexing.faiss_index",
+    "Index": "indexing.opened",
     "Recipe": "config",
     "Run": "retrieval.run",
     "ScoreStore": "teacher.store",
     "UserError": "errors",
     "benchmark": "verbs",
+    "compress": "verbs",
     "convert": "verbs",
     "demo": "pipeline",
     "distill": "verbs",
     "embed": "verbs",
     "evaluate": "verbs",
+    "export": "verbs",
     "filter_negatives": "verbs",
     "fit_teacher": "verbs",
     "generate": "verbs",
@@ -53,11 +55,13 @@ __all__ = [
     "ScoreStore",
     "UserError",
     "benchmark",
+    "compress",
     "convert",
     "demo",
     "distill",
     "embed",
     "evaluate",
+    "export",
     "filter_negatives",
     "fit_teacher",
     "generate",
@@ -81,17 +85,19 @@ if TYPE_CHECKING:
     from retrieval_distill.data.load import load as load_dataset
     from retrieval_distill.errors import UserError
     from retrieval_distill.indexing.embed import Embeddings
-    from retrieval_distill.indexing.faiss_index import Index
+    from retrieval_distill.indexing.opened import Index
     from retrieval_distill.pipeline import demo, run
     from retrieval_distill.reporting.publish import report
     from retrieval_distill.retrieval.run import Run
     from retrieval_distill.teacher.store import ScoreStore
     from retrieval_distill.verbs import (
         benchmark,
+        compress,
         convert,
         distill,
         embed,
         evaluate,
+        export,
         filter_negatives,
         fit_teacher,
         generate,

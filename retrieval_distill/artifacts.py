@@ -28,6 +28,9 @@ Manifest = dict[str, Any]
 SECONDS_BETWEEN_LOOKS = 0.2
 """How often a process looks whether the first one has finished a stage."""
 
+RENAME_EXCHANGE = 2
+"""Flag of Linux's ``renameat2``."""
+
 VERSIONED = ("retrieval-distill", "torch", "transformers", "sentence-transformers", "faiss-cpu", "bm25s")
 
 
@@ -154,9 +157,26 @@ def _follow(folder: Path, mark: str, work: Callable[[Path], Any] | None) -> Mani
 
 def _commit(partial: Path, folder: Path, manifest: Manifest) -> Manifest:
     if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+        _swap(partial, folder)
+        shutil.rmtree(partial)
+    else:
+        partial.rename(folder)
     return {**manifest, "skipped": False}
+
+
+def _swap(new: Path, old: Path) -> None:
+    """Exchange two folders: on Linux in one act, so that whoever opens ``old`` finds the one or the other whole."""
+    names = os.fsencode(new.absolute()), os.fsencode(old.absolute())
+    try:
+        failed = ctypes.CDLL(None).renameat2(0, names[0], 0, names[1], RENAME_EXCHANGE)
+    except (OSError, AttributeError):  # no such call in this C library
+        failed = True
+    if failed:
+        aside = old.with_name(f"{old.name}.old")
+        shutil.rmtree(aside, ignore_errors=True)
+        old.rename(aside)
+        new.rename(old)
+        aside.rename(new)
 
 
 def _partial_folder(folder: Path, mark: str) -> Path:

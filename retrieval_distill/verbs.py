@@ -10,20 +10,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from retrieval_distill import artifacts, models, processes
 from retrieval_distill.artifacts import Manifest
-from retrieval_distill.config import NO_LIMIT, GenerateConfig, MemberConfig, MiningConfig, Recipe, parse
+from retrieval_distill.config import (
+    NO_LIMIT,
+    CompressConfig,
+    GenerateConfig,
+    IntentConfig,
+    MemberConfig,
+    MiningConfig,
+    Recipe,
+    parse,
+)
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.evaluation import compare, measures
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.generate import copies
 from retrieval_distill.indexing import faiss_index
-from retrieval_distill.indexing.embed import embed
-from retrieval_distill.indexing.faiss_index import Index, index
+from retrieval_distill.indexing.embed import Embeddings, embed, embed_queries
+from retrieval_distill.indexing.export import export
+from retrieval_distill.indexing.faiss_index import Index
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 from retrieval_distill.retrieval.run import Run
@@ -33,8 +42,8 @@ from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.teacher.store import ScoreStore
 
 __all__ = [
-    "benchmark", "convert", "distill", "embed", "evaluate", "filter_negatives", "fit_teacher", "generate", "index",
-    "load_teacher", "mine", "prepare", "rerank", "retrieve", "score", "search",
+    "benchmark", "compress", "convert", "distill", "embed", "evaluate", "export", "filter_negatives", "fit_teacher",
+    "generate", "index", "load_teacher", "mine", "prepare", "rerank", "retrieve", "score", "search",
 ]  # fmt: skip
 
 
@@ -153,12 +162,51 @@ def retrieve(
     return reciprocal_rank_fusion([lexical, search(index_folder, model, queries, depth)]).top(depth)
 
 
-def search(
-    index_folder: str | Path, model: str, queries: Texts, depth: int = 100, dtype: str = "auto",
-    allowed: np.ndarray | None = None,
-) -> Run:  # fmt: skip
-    """Dense search of an index with the model it was built with; ``allowed``: rows that may be found, ``None``: all."""
-    return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype, allowed)
+def index(
+    embeddings: str | Path,
+    folder: str | Path,
+    kind: str = "flat",
+    similarity: str = "cosine",
+    dimensions: int | None = None,
+    rescore: int | None = None,
+    intent: IntentConfig | None = None,
+    asked: tuple[str, Texts] | None = None,
+) -> Manifest:
+    """Build a FAISS index over embedded documents, or (``kind="auto"``) find the cheapest that meets an intent.
+
+    Args:
+        embeddings: Folder written by ``embed``.
+        folder: Where the index goes; with ``auto`` also ``tuning.json`` and ``tuning.html``, which tell what was tried.
+        kind: ``flat``, ``hnsw``, ``ivf``, ``ivf-pq``, ``sq8``, ``binary`` or ``auto``.
+        similarity: ``"cosine"`` or ``"dot"``.
+        dimensions: Dimensions kept, the first ones; ``None``: all.
+        rescore: Rescoring depth, see :func:`retrieval_distill.indexing.faiss_index.index`; ``auto`` tunes its own.
+        intent: What ``auto`` aims at; ``None``: its defaults.
+        asked: The model that embedded the documents and held-out queries for ``auto``; ``None``: documents' own
+            vectors, moved, stand in for queries.
+
+    Raises:
+        UserError: See :mod:`retrieval_distill.indexing`; or the model is not the one that embedded the documents.
+    """
+    if kind != "auto":
+        return faiss_index.index(embeddings, folder, kind, similarity, dimensions, rescore)
+    from retrieval_distill.indexing import tune
+    from retrieval_distill.reporting import tradeoff
+
+    source, queries = Embeddings.open(embeddings), None
+    aim = intent or IntentConfig()
+    if asked is not None:
+        model, texts = asked
+        drawn = texts.select(tune.drawn(texts.ids, aim.queries))
+        queries = tune.HeldOut(drawn.fingerprint, lambda: embed_queries(model, drawn, source.manifest, source.folder))
+    manifest = tune.auto(embeddings, folder, aim, similarity, dimensions, queries)
+    tradeoff.write(Path(folder))
+    return manifest
+
+
+def search(index_folder: str | Path, model: str, queries: Texts, depth: int = 100, dtype: str = "auto") -> Run:
+    """Dense search of an index with the model it was built with."""
+    return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype)
 
 
 def mine(
@@ -252,12 +300,19 @@ def load_teacher(
 
 
 def score(
-    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path
+    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path, engine: str = "local"
 ) -> tuple[Run, dict[str, Any]]:
     """A teacher's raw scores for every pair of a Run, through the score store in folder ``store``.
 
-    Several teachers (an ensemble) give calibrated scores; the store keeps each one's raw ones.
+    Several teachers (an ensemble) give calibrated scores; the store keeps each one's raw ones. With ``engine="ray"``
+    a cross-encoder scores on the nodes of a Ray cluster (``RAY_ADDRESS``), and the store stays here.
     """
+    if engine not in ("local", "ray"):
+        raise UserError(f"engine {engine!r} is unknown{nearest(engine, ('local', 'ray'))}")
+    if engine == "ray":
+        from retrieval_distill.teacher.on_cluster import on_cluster
+
+        teacher = on_cluster(teacher)
     if isinstance(teacher, Ensemble):
         return ensemble.score(run, queries, documents, teacher, ScoreStore(store))
     return scoring.score(run, queries, documents, teacher, ScoreStore(store))
@@ -288,6 +343,40 @@ def fit_teacher(
 
     config = parse(FitTeacherConfig, dict(options), "fit-teacher", overrides)
     return fit_on(dataset, config, folder, bi_encoder, train, dev)
+
+
+def compress(
+    texts: Texts, folder: str | Path, overrides: Sequence[str] = (), seed: int = 7, **options: Any
+) -> Manifest:
+    """Make a small encoder of a larger one, on plain text; a killed training continues, a finished one is kept.
+
+    Args:
+        texts: What to learn from, such as a dataset's ``documents``.
+        folder: Where the student goes; ``SentenceTransformer(folder)`` loads it.
+        overrides: Keys of ``CompressConfig``, as ``"layers=spaced:3"``.
+        seed: Of all that is drawn.
+        options: Keys of ``CompressConfig`` as Python values; ``model`` or ``teacher`` is needed.
+
+    Raises:
+        UserError: Several processes were started, or see ``retrieval_distill.compress.training``.
+    """
+    from retrieval_distill.compress import training
+
+    config = parse(CompressConfig, dict(options), "compress", overrides)
+
+    def work(out: Path) -> dict[str, Any]:
+        if processes.count() > 1:
+            raise UserError("compress trains in one process; start it without torchrun, then the rest with it")
+        return training.compress(config, texts, out, seed)
+
+    named = {name for name in (config.model, config.teacher) if name}
+    inputs = {
+        "texts": texts.fingerprint,
+        "models": {name: models.fingerprint(name) for name in sorted(named)},
+        "seed": seed,
+        "config": config.model_dump(mode="json"),
+    }
+    return artifacts.stage("compress", folder, inputs, work)
 
 
 def distill(

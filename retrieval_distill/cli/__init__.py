@@ -12,7 +12,7 @@ import sys
 import typer
 
 from retrieval_distill import processes
-from retrieval_distill.cli import benchmark, datasets, mining, runs, stages, teachers
+from retrieval_distill.cli import benchmark, datasets, mining, runs, search, stages, teachers, vectors
 from retrieval_distill.errors import UserError
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Distil any cross-encoder into a small, fast retriever on your own corpus, and measure it.\n\n"
     "Try `retrieval-distill demo`, then `retrieval-distill search runs/demo 'split a path into root and extension'`.",
 )
-for commands in (runs, datasets, mining, stages, teachers, benchmark):
+for commands in (runs, search, datasets, mining, stages, vectors, teachers, benchmark):
     app.add_typer(commands.app)
 
 

@@ -34,6 +34,7 @@ DtypeOption = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, fl
 LengthOption = Annotated[
     int | None, typer.Option("--max-length", min=8, help="Token limit; the model's own if not given.")
 ]
+EngineOption = Annotated[str, typer.Option("--engine", help="local, or ray: the nodes of a Ray cluster (RAY_ADDRESS).")]
 CacheOption = Annotated[Path, typer.Option("--cache", help="Keeps datasets that are built or downloaded.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override, e.g. training.steps=50. May be repeated.")

@@ -1,4 +1,4 @@
-"""Commands for a whole recipe: ``run``, ``demo``, and ``search`` and ``report`` in its folder.
+"""Commands for a whole recipe: ``run``, ``demo``, and ``report`` in its folder.
 
 Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
 """
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from retrieval_distill.cli.options import DepthOption, OutFolder, SetOption, say
+from retrieval_distill.cli.options import OutFolder, SetOption, say
 
 app = typer.Typer()
 
@@ -45,21 +45,6 @@ def demo(
     from retrieval_distill import pipeline
 
     pipeline.demo(out, overrides or ())
-
-
-@app.command()
-def search(
-    run_folder: Annotated[Path, typer.Argument(help="Folder of a finished run, such as runs/demo.")],
-    query: Annotated[str, typer.Argument(help="What to look for, in your own words.")],
-    depth: DepthOption = 5,
-) -> None:
-    """Search a run's corpus with its student.
-
-    Example: retrieval-distill search runs/demo "split a path into root and extension"
-    """
-    from retrieval_distill.reporting import hits
-
-    hits.show(run_folder, query, depth)
 
 
 @app.command()

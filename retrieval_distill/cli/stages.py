@@ -1,4 +1,4 @@
-"""Commands for the stages one by one: ``retrieve``, ``distill``, ``embed``, ``index``, ``evaluate``.
+"""Commands for the stages one by one: ``retrieve``, ``compress``, ``distill``, ``index``, ``evaluate``.
 
 Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
 """
@@ -15,9 +15,6 @@ from retrieval_distill.cli.options import (
     CacheOption,
     DatasetArgument,
     DepthOption,
-    DtypeOption,
-    LengthOption,
-    ModelOption,
     OutFile,
     OutFolder,
     SetOption,
@@ -59,6 +56,34 @@ def retrieve(
 
 
 @app.command()
+def compress(
+    dataset: DatasetArgument,
+    out: OutFolder,
+    model: Annotated[
+        str, typer.Option("--model", help="Encoder that the student is made of, and learns from if no teacher is set.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Option, e.g. layers=spaced:3 or transfers.relations=1. May be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 7,
+    cache: CacheOption = CACHE,
+) -> None:
+    """Make a small encoder of a larger one on a dataset's plain documents; no queries are needed.
+
+    Example: retrieval-distill compress --dataset python-docs --model packaged:all-MiniLM-L6-v2
+    --set layers=spaced:3 --set tokens=500000 --out small
+    """
+    from retrieval_distill import verbs
+
+    counts = verbs.compress(load(dataset, cache).documents, out, overrides or (), seed, model=model)["counts"]
+    say(
+        f"{out}: {counts['layers']} layers of width {counts['width']}, {counts['parameters']:,} parameters, "
+        f"after {counts['tokens']:,} tokens"
+    )
+
+
+@app.command()
 def distill(
     scored: Annotated[Path, typer.Argument(help="Run of teacher scores, written by `score`.")],
     dataset: DatasetArgument,
@@ -89,40 +114,52 @@ def distill(
 
 
 @app.command()
-def embed(
-    model: ModelOption,
-    dataset: DatasetArgument,
-    out: OutFolder,
-    dtype: DtypeOption = "auto",
-    max_length: LengthOption = None,
-    cache: CacheOption = CACHE,
-) -> None:
-    """Embed a corpus to disk, shard by shard, resumably.
-
-    Example: retrieval-distill embed --model runs/demo/student --dataset python-docs --out vectors
-    """
-    from retrieval_distill import verbs
-
-    manifest = verbs.embed(model, load(dataset, cache).documents, out, dtype, max_length)
-    say(f"{out}: {manifest['counts']['documents']:,} documents, {manifest['counts']['dimensions']} dimensions")
-
-
-@app.command()
 def index(
     embeddings: Annotated[Path, typer.Argument(help="Folder written by `embed`.")],
     out: OutFolder,
-    kind: Annotated[str, typer.Option("--kind", help="flat (exact), hnsw or sq8.")] = "flat",
+    kind: Annotated[
+        str,
+        typer.Option("--kind", help="flat (exact), hnsw, ivf, ivf-pq, sq8, binary; auto: the cheapest that will do."),
+    ] = "flat",
     similarity: Annotated[str, typer.Option("--similarity", help="cosine or dot.")] = "cosine",
     dimensions: Annotated[int | None, typer.Option("--dimensions", help="Keep the first N of every vector.")] = None,
+    rescore: Annotated[
+        int | None, typer.Option("--rescore", min=0, help="Look up N times as many, order them by stored vectors.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--intent", help="For auto: recall=0.95, memory=200MB, latency_ms=2, minutes=15. Repeatable."),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="For auto: embeds held-out queries.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="For auto: whose queries are asked.")] = None,
+    split: Annotated[str, typer.Option("--split", help="For auto: which of its queries.")] = "train",
+    cache: CacheOption = CACHE,
 ) -> None:
-    """Build a FAISS index over embedded documents.
+    """Build a FAISS index over embedded documents; add to it what was embedded since.
 
     Example: retrieval-distill index vectors --out index
+
+    Example: retrieval-distill index vectors --out index --kind binary --rescore 16
+
+    Example: retrieval-distill index vectors --out index --kind auto --intent recall=0.99 --intent memory=100MB \
+        --model runs/demo/student --dataset python-docs
     """
     from retrieval_distill import verbs
+    from retrieval_distill.artifacts import read_json
+    from retrieval_distill.config import IntentConfig, parse
+    from retrieval_distill.reporting import tradeoff
 
-    manifest = verbs.index(embeddings, out, kind, similarity, dimensions)
-    say(f"{out}: {manifest['counts']['documents']:,} documents, {manifest['counts']['bytes']:,} bytes")
+    if (model is None) != (dataset is None):
+        raise UserError("--model and --dataset belong together: held-out queries of the one, embedded by the other")
+    asked = (model, load(dataset, cache).queries_of(split)) if model and dataset else None
+    intent = parse(IntentConfig, {}, "--intent", overrides or ())
+    manifest = verbs.index(embeddings, out, kind, similarity, dimensions, rescore, intent, asked)
+    counts = manifest["counts"]
+    if kind == "auto":
+        say(tradeoff.table(read_json(out / "tuning.json")))
+        say(f"{out / 'tuning.html'}: the same with plots")
+    added = f", {counts['added']:,} of them added" if 0 < counts["added"] < counts["documents"] else ""
+    say(f"{out}: {counts['kind']}, {counts['documents']:,} documents{added}, {counts['bytes']:,} bytes")
 
 
 @app.command()

@@ -17,6 +17,7 @@ from retrieval_distill.cli.options import (
     CacheOption,
     DatasetArgument,
     DtypeOption,
+    EngineOption,
     LengthOption,
     OutFile,
     OutFolder,
@@ -44,6 +45,7 @@ def score(
     max_length: LengthOption = 512,
     dtype: DtypeOption = "auto",
     options: TeacherSetOption = None,
+    engine: EngineOption = "local",
     cache: CacheOption = CACHE,
 ) -> None:
     """Score every pair of a run with a teacher (raw scores), resumably.
@@ -55,7 +57,7 @@ def score(
 
     data, pairs = load(dataset, cache), Run.load(run_file)
     asked = verbs.load_teacher(teacher, max_length, dtype, options or ())
-    scored, counts = verbs.score(pairs, data.queries, data.documents, asked, store)
+    scored, counts = verbs.score(pairs, data.queries, data.documents, asked, store, engine)
     save(scored, out)
     say(f"scored {counts['scored']:,} pairs, found {counts['stored']:,} in {store}")
 

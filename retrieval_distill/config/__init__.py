@@ -3,10 +3,11 @@
 Knows names, types and bounds; must not know how a stage does its work.
 """
 
+from retrieval_distill.config.compress import CompressConfig
 from retrieval_distill.config.dataset import DatasetConfig, ReadConfig, SourceConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.generate import GenerateConfig
-from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
+from retrieval_distill.config.indexing import EmbedConfig, IndexConfig, IntentConfig
 from retrieval_distill.config.load import RECIPES, load_recipe, load_values, parse, parse_recipe
 from retrieval_distill.config.mining import PRESETS, FilterConfig, MiningConfig
 from retrieval_distill.config.prepare import PrepareConfig
@@ -21,6 +22,7 @@ __all__ = [
     "NO_LIMIT",
     "PRESETS",
     "RECIPES",
+    "CompressConfig",
     "DatasetConfig",
     "EmbedConfig",
     "EmbeddingTeacherConfig",
@@ -28,6 +30,7 @@ __all__ = [
     "FilterConfig",
     "GenerateConfig",
     "IndexConfig",
+    "IntentConfig",
     "LLMConfig",
     "LoRAConfig",
     "MemberConfig",

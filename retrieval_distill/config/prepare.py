@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -37,21 +37,32 @@ class PrepareConfig(Section):
     ``remove-all`` removes both, ``report`` counts both, ``off`` does not look."""
     query_threshold: float = Field(0.9, gt=0, le=1)
     """Jaccard similarity of two queries' words from which they are near copies."""
-    train: str = "train"
-    """Split that is kept free of the held-out ones."""
-    held_out: tuple[str, ...] = ("dev", "test")
-    """Splits that training must not have seen; one the dataset lacks is passed over."""
+    train: str | None = None
+    """Split that is kept free of the held-out ones; ``None``: the recipe's, without one ``train``."""
+    held_out: tuple[str, ...] | None = None
+    """Splits that training must not have seen, one the dataset lacks is passed over; ``None``: the recipe's, without
+    one ``dev`` and ``test``."""
     student: str | None = None
-    """Model whose tokens are counted, and whose limit passages keep to; ``None``: no such counts."""
-    student_length: int = Field(256, ge=8)
-    """The student's token limit, special tokens included."""
+    """Model whose tokens are counted, and whose limit passages keep to; ``None``: the recipe's, without one no such
+    counts."""
+    student_length: int | None = Field(None, ge=8)
+    """The student's token limit, special tokens included; ``None``: the recipe's, without one 256."""
     teacher: str | None = None
-    """Model whose tokens are counted too; ``None``: no such counts."""
-    teacher_length: int = Field(512, ge=8)
-    """The teacher's token limit."""
+    """Model whose tokens are counted too; ``None``: the recipe's, if it is a cross-encoder; without one no such
+    counts."""
+    teacher_length: int | None = Field(None, ge=8)
+    """The teacher's token limit, of query and document together; ``None``: the recipe's, without one 512."""
     segment: bool = False
     """Whether documents longer than ``student_length`` are cut into passages at the ends of sentences."""
     overlap: int = Field(1, ge=0)
     """Sentences that a passage repeats from the one before it, as far as they fill at most half of it."""
     judged_passages: Literal["all", "best"] = "all"
     """Which passages of a judged document get its grade: all, or the one that has most of the query's words."""
+
+    def filled(self, known: dict[str, Any]) -> PrepareConfig:
+        """With these values for options that are ``None``."""
+        return self.model_copy(update={key: value for key, value in known.items() if getattr(self, key) is None})
+
+
+WITHOUT_RECIPE = {"train": "train", "held_out": ("dev", "test"), "student_length": 256, "teacher_length": 512}
+"""What options are that are ``None`` and for which no recipe has a value."""

@@ -1,29 +1,26 @@
 """``index`` and dense search: vectors on disk -> FAISS index -> Run.
 
-Knows FAISS, vectors and which student they belong to; must not know texts of documents or judgements.
+Knows vectors and which student they belong to; must not know FAISS, texts of documents or judgements.
 """
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 
 from retrieval_distill import artifacts
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.indexing.embed import Embeddings, comparable, embed_queries, require
+from retrieval_distill.errors import UserError
+from retrieval_distill.indexing import build
+from retrieval_distill.indexing.embed import Embeddings, embed_queries
+from retrieval_distill.indexing.kinds import kind_named
+from retrieval_distill.indexing.opened import Index
+from retrieval_distill.indexing.prepared import Prepared
 from retrieval_distill.retrieval.run import Run
 
-logger = logging.getLogger("retrieval_distill")
-
-KINDS = {"flat": "Flat", "hnsw": "HNSW32", "sq8": "SQ8"}
-"""Index kinds by FAISS factory string: exact search, a graph (fast, approximate), 8-bit vectors (4x smaller)."""
+__all__ = ["Index", "identity", "index", "search"]
 
 
 def index(
@@ -32,111 +29,42 @@ def index(
     kind: str = "flat",
     similarity: str = "cosine",
     dimensions: int | None = None,
+    rescore: int | None = None,
 ) -> artifacts.Manifest:
-    """Build a FAISS index over embedded documents.
+    """Build a FAISS index over embedded documents, or add to the one there those that have been embedded since.
+
+    Memory is that of the index and of the vectors it is trained on. A reader sees the old index or the new one.
 
     Args:
         embeddings: Folder written by ``embed``.
         folder: Where the index goes.
-        kind: ``"flat"`` (exact), ``"hnsw"`` or ``"sq8"``.
+        kind: One of :data:`retrieval_distill.indexing.kinds.KINDS`.
         similarity: ``"cosine"`` (vectors are brought to length 1) or ``"dot"``.
         dimensions: Dimensions kept, the first ones, for a student trained with such a view; ``None``: all.
+        rescore: How many times as many documents as asked for are looked up and ordered anew by their own vectors,
+            which are then stored in the folder too; 0: none; ``None``: what the kind does by itself.
 
     Raises:
-        UserError: Unknown kind, the embeddings are missing, or more dimensions are asked for than they have.
+        UserError: Unknown kind, the embeddings are missing or hold a NaN, more dimensions are asked for than they have,
+            rescoring for a kind that loses nothing, or the disk is full.
     """
-    if kind not in KINDS:
-        raise UserError(f"index kind {kind!r} is unknown{nearest(kind, KINDS)}")
-    source = Embeddings.open(embeddings)
-    have = source.manifest["counts"]["dimensions"]
-    if dimensions is not None and not 1 <= dimensions <= have:
-        raise UserError(f"index dimensions {dimensions}: the vectors have {have}")
-    inputs = {
-        "embeddings": source.manifest["fingerprint"],
-        "kind": kind,
-        "similarity": similarity,
-        "dimensions": dimensions,
-    }
-    inputs |= {key: source.manifest["inputs"][key] for key in ("model", "max_length")}
-
-    def work(out: Path) -> dict[str, Any]:
-        built: Any = None
-        for shard in source.shards():
-            vectors = comparable(np.array(shard), similarity, dimensions)
-            if built is None:
-                built = faiss.index_factory(vectors.shape[1], KINDS[kind], faiss.METRIC_INNER_PRODUCT)
-                built.train(vectors)
-            built.add(vectors)
-        path = out / "index.faiss"
-        faiss.write_index(built, str(path))
-        (out / "ids.parquet").write_bytes((source.folder / "ids.parquet").read_bytes())
-        return {"documents": len(source.ids), "dimensions": built.d, "bytes": path.stat().st_size}
-
-    return artifacts.stage("index", folder, inputs, work)
+    chosen = kind_named(kind)
+    if rescore and not chosen.loses:
+        raise UserError(f"index rescore {rescore}: kind {kind!r} holds the vectors as they are; leave rescoring off")
+    prepared = Prepared(Embeddings.open(embeddings), similarity, dimensions)
+    depth = chosen.rescore if rescore is None else rescore
+    inputs = {**identity(prepared), "kind": kind, "rescore": depth}
+    before = artifacts.read_manifest(folder)
+    same = before is not None and {**before["inputs"], "embeddings": inputs["embeddings"]} == inputs
+    old = Path(folder) if same else None
+    return artifacts.stage("index", folder, inputs, lambda out: build.write(out, kind, prepared, depth, old))
 
 
-@dataclass(frozen=True, eq=False)
-class Index:
-    """A FAISS index with the ids of its rows and the manifest that says which student may ask it."""
-
-    folder: Path
-    manifest: dict[str, Any]
-
-    @classmethod
-    def open(cls, folder: str | Path) -> Index:
-        """Open what ``index`` wrote.
-
-        Raises:
-            UserError: The folder holds no finished index.
-        """
-        manifest = artifacts.read_manifest(folder)
-        if manifest is None or not (Path(folder) / "index.faiss").is_file():
-            raise UserError(f"{folder}: no index there; make one with: retrieval-distill index")
-        return cls(Path(folder), manifest)
-
-    @cached_property
-    def ids(self) -> np.ndarray:
-        """Document ids by row."""
-        return np.array(Embeddings(self.folder).ids, dtype=object)
-
-    @cached_property
-    def faiss(self) -> Any:
-        """The index itself, memory-mapped."""
-        return faiss.read_index(str(self.folder / "index.faiss"), faiss.IO_FLAG_MMAP)
-
-    def require(self, model: str) -> None:
-        """Refuse a query encoder that the vectors do not come from.
-
-        Raises:
-            UserError: The model's weights differ from those that embedded the documents.
-        """
-        require(model, self.manifest, self.folder)
-
-    def search(
-        self, vectors: np.ndarray, depth: int, allowed: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Best rows for query vectors [queries, dimensions]: scores and document ids, both [queries, depth].
-
-        A graph (``hnsw``) may find fewer: the places left over have id ``None``.
-
-        Args:
-            vectors: As the query encoder gives them.
-            depth: Documents per query.
-            allowed: Which rows may be found, bool [documents]; ``None``: all.
-        """
-        made = self.manifest["inputs"]
-        prepared = comparable(vectors, made["similarity"], made.get("dimensions"))
-        only = None if allowed is None else self._only(np.packbits(allowed, bitorder="little"))
-        scores, rows = self.faiss.search(prepared, min(depth, len(self.ids)), params=only)
-        found = self.ids[rows]
-        found[rows < 0] = None
-        return scores, found
-
-    def _only(self, bits: np.ndarray) -> Any:
-        library: Any = faiss  # its Python layer takes arrays and keywords, which its annotations do not know
-        graph = self.manifest["inputs"]["kind"] == "hnsw"
-        parameters = library.SearchParametersHNSW if graph else library.SearchParameters
-        return parameters(sel=library.IDSelectorBitmap(bits))
+def identity(prepared: Prepared) -> dict[str, Any]:
+    """What says which vectors an index holds and which student may ask it, for its manifest."""
+    made = prepared.embeddings.manifest
+    vectors = {"embeddings": made["fingerprint"], "similarity": prepared.similarity, "dimensions": prepared.cut}
+    return vectors | {key: made["inputs"][key] for key in ("model", "max_length")}
 
 
 def search(

@@ -30,7 +30,7 @@ def dataset(job: Job) -> Dataset:
 
 
 def options(config: PrepareConfig, recipe: Recipe, source: DatasetConfig | SourceConfig) -> PrepareConfig:
-    """The section ``prepare``; what it leaves out of splits, models and lengths is what the recipe has for them."""
+    """The section ``prepare``; splits, models and lengths that it leaves open are the recipe's."""
     student, teacher = recipe.student, recipe.teacher.members[0]
     kind, model = teachers.split(teacher.model)
     known: dict[str, Any] = {
@@ -41,5 +41,4 @@ def options(config: PrepareConfig, recipe: Recipe, source: DatasetConfig | Sourc
     }
     if kind == "cross-encoder":
         known |= {"teacher": model, "teacher_length": teacher.max_length}
-    missing = {key: value for key, value in known.items() if key not in config.model_fields_set and value is not None}
-    return config.model_copy(update=missing)
+    return config.filled(known)

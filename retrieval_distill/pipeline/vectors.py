@@ -33,7 +33,12 @@ def embed_baselines(job: Job) -> None:
 
 def _embed_and_index(job: Job, at: Job | Round, name: str, model: str, max_length: int | None, similarity: str) -> None:
     """In the folder of the job or of a round, under its names."""
-    vectors, dtype = at.out / f"embeddings-{name}", job.recipe.embed.dtype
-    at.note(f"embed-{name}", verbs.embed(model, job.dataset.documents, vectors, dtype, max_length))
+    vectors, how = at.out / f"embeddings-{name}", job.recipe.embed
+    embedded = verbs.embed(model, job.dataset.documents, vectors, how.dtype, max_length, storage=how.storage)
+    at.note(f"embed-{name}", embedded)
     index, config = at.out / f"index-{name}", job.recipe.index
-    at.note(f"index-{name}", verbs.index(vectors, index, config.kind, similarity, config.dimensions))
+    held_out = (model, job.training_queries) if config.kind == "auto" else None
+    made = verbs.index(
+        vectors, index, config.kind, similarity, config.dimensions, config.rescore, config.intent, held_out
+    )
+    at.note(f"index-{name}", made)

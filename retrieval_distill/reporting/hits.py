@@ -1,46 +1,64 @@
-"""Search results for a person: names, scores and the sentence that fits best.
+"""Search results: for a person the names, scores and the sentence that fits best, for a program JSON.
 
-Knows a finished run's folder and the terminal; must not know training or evaluation.
+Knows what was found and the terminal; must not know how it was found.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from retrieval_distill import artifacts
-from retrieval_distill.config import parse_recipe
-from retrieval_distill.data import sources
-from retrieval_distill.data.dataset import Texts
-from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import faiss_index
-from retrieval_distill.indexing.faiss_index import Index
-from retrieval_distill.reporting.text import snippet
-from retrieval_distill.retrieval.pool import best_passages
+from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.reporting.text import snippet_parts
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.searching.searcher import texts_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
-def show(folder: Path, query: str, depth: int) -> None:
-    """Search a finished run with its student and print the best documents, each with a snippet of its best passage.
+@dataclass(frozen=True)
+class Hit:
+    """One document found: ``passage`` is the id of its best passage (its own, where documents are whole)."""
+
+    rank: int
+    id: str
+    passage: str
+    score: float
+    title: str
+    snippet: tuple[str, str, str]
+
+
+def hits(found: Run, dataset: Dataset, query: str) -> list[Hit]:
+    """What was found for one query, a passage of each document, best first.
 
     Raises:
-        UserError: The folder holds no finished run, or the query is empty.
+        UserError: The dataset lacks one of them.
     """
-    from rich.console import Console
+    passages = found.frame["doc_id"].tolist()
+    rows = zip(texts_of(dataset, passages), dataset.parents_of(passages), found.frame["score"].tolist(), strict=True)
+    return [
+        Hit(rank, id_, passage, score, title, snippet_parts(text, query))
+        for rank, ((passage, title, text), id_, score) in enumerate(rows, 1)
+    ]
+
+
+def as_json(query: str, listed: list[Hit], milliseconds: float) -> str:
+    """One line of JSON."""
+    rows = [asdict(hit) | {"snippet": "".join(hit.snippet)} for hit in listed]
+    return json.dumps({"query": query, "milliseconds": round(milliseconds, 1), "hits": rows}, ensure_ascii=False)
+
+
+def show(listed: list[Hit], console: Console) -> None:
+    """Print hits: in colour, the best sentence bold, on a terminal; plain elsewhere."""
     from rich.padding import Padding
     from rich.text import Text
 
-    if not query.strip():
-        raise UserError("the query is empty")
-    if not (folder / "recipe.json").is_file() or not (folder / "index-student").is_dir():
-        raise UserError(f"{folder}: no finished run there; make one with: retrieval-distill run RECIPE --out {folder}")
-    recipe = parse_recipe(artifacts.read_json(folder / "recipe.json"), str(folder / "recipe.json"))
-    dataset = sources.of_run(recipe, folder / "dataset")
-    asked, passages = Texts.from_records([("query", "", query)]), dataset.in_passages(depth)
-    index = Index.open(folder / "index-student")
-    found = faiss_index.search(index, str(folder / "student"), asked, passages, "float32")
-    found = best_passages(found, dataset.parents_of(found.frame["doc_id"])).top(depth)
-    console = Console(highlight=False)
-    for rank, (doc_id, score) in enumerate(zip(found.frame["doc_id"], found.frame["score"], strict=True), 1):
-        title, text = dataset.documents.record(doc_id)
-        name = title or dataset.parents_of([doc_id])[0]
-        console.print(Text.assemble((f"{rank}. ", "dim"), (name, "bold cyan"), (f"  {score:.3f}", "green")))
-        console.print(Padding(Text(snippet(text, query)), (0, 0, 0, 3)))
+    for hit in listed:
+        name = (hit.title or hit.id, "bold cyan")
+        console.print(Text.assemble((f"{hit.rank}. ", "dim"), name, (f"  {hit.score:.3f}", "green")))
+        before, sentence, after = hit.snippet
+        console.print(Padding(Text.assemble((before, "dim"), (sentence, "bold"), (after, "dim")), (0, 0, 0, 3)))
+    if not listed:
+        console.print("nothing found")

@@ -67,12 +67,18 @@ def size(number: float) -> str:
 
 def snippet(text: str, query: str) -> str:
     """The passage's part that shares most words with the query, about ``SNIPPET`` characters long."""
+    return "".join(snippet_parts(text, query))
+
+
+def snippet_parts(text: str, query: str) -> tuple[str, str, str]:
+    """The snippet in three: what shows that something stands before, the sentence that shares most words, the rest."""
     sentences = [part.strip() for part in re.split(r"(?<=[.!?])\s+|\n\s*\n", text) if part.strip()]
     if not sentences:
-        return ""
+        return "", "", ""
     words = set(re.findall(r"\w+", query.lower()))
     shared = [len(words & set(re.findall(r"\w+", sentence.lower()))) for sentence in sentences]
     best = max(range(len(sentences)), key=lambda i: (shared[i], -i))
     chosen = re.sub(r"\s+", " ", " ".join(sentences[best:]))
-    lead = "... " if best else ""
-    return lead + (chosen if len(chosen) <= SNIPPET else chosen[:SNIPPET].rsplit(" ", 1)[0] + " ...")
+    shown = chosen if len(chosen) <= SNIPPET else chosen[:SNIPPET].rsplit(" ", 1)[0] + " ..."
+    end = len(re.sub(r"\s+", " ", sentences[best]))
+    return "... " if best else "", shown[:end], shown[end:]

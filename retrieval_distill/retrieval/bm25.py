@@ -7,11 +7,15 @@ Framework: BM25 and Beyond", 2009, in Lucene's variant (Kamphuis et al., "Which 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import bm25s
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from retrieval_distill import artifacts
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.retrieval.run import Run
 
@@ -19,7 +23,7 @@ logging.getLogger("bm25s").setLevel(logging.ERROR)  # it sets its own level, and
 
 
 class BM25:
-    """A BM25 index over documents, built in memory.
+    """A BM25 index over documents, built in memory; :meth:`kept` keeps it on disk.
 
     Args:
         documents: What to search.
@@ -34,6 +38,26 @@ class BM25:
         tokens = bm25s.tokenize(documents.take(), stopwords="en", stemmer=self._stem, show_progress=False)
         self._index = bm25s.BM25(k1=k1, b=b)
         self._index.index(tokens, show_progress=False)
+
+    @classmethod
+    def kept(
+        cls, folder: str | Path, documents: Texts, k1: float = 1.5, b: float = 0.75, stemmer: str | None = None
+    ) -> BM25:
+        """The index in a folder, memory-mapped; built there first unless it is there for these documents."""
+        inputs = {"documents": documents.fingerprint, "k1": k1, "b": b, "stemmer": stemmer}
+
+        def work(out: Path) -> dict[str, int]:
+            built = cls(documents, k1, b, stemmer)
+            built._index.save(str(out), show_progress=False)
+            pq.write_table(pa.table({"id": documents.table["id"]}), out / "ids.parquet")
+            return {"documents": len(documents), "bytes": built.bytes}
+
+        artifacts.stage("bm25", folder, inputs, work)
+        opened = cls.__new__(cls)
+        opened.ids = pq.read_table(Path(folder) / "ids.parquet")["id"].to_numpy()
+        opened._stem = _stemmer(stemmer)
+        opened._index = bm25s.BM25.load(str(folder), mmap=True, show_progress=False)
+        return opened
 
     @property
     def bytes(self) -> int:

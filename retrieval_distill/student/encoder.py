@@ -55,6 +55,8 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None) -> Se
     for module in model.modules():
         if isinstance(module, Dense):
             module.to(_dtype(model))  # the library leaves those within a Router in float32
+    if device == "cpu":
+        hardware.speed_up_linear_layers(model)
     return model.eval()
 
 
@@ -184,7 +186,7 @@ def encode(
         kind: Which of the model's prompts applies.
         advance: Told how many texts were just finished.
     """
-    if not _plain(model):
+    if not is_plain(model):
         ask = model.encode_query if kind == "query" else model.encode_document
         vectors = np.asarray(ask(list(texts), show_progress_bar=False), np.float32)
         advance(len(texts))
@@ -200,7 +202,7 @@ def encode(
     return vectors
 
 
-def _plain(model: SentenceTransformer) -> bool:
+def is_plain(model: SentenceTransformer) -> bool:
     """Whether texts are simply cut by the tokenizer, so that cached tokens give the library's own result."""
     if not routes.serves_both(model):
         return False

@@ -58,7 +58,7 @@ class CrossEncoderTeacher:
         self.max_length = max_length
         self.label = label
         self.tokens_per_batch = TOKENS_PER_BATCH[torch.device(devices[0]).type]
-        self._devices = tuple(devices)
+        self.devices = tuple(devices)
 
     def score(self, pairs: Pairs) -> Scored:
         """Score the wanted pairs; batches go to whichever device is free.
@@ -130,22 +130,18 @@ class CrossEncoderTeacher:
         logger.warning("out of memory: scoring goes on with %s tokens per batch", f"{self.tokens_per_batch:,}")
         return max(1, pairs // 2)
 
-    @torch.inference_mode()
     def _forward(self, model: CrossEncoder, features: dict[str, np.ndarray]) -> np.ndarray:
-        backbone: Any = model.model
-        device = model.device
-        inputs = {key: torch.from_numpy(value).to(device) for key, value in features.items()}
-        return relevance(backbone(**inputs).logits, self.label).cpu().numpy()
+        return forward(model, features, self.label)
 
     def _replicas(self) -> Iterator[CrossEncoder]:
         """The model on every device; twice on a GPU, so that one batch is prepared while another is computed."""
-        for number, device in enumerate(self._devices):
+        for number, device in enumerate(self.devices):
             replica = self.model if number == 0 else copy.deepcopy(self.model).to(device)
             yield from [replica] * (2 if device.startswith("cuda") else 1)
 
     def _layout(self, pairs: Pairs) -> PairTemplate | None:
         """The pair layout, once shown to agree with the tokenizer on a sample that holds the longest pairs."""
-        if not _is_plain(self.model):
+        if not is_plain(self.model):
             return None
         tokenizer = self.model.tokenizer
         if (layout := pair_encoding.template(tokenizer)) is None:
@@ -165,7 +161,7 @@ class CrossEncoderTeacher:
         if alone and self.model.tokenizer is not None:
             self.model.tokenizer.pad_token = self.model.tokenizer.eos_token or self.model.tokenizer.unk_token
             logger.warning("this teacher's tokenizer has no padding token: pairs are scored one at a time")
-        device: list[str | torch.device] | None = list(self._devices) if len(self._devices) > 1 else None
+        device: list[str | torch.device] | None = list(self.devices) if len(self.devices) > 1 else None
         for start in range(0, len(pairs), PAIRS_PER_CALL):
             positions = np.arange(start, min(start + PAIRS_PER_CALL, len(pairs)))
             positions = positions[pairs.wanted[positions]]
@@ -177,6 +173,14 @@ class CrossEncoderTeacher:
                     device=device,
                 )
                 yield positions, relevance(torch.from_numpy(logits).reshape(len(positions), -1), self.label).numpy()
+
+
+@torch.inference_mode()
+def forward(model: CrossEncoder, features: dict[str, np.ndarray], label: int | None) -> np.ndarray:
+    """Raw scores of one padded batch, float32 [pairs]."""
+    backbone: Any = model.model
+    inputs = {key: torch.from_numpy(value).to(model.device) for key, value in features.items()}
+    return relevance(backbone(**inputs).logits, label).cpu().numpy()
 
 
 def relevance(logits: torch.Tensor, label: int | None) -> torch.Tensor:
@@ -217,12 +221,12 @@ def load(
     devices = devices or hardware.devices()
     compute = hardware.dtype("float32" if dtype == "int8" else dtype, devices[0])
     with models.quietly():
-        model = _open(models.resolve(name), devices[0])
+        model = open_model(models.resolve(name), devices[0])
     _check_label(name, model, label)
     own = model.max_seq_length or 512
     limit = model.max_seq_length = min(max_length or own, own)
     model.eval()
-    if _is_plain(model):
+    if is_plain(model):
         first_token.shorten(model.model)
     model.to(compute)
     if dtype == "int8":
@@ -235,7 +239,7 @@ def load(
     return CrossEncoderTeacher(model, artifacts.fingerprint(identity)[:32], description, limit, label, devices)
 
 
-def _open(folder: Path, device: str) -> CrossEncoder:
+def open_model(folder: Path, device: str) -> CrossEncoder:
     """A cross-encoder in float32; an adapter is merged into the weights of the base model that it names."""
     adapter = folder / "adapter_config.json"
     base = models.resolve(read_json(adapter)["base_model_name_or_path"]) if adapter.is_file() else folder
@@ -268,7 +272,7 @@ def _check_label(name: str, model: CrossEncoder, label: int | None) -> None:
         raise UserError(f"teacher.label={label} does not exist: teacher {name!r} has {kind}")
 
 
-def _is_plain(model: CrossEncoder) -> bool:
+def is_plain(model: CrossEncoder) -> bool:
     """Whether a pair is simply encoded and classified, so that our own batches give the library's scores."""
     backbone: Any = model[0]
     classifies = isinstance(backbone, Transformer) and backbone.transformer_task == "sequence-classification"

@@ -15,7 +15,6 @@ Knows hashes, scores and files; must not know teachers, models or tokenizers.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import os
@@ -31,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from retrieval_distill import disk
 from retrieval_distill.artifacts import read_json, write_json
 from retrieval_distill.data.hashes import text_hash, text_hashes
 from retrieval_distill.errors import UserError
@@ -234,13 +234,8 @@ class ScoreStore:
     @contextmanager
     def _room(self) -> Iterator[None]:
         """Makes a full disk a mistake that the user can mend."""
-        try:
+        with disk.room(self.root, "the last scores could not be stored; every score committed so far is kept"):
             yield
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            kept = "every score committed so far is kept: make room and run the same command again"
-            raise UserError(f"{self.root}: the disk is full, the last scores could not be stored; {kept}") from error
 
     @contextmanager
     def _temporary(self, teacher: str) -> Iterator[Path]:

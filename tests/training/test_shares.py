@@ -134,6 +134,8 @@ def test_options_that_do_not_go_together():
     with pytest.raises(UserError, match=r"batches of one topic need training\.dataset_batches=one"):
         recipe(topics=3)
     recipe(topics=3, topic_batches="even")
+    with pytest.raises(UserError, match="would mix the datasets' documents"):
+        parse_recipe({"name": "x", "datasets": {"a": {"source": "x"}}, "mining": {"draw": {"top": 1, "random": 1}}})
     with pytest.raises(UserError, match="beside datasets"):
         parse_recipe({"name": "x", "dataset": {"source": "y"}, "datasets": {"a": {"source": "x"}}})
     with pytest.raises(UserError, match="did you mean 'source'"):

@@ -17,6 +17,7 @@ from typing import Any
 from retrieval_distill import artifacts, models
 from retrieval_distill.artifacts import Manifest
 from retrieval_distill.config import PrepareConfig
+from retrieval_distill.config.prepare import WITHOUT_RECIPE
 from retrieval_distill.data import columns
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset, Texts
@@ -44,6 +45,7 @@ def prepare(dataset: Dataset, folder: str | Path, config: PrepareConfig) -> Mani
         UserError: A library or model that a step needs is missing, the dataset is cut into passages already, no
             document is left, or the ids of passages would collide with others.
     """
+    config = config.filled(WITHOUT_RECIPE)
     if config.segment and config.student is None:
         raise UserError("segment needs student: the model whose tokens a passage's length is counted in")
     if dataset.parents is not None:
@@ -71,7 +73,7 @@ def prepare(dataset: Dataset, folder: str | Path, config: PrepareConfig) -> Mani
 
 
 def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Dataset, dict[str, Any]]:
-    """The cleaned dataset, held in files of the folder ``scratch``, and its data report."""
+    """The cleaned dataset, held in files of the folder ``scratch``, and its data report; no option is left open."""
     dropped, copied, leaks = Ledger(), Ledger(), Ledger()
     documents = _kept(dataset.documents, config, scratch / "kept.arrow", dropped)
     documents, copies = _distinct(documents, config, scratch / "distinct.arrow", copied)
@@ -82,7 +84,8 @@ def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Datas
     qrels = {split: carry.carried(judged, to_kept) for split, judged in dataset.qrels.items()}
     cleaned = Dataset(dataset.name, documents, queries, qrels)
     cleaned = replace(cleaned, qrels=leakage.check(cleaned, config, leaks))
-    if config.segment and config.student is not None:
+    if config.segment:
+        assert config.student is not None and config.student_length is not None
         segmenter = Segmenter(report.tokenizer(config.student), config.student_length, config.overlap)
         cleaned = segmented(cleaned, config, segmenter, scratch / "passages.arrow")
     counters = report.counters(config)
@@ -109,20 +112,21 @@ def _distinct(texts: Texts, config: PrepareConfig, path: Path, found: Ledger) ->
     """The documents without copies, and copy -> the kept document."""
     if config.duplicates == "keep":
         return texts, {}
-    exact, near = duplicates.exact(texts), {}
+    exact, near, ids = duplicates.exact(texts), {}, texts.table["id"]
     if config.duplicates != "exact":
         near = duplicates.near(texts, exact, config.near_threshold, config.near_words)
+
+    def named(rows: dict[int, int]) -> dict[str, str]:
+        return {ids[row].as_py(): ids[first].as_py() for row, first in rows.items()}
+
     merging = near if config.duplicates == "near" else {}
-    ids = texts.table["id"]
-    copies = {
-        ids[row].as_py(): ids[kept].as_py()
-        for row, kept in {**merging, **{row: merging.get(kept, kept) for row, kept in exact.items()}}.items()
-    }
-    for kind, rows, gone in (("exact", exact, True), ("near", near, bool(merging))):
-        for row, kept in rows.items():
-            copy = ids[row].as_py()
-            told = f"{copy} into {copies[copy]}" if gone else f"{copy} beside {ids[kept].as_py()}"
-            found.add(f"{kind} copy: {'merged' if gone else 'kept'}", told)
+    copies = named({**merging, **{row: merging.get(first, first) for row, first in exact.items()}})
+    for kind, rows in (("exact", exact), ("near", near)):
+        for copy, first in named(rows).items():
+            if copy in copies:
+                found.add(f"{kind} copy: merged", f"{copy} into {copies[copy]}")
+            else:
+                found.add(f"{kind} copy: kept", f"{copy} beside {first}")
     return _stored((record for record in texts.records() if record[0] not in copies), path), copies
 
 

@@ -28,6 +28,7 @@ REMOVED = {"report": (False, False), "remove": (True, False), "remove-all": (Tru
 
 def check(dataset: Dataset, config: PrepareConfig, leaks: Ledger) -> dict[str, Qrels]:
     """The dataset's judgements, the training split's without what is to be removed; ``leaks`` counts all that leaks."""
+    assert config.train is not None and config.held_out is not None
     train = dataset.qrels.get(config.train)
     held = [dataset.qrels[split] for split in config.held_out if split in dataset.qrels]
     if config.leakage == "off" or train is None or not held:

@@ -1,0 +1,49 @@
+"""A cross-encoder at work on a Ray cluster: batches are laid out here, scored on its nodes, and kept here.
+
+So batches, and with them scores, are those of one machine to the last bit. Knows cross-encoders and clusters; must not
+know stores or Runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sentence_transformers import CrossEncoder
+
+from retrieval_distill import cluster, hardware
+from retrieval_distill.errors import UserError
+from retrieval_distill.teacher.contract import Teacher
+from retrieval_distill.teacher.cross_encoder import CrossEncoderTeacher, forward, is_plain
+from retrieval_distill.teacher.ensemble import Ensemble
+
+
+class ClusterTeacher(CrossEncoderTeacher):
+    """A cross-encoder whose batches go to whichever GPU or CPU core of a cluster is free."""
+
+    def _replicas(self) -> Iterator[Any]:
+        yield from [cluster.share(self.model)] * (2 * cluster.connect())
+
+    def _forward(self, model: Any, features: dict[str, np.ndarray]) -> np.ndarray:
+        return cluster.call(_forward_there, model, features, self.label)
+
+
+def on_cluster(teacher: Teacher | Ensemble) -> ClusterTeacher:
+    """The same teacher on the nodes of a Ray cluster.
+
+    Raises:
+        UserError: No cluster answers, or the teacher is not a cross-encoder of the usual kind.
+    """
+    if not isinstance(teacher, CrossEncoderTeacher) or not is_plain(teacher.model):
+        raise UserError("--engine ray scores with one cross-encoder whose pairs need no prompt; leave the option out")
+    cluster.connect()
+    return ClusterTeacher(
+        teacher.model, teacher.fingerprint, teacher.description, teacher.max_length, teacher.label, teacher.devices
+    )
+
+
+def _forward_there(
+    model: cluster.Shared[CrossEncoder], features: dict[str, np.ndarray], label: int | None
+) -> np.ndarray:
+    return forward(model.get().to(hardware.device()), features, label)

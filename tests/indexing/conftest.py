@@ -1,0 +1,41 @@
+"""A model whose vectors can be written down: tests of what is embedded need no transformer."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.indexing import embed as embedding
+from retrieval_distill.indexing.making import Encoding
+
+DIMENSIONS = 12
+
+
+def vector_of(text: str) -> np.ndarray:
+    """A vector that only its own text has."""
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+    return np.random.default_rng(seed).normal(size=DIMENSIONS).astype(np.float32)
+
+
+@pytest.fixture
+def fake_model(monkeypatch, tmp_path):
+    """Stands in for every model; gives its folder and the list of texts that it was asked for."""
+    folder, asked = tmp_path / "fake-model", []
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+
+    def encode(texts, advance):
+        asked.extend(texts)
+        advance(len(texts))
+        return np.stack([vector_of(text) for text in texts])
+
+    monkeypatch.setattr(Encoding, "encoders", lambda self: [encode])
+    monkeypatch.setattr(embedding, "SHARD", 4)
+    return str(folder), asked
+
+
+def corpus(texts: dict[str, str]) -> Texts:
+    return Texts.from_records((id_, "", text) for id_, text in texts.items())

@@ -1,0 +1,46 @@
+"""Weights of hybrid search: the grid's best by an independent computation, kept, and read back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from retrieval_distill.errors import UserError
+from retrieval_distill.retrieval.run import Run
+from retrieval_distill.searching import hybrid
+from retrieval_distill.searching.hybrid import Fusion
+
+LEXICAL = Run.from_dict({"q1": {"a": 9.0, "b": 5.0, "c": 1.0}, "q2": {"x": 3.0, "y": 2.0, "z": 1.0}})
+DENSE = Run.from_dict({"q1": {"c": 0.9, "b": 0.8, "a": 0.1}, "q2": {"y": 0.9, "z": 0.5, "x": 0.1}})
+
+
+def test_the_best_weight_is_found():
+    """q1 wants b: scaled to 0..1 it has 0.5 from BM25 and 0.875 from dense search, a and c one of 1 and one of 0."""
+    found = hybrid.tune(LEXICAL, DENSE, {"q1": {"b": 1}, "q2": {"y": 1}})
+    assert found["mean"] == 1.0 and found["queries"] == 2 and found["measure"] == "nDCG@10"
+    assert found["chosen"] == {"method": "score", "dense": 0.5}
+    by = {(tried["method"], tried["dense"]): tried["mean"] for tried in found["tried"]}
+    assert len(by) == 22
+    second = 1 / np.log2(3)
+    assert by["score", 0.0] == pytest.approx(second)  # b and y are second
+    assert by["score", 1.0] == pytest.approx((second + 1) / 2)
+
+
+def test_of_equal_weights_the_nearest_to_a_half_is_kept():
+    same = hybrid.tune(DENSE, DENSE, {"q1": {"c": 1}})
+    assert same["chosen"]["dense"] == 0.5 and same["mean"] == 1.0
+
+
+def test_weights_are_read_back_and_bad_ones_refused(tmp_path):
+    assert hybrid.load(tmp_path / "fusion.json") is None
+    from retrieval_distill import artifacts
+
+    artifacts.write_json(tmp_path / "fusion.json", hybrid.tune(LEXICAL, DENSE, {"q1": {"b": 1}}))
+    assert hybrid.load(tmp_path / "fusion.json") == Fusion("score", 0.5)
+    (tmp_path / "fusion.json").write_text("{}")
+    with pytest.raises(UserError, match="no weights in it"):
+        hybrid.load(tmp_path / "fusion.json")
+    assert hybrid.parse("rank:0.25") == Fusion("rank", 0.25)
+    for bad in ("score", "scores:0.5", "score:2", "score:-0.1", "rank:x", "score:nan"):
+        with pytest.raises(UserError, match="such as score"):
+            hybrid.parse(bad)
