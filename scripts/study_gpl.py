@@ -36,7 +36,7 @@ from retrieval_distill.reporting import generated, report
 from retrieval_distill.retrieval.run import Run
 
 START, MEASURES, SEED = "packaged:all-MiniLM-L6-v2", ("nDCG@10", "RR@10", "R@100"), 7
-QUERIES, HELD_OUT, MEDQUAD_DOCUMENTS = 1024, 250, 2000
+QUERIES, HELD_OUT, MEDQUAD_DOCUMENTS = 1024, 250, 3000
 MAX_LENGTH, TEST_LENGTH, RERANKED = 128, 256, 10
 """Tokens in mining and held-out measuring, tokens in the test, documents that the teacher reorders per test query."""
 
