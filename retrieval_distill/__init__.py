@@ -2,8 +2,8 @@
 
 Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``, ``score``, ``rerank``,
-``filter_negatives``, ``distill``, ``embed``, ``export``, ``index``, ``search``, ``evaluate``, ``benchmark``,
-``report``, ``fit_teacher``; each is also a command.
+``filter_negatives``, ``compress``, ``distill``, ``embed``, ``export``, ``index``, ``search``, ``evaluate``,
+``benchmark``, ``report``, ``fit_teacher``; each is also a command.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 _WHERE = {
     "Dataset": "data.dataset",
     "Embeddings": "indexing.embed",
-    "Index": "indexing.faiss_index",
+    "Index": "indexing.opened",
     "Recipe": "config",
     "Run": "retrieval.run",
     "ScoreStore": "teacher.store",
     "UserError": "errors",
     "benchmark": "verbs",
+    "compress": "verbs",
     "convert": "verbs",
     "demo": "pipeline",
     "distill": "verbs",
@@ -54,6 +55,7 @@ __all__ = [
     "ScoreStore",
     "UserError",
     "benchmark",
+    "compress",
     "convert",
     "demo",
     "distill",
@@ -83,13 +85,14 @@ if TYPE_CHECKING:
     from retrieval_distill.data.load import load as load_dataset
     from retrieval_distill.errors import UserError
     from retrieval_distill.indexing.embed import Embeddings
-    from retrieval_distill.indexing.faiss_index import Index
+    from retrieval_distill.indexing.opened import Index
     from retrieval_distill.pipeline import demo, run
     from retrieval_distill.reporting.publish import report
     from retrieval_distill.retrieval.run import Run
     from retrieval_distill.teacher.store import ScoreStore
     from retrieval_distill.verbs import (
         benchmark,
+        compress,
         convert,
         distill,
         embed,

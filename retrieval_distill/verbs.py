@@ -10,12 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from retrieval_distill import artifacts, models, processes
 from retrieval_distill.artifacts import Manifest
-from retrieval_distill.config import NO_LIMIT, GenerateConfig, IntentConfig, MemberConfig, MiningConfig, Recipe, parse
+from retrieval_distill.config import (
+    NO_LIMIT,
+    CompressConfig,
+    GenerateConfig,
+    IntentConfig,
+    MemberConfig,
+    MiningConfig,
+    Recipe,
+    parse,
+)
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.evaluation import compare, measures
@@ -34,8 +42,8 @@ from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.teacher.store import ScoreStore
 
 __all__ = [
-    "benchmark", "convert", "distill", "embed", "evaluate", "export", "filter_negatives", "fit_teacher", "generate",
-    "index", "load_teacher", "mine", "prepare", "rerank", "retrieve", "score", "search",
+    "benchmark", "compress", "convert", "distill", "embed", "evaluate", "export", "filter_negatives", "fit_teacher",
+    "generate", "index", "load_teacher", "mine", "prepare", "rerank", "retrieve", "score", "search",
 ]  # fmt: skip
 
 
@@ -196,12 +204,9 @@ def index(
     return manifest
 
 
-def search(
-    index_folder: str | Path, model: str, queries: Texts, depth: int = 100, dtype: str = "auto",
-    allowed: np.ndarray | None = None,
-) -> Run:  # fmt: skip
-    """Dense search of an index with the model it was built with; ``allowed``: rows that may be found, ``None``: all."""
-    return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype, allowed)
+def search(index_folder: str | Path, model: str, queries: Texts, depth: int = 100, dtype: str = "auto") -> Run:
+    """Dense search of an index with the model it was built with."""
+    return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype)
 
 
 def mine(
@@ -338,6 +343,40 @@ def fit_teacher(
 
     config = parse(FitTeacherConfig, dict(options), "fit-teacher", overrides)
     return fit_on(dataset, config, folder, bi_encoder, train, dev)
+
+
+def compress(
+    texts: Texts, folder: str | Path, overrides: Sequence[str] = (), seed: int = 7, **options: Any
+) -> Manifest:
+    """Make a small encoder of a larger one, on plain text; a killed training continues, a finished one is kept.
+
+    Args:
+        texts: What to learn from, such as a dataset's ``documents``.
+        folder: Where the student goes; ``SentenceTransformer(folder)`` loads it.
+        overrides: Keys of ``CompressConfig``, as ``"layers=spaced:3"``.
+        seed: Of all that is drawn.
+        options: Keys of ``CompressConfig`` as Python values; ``model`` or ``teacher`` is needed.
+
+    Raises:
+        UserError: Several processes were started, or see ``retrieval_distill.compress.training``.
+    """
+    from retrieval_distill.compress import training
+
+    config = parse(CompressConfig, dict(options), "compress", overrides)
+
+    def work(out: Path) -> dict[str, Any]:
+        if processes.count() > 1:
+            raise UserError("compress trains in one process; start it without torchrun, then the rest with it")
+        return training.compress(config, texts, out, seed)
+
+    named = {name for name in (config.model, config.teacher) if name}
+    inputs = {
+        "texts": texts.fingerprint,
+        "models": {name: models.fingerprint(name) for name in sorted(named)},
+        "seed": seed,
+        "config": config.model_dump(mode="json"),
+    }
+    return artifacts.stage("compress", folder, inputs, work)
 
 
 def distill(

@@ -73,19 +73,19 @@ def scored(job: Job) -> Run:
     return Run.load(job.out / "teacher-scores" / "run.parquet")
 
 
-def searched(dataset: Dataset) -> Texts:
+def searched(dataset: Dataset, count: int = DOCUMENTS) -> Texts:
     """The documents that are searched."""
     judged = dict.fromkeys(doc for docs in dataset.split("test").values() for doc in docs)
     others = [id_ for id_ in dataset.documents if id_ not in judged]
-    kept = np.random.default_rng(0).permutation(len(others))[: max(0, DOCUMENTS - len(judged))]
+    kept = np.random.default_rng(0).permutation(len(others))[: max(0, count - len(judged))]
     return dataset.documents.select([*judged, *(others[row] for row in sorted(kept))])
 
 
-def measured(model: str, dataset: Dataset, documents: Texts, folder: Path) -> pd.Series:
+def measured(model: str, dataset: Dataset, documents: Texts, folder: Path, max_length: int = MAX_LENGTH) -> pd.Series:
     """nDCG@10 by test query; only the values are kept."""
     kept = folder / "values.parquet"
     if not kept.is_file():
-        verbs.embed(model, documents, folder / "vectors", max_length=MAX_LENGTH)
+        verbs.embed(model, documents, folder / "vectors", max_length=max_length)
         verbs.index(folder / "vectors", folder / "index")
         run = verbs.search(folder / "index", model, dataset.queries_of("test"), 100)
         evaluate(run, dataset.split("test"), [MEASURE]).to_parquet(kept)

@@ -1,4 +1,4 @@
-"""Commands for the stages one by one: ``retrieve``, ``distill``, ``index``, ``evaluate``.
+"""Commands for the stages one by one: ``retrieve``, ``compress``, ``distill``, ``index``, ``evaluate``.
 
 Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
 """
@@ -53,6 +53,34 @@ def retrieve(
     data = load(dataset, cache)
     found = verbs.retrieve(data.documents, data.queries_of(split), depth, index, model, stemmer=stemmer)
     save(found, out)
+
+
+@app.command()
+def compress(
+    dataset: DatasetArgument,
+    out: OutFolder,
+    model: Annotated[
+        str, typer.Option("--model", help="Encoder that the student is made of, and learns from if no teacher is set.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Option, e.g. layers=spaced:3 or transfers.relations=1. May be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 7,
+    cache: CacheOption = CACHE,
+) -> None:
+    """Make a small encoder of a larger one on a dataset's plain documents; no queries are needed.
+
+    Example: retrieval-distill compress --dataset python-docs --model packaged:all-MiniLM-L6-v2
+    --set layers=spaced:3 --set tokens=500000 --out small
+    """
+    from retrieval_distill import verbs
+
+    counts = verbs.compress(load(dataset, cache).documents, out, overrides or (), seed, model=model)["counts"]
+    say(
+        f"{out}: {counts['layers']} layers of width {counts['width']}, {counts['parameters']:,} parameters, "
+        f"after {counts['tokens']:,} tokens"
+    )
 
 
 @app.command()

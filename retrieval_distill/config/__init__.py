@@ -3,6 +3,7 @@
 Knows names, types and bounds; must not know how a stage does its work.
 """
 
+from retrieval_distill.config.compress import CompressConfig
 from retrieval_distill.config.dataset import DatasetConfig, ReadConfig, SourceConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.generate import GenerateConfig
@@ -21,6 +22,7 @@ __all__ = [
     "NO_LIMIT",
     "PRESETS",
     "RECIPES",
+    "CompressConfig",
     "DatasetConfig",
     "EmbedConfig",
     "EmbeddingTeacherConfig",

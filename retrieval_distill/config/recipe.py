@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from retrieval_distill.config.compress import CompressConfig
 from retrieval_distill.config.dataset import DatasetConfig, SourceConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.generate import GenerateConfig
@@ -18,6 +19,11 @@ from retrieval_distill.config.section import Section
 from retrieval_distill.config.student import StudentConfig
 from retrieval_distill.config.teacher import EmbeddingTeacherConfig, TeacherConfig
 from retrieval_distill.config.training import TrainingConfig
+
+
+def _chain(value: Any) -> Any:
+    """One step stands for a chain of one."""
+    return [value] if isinstance(value, dict | CompressConfig) else value
 
 
 class Recipe(Section):
@@ -37,6 +43,10 @@ class Recipe(Section):
     retrieve: RetrieveConfig = RetrieveConfig()
     mining: MiningConfig = MiningConfig()
     teacher: TeacherConfig = TeacherConfig()
+    compress: Annotated[tuple[CompressConfig, ...], BeforeValidator(_chain)] = ()
+    """How the student is made smaller on the documents' plain text before ``distill``: one step, or a list of steps,
+    each starting from and taught by the result of the one before; ``student`` then starts from the last. Absent: not at
+    all."""
     student: StudentConfig = StudentConfig()
     objectives: dict[str, float | tuple[float, float] | dict[str, Any]] = {
         "soft_contrastive": {"weight": 1.0, "teacher_temperature": 2.0}

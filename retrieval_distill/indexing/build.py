@@ -50,7 +50,7 @@ def write(out: Path, name: str, prepared: Prepared, rescore: int, before: Path |
     begun = start(before, prepared, kind)
     with disk.room(out, "the index could not be written; the one before, if any, is as it was"):
         write_faiss(_built(kind, prepared, begun), out / FILE, kind)
-        pq.write_table(pa.table({"id": pa.array(prepared.embeddings.ids, pa.string())}), out / IDS)
+        pq.write_table(pa.table({"id": prepared.embeddings.id_column}), out / IDS)
         if rescore:
             stored = out / rescoring.FILE
             rescoring.write(stored, prepared.blocks(), prepared.documents, prepared.dimensions, prepared.similarity)

@@ -39,6 +39,6 @@ def relevance(run: Run, qrels: Qrels) -> np.ndarray:
 def _hashes(texts: Texts, ids: pd.Series) -> np.ndarray:
     """A hash of the words of each id's text, uint64 [ids]; an id without a text has a hash of its own."""
     places, distinct = pd.factorize(ids)
-    known = [id_ for id_ in distinct if id_ in texts]
+    known = distinct[texts.rows.find(distinct) >= 0]
     plain = dict(zip(known, (" ".join(words(text)) or text for text in texts.take(known)), strict=True))
     return text_hashes([plain.get(id_, f"\0{id_}") for id_ in distinct])[places]

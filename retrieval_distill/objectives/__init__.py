@@ -11,15 +11,12 @@ mixes them by weight. Knows names and weights; must not know models or data.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
 from torch import Tensor
 
-from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.errors import UserError
 from retrieval_distill.objectives.adr_mse import ADRMSE
 from retrieval_distill.objectives.approx_ndcg import ApproxNDCG
 from retrieval_distill.objectives.contract import CandidateLists, Objective, Vectors
@@ -30,8 +27,8 @@ from retrieval_distill.objectives.list_mle import ListMLE
 from retrieval_distill.objectives.list_net import ListNet
 from retrieval_distill.objectives.listwise_kl import ListwiseKL
 from retrieval_distill.objectives.margin_mse import MarginMSE
+from retrieval_distill.objectives.parts import read
 from retrieval_distill.objectives.rank_net import RankNet
-from retrieval_distill.objectives.schedule import Schedule
 from retrieval_distill.objectives.score_mse import ScoreMSE
 from retrieval_distill.objectives.self_distillation import SelfDistillation
 from retrieval_distill.objectives.soft_contrastive import SoftContrastive
@@ -52,16 +49,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "self_distillation": SelfDistillation,
 }
 
-SCHEDULE = ("weight", "from", "until")
-
-
-@dataclass(frozen=True)
-class Part:
-    """An objective of a mix, and when it counts how much."""
-
-    objective: Objective
-    schedule: Schedule
-
 
 class Mix:
     """A weighted sum of objectives; its components stay visible.
@@ -76,14 +63,7 @@ class Mix:
     """
 
     def __init__(self, parts: Mapping[str, float | Sequence[float] | Mapping[str, Any]]) -> None:
-        built = {name: _part(name, value) for name, value in parts.items()}
-        self.parts = {name: part for name, part in built.items() if any(part.schedule.weight)}
-        if not self.parts:
-            raise UserError("objectives: at least one objective needs a weight above 0")
-        schedules = [part.schedule for part in self.parts.values()]
-        for point in sorted({0.0, *(schedule.until for schedule in schedules)}):
-            if not any(schedule.active(point) for schedule in schedules):
-                raise UserError(f"objectives: none is active from {point:g} of the training on; mend from and until")
+        self.parts = read("objectives", OBJECTIVES, parts)
 
     def __call__(self, lists: CandidateLists, progress: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and each active component without its weight.
@@ -117,25 +97,6 @@ class Mix:
             missing = [given[need] for need in part.objective.needs if given[need]]
             if missing:
                 raise UserError(f"objectives.{name} needs {' and '.join(dict.fromkeys(missing))}")
-
-
-def _part(name: str, value: float | Sequence[float] | Mapping[str, Any]) -> Part:
-    if name not in OBJECTIVES:
-        raise UserError(f"objective {name!r} is unknown{nearest(name, OBJECTIVES)}")
-    options = dict(value) if isinstance(value, Mapping) else {"weight": value}
-    schedule = {key: options.pop(key) for key in SCHEDULE if key in options}
-    known = [option for option in inspect.signature(OBJECTIVES[name].__init__).parameters if option != "self"]
-    for option in options:
-        if option not in known:
-            raise UserError(f"objectives.{name}: option {option!r} is unknown{nearest(option, [*SCHEDULE, *known])}")
-    try:
-        part = Part(OBJECTIVES[name](**options), Schedule.model_validate(schedule))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise UserError(f"objectives.{name}.{problem['loc'][0]}: {problem['msg']} (got {problem['input']!r})") from None
-    if part.schedule.begin >= part.schedule.until:
-        raise UserError(f"objectives.{name}: from must be below until, or the objective is never active")
-    return part
 
 
 __all__ = ["OBJECTIVES", "CandidateLists", "Mix", "Objective", "Vectors"]

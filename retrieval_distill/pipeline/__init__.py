@@ -18,6 +18,7 @@ from typing import Any
 
 from retrieval_distill import processes
 from retrieval_distill.config import Recipe, load_recipe
+from retrieval_distill.pipeline.compressing import compress
 from retrieval_distill.pipeline.generating import generate
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.learning import distill
@@ -54,6 +55,7 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
     generate(job)
     ask_gate(job)
     find_dev(job)
+    compress(job)
     for turn in rounds(job):
         if turn.before:
             embed_student(turn.before)

@@ -20,7 +20,9 @@ from retrieval_distill.data.mixture import apart
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures
 from retrieval_distill.generate import copies, ways
+from retrieval_distill.indexing import faiss_index
 from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.indexing.faiss_index import Index
 from retrieval_distill.pipeline import preparing
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
@@ -155,8 +157,11 @@ class Job:
 
     def dense(self, index: Path, model: str, queries: Texts, depth: int) -> Run:
         """A bi-encoder's best documents; of several datasets, each query's own."""
-        asked = apart(self.dataset, queries)
-        return Run.joined(verbs.search(index, model, own, depth, allowed=allowed) for own, allowed in asked)
+        opened, documents = Index.open(index), self.dataset.documents
+        return Run.joined(
+            faiss_index.search(opened, model, own, depth, allowed=opened.allowed_rows(documents, allowed))
+            for own, allowed in apart(self.dataset, queries)
+        )
 
     def first_stage(self, queries: Texts, depth: int) -> Run:
         """BM25 and the start model, each to this depth, fused."""
@@ -171,6 +176,19 @@ class Job:
     def raw_scores(self, run: Run, queries: Texts) -> tuple[list[Run], dict[str, Any]]:
         """Each teacher's raw scores of a Run, through the score store, and what they cost."""
         return raw_scores(run, queries, self.trained.documents, self.teachers, ScoreStore(self.store))
+
+    @property
+    def compressed(self) -> list[Path]:
+        """Folders of the students that the recipe's ``compress`` makes, in order."""
+        return [self.out / f"compressed-{number}" for number in range(1, len(self.recipe.compress) + 1)]
+
+    @property
+    def student_recipe(self) -> Recipe:
+        """The recipe with the student that ``distill`` starts from: the last compressed one, where there is one."""
+        if not self.recipe.compress:
+            return self.recipe
+        student = self.recipe.student.model_copy(update={"model": str(self.compressed[-1])})
+        return self.recipe.model_copy(update={"student": student})
 
     @property
     def teacher_name(self) -> str:

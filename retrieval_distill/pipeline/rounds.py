@@ -63,7 +63,7 @@ class Round:
     def recipe(self) -> Recipe:
         """The job's recipe; from the second round on, training starts from the round before, in an order of its own."""
         if self.before is None:
-            return self.job.recipe
+            return self.job.student_recipe
         student = self.job.recipe.student.model_copy(update={"model": self.start, **BUILT})
         return self.job.recipe.model_copy(update={"student": student, "seed": self.job.recipe.seed + self.number - 1})
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.reporting.text import snippet_parts
 from retrieval_distill.retrieval.run import Run
-from retrieval_distill.searching.searcher import text_of
+from retrieval_distill.searching.searcher import texts_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,12 +36,12 @@ def hits(found: Run, dataset: Dataset, query: str) -> list[Hit]:
     Raises:
         UserError: The dataset lacks one of them.
     """
-    listed: list[Hit] = []
-    for _, passages, scores in found:
-        for passage, id_, score in zip(passages, dataset.parents_of(passages), scores.tolist(), strict=True):
-            title, text = text_of(dataset, passage)
-            listed.append(Hit(len(listed) + 1, id_, passage, score, title, snippet_parts(text, query)))
-    return listed
+    passages = found.frame["doc_id"].tolist()
+    rows = zip(texts_of(dataset, passages), dataset.parents_of(passages), found.frame["score"].tolist(), strict=True)
+    return [
+        Hit(rank, id_, passage, score, title, snippet_parts(text, query))
+        for rank, ((passage, title, text), id_, score) in enumerate(rows, 1)
+    ]
 
 
 def as_json(query: str, listed: list[Hit], milliseconds: float) -> str:

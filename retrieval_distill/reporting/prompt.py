@@ -15,7 +15,7 @@ from rich.console import Console
 from retrieval_distill.errors import UserError
 from retrieval_distill.reporting import hits
 from retrieval_distill.searching.questions import questions
-from retrieval_distill.searching.searcher import Searcher, text_of
+from retrieval_distill.searching.searcher import Searcher, texts_of
 
 HELP = "type a query; :3 shows the whole of the third document, :q or Ctrl-D ends"
 
@@ -78,5 +78,5 @@ def _whole(number: str, listed: list[hits.Hit], searcher: Searcher, console: Con
     """Print the whole text of a document that was found."""
     if not number.isdigit() or not 1 <= int(number) <= len(listed):
         raise UserError(f":{number}: {HELP}")
-    title, text = text_of(searcher.dataset, listed[int(number) - 1].passage)
+    ((_, title, text),) = texts_of(searcher.dataset, [listed[int(number) - 1].passage])
     console.print(f"{title}\n{text}" if title else text, markup=False)

@@ -5,6 +5,7 @@ Knows how to find; must not know how results are shown or where the parts are ke
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing.faiss_index import Index
@@ -97,10 +99,7 @@ class Searcher:
     @cached_property
     def _allowed_rows(self) -> np.ndarray | None:
         """The filter in the order of the index's rows."""
-        if self.allowed is None:
-            return None
-        rows = self.dataset.documents.rows.find(self.index.id_column.to_pylist())
-        return (rows >= 0) & self.allowed[rows]
+        return self.index.allowed_rows(self.dataset.documents, self.allowed)
 
     def _reranked(self, run: Run, queries: Texts) -> Run:
         from retrieval_distill import verbs
@@ -110,14 +109,14 @@ class Searcher:
         return found
 
 
-def text_of(dataset: Dataset, id_: str) -> tuple[str, str]:
-    """(title, text) of a document or passage.
+def texts_of(dataset: Dataset, ids: Sequence[str]) -> list[Record]:
+    """(id, title, text) of documents or passages.
 
     Raises:
-        UserError: The dataset does not have it.
+        UserError: The dataset does not have one.
     """
-    if id_ not in dataset.documents:
-        raise UserError(
-            f"the index holds document {id_!r}, but dataset {dataset.name!r} does not: name the one it is of"
-        )
-    return dataset.documents.record(id_)
+    rows = dataset.documents.rows.find(ids)
+    if (rows < 0).any():
+        lacking = ids[int(np.argmin(rows))]
+        raise UserError(f"the index holds document {lacking!r}, but dataset {dataset.name!r} does not: name its own")
+    return list(dataset.documents.at(rows).records())

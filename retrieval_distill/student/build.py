@@ -63,7 +63,7 @@ def _one_encoder(
     if config.pooling is not None:
         head.set_pooling(model, config.pooling)
     if config.layers is not None:
-        layers.keep(model, _layers(model, config.layers, score))
+        keep_layers(model, config.layers, score)
     if config.vocabulary is not None:
         if texts is None:
             raise UserError(f"student.vocabulary={config.vocabulary} needs a dataset's texts; leave it out")
@@ -73,14 +73,20 @@ def _one_encoder(
     return model
 
 
-def _layers(
+def keep_layers(
     model: SentenceTransformer, wanted: str | tuple[int, ...], score: Callable[[SentenceTransformer], float] | None
-) -> tuple[int, ...]:
+) -> None:
+    """Drop all layers of an encoder but those wanted, in place; ``score`` is asked for ``auto:N``.
+
+    Raises:
+        UserError: There are no such layers, or nothing to choose them by.
+    """
     if not isinstance(wanted, str) or not wanted.startswith("auto:"):
-        return layers.chosen(model, wanted)
+        return layers.keep(model, layers.chosen(model, wanted))
     if score is None:
         raise UserError(f"student.layers={wanted} needs training queries to choose by; name the layers instead")
-    return choose_layers.choose(model, choose_layers.candidates(model, int(wanted.removeprefix("auto:"))), score)
+    candidates = choose_layers.candidates(model, int(wanted.removeprefix("auto:")))
+    return layers.keep(model, choose_layers.choose(model, candidates, score))
 
 
 def _refuse_two_encoders(model: SentenceTransformer, config: StudentConfig) -> None:

@@ -39,7 +39,7 @@ RULES: dict[str, Callable[[int, int], tuple[int, ...]]] = {"first": first, "last
 
 def count(model: SentenceTransformer) -> int:
     """Number of layers."""
-    return len(_stack(model)[1])
+    return len(stack(model)[1])
 
 
 def chosen(model: SentenceTransformer, layers: str | Sequence[int]) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ def chosen(model: SentenceTransformer, layers: str | Sequence[int]) -> tuple[int
         return tuple(layers)
     rule, number = layers.split(":")
     if int(number) > count(model):
-        raise UserError(f"student.layers={layers}: this model has {count(model)} layers")
+        raise UserError(f"layers={layers}: this model has {count(model)} layers")
     return RULES[rule](count(model), int(number))
 
 
@@ -66,7 +66,7 @@ def fits(model: SentenceTransformer, layers: Sequence[int]) -> bool:
     In most architectures all layers are alike. ModernBERT's first one has no norm before its attention, T5's first
     one holds the position bias of all.
     """
-    weights = [layer.state_dict().keys() for layer in _stack(model)[1]]
+    weights = [layer.state_dict().keys() for layer in stack(model)[1]]
     return all(weights[layer] == weights[place] for place, layer in enumerate(layers))
 
 
@@ -87,18 +87,18 @@ def keep(model: SentenceTransformer, layers: Sequence[int]) -> None:
             be found.
     """
     backbone: Any = model[0].auto_model
-    name, stack = _stack(model)
-    if not layers or any(not 0 <= layer < len(stack) for layer in layers):
-        raise UserError(f"student.layers: {list(layers)} - this model has layers 0 to {len(stack) - 1}")
+    name, whole = stack(model)
+    if not layers or any(not 0 <= layer < len(whole) for layer in layers):
+        raise UserError(f"layers: {list(layers)} - this model has layers 0 to {len(whole) - 1}")
     if not fits(model, layers):
         raise UserError(
-            f"student.layers: {list(layers)} - the first layer of a {type(backbone).__name__} is made unlike the "
+            f"layers: {list(layers)} - the first layer of a {type(backbone).__name__} is made unlike the "
             "others: keep layer 0, and in the first place"
         )
     slim: Any = type(backbone)(_configuration(backbone.config, layers))
     weights = {key: value for key, value in backbone.state_dict().items() if not key.startswith(f"{name}.")}
     for place, layer in enumerate(layers):
-        weights |= {f"{name}.{place}.{key}": value for key, value in stack[layer].state_dict().items()}
+        weights |= {f"{name}.{place}.{key}": value for key, value in whole[layer].state_dict().items()}
     slim.load_state_dict(weights)
     model[0].model = slim.to(backbone.device).train(backbone.training)
 
@@ -111,10 +111,10 @@ def _configuration(config: Any, layers: Sequence[int]) -> Any:
     return config
 
 
-def _stack(model: SentenceTransformer) -> tuple[str, nn.ModuleList]:
+def stack(model: SentenceTransformer) -> tuple[str, nn.ModuleList]:
     """The list that holds all layers, and its name."""
     backbone: Any = model[0].auto_model
     for name, module in backbone.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == backbone.config.num_hidden_layers:
             return name, module
-    raise UserError(f"student.layers: cannot find the layers of a {type(backbone).__name__}")
+    raise UserError(f"layers: cannot find the layers of a {type(backbone).__name__}")

@@ -221,7 +221,7 @@ def load(
     devices = devices or hardware.devices()
     compute = hardware.dtype("float32" if dtype == "int8" else dtype, devices[0])
     with models.quietly():
-        model = _open(models.resolve(name), devices[0])
+        model = open_model(models.resolve(name), devices[0])
     _check_label(name, model, label)
     own = model.max_seq_length or 512
     limit = model.max_seq_length = min(max_length or own, own)
@@ -239,7 +239,7 @@ def load(
     return CrossEncoderTeacher(model, artifacts.fingerprint(identity)[:32], description, limit, label, devices)
 
 
-def _open(folder: Path, device: str) -> CrossEncoder:
+def open_model(folder: Path, device: str) -> CrossEncoder:
     """A cross-encoder in float32; an adapter is merged into the weights of the base model that it names."""
     adapter = folder / "adapter_config.json"
     base = models.resolve(read_json(adapter)["base_model_name_or_path"]) if adapter.is_file() else folder

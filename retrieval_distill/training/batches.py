@@ -22,13 +22,13 @@ from retrieval_distill.training.token_store import TokenizedTexts
 class DrawDataset(TorchDataset):
     """The schedule as a map-style dataset: item ``i`` is draw ``i``."""
 
-    def __init__(self, draws: Sequence[Draw]) -> None:
+    def __init__(self, draws: Sequence[Any]) -> None:
         self.draws = draws
 
     def __len__(self) -> int:
         return len(self.draws)
 
-    def __getitem__(self, index: int) -> Draw:
+    def __getitem__(self, index: int) -> Any:
         return self.draws[index]
 
 

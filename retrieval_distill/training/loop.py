@@ -32,6 +32,12 @@ class DistillationTrainer(Trainer):
         layer_decay: See :func:`retrieval_distill.training.layer_rates.parameter_groups`.
     """
 
+    ids, called = "query_ids", "queries"
+    """The key of a batch that names what it is made of, and the word for it."""
+
+    lower = LOWER
+    """What to try where a number is none."""
+
     def __init__(
         self,
         *args: Any,
@@ -65,7 +71,7 @@ class DistillationTrainer(Trainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Loss and gradients of a batch; short of memory, those of all batches of this step anew, with less held."""
-        self._begun.append(Begun(inputs))
+        self.begin(inputs)
         pending = self._begun[-1:]
         while True:
             try:
@@ -79,8 +85,16 @@ class DistillationTrainer(Trainer):
             model.zero_grad()
             out_of_memory.release()
             pending = self._begun
-        self._window.add(**self._counted)
+        self.count()
         return loss
+
+    def begin(self, inputs: dict[str, Any]) -> None:
+        """Take note of a batch of the step that is under way."""
+        self._begun.append(Begun(inputs))
+
+    def count(self) -> None:
+        """Take a finished batch into the log."""
+        self._window.add(**self._counted)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, *_: Any, **__: Any
@@ -97,27 +111,28 @@ class DistillationTrainer(Trainer):
         self._counted = {name: outputs[name] for name in ("components", "tokens", "padded")}
         if not torch.isfinite(loss):
             parts = ", ".join(f"{name} {float(value):.4g}" for name, value in components.items())
-            unscored = (~torch.isfinite(inputs["teacher"])).any(dim=1).tolist()
-            culprits = [id_ for id_, bad in zip(inputs["query_ids"], unscored, strict=True) if bad]
-            self._stop(
-                f"the loss is {float(loss.detach())} ({parts})",
-                f"teacher scores are not finite for: {', '.join(culprits)}" if culprits else LOWER,
-            )
+            self._stop(f"the loss is {float(loss.detach())} ({parts})", self.remedy(inputs))
         return (loss, outputs) if return_outputs else loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)
         if not torch.isfinite(torch.as_tensor(norm)):
-            self._stop(f"the gradient's norm is {float(norm)}", LOWER)
+            self._stop(f"the gradient's norm is {float(norm)}", self.lower)
         self._begun.clear()
         return norm
 
+    def remedy(self, inputs: dict[str, Any]) -> str:
+        """What to do about a loss that is not a number, seen the batch."""
+        unscored = (~torch.isfinite(inputs["teacher"])).any(dim=1).tolist()
+        culprits = [id_ for id_, bad in zip(inputs["query_ids"], unscored, strict=True) if bad]
+        return f"teacher scores are not finite for: {', '.join(culprits)}" if culprits else self.lower
+
     def _stop(self, what: str, remedy: str) -> NoReturn:
         last = last_whole(Path(str(self.args.output_dir)))
-        asked = [id_ for begun in self._begun for id_ in begun.inputs["query_ids"]]
+        asked = [id_ for begun in self._begun for id_ in begun.inputs[self.ids]]
         raise UserError(
             f"training stopped at step {self.state.global_step + 1}: {what}; {remedy}\n"
-            f"queries of this step: {', '.join(asked)}\n"
+            f"{self.called} of this step: {', '.join(asked)}\n"
             f"last good checkpoint: {last or 'none yet'}"
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from retrieval_distill.config import parse_recipe
@@ -59,29 +58,6 @@ def test_a_query_finds_its_own_datasets_documents():
             assert found == pytest.approx(mine)
     [(queries, allowed)] = apart(ONE, ONE.queries)
     assert queries is ONE.queries and allowed is None
-
-
-def test_vectors_of_allowed_rows_only(tmp_path):
-    """By brute force, for every kind of index."""
-    import faiss
-
-    from retrieval_distill.indexing.faiss_index import KINDS, Index
-
-    rng = np.random.default_rng(0)
-    documents, queries = rng.normal(size=(60, 8)).astype(np.float32), rng.normal(size=(5, 8)).astype(np.float32)
-    allowed = rng.random(60) < 0.4
-    scores = np.where(allowed, queries @ documents.T, -np.inf)
-    expected = np.argsort(-scores, axis=1)[:, :3]
-    for kind, factory in KINDS.items():
-        built = faiss.index_factory(8, factory, faiss.METRIC_INNER_PRODUCT)
-        built.train(documents)
-        built.add(documents)
-        index = Index(tmp_path, {"inputs": {"kind": kind, "similarity": "dot"}})
-        index.__dict__.update(faiss=built, ids=np.arange(60).astype(object))
-        _, found = index.search(queries, 3, allowed)
-        assert allowed[found.astype(int)].all()
-        if kind != "sq8":  # which rounds
-            assert (found == expected).all()
 
 
 @pytest.fixture

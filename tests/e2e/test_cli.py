@@ -17,8 +17,8 @@ from tests.commands import command, program
 def test_help_names_every_verb_and_loads_nothing_heavy():
     text = program("--help")
     verbs = (
-        "run demo convert prepare generate mine filter-negatives retrieve score distill embed export index search rerank "
-        "evaluate benchmark report"
+        "run demo convert prepare generate mine filter-negatives retrieve score compress distill embed export index search "
+        "rerank evaluate benchmark report"
     )
     for verb in verbs.split():
         assert re.search(rf"\b{verb}\b", text)

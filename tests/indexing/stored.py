@@ -9,16 +9,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_distill import artifacts
-from retrieval_distill.indexing import embed as embedding
+from retrieval_distill.indexing import shards
+from retrieval_distill.indexing.storage import Storage
+
+SHARD = 700
 
 
 def store(folder: Path, vectors: np.ndarray, ids: list[str] | None = None) -> Path:
-    """Write vectors, under ids d0, d1, ... if none are given."""
+    """Write vectors, under ids d0, d1, ... if none are given, in place of those that are there."""
     folder.mkdir(parents=True, exist_ok=True)
     ids = ids or [f"d{row}" for row in range(len(vectors))]
-    pq.write_table(pa.table({"id": ids}), folder / "ids.parquet")
-    for start in range(0, len(vectors), embedding.SHARD):
-        np.save(embedding._shard_path(folder, start), vectors[start : start + embedding.SHARD])
+    pq.write_table(pa.table({"id": ids, "hash": np.arange(len(ids), dtype=np.uint64)}), folder / "ids.parquet")
+    Storage.fit("float32", vectors).save(folder)
+    parts = [vectors[start : start + SHARD] for start in range(0, len(vectors), SHARD)]
+    written = [shards.write(folder, number, part) for number, part in enumerate(parts)]
+    artifacts.write_json(folder / "shards.json", shards.record(iter(written)))
     manifest = {
         "stage": "embed", "fingerprint": artifacts.fingerprint([ids, vectors.tolist()]),
         "inputs": {"model": "the model", "max_length": None},

@@ -12,7 +12,8 @@ import pytest
 
 from retrieval_distill import artifacts
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import build, faiss_index
+from retrieval_distill.indexing import build
+from retrieval_distill.indexing import opened as opening
 from retrieval_distill.indexing.faiss_index import Index, index
 from tests.indexing.stored import clustered, store
 
@@ -66,7 +67,7 @@ def test_a_file_that_is_not_as_it_was_written_is_refused(vectors, tmp_path, name
 
 
 def test_a_large_index_is_checked_when_asked(vectors, tmp_path, monkeypatch):
-    monkeypatch.setattr(faiss_index, "HASHED_AT_OPEN", 0)
+    monkeypatch.setattr(opening, "HASHED_AT_OPEN", 0)
     index(vectors, tmp_path / "index")
     opened = Index.open(tmp_path / "index")
     opened.verify()
@@ -154,7 +155,8 @@ def test_an_opened_index_outlives_its_replacement(vectors, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from retrieval_distill.indexing import build, faiss_index
+from retrieval_distill.indexing import build
+from retrieval_distill.indexing import opened as opening
 real = build.write_faiss
 def dying(index, path, kind):
     real(index, path, kind)

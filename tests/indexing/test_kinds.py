@@ -6,11 +6,14 @@ import faiss
 import numpy as np
 import pytest
 
+from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing import prepared as preparing
-from retrieval_distill.indexing.embed import comparable
-from retrieval_distill.indexing.faiss_index import Index, Setting, index
+from retrieval_distill.indexing.embed import comparable, embed
+from retrieval_distill.indexing.faiss_index import Index, index
 from retrieval_distill.indexing.kinds import KINDS, lists, parts
+from retrieval_distill.indexing.opened import Setting
+from tests.indexing.conftest import corpus, vector_of
 from tests.indexing.stored import clustered, store
 
 DOCUMENTS, DIMENSIONS = 3000, 32
@@ -162,6 +165,16 @@ def test_adding_gives_what_the_whole_would(tmp_path, kind):
     assert Index.open(tmp_path / "index").ids_of(np.array([[0, 2999]])).tolist() == [["d0", "d2999"]]
 
 
+def test_what_is_embedded_later_is_added(fake_model, tmp_path):
+    texts = {f"d{number}": f"the text of {number}" for number in range(30)}
+    for count in (20, 30):
+        embed(fake_model[0], corpus(dict(list(texts.items())[:count])), tmp_path / "vectors")
+        counts = index(tmp_path / "vectors", tmp_path / "index")["counts"]
+    assert (counts["added"], counts["documents"]) == (10, 30)
+    asked = np.stack([vector_of(texts["d3"]), vector_of(texts["d27"])])
+    assert Index.open(tmp_path / "index").search(asked, 1)[1].tolist() == [["d3"], ["d27"]]
+
+
 @pytest.mark.parametrize("change", ["deleted", "altered", "tripled"])
 def test_what_cannot_be_added_to_is_built_anew(tmp_path, change):
     before = VECTORS[:1000]
@@ -203,3 +216,14 @@ def test_a_gpu_builds_what_it_has_and_only_that(vectors, tmp_path, monkeypatch, 
     expected = Index.open(tmp_path / "cpu").best_rows(QUERIES, 5)[1]
     np.testing.assert_array_equal(Index.open(tmp_path / "gpu").best_rows(QUERIES, 5)[1], expected)
     assert moved == (["there", "back", "there", "there"] if KINDS[kind].gpu else [])
+
+
+def test_a_filter_of_documents_follows_the_rows_of_the_index(tmp_path):
+    ids = ["c", "gone", "a", "b"]  # as after a change of the corpus: another order, and one that is no longer there
+    index(store(tmp_path / "vectors", np.eye(4, dtype=np.float32), ids), tmp_path / "index")
+    opened = Index.open(tmp_path / "index")
+    documents = Texts.from_records((id_, "", "text") for id_ in "abcd")
+    rows = opened.allowed_rows(documents, np.array([True, False, True, True]))
+    _, found = opened.search(np.ones((1, 4), np.float32), 4, rows)
+    assert sorted(id_ for id_ in found[0] if id_ is not None) == ["a", "c"]
+    assert opened.allowed_rows(documents, None) is None

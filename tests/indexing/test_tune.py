@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from retrieval_distill import verbs
 from retrieval_distill.config import IntentConfig, parse_recipe
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import build, tune
+from retrieval_distill.indexing import build, trials, tune
 from retrieval_distill.indexing.embed import comparable
 from retrieval_distill.indexing.faiss_index import Index
 from retrieval_distill.indexing.kinds import KINDS
@@ -114,7 +114,7 @@ def test_every_kind_was_tried_at_all_it_could_need(tuned):
     assert {p["kind"] for p in points} == set(KINDS) and not report["skipped"]
     for kind in ("hnsw", "ivf"):
         recalls = [p["recall"] for p in points if p["kind"] == kind]
-        assert recalls[-1] >= tune.ENOUGH or len(recalls) == len(KINDS[kind].settings)
+        assert recalls[-1] >= trials.ENOUGH or len(recalls) == len(KINDS[kind].settings)
         assert recalls == sorted(recalls)
     assert [p["recall"] for p in points if p["kind"] == "flat"] == [1.0]
     assert any(p["rescore"] for p in points if p["kind"] == "binary")
@@ -176,7 +176,7 @@ def test_imagined_queries_are_as_far_from_a_document_as_asked(tmp_path):
 KILLED = """
 import os, signal, sys
 from retrieval_distill.config import IntentConfig, parse_recipe
-from retrieval_distill.indexing import build, tune
+from retrieval_distill.indexing import build, trials, tune
 real, count = build.write, 0
 def dying(*arguments):
     global count

@@ -39,7 +39,7 @@ def test_a_run_in_training_shows_its_curves_so_far(run_folder):
     page = report(run_folder).read_text()
     assert "still to come are distill, embed-student, index-student, search; training has reached step 10." in page
     assert "loss, weighted sum" in page and "4 relevant, 8 other candidates" in page
-    assert "Time, 2 min 30 s in all" in page  # of the five stages that are done
+    assert "Time, 3 min 30 s in all" in page  # of the six stages that are done
 
 
 def test_a_run_with_a_changed_recipe_does_not_show_the_old_numbers(run_folder):
@@ -57,7 +57,7 @@ def test_a_gate_that_is_off_is_not_missed(run_folder):
     recipe = json.loads((run_folder / "recipe.json").read_text())
     recipe["teacher"]["gate"] = "off"
     write_json(run_folder / "recipe.json", recipe)
-    assert "still to come are score, distill, embed-student" in report(run_folder).read_text()
+    assert "still to come are retrieve, score, filter, distill, embed-student" in report(run_folder).read_text()
 
 
 def test_what_is_no_run_is_refused(tmp_path, run_folder):

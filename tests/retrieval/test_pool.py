@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval_distill.retrieval.pool import max_pool
+from retrieval_distill.retrieval.pool import best_passages, max_pool
 from retrieval_distill.retrieval.run import Run
 
 scores = st.dictionaries(
@@ -26,3 +26,10 @@ def test_the_best_passage_counts(found):
             document[passage[0]] = max(score, document.get(passage[0], -100.0))
     assert pooled.as_dict() == expected
     assert pooled.pairs == Run.from_dict({query: expected[query] for query in run.query_ids}).pairs
+
+
+def test_the_best_passage_stands_for_its_document():
+    run = Run.from_dict({"q": {"a#1": 1.0, "b": 2.0, "a#2": 3.0}, "r": {"a#1": 5.0, "a#2": 4.0}})
+    best = best_passages(run, [doc_id.partition("#")[0] for doc_id in run.frame["doc_id"]])
+    assert best.as_dict() == {"q": {"a#2": 3.0, "b": 2.0}, "r": {"a#1": 5.0}}
+    assert best.pairs == [("q", "a#2"), ("q", "b"), ("r", "a#1")]

@@ -19,7 +19,7 @@ from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import weighted_sum
 from retrieval_distill.searching import filters, questions
 from retrieval_distill.searching.hybrid import Fusion
-from retrieval_distill.searching.searcher import Searcher, text_of
+from retrieval_distill.searching.searcher import Searcher, texts_of
 from retrieval_distill.student import encoder, routes
 
 
@@ -136,7 +136,7 @@ def test_another_model_and_another_dataset_are_refused(corpus, encoders):
         Searcher.open(corpus.index, encoders["roberta"], corpus.dataset)
     other = Dataset("other", Texts.from_records([("x", "", "text")]), corpus.dataset.queries)
     with pytest.raises(UserError, match="holds document 'd1', but dataset 'other' does not"):
-        text_of(other, "d1")
+        texts_of(other, ["x", "d1"])
 
 
 def test_other_prompts_are_another_model(corpus, tmp_path):

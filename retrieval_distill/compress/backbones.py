@@ -1,0 +1,44 @@
+"""Any encoder as one that gives sentence vectors: a bi-encoder as it is, of a cross-encoder what stands under its head.
+
+Knows saved models; must not know what they teach or learn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+
+from retrieval_distill import hardware, models
+from retrieval_distill.artifacts import read_json
+from retrieval_distill.errors import UserError
+from retrieval_distill.student import encoder, routes
+from retrieval_distill.teacher import cross_encoder
+
+
+def load(name: str, dtype: str = "float32") -> SentenceTransformer:
+    """An encoder in evaluation mode, on the best device; a cross-encoder's pools the mean.
+
+    Raises:
+        UserError: The model is not to be had, or has two encoders.
+    """
+    folder = models.resolve(name)
+    if _classifies(folder):
+        with models.quietly(), TemporaryDirectory() as backbone:
+            model: Any = cross_encoder.open_model(folder, hardware.device())
+            model.model.base_model.save_pretrained(backbone)
+            model.tokenizer.save_pretrained(backbone)
+            return encoder.load(backbone, dtype)
+    loaded = encoder.load(name, dtype)
+    if routes.is_routed(loaded):
+        raise UserError(f"compress: {name!r} has one encoder for queries and one for documents; give a model of one")
+    return loaded
+
+
+def _classifies(folder: Path) -> bool:
+    """Whether a folder holds a cross-encoder: a classification head, or an adapter, which only these have here."""
+    config = folder / "config.json"
+    heads = read_json(config).get("architectures") or [] if config.is_file() else []
+    return (folder / "adapter_config.json").is_file() or any("SequenceClassification" in head for head in heads)

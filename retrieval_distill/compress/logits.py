@@ -1,0 +1,95 @@
+"""The output distribution: what a masked-language-model head says of each token. Knows heads; must not know texts.
+
+Source: Sanh et al., "DistilBERT", 2019, arXiv:1910.01108, section 2; Hinton et al., 2015, arXiv:1503.02531 (softened
+by a temperature, gradients scaled by its square).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import validate_call
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModelForMaskedLM
+from transformers.modeling_outputs import BaseModelOutput
+
+from retrieval_distill import models
+from retrieval_distill.compress.contract import Ask, Pair, Seen, Transfer, projection
+from retrieval_distill.errors import UserError
+from retrieval_distill.objectives.contract import Positive
+
+BLOCK = 1 << 24
+"""Logits [tokens, vocabulary] that are computed at once: 64 MiB in float32; backward computes them again."""
+
+
+class Logits(Transfer):
+    """KL divergence of the teacher's distribution over its vocabulary from the student's, at every real token.
+
+    Both are read by the teacher's own language-model head, which stays as it is; where widths differ, the student's
+    tokens reach it through a linear projection that is trained along and left behind. The student keeps no head.
+
+    Args:
+        temperature: Divides logits; the value is multiplied by its square.
+    """
+
+    student_asks: tuple[Ask, ...] = (("tokens", 0),)
+    teacher_asks: tuple[Ask, ...] = (("tokens", 0),)
+
+    @validate_call
+    def __init__(self, temperature: Positive = 2.0) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.projection: nn.Module = nn.Identity()
+        self._head: tuple[Any, ...] = ()  # a tuple: no part of what is trained or saved
+
+    def bind(self, pair: Pair) -> None:
+        """See :meth:`Transfer.bind`."""
+        self.projection = projection(pair, pair.student.width, pair.teacher.width)
+        self._head = (language_head(pair.teacher_name),)
+
+    def forward(self, student: Seen, teacher: Seen, mask: Tensor) -> Tensor:
+        """See :meth:`Transfer.forward`."""
+        own = self.projection(student["tokens", 0].float())[mask]
+        wanted = teacher["tokens", 0].float()[mask]
+        head = self._head[0].to(own.device)
+        shares = (1 / mask.sum(dim=1, keepdim=True)).expand(mask.shape)[mask] / len(mask)
+        at_once = max(1, BLOCK // head.config.vocab_size)
+        blocks = zip(own.split(at_once), wanted.split(at_once), shares.split(at_once), strict=True)
+        values = [checkpoint(self._block, *block, use_reentrant=False) for block in blocks]
+        return torch.stack(values).sum() * self.temperature**2
+
+    def _block(self, own: Tensor, wanted: Tensor, shares: Tensor) -> Tensor:
+        head = self._head[0]
+        found = (head(inputs_embeds=own[None]).logits[0] / self.temperature).log_softmax(dim=-1)
+        with torch.no_grad():
+            target = (head(inputs_embeds=wanted[None]).logits[0] / self.temperature).log_softmax(dim=-1)
+        return (nn.functional.kl_div(found, target, reduction="none", log_target=True).sum(dim=-1) * shares).sum()
+
+
+class _Given(nn.Module):
+    """Stands in for the encoder under a head: gives out what it is given."""
+
+    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=inputs_embeds)
+
+
+def language_head(name: str) -> Any:
+    """The masked-language-model head of a saved model, frozen, as a model that takes hidden states as its embeddings.
+
+    Raises:
+        UserError: It was saved without one.
+    """
+    folder = models.resolve(name)
+    saved = AutoConfig.from_pretrained(folder).architectures or []
+    if not any(architecture.endswith("ForMaskedLM") for architecture in saved):
+        raise UserError(
+            f"compress.transfers.logits: {name!r} was saved without a masked-language-model head "
+            f"({', '.join(saved) or 'no architecture named'}); take the transfer embedding, which asks for the "
+            "sentence vector instead"
+        )
+    with models.quietly():
+        model = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32)
+    setattr(model, model.base_model_prefix, _Given())
+    return model.requires_grad_(False).eval()

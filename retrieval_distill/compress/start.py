@@ -1,0 +1,73 @@
+"""How a student begins: which layers, how wide, with which weights and vocabulary.
+
+Knows the order of the steps; must not know training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from retrieval_distill.compress import backbones, narrow
+from retrieval_distill.config import CompressConfig
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.student import build, encoder, vocabulary
+
+SAMPLE = 200
+"""Texts that ``layers: auto:N`` compares vectors of."""
+
+
+def student(config: CompressConfig, name: str, texts: Texts, seed: int) -> tuple[SentenceTransformer, Tensor | None]:
+    """A student ready to train, in float32, and the directions of the model's width that its coordinates are.
+
+    Args:
+        config: What to make.
+        name: The encoder it is made of.
+        texts: Plain texts, for ``vocabulary`` and ``layers: auto:N``.
+        seed: Of random weights and of the sample of texts.
+
+    Returns:
+        The student, and a basis [width of the model, width of the student] with orthonormal columns; ``None`` where
+        the width is kept or weights are random.
+
+    Raises:
+        UserError: The model is not to be had, or an option does not suit it.
+    """
+    model, basis = backbones.load(name), None
+    if config.layers is not None:
+        build.keep_layers(model, config.layers, _likeness(model, texts, seed))
+    if config.width is not None:
+        basis = narrow.narrow(model, config.width)
+    if config.weights == "random":
+        torch.manual_seed(seed)
+        backbone: Any = model[0].auto_model
+        model[0].model, basis = type(backbone)(backbone.config).to(model.device).eval(), None
+    if config.vocabulary is not None:
+        vocabulary.trim(model, config.vocabulary, {"document": texts})
+    if config.dropout is not None:
+        build.set_dropout(model, config.dropout)
+    model.model_card_data.base_model = name
+    model.model_card_data.generate_widget_examples = False
+    return model, basis
+
+
+def _likeness(whole: SentenceTransformer, texts: Texts, seed: int) -> Callable[[SentenceTransformer], float]:
+    """How near an encoder's vectors are to the whole one's: the mean cosine over a sample of texts."""
+    drawn = np.random.default_rng(seed).choice(len(texts), min(SAMPLE, len(texts)), replace=False)
+    sample = texts.select([texts.ids[row] for row in sorted(drawn)]).take()
+
+    @cache
+    def wanted() -> Tensor:
+        return torch.from_numpy(encoder.encode(whole, sample, "document"))
+
+    def score(model: SentenceTransformer) -> float:
+        found = torch.from_numpy(encoder.encode(model, sample, "document"))
+        return float(torch.cosine_similarity(found, wanted()).mean())
+
+    return score

@@ -1,0 +1,158 @@
+"""``compress``: plain texts and a teacher in, a small encoder out, on the Hugging Face trainer.
+
+Knows the order of the acts; must not know how one is done. The order of training is fixed before it starts, so a
+training killed at any step and started again ends with the same student.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainerState
+
+from retrieval_distill import hardware, models
+from retrieval_distill.artifacts import write_json
+from retrieval_distill.compress import backbones, layer_dropping, start, texts
+from retrieval_distill.compress.captures import anatomy
+from retrieval_distill.compress.contract import Pair
+from retrieval_distill.compress.model import CompressionModel
+from retrieval_distill.compress.transfers import Transfers
+from retrieval_distill.config import CompressConfig, TrainingConfig
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.errors import UserError
+from retrieval_distill.progress import progress
+from retrieval_distill.student import build, encoder
+from retrieval_distill.training import log
+from retrieval_distill.training.arguments import arguments, dtype
+from retrieval_distill.training.batches import DrawDataset
+from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole, remove
+from retrieval_distill.training.loop import DistillationTrainer
+from retrieval_distill.training.trainer import Advance
+
+SHARED = {"learning_rate", "warmup", "weight_decay", "max_grad_norm", "bf16", "save_steps"}
+"""Keys that mean here what they mean in the section ``training``."""
+
+
+class CompressionTrainer(DistillationTrainer):
+    """Our training loop over batches of plain texts."""
+
+    ids, called = "text_ids", "texts"
+    lower = "try a lower compress.learning_rate, or compress.bf16=false"
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Loss and gradients of a batch."""
+        self.begin(inputs)
+        try:
+            loss = Trainer.training_step(self, model, inputs, *args, **kwargs)
+        except RuntimeError as error:
+            if not hardware.is_out_of_memory(error):
+                raise
+            raise UserError("not enough memory for a batch; lower compress.tokens_per_step") from None
+        self.count()
+        return loss
+
+    def remedy(self, inputs: dict[str, Any]) -> str:
+        """What to do about a loss that is not a number."""
+        return self.lower
+
+
+def compress(config: CompressConfig, plain: Texts, folder: Path, seed: int) -> dict[str, Any]:
+    """Train a student and save it to ``folder`` (a sentence-transformers model).
+
+    Args:
+        config: What to make, of what, and how; ``model`` or ``teacher`` is given.
+        plain: The texts; titles count.
+        folder: Where the student goes; ``checkpoints`` in it holds, until it is finished, what a resumed training
+            reads.
+        seed: Of all that is drawn.
+
+    Returns:
+        Counts: texts, steps, tokens, parameters, dimensions, layers, width.
+
+    Raises:
+        UserError: A model is not to be had; an option does not suit the two models; no text is long enough; or a loss
+            or gradient was no finite number.
+    """
+    torch.manual_seed(seed)
+    computed = dtype(_training(config, 1))
+    teacher = backbones.load(_teacher(config), "float32" if computed is None else "bfloat16")
+    student, basis = start.student(config, _model(config), plain, seed)
+    layer_dropping.check(student, config.depths)
+    pair = Pair(anatomy(student), anatomy(teacher), _teacher(config), basis)
+    transfers = Transfers(config.transfers, pair)
+    model = CompressionModel(student, teacher, transfers, computed, config.depths, config.self_distillation, seed)
+    collator = _collator(config, student, teacher, transfers.token_by_token, plain, folder / "checkpoints", seed)
+    done = _train(config, model, collator, folder, seed)
+    model.close()
+    with models.quietly():
+        student.save_pretrained(str(folder))
+    remove(folder / "checkpoints")
+    return {**done, "parameters": build.parameters(student), **vars(pair.student)}
+
+
+def _train(
+    config: CompressConfig, model: CompressionModel, collator: texts.Collator, folder: Path, seed: int
+) -> dict[str, int]:
+    student, lengths = model.student, collator.student.lengths
+    rows = texts.usable(student, collator.student)
+    size = min(config.tokens_per_step, encoder.TOKENS_PER_BATCH[student.device.type])
+    micro = -(-config.tokens_per_step // size)
+    batches = texts.batches(lengths, rows, size, micro, config.steps, config.tokens, seed)
+    training = _training(config, micro)
+    trainer = CompressionTrainer(
+        model=model,
+        args=arguments(training, len(batches) // micro, seed, None, folder / "checkpoints"),
+        train_dataset=DrawDataset(batches),
+        data_collator=collator,
+        callbacks=[LogAtCheckpoints(), MarkWhole()],
+    )
+    trainer.pop_callback(PrinterCallback)
+    last = last_whole(folder / "checkpoints")
+    state = TrainerState.load_from_json(str(last / "trainer_state.json")) if last else TrainerState()
+    with progress("compressing", trainer.args.max_steps, "steps", state.global_step) as advance:
+        trainer.add_callback(Advance(advance))
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    state = trainer.state
+    write_json(folder / "training_log.json", log.rows(state.log_history, state.global_step, {}))
+    tokens = sum(int(lengths[batch.rows].sum()) for batch in batches)
+    return {"texts": len(rows), "steps": state.global_step, "tokens": tokens}
+
+
+def _collator(
+    config: CompressConfig,
+    student: SentenceTransformer,
+    teacher: SentenceTransformer,
+    token_by_token: list[str],
+    plain: Texts,
+    folder: Path,
+    seed: int,
+) -> texts.Collator:
+    tokens = texts.cut(student, teacher, plain, config.max_length, folder / "tokens")
+    masks = None
+    if config.masked:
+        masks = tuple(model.tokenizer.mask_token_id for model in (student, teacher))
+        if None in masks:
+            raise UserError("compress.masked: the tokenizer has no mask token; leave it out")
+        token_by_token = [*token_by_token, "masked texts"]
+    if token_by_token:
+        texts.refuse_misaligned(student, teacher, tokens, token_by_token)
+    return texts.Collator(plain.ids, *tokens, masks, config.masked, seed)
+
+
+def _training(config: CompressConfig, micro: int) -> TrainingConfig:
+    return TrainingConfig(queries_per_step=1, gradient_accumulation=micro, **config.model_dump(include=SHARED))
+
+
+def _teacher(config: CompressConfig) -> str:
+    return config.teacher or _model(config)
+
+
+def _model(config: CompressConfig) -> str:
+    name = config.model or config.teacher
+    if name is None:
+        raise UserError("compress: give model, the encoder that the student is made of, or teacher, or both")
+    return name

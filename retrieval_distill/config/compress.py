@@ -1,0 +1,60 @@
+"""How a small encoder is made of a larger one on plain text, before it learns to retrieve."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from retrieval_distill.config.section import Section
+
+
+class CompressConfig(Section):
+    """A student made of an encoder and taught by one, on plain text."""
+
+    model: str | None = None
+    """Encoder that the student is made of (hub id, folder, packaged; a cross-encoder gives its backbone); ``None``: in
+    a recipe ``student.model`` (of a chain: the step before), else ``teacher``."""
+    teacher: str | None = None
+    """Encoder that is imitated; ``None``: ``model`` as it was."""
+    layers: tuple[int, ...] | Annotated[str, Field(pattern=r"^(first|last|spaced|auto):[1-9][0-9]*$")] | None = None
+    """Layers to keep, as in ``student.layers``; ``None``: all. ``auto:N`` keeps those of the spaced ones and every N
+    neighbours whose vectors of 200 of the texts are nearest to the whole model's."""
+    width: int | None = Field(None, ge=1)
+    """Width of hidden states, attention and neurons cut down alike, by singular values; ``None``: as it is."""
+    weights: Literal["kept", "random"] = "kept"
+    """Whether the student starts with what it kept of the model's weights, or anew."""
+    vocabulary: Literal["corpus"] | Annotated[int, Field(ge=1)] | None = None
+    """Tokens to keep, as in ``student.vocabulary``."""
+    transfers: dict[str, float | tuple[float, float] | dict[str, Any]] = {"embedding": 1.0, "hidden_states": 1.0}
+    """Transfer -> weight, ``[weight at the start, at the end]``, or ``{weight, from, until, options}``; names are
+    ``relations``, ``attention_maps``, ``hidden_states``, ``logits``, ``embedding``."""
+    depths: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    """Numbers of layers that the student shall also serve at, by ``student.layers: spaced:N`` and no further training:
+    each batch trains one of these depths or the whole, drawn by the seed."""
+    self_distillation: float = Field(0.0, ge=0)
+    """Weight of the cosine distance to the whole student's vectors, for batches at one of the ``depths``."""
+    masked: float = Field(0.0, ge=0, lt=1)
+    """Share of the tokens that both see as masked, drawn by the seed; for ``logits``, 0.15 is the custom."""
+    tokens: int = Field(2_000_000, ge=1)
+    """Tokens of text to learn from, repeated where there are fewer; ignored where ``steps`` are given."""
+    steps: int | None = Field(None, ge=1)
+    """Optimiser steps; ``None``: as many as ``tokens`` need."""
+    tokens_per_step: int = Field(8192, ge=1)
+    """Tokens of one optimiser step, padding counted."""
+    max_length: int = Field(128, ge=8)
+    """Token limit of a text in training; the student keeps the model's own."""
+    learning_rate: float = Field(3e-4, gt=0)
+    """Peak learning rate of AdamW."""
+    warmup: float = Field(0.1, ge=0, le=1)
+    """Share of the steps in which the learning rate rises; it then falls linearly to 0."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    dropout: float | None = Field(0.0, ge=0, lt=1)
+    """Dropout of the student in training; ``None`` keeps the model's."""
+    bf16: bool | None = None
+    """Both compute in bfloat16, the student's weights stay float32; ``None``: where it is native."""
+    save_steps: int = Field(100, ge=1)
+    """Steps between checkpoints: the most that a crash costs."""

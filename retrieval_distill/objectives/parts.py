@@ -1,0 +1,74 @@
+"""From a recipe's mix to its parts: each by its name, with its options, and when it counts how much.
+
+Knows names, options and schedules; must not know what a part computes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.objectives.schedule import Schedule
+
+Value = float | Sequence[float] | Mapping[str, Any]
+"""A weight, ``[weight at the start, at the end]``, or ``{"weight": ..., "from": ..., "until": ..., option: ...}``."""
+
+SCHEDULE = ("weight", "from", "until")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Part(Generic[T]):
+    """One of a mix, and when it counts how much."""
+
+    objective: T
+    schedule: Schedule
+
+
+def read(section: str, known: Mapping[str, type[T]], parts: Mapping[str, Value]) -> dict[str, Part[T]]:
+    """The parts of a mix whose weight is ever above 0.
+
+    Args:
+        section: The recipe's key, for messages.
+        known: What a name stands for; options are arguments of its ``__init__``.
+        parts: The mix.
+
+    Raises:
+        UserError: An unknown name or option, a value out of bounds, no positive weight, or a part of the training in
+            which nothing is active.
+    """
+    built = {name: _part(section, known, name, value) for name, value in parts.items()}
+    kept = {name: part for name, part in built.items() if any(part.schedule.weight)}
+    word = section.rpartition(".")[2].removesuffix("s")
+    if not kept:
+        raise UserError(f"{section}: at least one {word} needs a weight above 0")
+    schedules = [part.schedule for part in kept.values()]
+    for point in sorted({0.0, *(schedule.until for schedule in schedules)}):
+        if not any(schedule.active(point) for schedule in schedules):
+            raise UserError(f"{section}: none is active from {point:g} of the training on; mend from and until")
+    return kept
+
+
+def _part(section: str, known: Mapping[str, type[T]], name: str, value: Value) -> Part[T]:
+    if name not in known:
+        raise UserError(f"{section.rpartition('.')[2].removesuffix('s')} {name!r} is unknown{nearest(name, known)}")
+    options = dict(value) if isinstance(value, Mapping) else {"weight": value}
+    schedule = {key: options.pop(key) for key in SCHEDULE if key in options}
+    taken = [option for option in inspect.signature(known[name].__init__).parameters if option != "self"]
+    for option in options:
+        if option not in taken:
+            raise UserError(f"{section}.{name}: option {option!r} is unknown{nearest(option, [*SCHEDULE, *taken])}")
+    try:
+        part = Part(known[name](**options), Schedule.model_validate(schedule))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UserError(f"{section}.{name}.{problem['loc'][0]}: {problem['msg']} (got {problem['input']!r})") from None
+    if part.schedule.begin >= part.schedule.until:
+        raise UserError(f"{section}.{name}: from must be below until, or it is never active")
+    return part
