@@ -115,7 +115,7 @@ def test_every_kind_was_tried_at_all_it_could_need(tuned):
     for kind in ("hnsw", "ivf"):
         recalls = [p["recall"] for p in points if p["kind"] == kind]
         assert recalls[-1] >= trials.ENOUGH or len(recalls) == len(KINDS[kind].settings)
-        assert recalls == sorted(recalls)
+        assert recalls[-1] == max(recalls)
     assert [p["recall"] for p in points if p["kind"] == "flat"] == [1.0]
     assert any(p["rescore"] for p in points if p["kind"] == "binary")
 
