@@ -117,8 +117,8 @@ def generate(
         UserError: An option is unknown or missing, or no query is left.
     """
     from retrieval_distill.data.formats import beir
-    from retrieval_distill.generate import Asked
-    from retrieval_distill.generate import generate as generate_into
+    from retrieval_distill.generate.making import generate as generate_into
+    from retrieval_distill.generate.round_trip import Asked
 
     def scored(run: Run, queries: Texts, documents: Texts) -> Run:
         assert teacher is not None and store is not None

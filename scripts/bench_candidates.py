@@ -67,19 +67,26 @@ def vectors_folder(work: Path, queries: int, passages: int) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from retrieval_distill.indexing import shards
+    from retrieval_distill.indexing.storage import Storage
+
     folder = work / f"vectors-{queries}-{passages}"
     if (folder / "queries.npy").is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     near = np.random.default_rng(1).integers(passages, size=queries)
     asked = np.random.default_rng(2).standard_normal((queries, DIMENSIONS), np.float32) * np.float32(0.03)
+    written = []
     for start in range(0, passages, SHARD):
         shard = np.random.default_rng(start + 3).standard_normal((min(SHARD, passages - start), DIMENSIONS), np.float32)
         shard /= np.linalg.norm(shard, axis=1, keepdims=True)
-        np.save(folder / f"vectors-{start // SHARD:05d}.npy", shard)
+        written.append(shards.write(folder, start // SHARD, shard))
         here = np.flatnonzero((near >= start) & (near < start + len(shard)))
         asked[here] += shard[near[here] - start]
-    pq.write_table(pa.table({"id": [f"d{row}" for row in range(passages)]}), folder / "ids.parquet")
+    Storage.fit("float32", shard).save(folder)
+    artifacts.write_json(folder / "shards.json", shards.record(written))
+    names, hashes = [f"d{row}" for row in range(passages)], np.arange(passages, dtype=np.uint64)
+    pq.write_table(pa.table({"id": names, "hash": hashes}), folder / "ids.parquet")
     np.save(folder / "relevant.npy", near)
     np.save(folder / "queries.npy", asked / np.linalg.norm(asked, axis=1, keepdims=True))
     return folder

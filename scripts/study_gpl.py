@@ -150,6 +150,27 @@ def held_out_measure(model: str, asked: Dataset, folder: Path) -> float:
     return float(evaluate(run, {query: {doc: 1} for query, doc in own.items()}, ["RR@10"])["RR@10"].mean())
 
 
+def tested(job: Job, models: dict[str, str], out: Path) -> dict[str, Run]:
+    """Runs over the test queries: BM25, the models, and the teacher on what BM25 and the start find."""
+    queries, documents = job.dataset.queries_of("test"), job.dataset.documents
+    runs = {"bm25": job.bm25.search(queries, 100)}
+    for name, model in models.items():
+        runs[name] = searched(model, documents, queries, out / name.replace(" ", "-").replace(":", ""), TEST_LENGTH)
+    runs["bm25 + start"] = verbs.reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(100)
+    runs["teacher"], _ = verbs.rerank(runs["bm25 + start"], queries, documents, job.teacher, job.store, RERANKED)
+    return runs
+
+
+def table(job: Job, runs: dict[str, Run], student: str) -> dict[str, Any]:
+    """The systems' measures, printed."""
+    systems = verbs.evaluate(runs, job.dataset, "test", MEASURES)
+    values = [evaluate(runs[name], job.dataset.split("test"), ["nDCG@10"])["nDCG@10"] for name in (student, "start")]
+    shown = minimum_detectable_difference((values[0] - values[1]).to_numpy())
+    print(f"\n{report.comparison(systems, MEASURES)}", flush=True)
+    print(f"so many queries reliably show differences in nDCG@10 from {shown:.3f} on\n", flush=True)
+    return systems
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/study-gpl"))
@@ -159,35 +180,25 @@ def main() -> None:
     learnt, asked = cranfield(args.beir, args.out)
     beir.save(learnt, args.out / "learnt")
     job = scored(args.out / "learnt", copies.SPLIT, args.out / "cranfield")
-    chosen_by = {"start": held_out_measure(START, asked, args.out / "held-out" / "start")}
-    print(f"start: held-out RR@10 {chosen_by['start']:.4f}", flush=True)
-    students = {}
-    for name, options in VARIANTS.items():
-        folder = name.replace(" ", "-")
-        students[name] = student(job, options, args.out / "students" / folder)
-        chosen_by[name] = held_out_measure(students[name], asked, args.out / "held-out" / folder)
-        print(f"{name}: held-out RR@10 {chosen_by[name]:.4f}", flush=True)
-    taken = max(students, key=lambda name: chosen_by[name])
-
+    students = {DEFAULT: student(job, {}, args.out / "students" / "default")}
     medquad(args.beir, args.out / "medquad-part")
     other = scored(args.out / "medquad-part", "train", args.out / "medquad")
     models = {"start": START, "MedQuAD": student(other, {}, args.out / "students" / "medquad")}
-    models |= {f"generated: {name}": students[name] for name in dict.fromkeys([DEFAULT, taken])}
-    queries = job.dataset.queries_of("test")
-    runs = {"bm25": job.bm25.search(queries, 100)}
-    for name, model in models.items():
-        folder = args.out / "test" / name.replace(" ", "-").replace(":", "")
-        runs[name] = searched(model, job.dataset.documents, queries, folder, TEST_LENGTH)
-    pool = verbs.reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(100)
-    runs["teacher"], _ = verbs.rerank(pool, queries, job.dataset.documents, job.teacher, job.store, RERANKED)
-    runs["bm25 + start"] = pool
-    systems = verbs.evaluate(runs, job.dataset, "test", MEASURES)
-    per_query = {name: evaluate(run, job.dataset.split("test"), ["nDCG@10"])["nDCG@10"] for name, run in runs.items()}
-    shown = minimum_detectable_difference((per_query[f"generated: {taken}"] - per_query["start"]).to_numpy())
-    print(f"\ntaken by held-out generated queries: {taken}\n\n{report.comparison(systems, MEASURES)}")
-    print(f"so many queries reliably show differences in nDCG@10 from {shown:.3f} on")
+    models[f"generated: {DEFAULT}"] = students[DEFAULT]
+    table(job, tested(job, models, args.out / "test"), f"generated: {DEFAULT}")
+
+    held_out = {"start": held_out_measure(START, asked, args.out / "held-out" / "start")}
+    for name, options in VARIANTS.items():
+        folder = "default" if name == DEFAULT else name.replace(" ", "-")
+        students[name] = student(job, options, args.out / "students" / folder)
+        held_out[name] = held_out_measure(students[name], asked, args.out / "held-out" / folder)
+        print(f"{name}: held-out RR@10 {held_out[name]:.4f}", flush=True)
+    taken = max(students, key=lambda name: held_out[name])
+    models[f"generated: {taken}"] = students[taken]
+    print(f"taken by held-out generated queries (start {held_out['start']:.4f}): {taken}", flush=True)
+    systems = table(job, tested(job, models, args.out / "test"), f"generated: {taken}")
     if args.json:
-        told = {"environment": hardware.describe(), "held_out": chosen_by, "taken": taken, "systems": systems}
+        told = {"environment": hardware.describe(), "held_out": held_out, "taken": taken, "systems": systems}
         artifacts.write_json(args.json, told)
 
 

@@ -35,10 +35,13 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str] = DEFAULT_MEASURES)
     """The value of every measure for every judged query, as trec_eval computes it.
 
     Index ``query_id``: each query of ``qrels`` with at least one judgement, in their order; one column per measure,
-    named as given. Gains are the grades themselves (linear); a document that carries its query's own id is dropped
-    first, as BEIR does; results for unjudged queries are ignored. A judged query without results, or without any
-    relevant document, counts 0 (BEIR's own script leaves the former out of its mean). Grades below 0 mean not
-    relevant, like 0.
+    named as given. Gains are the grades themselves (linear); results for unjudged queries are ignored. A judged query
+    without results, or without any relevant document, counts 0 (BEIR's own script leaves the former out of its mean).
+    Grades below 0 mean not relevant, like 0.
+
+    A document that carries its query's own id is dropped first, as BEIR does for collections whose queries are
+    documents (ArguAna, Quora); not where a query is judged to have the document of its own id for an answer: ids then
+    merely coincide, and dropping would take the answers away (``ignore_identical_ids=False`` in BEIR).
 
     Equal scores are evaluated in falling order of document id. trec_eval holds scores in single precision: two that
     differ only beyond that are equal to it.
@@ -88,12 +91,13 @@ def _refuse_unclear(run: Run) -> None:
 
 
 def _comparable(run: Run, judged: Qrels) -> dict[str, dict[str, float]]:
-    """The run's results for judged queries, without self hits."""
+    """The run's results for judged queries, without self hits where queries are documents too."""
     results = run.as_dict()
     if run.frame["score"].isna().any() or sum(map(len, results.values())) < len(run):
         _refuse_unclear(run)
-    for query_id, found in results.items():
-        found.pop(query_id, None)
+    if not any(documents.get(query_id, 0) > 0 for query_id, documents in judged.items()):
+        for query_id, found in results.items():
+            found.pop(query_id, None)
     return {query_id: found for query_id, found in results.items() if found and query_id in judged}
 
 

@@ -6,9 +6,9 @@ Knows clocks and vectors; must not know runtimes or shards.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,9 @@ def choose(encoding: Encoding, texts: Sequence[str], backends: Sequence[str]) ->
     for backend in ("torch", *backends):
         [encode, *_] = replace(encoding, backend=backend).encoders()
         encode(texts[:WARM], lambda texts: None)
-        start = time.perf_counter()
+        start = perf_counter()
         vectors = encode(texts, lambda texts: None)
-        rate = len(texts) / (time.perf_counter() - start)
+        rate = len(texts) / (perf_counter() - start)
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         if not measured:
             reference = unit

@@ -42,7 +42,8 @@ class Kind:
         settings: The knob's values to try, quick to thorough.
         setting: The one used where nobody has tuned it.
         rescore: Rescoring depth where nobody says otherwise; 0: none.
-        growth: Building time grows like the number of vectors to this power.
+        growth: Adding takes time like the number of vectors to this power.
+        training_growth: Training takes time like the number of vectors trained on to this power.
         gpu: Whether it is built and searched on a GPU, where there is one for FAISS.
     """
 
@@ -54,6 +55,7 @@ class Kind:
     setting: int | None = None
     rescore: int = 0
     growth: float = 1.0
+    training_growth: float = 1.0
     gpu: bool = False
 
     @property
@@ -67,9 +69,9 @@ KINDS = {
     "hnsw": Kind("HNSW32", lambda d: 4 * d + 270, knob="efSearch", settings=(16, 32, 64, 128, 256, 512), setting=64,
                  growth=1.15),
     "ivf": Kind("IVF{lists},Flat", lambda d: 4 * d + 8, knob="nprobe", settings=(1, 2, 4, 8, 16, 32, 64, 128, 256),
-                setting=16, growth=1.4, gpu=True),
+                setting=16, growth=1.5, training_growth=2.0, gpu=True),
     "ivf-pq": Kind("IVF{lists},PQ{parts}np", lambda d: parts(d) + 8, loses=True, knob="nprobe",
-                   settings=(4, 8, 16, 32, 64, 128, 256), setting=16, rescore=8, growth=1.4),
+                   settings=(4, 8, 16, 32, 64, 128, 256), setting=16, rescore=8, growth=1.5),
     "sq8": Kind("SQ8", lambda d: d, loses=True),
     "binary": Kind("BFlat", lambda d: -(-d // 8), loses=True, rescore=8),
 }  # fmt: skip

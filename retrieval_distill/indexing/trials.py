@@ -49,8 +49,11 @@ def estimated(kind: Kind, some: np.ndarray, documents: int) -> float:
     small, start = empty_index(kind, len(some), some.shape[1]), time.monotonic()
     if training_vectors(kind, len(some)):
         small.train(some)
+    trained = time.monotonic()
     small.add(encoded(kind, some))
-    return (time.monotonic() - start) * (documents / len(some)) ** kind.growth
+    added = time.monotonic()
+    training = (trained - start) * (training_vectors(kind, documents) / len(some)) ** kind.training_growth
+    return training + (added - trained) * (documents / len(some)) ** kind.growth
 
 
 @dataclass(frozen=True, eq=False)

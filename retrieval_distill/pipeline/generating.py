@@ -9,8 +9,9 @@ import pandas as pd
 from retrieval_distill.config.generate import RoundTripConfig
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.formats.beir import GENERATED
-from retrieval_distill.generate import Asked, copies
-from retrieval_distill.generate import generate as generate_into
+from retrieval_distill.generate import copies
+from retrieval_distill.generate.making import generate as generate_into
+from retrieval_distill.generate.round_trip import Asked
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher import gate

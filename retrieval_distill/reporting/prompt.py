@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 import typer
 from rich.console import Console
 
+from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.reporting import hits
-from retrieval_distill.searching.questions import questions
+from retrieval_distill.searching.questions import question
 from retrieval_distill.searching.searcher import Searcher, texts_of
 
 HELP = "type a query; :3 shows the whole of the third document, :q or Ctrl-D ends"
@@ -52,7 +53,8 @@ def once(searcher: Searcher, query: str, depth: int, as_json: bool) -> None:
 def _answer(searcher: Searcher, query: str, depth: int, console: Console, as_json: bool) -> list[hits.Hit]:
     """Find, print and return what was found, as long as it took."""
     start = time.perf_counter()
-    found = hits.hits(searcher.search(questions([("query", query)]), depth), searcher.dataset, query)
+    asked = Texts.from_records([("query", "", question(query))])
+    found = hits.hits(searcher.search(asked, depth), searcher.dataset, query)
     milliseconds = 1000 * (time.perf_counter() - start)
     if as_json:
         typer.echo(hits.as_json(query, found, milliseconds))

@@ -63,7 +63,9 @@ class Run:
         order = pd.factorize(frame["query_id"])[0]
         score = frame["score"].to_numpy(np.float64)
         rows = np.lexsort((-score, order))
-        equal = (order[rows[1:]] == order[rows[:-1]]) & (score[rows[1:]] == score[rows[:-1]])
+        one, next_ = rows[:-1], rows[1:]
+        same = (score[one] == score[next_]) | (np.isnan(score[one]) & np.isnan(score[next_]))
+        equal = same & (order[one] == order[next_])
         places = np.union1d(np.flatnonzero(equal), np.flatnonzero(equal) + 1)
         tied = rows[places]  # strings are slow to compare, so only those that stand at equal scores are
         names = pd.factorize(frame["doc_id"].iloc[tied], sort=True)[0]

@@ -39,7 +39,7 @@ def question(text: str, name: str = "the query") -> str:
 
 
 def questions(asked: Iterable[tuple[str, str]]) -> Texts:
-    """Queries, (id, text), each as :func:`question` gives it.
+    """Queries, (id, text), each as :func:`question` gives it; their ids tell them apart in messages.
 
     Raises:
         UserError: One is empty.

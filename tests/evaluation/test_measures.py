@@ -128,10 +128,18 @@ def test_agrees_with_plain_python(run, qrels):
 
 
 def test_self_hit_is_dropped():
-    with_self = values({"q": ranking("q", "a")}, {"q": {"a": 1, "q": 1}})
-    assert with_self == values({"q": ranking("a")}, {"q": {"a": 1, "q": 1}})
+    with_self = values({"q": ranking("q", "a")}, {"q": {"a": 1}})
+    assert with_self == values({"q": ranking("a")}, {"q": {"a": 1}})
     assert with_self["RR@10"] == 1
     assert values({"q": ranking("q")}, {"q": {"a": 1}})["RR@10"] == 0
+
+
+def test_where_a_query_is_judged_on_its_own_id_that_is_another_text():
+    judged = {"1": {"1": 1}, "2": {"3": 1}}
+    frame = evaluate(Run.from_dict({"1": ranking("1"), "2": ranking("2", "3")}), judged, ["RR@10"])
+    assert frame["RR@10"].to_dict() == {"1": 1, "2": 0.5}
+    not_relevant = evaluate(Run.from_dict({"1": ranking("1", "a")}), {"1": {"1": 0, "a": 1}}, ["RR@10"])
+    assert not_relevant["RR@10"].to_dict() == {"1": 1}
 
 
 def test_another_querys_id_is_a_document_like_any_other():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.indexing import choice
 from retrieval_distill.indexing.choice import choose
 from retrieval_distill.indexing.embed import Embeddings, embed
 from retrieval_distill.indexing.making import Encoding
@@ -17,19 +16,20 @@ from tests.indexing.conftest import corpus, vector_of
 
 TEXTS = [f"text {i}" for i in range(20)]
 
-MILLISECONDS = {"torch": 30, "exact": 15, "wrong": 1, "slow": 60}
+SECONDS = {"torch": 4.0, "exact": 2.0, "wrong": 0.5, "slow": 8.0}
 
 
 @pytest.fixture
 def runtimes(monkeypatch, fake_model):
     """Runtimes of different speeds; one is quick and wrong."""
-    loaded = []
+    loaded, clock = [], [0.0]
+    monkeypatch.setattr(choice, "perf_counter", lambda: clock[0])
 
     def encoders(self):
         loaded.append(self.backend)
 
         def encode(texts, advance):
-            time.sleep(MILLISECONDS[self.backend] / 1000)
+            clock[0] += SECONDS[self.backend]
             vectors = np.stack([vector_of(text) for text in texts])
             return vectors[:, ::-1] if self.backend == "wrong" else vectors
 
@@ -47,8 +47,9 @@ def test_the_fastest_that_agrees_is_taken(runtimes):
     exact = np.stack([vector_of(text) for text in TEXTS])
     unit = exact / np.linalg.norm(exact, axis=1, keepdims=True)
     assert rows["wrong"]["lowest_cosine"] == pytest.approx((unit * unit[:, ::-1]).sum(axis=1).min(), abs=1e-5)
-    for name, row in rows.items():
-        assert 0.5 < row["texts_per_second"] * MILLISECONDS[name] / 1000 / 20 <= 1
+    assert {name: row["texts_per_second"] for name, row in rows.items()} == {
+        "torch": 5, "exact": 10, "wrong": 40, "slow": 2.5,
+    }  # fmt: skip
 
 
 def test_the_choice_is_remembered(runtimes, fake_model, monkeypatch, tmp_path):

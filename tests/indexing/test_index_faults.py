@@ -156,7 +156,7 @@ def test_an_opened_index_outlives_its_replacement(vectors, tmp_path):
 KILLED = """
 import os, signal, sys
 from retrieval_distill.indexing import build
-from retrieval_distill.indexing import opened as opening
+from retrieval_distill.indexing import faiss_index
 real = build.write_faiss
 def dying(index, path, kind):
     real(index, path, kind)

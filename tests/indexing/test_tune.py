@@ -115,7 +115,7 @@ def test_every_kind_was_tried_at_all_it_could_need(tuned):
     for kind in ("hnsw", "ivf"):
         recalls = [p["recall"] for p in points if p["kind"] == kind]
         assert recalls[-1] >= trials.ENOUGH or len(recalls) == len(KINDS[kind].settings)
-        assert recalls == sorted(recalls)
+        assert recalls[-1] == max(recalls)
     assert [p["recall"] for p in points if p["kind"] == "flat"] == [1.0]
     assert any(p["rescore"] for p in points if p["kind"] == "binary")
 
@@ -225,3 +225,13 @@ def test_a_recipe_states_an_intent():
     assert recipe.index.intent.memory == 200_000_000 and recipe.index.intent.latency_ms is None
     with pytest.raises(UserError, match=r"index\.intent\.recall"):
         parse_recipe({"name": "mine", "index": {"intent": {"recall": 1.5}}})
+
+
+def test_building_time_is_told_from_a_small_index(monkeypatch):
+    """Training takes a second and adding two: by hand, for a million, 156,000 of them trained on."""
+    some = clustered(4096)
+    expected = {"flat": 2 * 1e6 / 4096, "ivf": (156_000 / 4096) ** 2 + 2 * (1e6 / 4096) ** 1.5}
+    for kind, seconds in expected.items():
+        clock = iter([0.0, 1.0, 3.0])
+        monkeypatch.setattr(trials.time, "monotonic", lambda: next(clock))  # noqa: B023
+        assert trials.estimated(KINDS[kind], some, 1_000_000) == pytest.approx(seconds)
