@@ -201,6 +201,7 @@ def medquad_ours(args: argparse.Namespace, dtype: str = "auto") -> Answer:
     from retrieval_distill.data.formats import beir
     from retrieval_distill.indexing import exact
     from retrieval_distill.indexing.embed import Embeddings
+    from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 
     folder, vectors = part_of(args), args.work / "medquad-vectors"
     shutil.rmtree(vectors, ignore_errors=True)
@@ -211,7 +212,7 @@ def medquad_ours(args: argparse.Namespace, dtype: str = "auto") -> Answer:
         lexical = verbs.retrieve(dataset.documents, queries, DEPTH)
         verbs.embed(models.PACKAGED, dataset.documents, vectors, dtype, MAX_LENGTH)
         dense = exact.search(Embeddings.open(vectors), models.PACKAGED, queries, DEPTH, dtype=dtype)
-        return verbs.reciprocal_rank_fusion([lexical, dense]).top(DEPTH)
+        return reciprocal_rank_fusion([lexical, dense]).top(DEPTH)
 
     found, answer = measured(work)
     heads = {query: docs[:PLACES] for query, docs, _ in found}

@@ -15,6 +15,7 @@ from pathlib import Path
 from retrieval_distill import models, verbs
 from retrieval_distill.data import load
 from retrieval_distill.reporting.report import comparison
+from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 
 DEPTH = 30
 
@@ -37,7 +38,7 @@ def main() -> None:
         verbs.index(args.work / f"{name}-vectors", args.work / f"{name}-index")
         lexical = verbs.retrieve(dataset.documents, queries, 100)
         dense = verbs.search(args.work / f"{name}-index", models.PACKAGED, queries, 100)
-        pool = verbs.reciprocal_rank_fusion([lexical.top(DEPTH), dense.top(DEPTH)])
+        pool = reciprocal_rank_fusion([lexical.top(DEPTH), dense.top(DEPTH)])
         systems = {"bm25": lexical, "all-MiniLM-L6-v2": dense}
         with tempfile.TemporaryDirectory() as store:
             systems["teacher"], counts = verbs.rerank(pool, queries, dataset.documents, teacher, store, 2 * DEPTH)

@@ -33,6 +33,7 @@ from retrieval_distill.generate import copies
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.reporting import generated, report
+from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 from retrieval_distill.retrieval.run import Run
 
 START, MEASURES, SEED = "packaged:all-MiniLM-L6-v2", ("nDCG@10", "RR@10", "R@100"), 7
@@ -156,7 +157,7 @@ def tested(job: Job, models: dict[str, str], out: Path) -> dict[str, Run]:
     runs = {"bm25": job.bm25.search(queries, 100)}
     for name, model in models.items():
         runs[name] = searched(model, documents, queries, out / name.replace(" ", "-").replace(":", ""), TEST_LENGTH)
-    runs["bm25 + start"] = verbs.reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(100)
+    runs["bm25 + start"] = reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(100)
     runs["teacher"], _ = verbs.rerank(runs["bm25 + start"], queries, documents, job.teacher, job.store, RERANKED)
     return runs
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import artifacts, models, processes, verbs
+from retrieval_distill import artifacts, models, processes
 from retrieval_distill.artifacts import Manifest, stage, write_json
 from retrieval_distill.config import Recipe
 from retrieval_distill.config.mining import LEXICAL, START
@@ -26,6 +26,7 @@ from retrieval_distill.indexing.faiss_index import Index
 from retrieval_distill.pipeline import preparing
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
+from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher import load as teachers
 from retrieval_distill.teacher.calibration import Calibration
@@ -166,7 +167,7 @@ class Job:
     def first_stage(self, queries: Texts, depth: int) -> Run:
         """BM25 and the start model, each to this depth, fused."""
         dense = self.dense(self.out / "index-start", self.recipe.student.model, queries, depth)
-        return verbs.reciprocal_rank_fusion([self.lexical(queries, depth), dense])
+        return reciprocal_rank_fusion([self.lexical(queries, depth), dense])
 
     @property
     def store(self) -> Path:

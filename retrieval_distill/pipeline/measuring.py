@@ -12,6 +12,7 @@ from retrieval_distill.evaluation import speed
 from retrieval_distill.indexing import exact
 from retrieval_distill.indexing.faiss_index import Index
 from retrieval_distill.pipeline.job import Job
+from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 
 
 def measure(job: Job) -> None:
@@ -24,7 +25,7 @@ def measure(job: Job) -> None:
         runs = {"bm25": job.lexical(queries, depth)}
         for name, model in dense.items():
             runs[name] = job.dense(job.out / f"index-{name}", model, queries, depth)
-        pool = verbs.reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(depth)
+        pool = reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(depth)
         runs["teacher"], counts = verbs.rerank(
             pool, queries, job.dataset.documents, job.teacher, job.store, config.rerank_depth
         )
