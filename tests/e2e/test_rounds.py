@@ -21,6 +21,7 @@ from retrieval_distill.pipeline import Job, rounds
 from retrieval_distill.pipeline.vectors import embed_retrievers, embed_start
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher.store import ScoreStore
+from tests.commands import program
 
 DRIVER = """
 import os, signal, sys
@@ -57,7 +58,10 @@ def recipe(tiny_recipe) -> dict:
 @pytest.fixture(scope="module")
 def finished(recipe, tmp_path_factory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("runs") / "whole"
-    return out, pipeline.run(parse_recipe(recipe), out)
+    path = out.with_name("tiny.yaml")
+    path.write_text(yaml.safe_dump(recipe))
+    program("run", path, "--out", out)  # as users run it: bytes are compared, and this process is not a fresh one
+    return out, json.loads((out / "report.json").read_text())
 
 
 def test_every_stage_of_every_round_is_reported(finished):
@@ -110,7 +114,7 @@ def test_killed_in_the_second_round_it_ends_the_same(finished, recipe, tmp_path)
     killed = subprocess.run([sys.executable, "-c", DRIVER, path, out, "6"], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     first = read_manifest(out / "round-1" / "student")
-    pipeline.run(parse_recipe(recipe), out)
+    program("run", path, "--out", out)
     assert read_manifest(out / "round-1" / "student") == first
     for folder in ("round-1", "."):
         weights = Path(folder) / "student" / "model.safetensors"

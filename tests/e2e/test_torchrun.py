@@ -12,16 +12,17 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from retrieval_distill import pipeline
-from retrieval_distill.config import parse_recipe
+from tests.commands import program
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_two_processes_run_one_recipe(tiny_recipe, tmp_path):
     training = {**tiny_recipe["training"], "steps": 4, "evaluate_steps": 2, "dev_documents": 30}
-    report = pipeline.run(parse_recipe({**tiny_recipe, "training": training}), tmp_path / "one")
     recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump({**tiny_recipe, "training": training}))
+    program("run", recipe, "--out", tmp_path / "one")  # weights are compared, and this process is not a fresh one
+    report = json.loads((tmp_path / "one" / "report.json").read_text())
     training["queries_per_step"] //= 2  # of each process
     recipe.write_text(yaml.safe_dump({**tiny_recipe, "training": training}))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
