@@ -72,8 +72,8 @@ def snippet(text: str, query: str) -> str:
     return "".join(snippet_parts(text, query))
 
 
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.lower()))
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
 
 
 def snippet_parts(text: str, query: str) -> tuple[str, str, str]:
@@ -84,12 +84,12 @@ def snippet_parts(text: str, query: str) -> tuple[str, str, str]:
     sentences = [part.strip() for part in re.split(r"(?<=[.!?])\s+|\n\s*\n", text) if part.strip()]
     if not sentences:
         return "", "", ""
-    words = _words(query)
-    shared = [words & _words(sentence) for sentence in sentences]
+    words = set(_words(query))
+    shared = [words.intersection(_words(sentence)) for sentence in sentences]
     held = Counter(word for found in shared for word in found)
     worth = [math.fsum(math.log1p(len(sentences) / held[word]) for word in found) for found in shared]
     best = worth.index(max(worth))
-    chosen = re.sub(r"\s+", " ", " ".join(sentences[best:]))
+    chosen = " ".join(" ".join(sentences[best:]).split())
     shown = chosen if len(chosen) <= SNIPPET else chosen[:SNIPPET].rsplit(" ", 1)[0] + " ..."
-    end = len(re.sub(r"\s+", " ", sentences[best]))
+    end = len(" ".join(sentences[best].split()))
     return "... " if best else "", shown[:end], shown[end:]
