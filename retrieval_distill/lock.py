@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from retrieval_distill import processes
 from retrieval_distill.errors import UserError
 
 
@@ -21,9 +22,14 @@ from retrieval_distill.errors import UserError
 def alone(folder: str | Path) -> Iterator[None]:
     """Hold a folder for this process, by ``.NAME.lock`` beside it.
 
+    Of processes that were started together the first holds it for all.
+
     Raises:
         UserError: Another process holds it; the message names it.
     """
+    if processes.rank() > 0:
+        yield
+        return
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"

@@ -4,6 +4,7 @@
     python scripts/bench_index.py --part build   --beir ../shared/beir     # a million vectors and their indexes, kept
     python scripts/bench_index.py --part million --beir ../shared/beir --json runs/bench-index-million.json
     python scripts/bench_index.py --part single  --beir ../shared/beir --json runs/bench-index-single.json
+    python scripts/bench_index.py --part start   --beir ../shared/beir --json runs/bench-index-start.json
     python scripts/bench_index.py --part ...  --quick                     # SciFact and 50,000 vectors
 
 * ``quality``: nDCG@10 on the test queries of SciFact and MedQuAD, vectors by the packaged all-MiniLM-L6-v2 (384
@@ -13,10 +14,12 @@
 * ``million``: a million vectors: those of MedQuAD's and SciFact's documents, drawn with replacement, each moved by half
   the difference of two others, so that they vary as real ones do; queries are vectors of real test queries. Each kind of
   index is asked as little thoroughly as reaches recall@10 0.99, and 0.95, and then timed: queries one by one (p50, p95)
-  and all at once (queries/s). The peer is ``faiss.IndexFlatIP``. Rows of one recall share a name.
+  and all at once (queries/s), in rounds in which ``faiss.IndexFlatIP`` answers the same queries. Rows of one recall
+  share a name.
 * ``single``: milliseconds from a query's text to its documents, titles and snippets in a warm process, MedQuAD, against
   ``SentenceTransformer.encode_query`` with ``semantic_search`` or ``semantic_search_faiss`` (float32, exact), which give
-  ids and scores.
+  ids and scores. All answer the same queries, in rounds; of each query, ids and scores are compared.
+* ``start``: seconds from starting the program to the first answer, against a script of a few lines.
 
 ``--work`` keeps vectors and indexes between calls. A ratio above 1 is ours better.
 """
@@ -24,6 +27,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,7 +42,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from retrieval_distill import artifacts, hardware
+from retrieval_distill import artifacts, hardware, models
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.load import load
 from retrieval_distill.evaluation.measures import evaluate
@@ -54,8 +59,8 @@ from retrieval_distill.retrieval.run import Run
 NAMES = ("medquad", "scifact")
 MILLION, QUICK = 1_000_000, 50_000
 DIMENSIONS, DEPTH = 384, 10
-TIMED, ASKED = 60, 200
-"""Queries asked one by one, and queries by which recall is measured and that are asked at once."""
+ROUNDS, PER_ROUND, AT_ONCE, ASKED = 5, 12, 64, 200
+"""Rounds, queries asked one by one and at once in each, and queries by which recall is measured."""
 
 
 def main() -> None:
@@ -80,14 +85,26 @@ def line(row: dict[str, Any]) -> str:
     more = {
         key: value
         for key, value in row.items()
-        if key in ("memory_ratio", "recall", "setting", "p50", "p95", "interval")
+        if key in ("memory_ratio", "recall", "setting", "p50", "p95", "interval", "low", "high", "peer_p95")
+        or key in ("same_ids", "max_abs_difference")
     }
     return f"{row['name']:34} {row['ours']:.4g} {row['unit']}{theirs} {more}"
 
 
+def lowest_and_highest(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """Of the ratios of each round's medians, times [rounds, queries] on both sides; above 1 is ours faster."""
+    ratios = np.median(theirs, axis=1) / np.median(ours, axis=1)
+    return {"low": round(float(ratios.min()), 2), "high": round(float(ratios.max()), 2)}
+
+
+def middle_and_slow(times: np.ndarray) -> dict[str, float]:
+    """Of milliseconds."""
+    return {"p50": round(float(np.median(times)), 2), "p95": round(float(np.percentile(times, 95)), 2)}
+
+
 def compared(name: str, peer: str, ours: float, theirs: float, unit: str, **more: Any) -> dict[str, Any]:
-    """A row; of milliseconds fewer are better."""
-    ratio = theirs / ours if unit == "ms" else ours / theirs
+    """A row; of times less is better."""
+    ratio = theirs / ours if unit in ("ms", "s") else ours / theirs
     return {"name": name, "peer": peer, "ours": ours, "theirs": theirs, "unit": unit, "ratio": ratio, **more}
 
 
@@ -138,9 +155,11 @@ def quality(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         "interval": [round(kept.low, 4), round(kept.high, 4)] if kept else None}  # fmt: skip
                 label = f"{name}/{kind}/rescore-{rescore}"
                 yield compared(label, "exact float32", values.mean(), best.mean(), "nDCG@10", **more)
+                better = ratio_with_interval(values, theirs)
                 yield compared(
-                    label, f"sentence-transformers {peer_precision}", values.mean(), theirs.mean(), "nDCG@10"
-                )
+                    label, f"sentence-transformers {peer_precision}", values.mean(), theirs.mean(), "nDCG@10",
+                    interval=[round(better.low, 4), round(better.high, 4)] if better else None,
+                )  # fmt: skip
 
 
 def _sentence_transformers(
@@ -208,34 +227,59 @@ def million(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     folder, queries = crowd(args)
     embeddings = Embeddings.open(folder)
     _, rows = exact.best(comparable(queries, "cosine"), embeddings.shards, DEPTH, "cosine")
-    plain, taken = _plain_faiss(embeddings, queries)
+    flat = _plain_faiss(embeddings)
+    normal = comparable(queries, "cosine")
     for kind in args.kinds:
         opened = Index.open(folder.parent / f"{folder.name}-{kind}")
         if KINDS[kind].loses:
             opened = replace(opened, stored=rescoring.open_stored(folder.parent / f"{folder.name}-{rescoring.FILE}"))
-        times: dict[Setting, dict[str, float]] = {}
+        measured: dict[Setting, list[dict[str, Any]]] = {}
         for target in (0.95, 0.99):
             found = quickest(opened, queries, rows, target)
             if found is None:
                 print(f"recall-{target}/{kind}: not reached")
                 continue
             setting, recall = found
-            ask = partial(opened.best_rows, depth=DEPTH, setting=setting)
-            ours = times[setting] = times.get(setting) or timed(ask, queries)
-            more = {"recall": recall, "setting": [setting.setting, setting.rescore], "p50": ours["p50"], "p95": ours["p95"],
-                    "peer_p50": plain["p50"], "peer_p95": plain["p95"],
-                    "memory_ratio": round(taken / opened.manifest["counts"]["bytes"], 2)}  # fmt: skip
-            label = f"recall-{target}/{kind}"
-            yield compared(label, "faiss.IndexFlatIP", ours["p50"], plain["p50"], "ms", **more)
-            yield compared(label, "faiss.IndexFlatIP", ours["per_second"], plain["per_second"], "queries/s", **more)
+            ways = (
+                (partial(opened.best_rows, depth=DEPTH, setting=setting), queries),
+                (partial(flat.search, k=DEPTH), normal),
+            )
+            if setting not in measured:
+                measured[setting] = list(side_by_side(*ways))
+            more = {"recall": recall, "setting": [setting.setting, setting.rescore],
+                    "memory_ratio": round(4 * DIMENSIONS * flat.ntotal / opened.manifest["counts"]["bytes"], 2)}  # fmt: skip
+            for row in measured[setting]:
+                yield compared(f"recall-{target}/{kind}", "faiss.IndexFlatIP", **row, **more)
 
 
-def _plain_faiss(embeddings: Embeddings, queries: np.ndarray) -> tuple[dict[str, float], int]:
-    """How fast ``IndexFlatIP`` answers, all vectors in memory, and the bytes of these."""
-    flat = faiss.IndexFlatIP(DIMENSIONS)
+def _plain_faiss(embeddings: Embeddings) -> Any:
+    """All vectors in memory."""
+    flat: Any = faiss.IndexFlatIP(DIMENSIONS)
     for shard in embeddings.shards():
         flat.add(np.ascontiguousarray(shard))
-    return timed(lambda asked: flat.search(asked, DEPTH), comparable(queries, "cosine")), flat.ntotal * DIMENSIONS * 4
+    return flat
+
+
+Way = tuple[Callable[[np.ndarray], Any], np.ndarray]
+"""What answers query vectors, and the vectors as it takes them."""
+
+
+def side_by_side(ours: Way, theirs: Way) -> Iterator[dict[str, Any]]:
+    """Milliseconds of queries one by one, and queries a second of all at once; both sides in turn."""
+    times = {side: np.empty((ROUNDS, PER_ROUND)) for side in ("ours", "theirs")}
+    rates = {side: np.empty(ROUNDS) for side in times}
+    for number in range(ROUNDS):
+        for side, (ask, queries) in zip(times, (ours, theirs), strict=True):
+            ask(queries[:1])
+            part = queries[number * PER_ROUND : (number + 1) * PER_ROUND]
+            times[side][number] = [1000 * _seconds(ask, query[None]) for query in part]
+            rates[side][number] = AT_ONCE / _seconds(ask, queries[:AT_ONCE])
+    here, there = middle_and_slow(times["ours"]), middle_and_slow(times["theirs"])
+    yield {"unit": "ms", "ours": here["p50"], "theirs": there["p50"], **here, "peer_p95": there["p95"],
+           **lowest_and_highest(times["ours"], times["theirs"])}  # fmt: skip
+    ratios = rates["ours"] / rates["theirs"]
+    yield {"unit": "queries/s", **{side: round(float(np.median(rate)), 1) for side, rate in rates.items()},
+           "low": round(float(ratios.min()), 2), "high": round(float(ratios.max()), 2)}  # fmt: skip
 
 
 def quickest(opened: Index, queries: np.ndarray, truth: np.ndarray, target: float) -> tuple[Setting, float] | None:
@@ -255,14 +299,6 @@ def quickest(opened: Index, queries: np.ndarray, truth: np.ndarray, target: floa
     return min(reached, key=lambda entry: entry[0])[1:] if reached else None
 
 
-def timed(ask: Callable[[np.ndarray], Any], queries: np.ndarray) -> dict[str, float]:
-    """Milliseconds of queries one by one, and queries a second of all at once."""
-    ask(queries[:2])
-    alone = 1000 * np.array([_seconds(ask, query[None]) for query in queries[:TIMED]])
-    return {"p50": round(float(np.percentile(alone, 50)), 3), "p95": round(float(np.percentile(alone, 95)), 3),
-            "per_second": round(len(queries) / _seconds(ask, queries), 1)}  # fmt: skip
-
-
 def single(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from retrieval_distill.reporting.hits import hits
     from retrieval_distill.retrieval.bm25 import BM25
@@ -271,28 +307,41 @@ def single(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     name = "scifact" if args.quick else "medquad"
     dataset, embeddings = corpus(name, args)
-    texts = dataset.queries_of("test").take()[: TIMED + 5]
+    texts = dataset.queries_of("test").take()[: ROUNDS * PER_ROUND]
     index(embeddings.folder, args.work / name / "flat", "flat")
     dense = Searcher.open(args.work / name / "flat", PACKAGED, dataset)
     hybrid = replace(dense, lexical=BM25.kept(args.work / name / "bm25", dataset.documents))
     peers = _libraries(embeddings)
-    found: dict[str, dict[str, float]] = {}
-    for label, ask in {
-        "dense": lambda text: hits(dense.search(questions([("q", text)]), DEPTH), dataset, text),
-        "hybrid": lambda text: hits(hybrid.search(questions([("q", text)]), DEPTH), dataset, text), **peers,
-    }.items():  # fmt: skip
-        for text in texts[:5]:
-            ask(text)
-        spent = 1000 * np.array([_seconds(ask, text) for text in texts[5:]])
-        found[label] = {
-            "p50": round(float(np.percentile(spent, 50)), 2),
-            "p95": round(float(np.percentile(spent, 95)), 2),
-        }
+
+    def answers(searcher: Searcher) -> Callable[[str], Any]:
+        return lambda text: hits(searcher.search(questions([("q", text)]), DEPTH), dataset, text)
+
+    ways = {"dense": answers(dense), "hybrid": answers(hybrid), **peers}
+    times = {label: np.empty((ROUNDS, PER_ROUND)) for label in ways}
+    found: dict[str, list[Any]] = {label: [] for label in ways}
+    for number in range(ROUNDS):
+        part = texts[number * PER_ROUND : (number + 1) * PER_ROUND]
+        for label, ask in ways.items():
+            for text in texts[:4]:  # threads of the one before may still be waiting for work
+                ask(text)
+            times[label][number] = [1000 * _seconds(lambda text: found[label].append(ask(text)), t) for t in part]  # noqa: B023
     for label in ("dense", "hybrid"):
         for peer in peers:
-            mine, theirs = found[label], found[peer]
-            more = {"p50": mine["p50"], "p95": mine["p95"], "peer_p95": theirs["p95"]}
-            yield compared(f"{name}/single/{label}", peer, mine["p50"], theirs["p50"], "ms", **more)
+            here, there = middle_and_slow(times[label]), middle_and_slow(times[peer])
+            more = {**here, "peer_p95": there["p95"], **lowest_and_highest(times[label], times[peer])}
+            if label == "dense":
+                more |= _agreement(found[label], found[peer], embeddings)
+            yield compared(f"{name}/single/{label}", peer, here["p50"], there["p50"], "ms", **more)
+
+
+def _agreement(ours: list[Any], theirs: list[Any], embeddings: Embeddings) -> dict[str, float]:
+    """The share of queries with the same documents in the same order, and how far scores of one rank differ at most."""
+    rows = np.array([[hit["corpus_id"] for hit in hits] for hits in theirs])
+    same = embeddings.ids_of(rows) == np.array([[hit.passage for hit in hits] for hits in ours], dtype=object)
+    apart = np.subtract(
+        [[hit.score for hit in hits] for hits in ours], [[hit["score"] for hit in hits] for hits in theirs]
+    )
+    return {"same_ids": float(same.all(axis=1).mean()), "max_abs_difference": float(np.abs(apart).max())}
 
 
 def _libraries(embeddings: Embeddings) -> dict[str, Callable[[str], Any]]:
@@ -302,8 +351,6 @@ def _libraries(embeddings: Embeddings) -> dict[str, Callable[[str], Any]]:
     from sentence_transformers.util import semantic_search
     from sentence_transformers.util.quantization import semantic_search_faiss
 
-    from retrieval_distill import models
-
     model = SentenceTransformer(str(models.resolve(PACKAGED)), model_kwargs={"dtype": torch.float32})
     documents = np.concatenate(list(embeddings.shards()))
     tensor = torch.from_numpy(documents)
@@ -311,13 +358,51 @@ def _libraries(embeddings: Embeddings) -> dict[str, Callable[[str], Any]]:
 
     def with_faiss(text: str) -> Any:
         asked = model.encode_query([text], show_progress_bar=False)
-        return semantic_search_faiss(asked, corpus_index=built, rescore=False, top_k=DEPTH)
+        return semantic_search_faiss(asked, corpus_index=built, rescore=False, top_k=DEPTH)[0][0]
 
     def with_torch(text: str) -> Any:
         asked = model.encode_query([text], convert_to_tensor=True, show_progress_bar=False)
-        return semantic_search(asked, tensor, top_k=DEPTH)
+        return semantic_search(asked, tensor, top_k=DEPTH)[0]
 
     return {"sentence-transformers semantic_search": with_torch, "semantic_search_faiss": with_faiss}
+
+
+SCRIPT = """
+import json, sys
+import numpy as np
+from sentence_transformers import SentenceTransformer, util
+model, vectors, corpus, query = sys.argv[1:]
+documents = [json.loads(line) for line in open(corpus, encoding="utf-8")]
+found = util.semantic_search(SentenceTransformer(model).encode_query([query]), np.load(vectors), top_k=5)[0]
+for hit in found:
+    print(hit["score"], documents[hit["corpus_id"]]["title"], documents[hit["corpus_id"]]["text"][:200])
+"""
+"""What a user of sentence-transformers would write to search vectors of a corpus."""
+
+
+def start(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    name = "scifact" if args.quick else "medquad"
+    dataset, embeddings = corpus(name, args)
+    folder, query = args.work / name, dataset.queries_of("test").take()[0]
+    index(embeddings.folder, folder / "flat", "flat")
+    np.save(folder / "vectors.npy", np.concatenate(list(embeddings.shards())))
+    source = args.beir / name
+    ours = [sys.executable, "-m", "retrieval_distill", "search", query, "--index", folder / "flat", "--model", PACKAGED,
+            "--dataset", source, "--cache", args.work / "cache"]  # fmt: skip
+    theirs = [
+        sys.executable,
+        "-c",
+        SCRIPT,
+        models.resolve(PACKAGED),
+        folder / "vectors.npy",
+        source / "corpus.jsonl",
+        query,
+    ]
+    run = partial(subprocess.run, check=True, capture_output=True)
+    times = np.array([[_seconds(run, ours), _seconds(run, theirs)] for _ in range(2 if args.quick else ROUNDS)])
+    here, there = np.median(times, axis=0)
+    yield compared(f"{name}/start", "a script with sentence-transformers", here, there, "s",
+                   **lowest_and_highest(times[:, :1], times[:, 1:]))  # fmt: skip
 
 
 def _seconds(work: Callable[[Any], Any], argument: Any) -> float:
@@ -327,7 +412,7 @@ def _seconds(work: Callable[[Any], Any], argument: Any) -> float:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[dict[str, Any]]]] = {
-    "quality": quality, "build": build, "million": million, "single": single,
+    "quality": quality, "build": build, "million": million, "single": single, "start": start,
 }  # fmt: skip
 
 

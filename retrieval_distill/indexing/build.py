@@ -14,7 +14,6 @@ import faiss
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval_distill import disk
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing import gpu, rescoring
 from retrieval_distill.indexing.adding import Start, start
@@ -43,17 +42,16 @@ def write(out: Path, name: str, prepared: Prepared, rescore: int, before: Path |
         ``search`` (how it is asked) and ``files``.
 
     Raises:
-        UserError: The disk is full, or a vector holds a NaN.
+        UserError: The disk has no room for it, or a vector holds a NaN.
     """
     kind = KINDS[name]
     refuse_if_full(out, kind, prepared, rescore)
     begun = start(before, prepared, kind)
-    with disk.room(out, "the index could not be written; the one before, if any, is as it was"):
-        write_faiss(_built(kind, prepared, begun), out / FILE, kind)
-        pq.write_table(pa.table({"id": prepared.embeddings.id_column}), out / IDS)
-        if rescore:
-            stored = out / rescoring.FILE
-            rescoring.write(stored, prepared.blocks(), prepared.documents, prepared.dimensions, prepared.similarity)
+    write_faiss(_built(kind, prepared, begun), out / FILE, kind)
+    pq.write_table(pa.table({"id": prepared.embeddings.id_column}), out / IDS)
+    if rescore:
+        stored = out / rescoring.FILE
+        rescoring.write(stored, prepared.blocks(), prepared.documents, prepared.dimensions, prepared.similarity)
     files = fingerprints(out, (FILE, IDS, *([rescoring.FILE] if rescore else [])))
     return {
         "kind": name,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval_distill import artifacts, disk, lock, models, processes
+from retrieval_distill import artifacts, disk, lock, models
 from retrieval_distill.data import columns
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError, nearest
@@ -103,14 +102,9 @@ def embed(
         old = Embeddings.open(folder) if inputs["updates"] else None
         return _embed(encoding, documents, out, old, storage)
 
-    with _alone(folder), disk.room(folder, "the last shard could not be stored; every finished one is kept"):
+    with lock.alone(folder), disk.room(folder, "the last shard could not be stored; every finished one is kept"):
         inputs = _after(folder, wanted)
         return artifacts.stage("embed", folder, inputs, work)
-
-
-def _alone(folder: Path) -> AbstractContextManager[None]:
-    """Of processes that were started together the first one embeds, the others wait for it."""
-    return lock.alone(folder) if processes.rank() == 0 else nullcontext()
 
 
 def _after(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:

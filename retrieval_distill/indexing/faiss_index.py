@@ -5,12 +5,14 @@ Knows vectors and which student they belong to; must not know FAISS, texts of do
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from retrieval_distill import artifacts
+from retrieval_distill import artifacts, disk, lock
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.indexing import build
@@ -20,7 +22,7 @@ from retrieval_distill.indexing.opened import Index
 from retrieval_distill.indexing.prepared import Prepared
 from retrieval_distill.retrieval.run import Run
 
-__all__ = ["Index", "identity", "index", "search"]
+__all__ = ["Index", "building", "identity", "index", "search"]
 
 
 def index(
@@ -46,7 +48,7 @@ def index(
 
     Raises:
         UserError: Unknown kind, the embeddings are missing or hold a NaN, more dimensions are asked for than they have,
-            rescoring for a kind that loses nothing, or the disk is full.
+            rescoring for a kind that loses nothing, another process builds there, or the disk is full.
     """
     chosen = kind_named(kind)
     if rescore and not chosen.loses:
@@ -54,10 +56,22 @@ def index(
     prepared = Prepared(Embeddings.open(embeddings), similarity, dimensions)
     depth = chosen.rescore if rescore is None else rescore
     inputs = {**identity(prepared), "kind": kind, "rescore": depth}
-    before = artifacts.read_manifest(folder)
-    same = before is not None and {**before["inputs"], "embeddings": inputs["embeddings"]} == inputs
-    old = Path(folder) if same else None
-    return artifacts.stage("index", folder, inputs, lambda out: build.write(out, kind, prepared, depth, old))
+    with building(folder):
+        before = artifacts.read_manifest(folder)
+        same = before is not None and {**before["inputs"], "embeddings": inputs["embeddings"]} == inputs
+        old = Path(folder) if same else None
+        return artifacts.stage("index", folder, inputs, lambda out: build.write(out, kind, prepared, depth, old))
+
+
+@contextmanager
+def building(folder: str | Path) -> Iterator[None]:
+    """Hold the folder of an index while it is built, or replaced.
+
+    Raises:
+        UserError: Another process builds there, or the disk is full.
+    """
+    with disk.room(folder, "the index could not be written; the one before, if any, is as it was"), lock.alone(folder):
+        yield
 
 
 def identity(prepared: Prepared) -> dict[str, Any]:

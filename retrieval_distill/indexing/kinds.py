@@ -26,7 +26,7 @@ TRAINING_VECTORS = 50_000
 FEWEST_TO_TRAIN = 256
 """Centroids of each part of a product-quantised vector, so the fewest vectors that it can be trained on."""
 
-RESCORES = (0, 2, 4, 8, 16, 32)
+RESCORES = (0, 2, 4, 8, 16, 32, 64, 128)
 """Rescoring depths tried for a kind that loses something, in documents looked up per document asked for."""
 
 
@@ -64,14 +64,18 @@ class Kind:
         return self.factory.startswith("B")
 
 
+def doubled(first: int, last: int) -> tuple[int, ...]:
+    """The powers of two from one to another."""
+    return tuple(1 << power for power in range(first.bit_length() - 1, last.bit_length()))
+
+
 KINDS = {
     "flat": Kind("Flat", lambda d: 4 * d, gpu=True),
-    "hnsw": Kind("HNSW32", lambda d: 4 * d + 270, knob="efSearch", settings=(16, 32, 64, 128, 256, 512), setting=64,
-                 growth=1.15),
-    "ivf": Kind("IVF{lists},Flat", lambda d: 4 * d + 8, knob="nprobe", settings=(1, 2, 4, 8, 16, 32, 64, 128, 256),
-                setting=16, growth=1.5, training_growth=2.0, gpu=True),
+    "hnsw": Kind("HNSW32", lambda d: 4 * d + 270, knob="efSearch", settings=doubled(16, 2048), setting=64, growth=1.15),
+    "ivf": Kind("IVF{lists},Flat", lambda d: 4 * d + 8, knob="nprobe", settings=doubled(1, 1024), setting=16,
+                growth=1.5, training_growth=2.0, gpu=True),
     "ivf-pq": Kind("IVF{lists},PQ{parts}np", lambda d: parts(d) + 8, loses=True, knob="nprobe",
-                   settings=(4, 8, 16, 32, 64, 128, 256), setting=16, rescore=8, growth=1.5),
+                   settings=doubled(4, 1024), setting=16, rescore=8, growth=1.5),
     "sq8": Kind("SQ8", lambda d: d, loses=True),
     "binary": Kind("BFlat", lambda d: -(-d // 8), loses=True, rescore=8),
 }  # fmt: skip

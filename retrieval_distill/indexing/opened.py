@@ -5,6 +5,8 @@ Knows FAISS, files and which student may ask; must not know how an index is buil
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -180,7 +182,8 @@ class Index:
             parameters["sel"] = UNTYPED.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         knob = kind.knob if kind.knob in parameters else None
         params = SEARCH_PARAMETERS[knob](**parameters) if parameters else None
-        scores, rows = searched.search(encoded(kind, asked), depth, params=params)
+        with _threads(len(asked)):
+            scores, rows = searched.search(encoded(kind, asked), depth, params=params)
         return (1 - scores * (2 / asked.shape[1]) if kind.binary else scores), rows
 
     @cached_property
@@ -188,11 +191,20 @@ class Index:
         """The index where it is searched: on a GPU if there is one that has its kind."""
         return gpu.onto(self.faiss) if self.kind.gpu else self.faiss
 
-    def _only(self, bits: np.ndarray) -> Any:
-        library: Any = faiss  # its Python layer takes arrays and keywords, which its annotations do not know
-        graph = self.manifest["inputs"]["kind"] == "hnsw"
-        parameters = library.SearchParametersHNSW if graph else library.SearchParameters
-        return parameters(sel=library.IDSelectorBitmap(bits))
+
+@contextmanager
+def _threads(most: int) -> Iterator[None]:
+    """At most so many of FAISS's threads, as many as there are queries.
+
+    A query alone gains nothing from a second one, and loses by it: FAISS and PyTorch have OpenMP runtimes of their own,
+    whose threads wait by spinning, so those of the one keep the other from the cores.
+    """
+    every = UNTYPED.omp_get_max_threads()
+    UNTYPED.omp_set_num_threads(max(1, min(most, every)))
+    try:
+        yield
+    finally:
+        UNTYPED.omp_set_num_threads(every)
 
 
 def _for_filter(index: Any, kind: Kind) -> tuple[Any, dict[str, Any]]:

@@ -21,7 +21,7 @@ from retrieval_distill.config import IntentConfig
 from retrieval_distill.evaluation.significance import mean_with_interval
 from retrieval_distill.indexing import build, rescoring
 from retrieval_distill.indexing.embed import Embeddings
-from retrieval_distill.indexing.faiss_index import identity
+from retrieval_distill.indexing.faiss_index import building, identity
 from retrieval_distill.indexing.kinds import FEWEST_TO_TRAIN, KINDS
 from retrieval_distill.indexing.opened import Setting
 from retrieval_distill.indexing.points import Point, choose, front, shortfalls
@@ -65,7 +65,7 @@ def auto(
             is as far away as a query is from its answer (cosine 0.7).
 
     Raises:
-        UserError: The embeddings are missing or hold a NaN, or the disk is full.
+        UserError: The embeddings are missing or hold a NaN, another process builds there, or the disk is full.
     """
     prepared = Prepared(Embeddings.open(embeddings), similarity, dimensions)
     given = queries and queries.fingerprint
@@ -78,7 +78,8 @@ def auto(
             asked, source = queries.vectors(), "held-out queries"
         return _tuned(prepared, intent, asked, source, out)
 
-    return artifacts.stage("index", folder, inputs, work)
+    with building(folder):
+        return artifacts.stage("index", folder, inputs, work)
 
 
 def _tuned(prepared: Prepared, intent: IntentConfig, queries: np.ndarray, source: str, out: Path) -> dict[str, Any]:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+INDENT = 3
+"""Of the lines below a document's name."""
+
+
 @dataclass(frozen=True)
 class Hit:
     """One document found: ``passage`` is the id of its best passage (its own, where documents are whole)."""
@@ -52,13 +56,15 @@ def as_json(query: str, listed: list[Hit], milliseconds: float) -> str:
 
 def show(listed: list[Hit], console: Console) -> None:
     """Print hits: in colour, the best sentence bold, on a terminal; plain elsewhere."""
-    from rich.padding import Padding
     from rich.text import Text
 
     for hit in listed:
-        name = (hit.title or hit.id, "bold cyan")
-        console.print(Text.assemble((f"{hit.rank}. ", "dim"), name, (f"  {hit.score:.3f}", "green")))
+        name, id_ = (hit.title, "bold cyan"), (f"  {hit.id}" if hit.title else hit.id, "cyan")
+        console.print(Text.assemble((f"{hit.rank}. ", "dim"), name, id_, (f"  {hit.score:.3f}", "green")))
         before, sentence, after = hit.snippet
-        console.print(Padding(Text.assemble((before, "dim"), (sentence, "bold"), (after, "dim")), (0, 0, 0, 3)))
+        text = Text.assemble((before, "dim"), (sentence, "bold"), (after, "dim"))
+        for line in text.wrap(console, console.width - INDENT):
+            line.rstrip()
+            console.print(Text(" " * INDENT).append_text(line))
     if not listed:
         console.print("nothing found")

@@ -5,7 +5,9 @@ Knows numbers and strings; must not know what they measure.
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 
 MINUS, DASH, SPACE = "\u2212", "\u2013", "\u00a0"
 """True minus, en dash, and a space that keeps what it joins on one line."""
@@ -70,15 +72,24 @@ def snippet(text: str, query: str) -> str:
     return "".join(snippet_parts(text, query))
 
 
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
 def snippet_parts(text: str, query: str) -> tuple[str, str, str]:
-    """The snippet in three: what shows that something stands before, the sentence that shares most words, the rest."""
+    """The snippet in three: what shows that something stands before, the sentence that shares most words, the rest.
+
+    A word counts the more the fewer of the text's sentences have it, so "it" and "what" decide little.
+    """
     sentences = [part.strip() for part in re.split(r"(?<=[.!?])\s+|\n\s*\n", text) if part.strip()]
     if not sentences:
         return "", "", ""
-    words = set(re.findall(r"\w+", query.lower()))
-    shared = [len(words & set(re.findall(r"\w+", sentence.lower()))) for sentence in sentences]
-    best = max(range(len(sentences)), key=lambda i: (shared[i], -i))
-    chosen = re.sub(r"\s+", " ", " ".join(sentences[best:]))
+    words = set(_words(query))
+    shared = [words.intersection(_words(sentence)) for sentence in sentences]
+    held = Counter(word for found in shared for word in found)
+    worth = [math.fsum(math.log1p(len(sentences) / held[word]) for word in found) for found in shared]
+    best = worth.index(max(worth))
+    chosen = " ".join(" ".join(sentences[best:]).split())
     shown = chosen if len(chosen) <= SNIPPET else chosen[:SNIPPET].rsplit(" ", 1)[0] + " ..."
-    end = len(re.sub(r"\s+", " ", sentences[best]))
+    end = len(" ".join(sentences[best].split()))
     return "... " if best else "", shown[:end], shown[end:]

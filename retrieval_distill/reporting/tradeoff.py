@@ -61,8 +61,11 @@ def page(report: dict[str, Any]) -> str:
         report=report,
         verdict=verdict(report),
         plots=plots,
-        headings=HEADINGS,
-        rows=[_row(point) for point in _front(report)],
+        headings=[HEADINGS[0], *HEADINGS[2:]],
+        rows=[
+            [_name(point) + (" (chosen)" if _is_chosen(point, report) else ""), *_row(point)[2:]]
+            for point in _front(report)
+        ],
         asked=asked(intent),
     )
 
@@ -106,7 +109,7 @@ def _is_chosen(point: dict[str, Any], report: dict[str, Any]) -> bool:
 
 
 def _name(point: dict[str, Any]) -> str:
-    return " ".join(part for part in (point["kind"], _how(point)) if part)
+    return ", ".join(part for part in (point["kind"], _how(point)) if part)
 
 
 def _how(point: dict[str, Any]) -> str:
@@ -116,5 +119,5 @@ def _how(point: dict[str, Any]) -> str:
 
 
 def _row(point: dict[str, Any]) -> list[str]:
-    milliseconds = (short(round(point[key], 3)) for key in ("milliseconds", "slow_milliseconds"))
+    milliseconds = (number(point[key]) for key in ("milliseconds", "slow_milliseconds"))
     return [point["kind"], _how(point), number(point["recall"]), *milliseconds, size(point["memory"])]

@@ -65,7 +65,7 @@ def tradeoff(
     costs = [mark.cost for mark in marks] + ([limit] if limit else [])
     x = svg.around(costs, LEFT, WIDTH - 12, log=True)
     y = Nines(max(0.2, *(1.15 * (1 - mark.recall) for mark in marks)), FLOOR * 0.8, BOTTOM, TOP, log=True)
-    kinds = list(dict.fromkeys(mark.kind for mark in marks))
+    kinds = sorted({mark.kind for mark in marks})  # so that a kind looks the same on every page
     parts = [*_legend(kinds), *svg.axes(x, y, x_text, _recall)]
     parts.append(svg.text(WIDTH - 12, HEIGHT - 16, x_label, "end", "label"))
     parts += _line(x.start, y(_error(recall)), x.end, y(_error(recall)))

@@ -66,11 +66,14 @@ class Run:
         one, next_ = rows[:-1], rows[1:]
         same = (score[one] == score[next_]) | (np.isnan(score[one]) & np.isnan(score[next_]))
         equal = same & (order[one] == order[next_])
-        places = np.union1d(np.flatnonzero(equal), np.flatnonzero(equal) + 1)
-        tied = rows[places]  # strings are slow to compare, so only those that stand at equal scores are
-        names = pd.factorize(frame["doc_id"].iloc[tied], sort=True)[0]
-        rows[places] = tied[np.lexsort((-names, -score[tied], order[tied]))]
-        return cls(frame[COLUMNS].iloc[rows].reset_index(drop=True))
+        if equal.any():
+            places = np.union1d(np.flatnonzero(equal), np.flatnonzero(equal) + 1)
+            tied = rows[places]  # strings are slow to compare, so only those that stand at equal scores are
+            names = pd.factorize(frame["doc_id"].iloc[tied], sort=True)[0]
+            rows[places] = tied[np.lexsort((-names, -score[tied], order[tied]))]
+        if (rows[1:] < rows[:-1]).any():
+            frame = frame.iloc[rows]
+        return cls(frame[COLUMNS].reset_index(drop=True))
 
     def __len__(self) -> int:
         return len(self.frame)

@@ -218,6 +218,26 @@ def test_a_gpu_builds_what_it_has_and_only_that(vectors, tmp_path, monkeypatch, 
     assert moved == (["there", "back", "there", "there"] if KINDS[kind].gpu else [])
 
 
+def test_no_more_threads_than_queries(built):
+    """Of FAISS's, which keep PyTorch's from the cores; afterwards there are as many as before."""
+    opened, seen = built("flat"), []
+
+    class Recording:
+        def search(self, *arguments, **options):
+            seen.append(faiss.omp_get_max_threads())
+            return opened.faiss.search(*arguments, **options)
+
+    recorded = Index(opened.folder, opened.manifest, Recording(), opened.id_column)
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(3)
+    try:
+        for count in (1, 2, 30):
+            recorded.search(QUERIES[:count], 5)
+        assert seen == [1, 2, 3] and faiss.omp_get_max_threads() == 3
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
 def test_a_filter_of_documents_follows_the_rows_of_the_index(tmp_path):
     ids = ["c", "gone", "a", "b"]  # as after a change of the corpus: another order, and one that is no longer there
     index(store(tmp_path / "vectors", np.eye(4, dtype=np.float32), ids), tmp_path / "index")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import subprocess
 import sys
 
 import pytest
 
+from retrieval_distill.indexing.opened import Index
 from retrieval_distill.retrieval.run import Run
 from tests.commands import command
 
@@ -97,6 +100,49 @@ def test_parts_that_are_missing_are_named(corpus, tmp_path):
     assert "name the folder of a run" in command("search", code=2)
     assert "--index needs --model" in command("search", "--index", corpus.index, "path", code=2)
     assert "no finished run there" in command("search", tmp_path, "path", code=2)
+
+
+def test_another_model_is_refused(corpus, encoders):
+    options = ["--index", corpus.index, "--model", encoders["roberta"], "--dataset", corpus.data]
+    assert f"{corpus.index}: this index was not built with" in command("search", *options, "path", code=2)
+
+
+@pytest.mark.parametrize("fault", ["missing", "altered"])
+def test_an_index_that_is_not_as_it_was_written_is_refused(corpus, tmp_path, fault):
+    shutil.copytree(corpus.index, tmp_path / "index")
+    path = tmp_path / "index" / "index.faiss"
+    data = bytearray(path.read_bytes())
+    data[-7] ^= 1
+    path.unlink() if fault == "missing" else path.write_bytes(data)
+    options = ["--index", tmp_path / "index", *corpus.options[2:]]
+    said = command("search", *options, "path", code=2)
+    assert "index.faiss: this file of the index" in said and fault in said and "build the index again" in said
+
+
+def test_a_line_of_a_million_characters_is_cut_and_answered(corpus, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("x" * 1_000_000 + "\nfile root\n"))
+    text = command("search", *corpus.options, "--depth", "1")
+    assert "the query has 1,000,000 characters; the first 20,000 are read" in text
+    assert text.count("1 of 60 documents in") == 2 and "error" not in text
+
+
+def test_a_prompt_goes_on_while_its_index_is_replaced(corpus, tmp_path):
+    """It answers from the index it opened, whose files are gone from the folder by then."""
+    shutil.copytree(corpus.index, tmp_path / "index")
+    asked = [sys.executable, "-m", "retrieval_distill", "search", "--index", tmp_path / "index", *corpus.options[2:]]
+    with subprocess.Popen([*asked, "--json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def answer() -> list[dict]:
+            process.stdin.write("split root extension\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())["hits"]
+
+        before = answer()
+        command("index", corpus.folder / "vectors", "--out", tmp_path / "index", "--kind", "binary")
+        assert Index.open(tmp_path / "index").manifest["counts"]["kind"] == "binary"
+        assert answer() == before and len(before) == 5
+        process.stdin.close()
+        assert process.wait() == 0
 
 
 def test_an_index_by_intent(corpus, tmp_path):
