@@ -79,12 +79,27 @@ class _OneDnnLinear(torch.nn.Linear):
         return torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
 
 
+def align(model: torch.nn.Module) -> None:
+    """Move a model's weights to where PyTorch puts tensors of its own, in place.
+
+    Read from a file they lie at whatever address they have there, and MKL sums in another order at odd ones: a copy of
+    the model, such as another machine gets, would give other last digits.
+    """
+    for tensor in [*model.parameters(), *model.buffers()]:
+        if tensor.data_ptr() % _ALIGNED:
+            tensor.data = tensor.data.clone()
+
+
+_ALIGNED = 64
+"""Bytes; addresses of tensors that PyTorch made are multiples of it."""
+
+
 def speed_up_linear_layers(model: torch.nn.Module) -> None:
     """Let a model's float32 linear layers multiply with oneDNN instead of MKL, in place, on a CPU of AMD.
 
     PyTorch leaves float32 products to MKL, which uses no AVX-512 on processors of AMD; oneDNN does. Sums are taken in
-    another order, so vectors change in the last digits of float32. Layers of any other dtype, and all layers while
-    gradients are wanted, work as before.
+    another order, so results change in the last digits of float32, but, unlike MKL's, not with the number of threads.
+    Layers of any other dtype, and all layers while gradients are wanted, work as before.
     """
     if _cpu_info().get("vendor_id") != "AuthenticAMD" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return
