@@ -22,7 +22,9 @@ def test_a_copy_of_a_model_gives_the_same_bytes(cpu, cross_encoders, encoders, m
     for pairs, tokens in ((85, 48), (100, 40), (50, 47), (7, 33)):
         ids = rng.integers(5, 150, (pairs, tokens))
         features = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        found = [cross_encoder.forward(model, features, None) for model in (teacher.model, copy.deepcopy(teacher.model))]
+        found = [
+            cross_encoder.forward(model, features, None) for model in (teacher.model, copy.deepcopy(teacher.model))
+        ]
         assert np.array_equal(*found)
     texts = ["path file " * n for n in range(1, 30)]
     assert np.array_equal(*(encoder.encode(model, texts, "document") for model in (student, copy.deepcopy(student))))
