@@ -75,8 +75,10 @@ def runtimes(model: str, folder: Path) -> dict[str, Encode]:
     found = {}
     if "onnx" in backends.installed():
         loaded = encoder.load(model)
-        loaded.tokenizer.model_max_length = loaded.max_seq_length
         loaded.tokenizer.save_pretrained(folder)
+        limits = dict.fromkeys(("max_length", "model_max_length"), loaded.max_seq_length)
+        settings = folder / "tokenizer_config.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | limits))
         loaded[0].model.config.save_pretrained(folder)
         path = backends.write(loaded[0].model, folder / "model.onnx")
         loaded[0].model = backends.Graph(loaded[0].model, backends.run_onnx(path))

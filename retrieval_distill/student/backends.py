@@ -10,6 +10,7 @@ texts or which runtime is the fastest.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -120,7 +121,11 @@ def _run_onnx_in_8_bits(path: Path) -> Run:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     small = path.with_suffix(".int8.onnx")
-    quantize_dynamic(str(path), str(small), weight_type=QuantType.QInt8, per_channel=True)
+    logging.disable(logging.WARNING)  # it tells of every product that it leaves alone
+    try:
+        quantize_dynamic(str(path), str(small), weight_type=QuantType.QInt8, per_channel=True)
+    finally:
+        logging.disable(logging.NOTSET)
     return run_onnx(small)
 
 
