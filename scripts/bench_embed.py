@@ -223,7 +223,7 @@ def million(rows: int, model: str, folder: Path) -> dict[str, object]:
 def passages(words: list[str], rows: int) -> Iterator[columns.Record]:
     rng = np.random.default_rng(0)
     for start in range(0, rows, 1000):
-        picked = rng.integers(0, len(words), (1000, 8))
+        picked = rng.integers(0, len(words), (1000, 5))
         yield from ((f"p{start + i}", "", " ".join(words[at] for at in row)) for i, row in enumerate(picked))
 
 
