@@ -1,9 +1,13 @@
 """A Ray cluster as so many more devices: functions called on its nodes, in place of which they are called here.
 
 Plain tasks, not Ray Data: the work is a list whose results the caller commits one by one, as it does without a
-cluster. So what is on disk, what a restart finds and which bytes come out do not depend on where a task ran, and a
-task whose node dies is called again elsewhere without leaving a trace. Nodes need this package, and neither model
-files nor a shared disk: models travel once to each process. What comes back passes through the caller.
+cluster. So what is on disk and what a restart finds do not depend on where a task ran, and a task whose node dies is
+called again elsewhere without leaving a trace. Nodes need this package, and neither model files nor a shared disk:
+models travel once to each process. What comes back passes through the caller.
+
+Bytes are those of one machine if the nodes' processors are of its kind. oneDNN's products (bfloat16; float32 on AMD) do
+not depend on how many threads share them; those of MKL (float32 elsewhere) may move in their last digits, since a task
+has one core to itself.
 
 Knows Ray (extra ``ray``); must not know what the functions do.
 """

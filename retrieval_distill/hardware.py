@@ -5,6 +5,7 @@ Knows processors; must not know models.
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import warnings
 from functools import lru_cache
@@ -68,6 +69,22 @@ def quantize_linear_layers(model: torch.nn.Module, device: str) -> None:
             torch.backends.quantized.engine = "onednn"
         per_output = torch.ao.quantization.per_channel_dynamic_qconfig
         torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear: per_output}, inplace=True)
+
+
+@lru_cache
+def keep_freed_memory() -> None:
+    """Let this process keep up to 256 MB that it has freed, in pieces below 64 MB, for what it allocates next.
+
+    The C library would hand a forward pass's tensors back to the system after use, which zeroes the pages of the next
+    one's: a twelfth of the time of embedding on a CPU. Does nothing where the C library is not glibc.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 64 << 20)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""As malloc.h numbers them."""
 
 
 class _OneDnnLinear(torch.nn.Linear):

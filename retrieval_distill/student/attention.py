@@ -42,7 +42,9 @@ def attend(
     texts, heads, tokens, size = query.shape
     plain = query.dtype == torch.bfloat16 and query.shape == key.shape and tokens <= LONGEST
     asked = options.get("dropout") or options.get("position_bias") is not None or torch.is_grad_enabled()
-    if not plain or asked or not _is_padding(attention_mask, module):
+    causal = options.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    if not plain or asked or not _is_padding(attention_mask, causal):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     scaling = options.get("scaling") or size**-0.5
     q, k, v = (states.reshape(texts * heads, tokens, size) for states in (query, key, value))
@@ -50,10 +52,10 @@ def attend(
     return torch.bmm(scores.softmax(-1), v).view(query.shape).transpose(1, 2).contiguous(), None
 
 
-def _is_padding(mask: Tensor | None, module: nn.Module) -> bool:
-    """Whether a mask hides the same tokens from all tokens of a text."""
+def _is_padding(mask: Tensor | None, causal: bool) -> bool:
+    """Whether a mask hides the same tokens from all tokens of a text; without one, a causal layer makes its own."""
     if mask is None:
-        return not getattr(module, "is_causal", False)
+        return not causal
     return mask.dtype == torch.bool and mask.shape[1] == 1 and bool((mask == mask[:, :, :1]).all())
 
 

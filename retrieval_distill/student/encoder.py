@@ -59,6 +59,7 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None) -> Se
         if isinstance(module, Dense):
             module.to(_dtype(model))  # the library leaves those within a Router in float32
     if device == "cpu":
+        hardware.keep_freed_memory()
         hardware.align(model)
         hardware.speed_up_linear_layers(model)
         attention.speed_up(model)

@@ -49,13 +49,15 @@ def test_it_is_attention(products):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("case", ["causal", "local", "long", "float32", "fewer keys"])
+@pytest.mark.parametrize("case", ["causal", "asked to be", "local", "long", "float32", "fewer keys"])
 def test_what_is_left_to_the_fused_kernel(products, case):
     tokens = 600 if case == "long" else 20
     query, key, value = states(tokens=tokens, dtype=torch.float32 if case == "float32" else torch.bfloat16)
     mask, layer, options = padding([tokens, 3, tokens, 1, 11], tokens), Layer(), {"scaling": 0.4}
     if case == "causal":
         layer.is_causal, mask = True, None
+    if case == "asked to be":
+        options, mask = {**options, "is_causal": True}, None
     if case == "local":
         near = (torch.arange(20)[:, None] - torch.arange(20)[None]).abs() < 4
         mask = mask & near
