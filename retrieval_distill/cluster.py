@@ -1,9 +1,13 @@
 """A Ray cluster as so many more devices: functions called on its nodes, in place of which they are called here.
 
 Plain tasks, not Ray Data: the work is a list whose results the caller commits one by one, as it does without a
-cluster. So what is on disk, what a restart finds and which bytes come out do not depend on where a task ran, and a
-task whose node dies is called again elsewhere without leaving a trace. Nodes need this package, and neither model
-files nor a shared disk: models travel once to each process. What comes back passes through the caller.
+cluster. So what is on disk and what a restart finds do not depend on where a task ran, and a task whose node dies is
+called again elsewhere without leaving a trace. Nodes need this package, and neither model files nor a shared disk:
+models travel once to each process. What comes back passes through the caller.
+
+Bytes are those of one machine if the nodes' processors are of its kind. oneDNN's products (bfloat16; float32 on AMD) do
+not depend on how many threads share them; those of MKL (float32 elsewhere) may move in their last digits, since a task
+has one core to itself.
 
 Knows Ray (extra ``ray``); must not know what the functions do.
 """
@@ -11,6 +15,7 @@ Knows Ray (extra ``ray``); must not know what the functions do.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,16 +54,24 @@ def connect() -> int:
     Raises:
         UserError: Ray is not installed, or no cluster answers.
     """
-    ray = _ray()
+    ray, address = _ray(), os.environ.get("RAY_ADDRESS", "auto")
     if not ray.is_initialized():
         try:
-            ray.init(os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError) as error:
+            _knock(address)
+            ray.init(address, log_to_driver=False, logging_level="ERROR")
+        except (OSError, RuntimeError) as error:
             raise UserError(
                 f"--engine ray: no Ray cluster answers ({error}); start one with `ray start --head`, add nodes with "
                 "`ray start --address HOST:6379`, and set RAY_ADDRESS if it is another machine's"
             ) from error
     return int(ray.cluster_resources().get(_resource(), 1))
+
+
+def _knock(address: str) -> None:
+    """See whether anything listens at HOST:PORT; Ray alone would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "://" not in address:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def share(thing: T) -> Shared[T]:

@@ -9,6 +9,7 @@ string ids; Milvus takes rows. Knows Arrow; must not know models or indexes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def _to_parquet(source: Embeddings, out: str) -> None:
 
 
 def _to_lance(source: Embeddings, out: str) -> None:
+    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns of every table that is new
     try:
         import lancedb
     except ImportError:

@@ -10,7 +10,9 @@ texts or which runtime is the fastest.
 
 from __future__ import annotations
 
+import logging
 import tempfile
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,13 +30,13 @@ from retrieval_distill.student import encoder
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Token ids and mask, int64 [texts, tokens], to the last hidden states, float32 [texts, tokens, dimensions]."""
 
-PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
+PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
 """What each runtime needs; the extras of this package have the runtimes' names."""
 
 
 def installed() -> list[str]:
     """The runtimes that are there, besides PyTorch."""
-    return [name for name, package in PACKAGES.items() if find_spec(package)]
+    return [name for name, packages in PACKAGES.items() if all(map(find_spec, packages))]
 
 
 def load(name: str, backend: str, max_length: int | None = None) -> SentenceTransformer:
@@ -56,7 +58,8 @@ def load(name: str, backend: str, max_length: int | None = None) -> SentenceTran
     if not encoder.is_plain(model) or hardware.device() != "cpu":
         raise UserError(f"backend {backend!r} takes a model of one transformer on a CPU; use --backend torch")
     first: Any = model[0]
-    first.model = Graph(first.model, _RUNTIMES[backend](_LastHidden(first.model)))
+    with tempfile.TemporaryDirectory() as folder:
+        first.model = Graph(first.model, _RUNTIMES[backend](write(first.model, Path(folder) / "transformer.onnx")))
     return model
 
 
@@ -87,36 +90,53 @@ class _LastHidden(nn.Module):
         return self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
-EXAMPLE = torch.ones((2, 8), dtype=torch.int64), torch.ones((2, 8), dtype=torch.int64)
+INPUTS = ["input_ids", "attention_mask"]
 
 
 @torch.no_grad()
-def _onnx(transformer: nn.Module) -> Run:
-    import onnxruntime
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    names = ["input_ids", "attention_mask"]
-    axes = {name: {0: "texts", 1: "tokens"} for name in [*names, "hidden"]}
-    with tempfile.TemporaryDirectory() as folder:
-        whole, small = (str(Path(folder) / f"{name}.onnx") for name in ("whole", "small"))
+def write(transformer: Any, path: Path) -> Path:
+    """Write a transformer as an ONNX file in float32: int64 [texts, tokens] twice to float32 [texts, tokens, size]."""
+    axes = {name: {0: "texts", 1: "tokens"} for name in [*INPUTS, "last_hidden_state"]}
+    example = torch.ones((2, 8), dtype=torch.int64), torch.ones((2, 8), dtype=torch.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter tells which values it takes for constants; tests hold the result
         torch.onnx.export(
-            transformer, EXAMPLE, whole, input_names=names, output_names=["hidden"], dynamic_axes=axes, dynamo=False
-        )
-        quantize_dynamic(whole, small, weight_type=QuantType.QInt8, per_channel=True)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(small, options, providers=["CPUExecutionProvider"])
+            _LastHidden(transformer), example, str(path), input_names=INPUTS, output_names=["last_hidden_state"],
+            dynamic_axes=axes, dynamo=False,
+        )  # fmt: skip
+    return path
+
+
+def run_onnx(path: Path) -> Run:
+    """ONNX Runtime with an ONNX file, on the CPU, with as many threads as PyTorch takes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda ids, mask: session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
 
 
-@torch.no_grad()
-def _openvino(transformer: nn.Module) -> Run:
+def _run_onnx_in_8_bits(path: Path) -> Run:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    small = path.with_suffix(".int8.onnx")
+    logging.disable(logging.WARNING)  # it tells of every product that it leaves alone
+    try:
+        quantize_dynamic(str(path), str(small), weight_type=QuantType.QInt8, per_channel=True)
+    finally:
+        logging.disable(logging.NOTSET)
+    return run_onnx(small)
+
+
+def _run_openvino(path: Path) -> Run:
     import openvino
 
     precision = "bf16" if hardware.has_fast_bfloat16("cpu") else "f32"
     options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    compiled = openvino.compile_model(openvino.convert_model(transformer, example_input=EXAMPLE), "CPU", options)
+    # read from a file, for openvino.convert_model, which takes a module, reports each use to its vendor
+    compiled = openvino.Core().compile_model(str(path), "CPU", options)
     return lambda ids, mask: np.array(compiled([ids, mask])[0])
 
 
-_RUNTIMES: dict[str, Callable[[nn.Module], Run]] = {"onnx": _onnx, "openvino": _openvino}
+_RUNTIMES: dict[str, Callable[[Path], Run]] = {"onnx": _run_onnx_in_8_bits, "openvino": _run_openvino}

@@ -18,11 +18,14 @@ from torch.utils.checkpoint import checkpoint
 from retrieval_distill import hardware, models
 from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
 from retrieval_distill.errors import UserError
-from retrieval_distill.student import decoder, routes
+from retrieval_distill.student import attention, decoder, routes
 from retrieval_distill.student.routes import KINDS, Kind, path
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 """Padded tokens of one forward pass by device type: small enough for a CPU's cache, large enough to fill a GPU."""
+
+TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 65536}
+"""The same where nothing is learned: less is held then, and with half as many tokens more of it stays in the cache."""
 
 
 def load(name: str, dtype: str = "float32", max_length: int | None = None) -> SentenceTransformer:
@@ -56,7 +59,10 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None) -> Se
         if isinstance(module, Dense):
             module.to(_dtype(model))  # the library leaves those within a Router in float32
     if device == "cpu":
+        hardware.keep_freed_memory()
+        hardware.align(model)
         hardware.speed_up_linear_layers(model)
+        attention.speed_up(model)
     return model.eval()
 
 
@@ -193,7 +199,7 @@ def encode(
         return vectors
     tokens = tokens_of(model, texts, kind)
     vectors = np.empty((len(texts), int(model.get_embedding_dimension() or 0)), np.float32)
-    for batch in token_batches(tokens.lengths, TOKENS_PER_BATCH[model.device.type]):
+    for batch in token_batches(tokens.lengths, TOKENS_AT_ONCE[model.device.type]):
         vectors[batch] = forward(model, [tokens[row] for row in batch], kind=kind).cpu().numpy()
         advance(len(batch))
     if _dtype(model) != torch.float32 and isinstance(model[-1], Normalize):

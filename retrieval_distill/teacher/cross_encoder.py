@@ -231,6 +231,9 @@ def load(
     model.to(compute)
     if dtype == "int8":
         hardware.quantize_linear_layers(model, devices[0])
+    elif devices[0] == "cpu":
+        hardware.align(model)
+        hardware.speed_up_linear_layers(model)
     computed = "int8" if dtype == "int8" else str(compute).removeprefix("torch.")
     identity = {"model": models.fingerprint(name), "max_length": limit, "dtype": computed}
     if label is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,33 +28,38 @@ from tests.commands import command
 from tests.indexing.conftest import corpus, vector_of
 
 KILLED = """
-import json, os, random, signal, sys
+import json, os, random, signal, sys, time
 from pathlib import Path
 from retrieval_distill.data.formats import beir
 from retrieval_distill.indexing import embed as embedding
 from retrieval_distill.student import encoder  # imported before the forks, so that each starts at once
 
-model, dataset, out, deaths = *sys.argv[1:4], int(sys.argv[4])
-embedding.SHARD = 8
-documents, rng, left = beir.load(dataset).documents, random.Random(7), []
+model, dataset, out, when = sys.argv[1:]
+embedding.SHARD = 4
+documents, rng, left, deaths = beir.load(dataset).documents, random.Random(7), [], 4
 
-def dying(file, at=rng.randint, real=os.fsync):
+def dying(file, real=os.fsync):
     global calls
     calls -= 1
     if calls == 0:
         os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(pause)
     real(file)
 
 for attempt in range(deaths + 1):
-    calls = rng.randint(1, 4) if attempt < deaths else 1 << 30
+    by_clock, last = when == "at a random time", attempt == deaths
+    calls, pause = 1 << 30 if last or by_clock else rng.randint(1, 4), 0.15 if by_clock and not last else 0
     if (child := os.fork()) == 0:
         os.fsync = dying
         counts = embedding.embed(model, documents, out, "float32", storage="int8")["counts"]
         print(json.dumps(counts), flush=True)
         os._exit(0)
+    if by_clock and not last:
+        time.sleep(rng.uniform(0, 0.4))
+        os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     left.append(sorted(path.name for path in Path(out + ".partial").glob("vectors-*")))
-    assert os.WIFSIGNALED(status) == (attempt < deaths), status
+    assert os.WIFSIGNALED(status) != last, status
 print(json.dumps(left[:-1]))
 """
 
@@ -67,19 +73,22 @@ def by_id(folder) -> dict[str, list[float]]:
     return dict(zip(opened.ids, (row for shard in opened.shards() for row in shard.tolist()), strict=True))
 
 
-def test_kills_at_any_moment_cost_at_most_a_shard(encoders, dataset, dataset_folder, tmp_path, monkeypatch):
-    arguments = [encoders["bert"], dataset_folder, str(tmp_path / "killed"), "4"]
+@pytest.mark.parametrize("when", ["within a commit", "at a random time"])
+def test_kills_cost_at_most_a_shard(encoders, dataset, dataset_folder, tmp_path, monkeypatch, when):
+    arguments = [encoders["bert"], dataset_folder, str(tmp_path / "killed"), when]
     done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     counts, left = map(json.loads, done.stdout.splitlines())
     assert all(set(earlier) <= set(later) for earlier, later in pairwise(left))
-    assert 0 < len(left[-1]) < 8  # of eight shards, some were finished when it died for the last time
-    assert counts["embedded"] == 60 - 8 * len(left[-1])
-    monkeypatch.setattr(embedding, "SHARD", 8)
+    assert len(left[-1]) < 15
+    if when == "within a commit":
+        assert left[-1]  # some shards were finished when it died for the last time
+    assert counts["embedded"] == 60 - 4 * len(left[-1])
+    monkeypatch.setattr(embedding, "SHARD", 4)
     embed(encoders["bert"], dataset.documents, tmp_path / "whole", "float32", storage="int8")
     killed, whole = (sorted((tmp_path / name).glob("vectors-*")) for name in ("killed", "whole"))
     assert [path.name for path in killed] == [path.name for path in whole]  # a shard's name is its checksum
-    assert len(killed) == 8
+    assert len(killed) == 15
     assert by_id(tmp_path / "killed") == by_id(tmp_path / "whole")
     assert not list(tmp_path.glob("*/.tmp-*"))
 
@@ -192,6 +201,30 @@ def test_a_full_disk_keeps_the_finished_shards(monkeypatch, fake_model, tmp_path
         with pytest.raises(UserError, match=r"v: the disk is full.*every finished one is kept"):
             embed(fake_model[0], documents, tmp_path / "v")
     assert embed(fake_model[0], documents, tmp_path / "v")["counts"]["embedded"] == 20 - 2 * 4
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KB of its own, which only root can mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full(small_disk, fake_model):
+    documents = corpus({f"d{i}": f"text {i}" for i in range(100)})
+    with pytest.raises(UserError, match=r"v: the disk is full.*every finished one is kept"):
+        embed(fake_model[0], documents, small_disk / "v")
+    finished = len(list((small_disk / "v.partial").glob("vectors-*")))
+    assert 0 < finished < 25
+    assert not list(small_disk.glob("*/.tmp-*"))
+    subprocess.run(["mount", "-o", "remount,size=1m", str(small_disk)], check=True)
+    assert embed(fake_model[0], documents, small_disk / "v")["counts"]["embedded"] == 100 - 4 * finished
+    assert by_id(small_disk / "v") == {f"d{i}": vector_of(f"text {i}").tolist() for i in range(100)}
 
 
 def test_two_embedders_on_one_folder(fake_model, tmp_path):

@@ -1,0 +1,71 @@
+"""Attention in bfloat16 on a CPU as two products of whole batches, which oneDNN multiplies natively.
+
+PyTorch's fused kernel goes through a batch in small blocks: that saves memory, but with the short texts of retrieval it
+takes a third of all time. Knows tensors and transformers' registry of attentions; must not know models or texts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+NAME = "sdpa-products"
+
+LONGEST = 512
+"""Tokens: scores of a batch take heads x tokens x tokens x texts x 2 bytes at a time."""
+
+
+def speed_up(model: nn.Module) -> None:
+    """Let transformers in bfloat16 that use PyTorch's fused attention use this one where it can, in place."""
+    for part in model.modules():
+        if isinstance(part, PreTrainedModel) and part.dtype == torch.bfloat16 and _is_fused(part):
+            part.set_attn_implementation(NAME)
+
+
+def _is_fused(transformer: PreTrainedModel) -> bool:
+    return transformer.config._attn_implementation == "sdpa"
+
+
+def attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """Attention as transformers asks for it: [texts, heads, tokens, size] three times to [texts, tokens, heads, size].
+
+    Only padding may be masked; what is more (causal or local attention, dropout, gradients, long texts, heads that
+    share keys) is left to the fused kernel.
+    """
+    texts, heads, tokens, size = query.shape
+    plain = query.dtype == torch.bfloat16 and query.shape == key.shape and tokens <= LONGEST
+    asked = options.get("dropout") or options.get("position_bias") is not None or torch.is_grad_enabled()
+    causal = options.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    if not plain or asked or not _is_padding(attention_mask, causal):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    scaling = options.get("scaling") or size**-0.5
+    q, k, v = (states.reshape(texts * heads, tokens, size) for states in (query, key, value))
+    scores = torch.baddbmm(_added(attention_mask, query), q, k.transpose(1, 2), alpha=scaling)
+    return torch.bmm(scores.softmax(-1), v).view(query.shape).transpose(1, 2).contiguous(), None
+
+
+def _is_padding(mask: Tensor | None, causal: bool) -> bool:
+    """Whether a mask hides the same tokens from all tokens of a text; without one, a causal layer makes its own."""
+    if mask is None:
+        return not causal
+    return mask.dtype == torch.bool and mask.shape[1] == 1 and bool((mask == mask[:, :, :1]).all())
+
+
+def _added(mask: Tensor | None, query: Tensor) -> Tensor:
+    """What a mask adds to scores, of a size that broadcasts to [texts x heads, tokens, tokens]."""
+    if mask is None:
+        return query.new_zeros(1)
+    hidden = ~mask[:, 0, :1].repeat_interleave(query.shape[1], dim=0)
+    return query.new_zeros(hidden.shape).masked_fill_(hidden, torch.finfo(query.dtype).min)
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
