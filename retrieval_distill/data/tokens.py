@@ -7,6 +7,7 @@ embedding, training) is fed from here.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -70,6 +71,13 @@ class Tokens:
     def lengths(self) -> np.ndarray:
         """Tokens per row, shape [rows]."""
         return np.diff(self.offsets)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all rows."""
+        digest = hashlib.blake2b(np.ascontiguousarray(self.offsets, "<i8"))
+        digest.update(np.ascontiguousarray(self.flat, "<i4"))
+        return digest.hexdigest()
 
 
 def _write_header(out: Any, count: int) -> None:
