@@ -189,9 +189,7 @@ class Study:
         job = Job(self.recipe(name, str(start), seed), self.out / "teacher-scores" / name)
         lists = self.lists(name)
         verbs.distill(lists, job.dataset, "train", job.recipe, folder / "student")
-        found = base.measured(
-            str(folder / "student"), job.dataset, self.searched(name), folder, TRAINING["max_length"]
-        )
+        found = base.measured(str(folder / "student"), job.dataset, self.searched(name), folder, TRAINING["max_length"])
         print(f"{system}, distilled, seed {seed}, {name}: {found.mean():.4f}", flush=True)
 
     def lists(self, name: str) -> Any:

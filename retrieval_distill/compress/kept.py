@@ -63,11 +63,14 @@ class Kept:
         logger.info("what the teacher makes of %s texts takes %.2f GB in %s", f"{len(tokens):,}", taken / 1e9, folder)
 
     def __call__(self, rows: np.ndarray, look: Callable[[], Seen]) -> Seen:
-        """What was asked of a batch, padded with zeros; ``look`` is called, and what it gives kept, unless all is there.
+        """What was asked of a batch; unless all of it is there, ``look`` is called, and what it gives is kept.
 
         Args:
             rows: The batch's rows.
             look: Asks the teacher about the batch.
+
+        Returns:
+            As ``look`` gives it; what was kept is padded with zeros.
         """
         if all(file.has(rows) for file in self._files.values()):
             return {ask: file.read(rows) for ask, file in self._files.items()}
@@ -102,7 +105,7 @@ class _File:
 
 
 def _mapped(path: Path, size: int, dtype: torch.dtype) -> Tensor:
-    """A file as a tensor that is written through; its room is taken at once, for a full disk could not be told later."""
+    """A file as a tensor that is written through; its room is taken at once: a full disk could not be told later."""
     with path.open("ab") as file:
         os.posix_fallocate(file.fileno(), 0, size * dtype.itemsize)
     return torch.from_file(str(path), shared=True, size=size, dtype=dtype)

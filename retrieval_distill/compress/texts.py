@@ -38,7 +38,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Collator:
-    """Turns a batch's rows into token ids: ``student`` and ``teacher`` (rows of ids), ``text_ids``, ``rows``, ``number``.
+    """Turns a batch's ``rows`` and ``number`` into token ids: ``student`` and ``teacher`` (rows), and ``text_ids``.
 
     With ``masked`` above 0 that share of the tokens, drawn by the batch's number, is replaced by mask tokens, at the
     same places for both.

@@ -22,7 +22,7 @@ from retrieval_distill.compress.contract import Pair
 from retrieval_distill.compress.kept import Kept
 from retrieval_distill.compress.model import CompressionModel
 from retrieval_distill.compress.transfers import Transfers
-from retrieval_distill.config import CompressConfig, TrainingConfig
+from retrieval_distill.config import CompressConfig, OptimiserConfig, TrainingConfig
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.errors import UserError
@@ -35,7 +35,7 @@ from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, 
 from retrieval_distill.training.loop import DistillationTrainer
 from retrieval_distill.training.trainer import Advance
 
-SHARED = {"learning_rate", "warmup", "weight_decay", "max_grad_norm", "bf16", "save_steps"}
+SHARED = {*OptimiserConfig.model_fields, "learning_rate", "save_steps"}
 """Keys that mean here what they mean in the section ``training``."""
 
 

@@ -75,8 +75,9 @@ class Tokens:
     @property
     def fingerprint(self) -> str:
         """Hash of all rows."""
-        digest = hashlib.blake2b(np.ascontiguousarray(self.offsets, "<i8"))
-        digest.update(np.ascontiguousarray(self.flat, "<i4"))
+        parts = np.ascontiguousarray(self.offsets, "<i8"), np.ascontiguousarray(self.flat, "<i4")
+        digest = hashlib.blake2b(parts[0].data)
+        digest.update(parts[1].data)
         return digest.hexdigest()
 
 

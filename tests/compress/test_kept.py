@@ -51,7 +51,11 @@ def test_what_is_read_is_what_was_seen(family, dtype, every_encoder, tmp_path):
 
 @pytest.mark.parametrize(
     "transfers",
-    [{"relations": 1.0, "embedding": 1.0}, {"hidden_states": {"mapping": "earth_mover"}}, {"hidden_states": {"distance": "cosine"}}],
+    [
+        {"relations": 1.0, "embedding": 1.0},
+        {"hidden_states": {"mapping": "earth_mover"}},
+        {"hidden_states": {"distance": "cosine"}},
+    ],
 )
 def test_the_student_is_the_same(transfers, every_encoder, dataset, tmp_path, monkeypatch):
     """Padding is all that may differ: the second training reads everything, and ends where the first one did."""
@@ -74,7 +78,9 @@ def _only_kept(self, teacher, rows):
 def test_another_teacher_or_other_texts_have_a_folder_of_their_own(every_encoder, dataset, tmp_path):
     options = {**SMALL, "steps": 1, "transfers": {"embedding": 1.0}, "teacher_cache": str(tmp_path / "cache")}
     few = dataset.documents.select(dataset.documents.ids[:5])
-    for number, (name, texts) in enumerate((("bert", few), ("roberta", few), ("bert", dataset.documents), ("bert", few))):
+    for number, (name, texts) in enumerate(
+        (("bert", few), ("roberta", few), ("bert", dataset.documents), ("bert", few))
+    ):
         verbs.compress(texts, tmp_path / str(number), model=every_encoder[name], **options)
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
@@ -101,5 +107,5 @@ def test_a_full_disk_is_said_before_training(every_encoder, dataset, tmp_path, m
     monkeypatch.setattr(kept.os, "posix_fallocate", full)
     monkeypatch.setattr(training, "_train", lambda *_: never())
     options = {"model": every_encoder["bert"], "teacher_cache": str(tmp_path / "cache")}
-    with pytest.raises(UserError, match="the disk is full, .*leave compress.teacher_cache out"):
+    with pytest.raises(UserError, match=r"the disk is full, .*leave compress.teacher_cache out"):
         verbs.compress(dataset.documents, tmp_path / "small", **options)
