@@ -229,17 +229,20 @@ class Study:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line per system, a column per collection."""
     collections = list(dict.fromkeys(row["collection"] for row in rows))
-    lines = [f"{'':38}" + "".join(f"{name:^42}" for name in collections)]
+    lines = [f"| {' | '.join(['', *collections])} |", "|---" * (len(collections) + 1) + "|"]
     for system in dict.fromkeys(row["system"] for row in rows):
         own = {row["collection"]: row for row in rows if row["system"] == system}
-        lines.append(f"{system:38}" + "".join(f"{cell(own[name]) if name in own else '':42}" for name in collections))
+        cells = [cell(own[name]) if name in own else "" for name in collections]
+        lines.append(f"| {' | '.join([system, *cells])} |")
     return "\n".join(lines)
 
 
 def cell(row: dict[str, Any]) -> str:
-    p = "" if row["p_vs_reference"] is None else f"p {row['p_vs_reference']:.4f}"
-    return f"{row['mean']:.4f} ({row['low']:.3f}-{row['high']:.3f}) x{row['seeds']} {p}"
+    seeds = "" if row["seeds"] in (1, len(SEEDS)) else f", {row['seeds']} seeds"
+    p = "" if row["p_vs_reference"] is None else f", p {row['p_vs_reference']:.4f}"
+    return f"{row['mean']:.3f} ({row['low']:.3f}-{row['high']:.3f}{p}{seeds})"
 
 
 def bench(length: int = 128, texts: int = 32, repeats: int = 7) -> Iterator[dict[str, Any]]:
