@@ -1,25 +1,28 @@
 """Which transfer makes the better small retriever of all-MiniLM-L6-v2? Every system below at an equal token budget.
 
-    python scripts/study_compression.py --beir ../shared/beir --json runs/study-compression.json     # zero-shot
-    python scripts/study_compression.py --beir ../shared/beir --after embedding relations            # and distilled
-    python scripts/study_compression.py --beir ../shared/beir --table                                # what is there
-    python scripts/study_compression.py --bench                                                      # what a step costs
+    python scripts/study_compression.py --beir ../shared/beir --rates                # learning rates, on dev queries
+    python scripts/study_compression.py --beir ../shared/beir --json runs/study-compression.json
+    python scripts/study_compression.py --beir ../shared/beir --table                # what there is so far
+    python scripts/study_compression.py --bench                                      # what a step costs
 
-A student is compressed once per seed, on the documents of all collections together, and then asked the test queries of
-each without having seen one. Searched are ``--documents`` documents of a collection, all judged ones among them, drawn
-once, so figures are higher than those of whole collections. ``--after`` names systems whose students then learn to
-retrieve from the starter teacher, as in ``study_objectives.py``. What is done is kept, cell by cell, seed after seed:
-the same command continues, and any part of it can be read with ``--table``.
+A student is compressed once per seed, on documents of all collections together, and then asked the test queries of each
+without having seen one. The systems of ``AFTER`` then learn to retrieve from the starter teacher and are asked again.
+Of a collection are used ``--documents`` documents, all judged ones of the test queries among them, and those that are
+judged for the training queries of distillation: figures are higher than those of whole collections. What is done is
+kept, cell by cell, seed after seed: the same command continues, ``--systems`` shares the work among processes.
 
 The table says, per collection, the mean nDCG@10 over queries and seeds and its 95 % interval (bootstrap over both), and
-the p-value of a paired randomisation test, over queries, against ``REFERENCE``; then the minutes a compression took.
+the p-value of a paired randomisation test, over queries, against ``REFERENCE`` (of distilled students: against it
+distilled). Costs are those of ``--bench``: a step's time over that of a step of the student without any transfer.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,13 +33,13 @@ import study_objectives as base
 import torch
 
 from retrieval_distill import artifacts, hardware, models, verbs
-from retrieval_distill.config import parse_recipe
+from retrieval_distill.config import Recipe, load_recipe
 from retrieval_distill.data import load
 from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.formats import beir
 from retrieval_distill.evaluation.seeds import summarise
 from retrieval_distill.evaluation.significance import paired_p
 from retrieval_distill.pipeline import Job
-from retrieval_distill.retrieval.run import Run
 
 START = {"layers": "spaced:3"}
 NARROW = {"layers": "spaced:3", "width": 192}
@@ -48,62 +51,65 @@ UNTAUGHT: dict[str, dict[str, Any]] = {
     "auto": {"layers": "auto:3"},
 }
 """Where students begin, measured as they are."""
+BOTH = {"hidden_states": 1.0, "embedding": 1.0}
 TAUGHT: dict[str, dict[str, Any]] = {
     "embedding": {**START, "transfers": {"embedding": 1.0}},
     "relations": {**START, "transfers": {"relations": 1.0}},
     "hidden uniform": {**START, "transfers": {"hidden_states": {"mapping": "uniform"}}},
-    "hidden + embedding": {**START, "transfers": {"hidden_states": 1.0, "embedding": 1.0}},
+    "hidden + embedding": {**START, "transfers": BOTH},
     "relations + embedding": {**START, "transfers": {"relations": 1.0, "embedding": 1.0}},
     "hidden skip": {**START, "transfers": {"hidden_states": {"mapping": "skip"}}},
-    "narrow, hidden + embedding": {**NARROW, "transfers": {"hidden_states": 1.0, "embedding": 1.0}},
     "hidden last": {**START, "transfers": {"hidden_states": {"mapping": "last"}}},
-    "random, hidden + embedding": {
-        **START, "weights": "random", "transfers": {"hidden_states": 1.0, "embedding": 1.0}
-    },
+    "hidden first": {**START, "transfers": {"hidden_states": {"mapping": "first"}}},
+    "hidden earth_mover": {**START, "transfers": {"hidden_states": {"mapping": "earth_mover"}}},
+    "all three": {**START, "transfers": {"relations": 1.0, **BOTH}},
     "first, embedding": {"layers": "first:3", "transfers": {"embedding": 1.0}},
     "last, embedding": {"layers": "last:3", "transfers": {"embedding": 1.0}},
-    "auto, embedding": {"layers": "auto:3", "transfers": {"embedding": 1.0}},
-    "hidden earth_mover": {**START, "transfers": {"hidden_states": {"mapping": "earth_mover"}}},
-    "hidden first": {**START, "transfers": {"hidden_states": {"mapping": "first"}}},
-    "relations + hidden + embedding": {
-        **START, "transfers": {"relations": 1.0, "hidden_states": 1.0, "embedding": 1.0}
-    },
-}  # fmt: skip
-"""Most telling first, so that a part of the study is of use."""
+    "random, hidden + embedding": {**START, "weights": "random", "transfers": BOTH},
+    "narrow, embedding": {**NARROW, "transfers": {"embedding": 1.0}},
+    "narrow, hidden + embedding": {**NARROW, "transfers": BOTH},
+}
+AFTER = ("untaught spaced", "embedding", "relations", "hidden + embedding")
 REFERENCE = "embedding"
 MODEL = models.PACKAGED
-TRAINING = {"max_length": 64, "tokens_per_step": 4096, "learning_rate": 3e-4}
+TRAINING = {"max_length": 64, "tokens_per_step": 2048, "learning_rate": 3e-4}
+RATES = (1e-4, 3e-4, 1e-3)
+"""Tried with the first three systems of ``TAUGHT``."""
 COLLECTIONS = ("python-docs", "scifact", "medquad")
+DISTILLED = {"steps": 24, "queries_per_step": 32, "candidates": 3, "max_length": 64}
+DISTILLED_RATES = {"python-docs": 3e-4, "scifact": 1e-4, "medquad": 1.5e-4}
+"""Twice those of ``study_objectives.py``, for students of half the layers; MedQuAD's lies between."""
 SEEDS = (1, 2, 3)
+DEV_QUERIES = 600
 
 
-def collection(name: str, out: Path, beir: Path) -> Dataset:
-    return load.load(name if name == "python-docs" else str(beir / name), out / "cache")
+def collection(name: str, args: argparse.Namespace) -> Path:
+    """A folder with a part of a collection: the documents that are searched, and what distillation learns from."""
+    folder = args.out / "collections" / name
+    if not folder.is_dir():
+        whole = load.load(name if name == "python-docs" else str(args.beir / name), args.out / "cache")
+        if "dev" not in whole.qrels:  # SciFact's
+            whole.qrels["dev"] = {}
+        limits = {"train": DISTILLED["steps"] * DISTILLED["queries_per_step"], "dev": DEV_QUERIES}
+        ids = {split: whole.queries_of(split).drawn(limits.get(split), 0).ids for split in ("train", "dev", "test")}
+        qrels = {split: {query: whole.split(split)[query] for query in ids[split]} for split in ids if ids[split]}
+        documents = base.searched(whole, args.documents).ids
+        judged = (doc for split in qrels.values() for docs in split.values() for doc in docs)
+        texts = whole.documents.select(list(dict.fromkeys([*documents, *judged])))
+        queries = whole.queries.select(list(dict.fromkeys(query for split in qrels.values() for query in split)))
+        beir.save(Dataset(name, texts, queries, qrels), folder.with_suffix(".partial"))
+        folder.with_suffix(".partial").rename(folder)
+    return folder
 
 
-def plain(datasets: dict[str, Dataset]) -> Texts:
-    """The documents of all collections, under ids of their own."""
+def plain(datasets: dict[str, Dataset], budget: int) -> Texts:
+    """Documents of all collections, a like number of each, under ids of their own; about a budget of tokens."""
+    count = budget // (len(datasets) * 55)  # tokens of a text that is cut at 64, on average
     return Texts.from_records(
         (f"{name}/{id_}", title, text)
         for name, data in datasets.items()
-        for id_, title, text in data.documents.records()
+        for id_, title, text in data.documents.drawn(count, 0).records()
     )
-
-
-def started(options: dict[str, Any], folder: Path, texts: Texts) -> str:
-    """A student as it begins."""
-    from retrieval_distill.compress import start
-    from retrieval_distill.config import CompressConfig
-
-    if not folder.is_dir():
-        start.student(CompressConfig(**options), MODEL, texts, 1)[0].save_pretrained(str(folder))
-    return str(folder)
-
-
-def compressed(options: dict[str, Any], folder: Path, texts: Texts, tokens: int, seed: int) -> str:
-    """A student taught; the seconds it took are kept beside it."""
-    verbs.compress(texts, folder, seed=seed, model=MODEL, tokens=tokens, **TRAINING, **options)
-    return str(folder)
 
 
 class Study:
@@ -111,16 +117,35 @@ class Study:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.out, self.args = args.out, args
-        self.datasets = {name: collection(name, args.out, args.beir) for name in args.datasets}
+        self.datasets = {name: load.load(str(collection(name, args)), args.out / "cache") for name in COLLECTIONS}
+        self.texts = plain(self.datasets, args.tokens)
 
-    def measure(self, system: str, seed: int, make: Any) -> None:
+    def run(self) -> None:
+        """Every cell that is missing, seed after seed."""
+        self.measure("whole", 1, lambda: MODEL)
+        for system in UNTAUGHT:
+            self.measure(f"untaught {system}", 1, lambda s=system: self.started(s))
+        for seed in SEEDS[: self.args.seeds]:
+            for system in self.args.systems or TAUGHT:
+                if system in TAUGHT:
+                    self.measure(system, seed, lambda s=system, n=seed: self.compressed(s, n))
+            for system in self.args.systems or AFTER:
+                if system in AFTER:
+                    for name in self.datasets:
+                        self.distil(system, seed, name)
+
+    def measure(self, system: str, seed: int, make: Any, split: str = "test") -> None:
         """Every collection's values of one student, which is made if one of them is missing."""
         for name, data in self.datasets.items():
             folder = self.cell(system, seed, name)
-            if not (folder / "values.parquet").is_file():
-                documents = base.searched(data, self.args.documents)
-                values = base.measured(make(), data, documents, folder, self.args.max_length)
+            if not (folder / "values.parquet").is_file() and split in data.qrels:
+                asked = Dataset(name, data.documents, data.queries, {"test": data.split(split)})
+                values = base.measured(make(), asked, self.searched(name), folder, TRAINING["max_length"])
                 print(f"{system}, seed {seed}, {name}: {values.mean():.4f}", flush=True)
+
+    def searched(self, name: str) -> Texts:
+        """The documents that are searched."""
+        return self.datasets[name].documents
 
     def cell(self, system: str, seed: int, name: str) -> Path:
         """Where one student's values on one collection are kept."""
@@ -130,90 +155,97 @@ class Study:
         """Where a student is kept."""
         return self.out / "students" / system.replace(" ", "") / str(seed)
 
-    def zero_shot(self) -> None:
-        """Every system on plain text alone."""
-        texts = plain({name: collection(name, self.out, self.args.beir) for name in COLLECTIONS})
-        self.measure("whole", 1, lambda: MODEL)
-        for system, options in UNTAUGHT.items():
-            self.measure(f"untaught {system}", 1, lambda s=system, o=options: started(o, self.student(f"untaught {s}", 1), texts))  # fmt: skip
-        for seed in SEEDS[: self.args.seeds]:
-            for system in self.args.systems or TAUGHT:
-                self.measure(
-                    system, seed,
-                    lambda s=system, n=seed: compressed(TAUGHT[s], self.student(s, n), texts, self.args.tokens, n),
-                )  # fmt: skip
+    def started(self, system: str) -> str:
+        """A student as it begins."""
+        from retrieval_distill.compress import start
+        from retrieval_distill.config import CompressConfig
 
-    def distilled(self) -> None:
-        """Students of the named systems after they have learnt to retrieve, on the collections that have a recipe."""
-        for name in [name for name in self.datasets if name in base.LEARNING_RATES]:
-            recipe = base.recipe_of(name, self.args.beir)
-            job = Job(recipe, self.out / "teacher" / name)
-            lists = base.scored(job)
-            for seed in SEEDS[: self.args.seeds]:
-                for system in self.args.after:
-                    start = self.student(system, seed if system in TAUGHT else 1)
-                    self.learn(f"{system}, distilled", seed, name, job, lists, start)
+        folder = self.student(f"untaught {system}", 1)
+        if not folder.is_dir():
+            start.student(CompressConfig(**UNTAUGHT[system]), MODEL, self.texts, 1)[0].save_pretrained(str(folder))
+        return str(folder)
 
-    def learn(self, system: str, seed: int, name: str, job: Job, lists: Run, start: Path) -> None:
+    def compressed(self, system: str, seed: int, **training: Any) -> str:
+        """A student taught."""
+        name = " ".join([system, *map(str, training.values())])
+        options = {**TRAINING, **TAUGHT[system], **training, "tokens": self.args.tokens}
+        folder, cache = self.student(name, seed), str(self.out / "teacher")
+        verbs.compress(self.texts, folder, seed=seed, model=MODEL, teacher_cache=cache, **options)
+        return str(folder)
+
+    def rates(self) -> None:
+        """Learning rates, asked dev queries."""
+        for system in list(TAUGHT)[:3]:
+            for rate in RATES:
+                self.measure(f"{system}, rate {rate}", 1,
+                             lambda s=system, r=rate: self.compressed(s, 1, learning_rate=r), "dev")  # fmt: skip
+
+    def distil(self, system: str, seed: int, name: str) -> None:
         """One student after distillation, and its values."""
-        folder = self.cell(system, seed, name)
+        folder = self.cell(f"{system}, distilled", seed, name)
         if (folder / "values.parquet").is_file():
             return
-        values = job.recipe.model_dump(mode="json")
-        training = {**base.TRAINING, "learning_rate": base.LEARNING_RATES[name]}
-        values |= {"student": {**values["student"], "model": str(start)}, "seed": seed, "training": training}
-        verbs.distill(lists, job.dataset, job.recipe.dataset.train, parse_recipe(values), folder / "student")
-        documents = base.searched(job.dataset, self.args.documents)
-        found = base.measured(str(folder / "student"), job.dataset, documents, folder, self.args.max_length)
-        print(f"{system}, seed {seed}, {name}: {found.mean():.4f}", flush=True)
+        start = self.student(system, seed if system in TAUGHT else 1)
+        job = Job(self.recipe(name, str(start), seed), self.out / "teacher-scores" / name)
+        lists = self.lists(name)
+        verbs.distill(lists, job.dataset, "train", job.recipe, folder / "student")
+        found = base.measured(str(folder / "student"), job.dataset, self.searched(name), folder, TRAINING["max_length"])
+        print(f"{system}, distilled, seed {seed}, {name}: {found.mean():.4f}", flush=True)
+
+    def lists(self, name: str) -> Any:
+        """The teacher's scores of the whole model's and BM25's candidates: the same for all."""
+        return base.scored(Job(self.recipe(name, MODEL, 1), self.out / "teacher-scores" / name))
+
+    def recipe(self, name: str, model: str, seed: int) -> Recipe:
+        """Of distillation."""
+        training = {**DISTILLED, "learning_rate": DISTILLED_RATES[name]}
+        options = {
+            "dataset.source": self.out / "collections" / name, "student.model": model, "seed": seed,
+            "student.max_length": 64, "teacher.max_length": 128, "retrieve.keep": 4,
+            **{f"training.{key}": value for key, value in training.items()},
+        }  # fmt: skip
+        return load_recipe("starter-scifact", [f"{key}={value}" for key, value in options.items()])
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per system and collection that has been measured, over the seeds that have."""
         systems = ["whole", *(f"untaught {name}" for name in UNTAUGHT), *TAUGHT]
-        systems += [f"{system}, distilled" for system in systems]
+        tried = [f"{system}, rate {rate}" for system in list(TAUGHT)[:3] for rate in RATES]
+        systems += [*(f"{system}, distilled" for system in AFTER), *tried]
         found = {(system, name): self.values(system, name) for system in systems for name in self.datasets}
-        rows = []
-        for (system, name), seeds in found.items():
-            if seeds:
-                reference = found[REFERENCE, name]
-                p = paired_p(np.mean(seeds, axis=0), np.mean(reference, axis=0)) if reference else None
-                rows.append(
-                    {
-                        "system": system, "collection": name, **asdict(summarise(np.stack(seeds))),
-                        "p_vs_reference": None if system == REFERENCE else p, "minutes": self.minutes(system),
-                    }
-                )  # fmt: skip
-        return rows
+        return [self.row(system, name, found) for (system, name), seeds in found.items() if seeds]
+
+    def row(self, system: str, name: str, found: dict[tuple[str, str], list[pd.Series]]) -> dict[str, Any]:
+        """One system on one collection, and how it stands against the reference."""
+        seeds, p = found[system, name], None
+        other = f"{REFERENCE}, distilled" if system.endswith("distilled") else REFERENCE
+        if system != other and found[other, name] and "rate" not in system:
+            p = paired_p(np.mean(seeds, axis=0), np.mean(found[other, name], axis=0))
+        return {"system": system, "collection": name, **asdict(summarise(np.stack(seeds))), "p_vs_reference": p}
 
     def values(self, system: str, name: str) -> list[pd.Series]:
         """By query, a series per seed that has been measured."""
         files = [self.cell(system, seed, name) / "values.parquet" for seed in SEEDS]
         return [pd.read_parquet(file)[base.MEASURE] for file in files if file.is_file()]
 
-    def minutes(self, system: str) -> float | None:
-        """Mean minutes of a compression."""
-        manifests = [artifacts.read_manifest(self.student(system, seed)) for seed in SEEDS]
-        taken = [manifest["seconds"] / 60 for manifest in manifests if manifest]
-        return float(np.mean(taken)) if taken else None
-
 
 def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line per system, a column per collection."""
     collections = list(dict.fromkeys(row["collection"] for row in rows))
-    lines = [f"{'':32}" + "".join(f"{name:^40}" for name in collections) + "minutes"]
+    lines = [f"| {' | '.join(['', *collections])} |", "|---" * (len(collections) + 1) + "|"]
     for system in dict.fromkeys(row["system"] for row in rows):
         own = {row["collection"]: row for row in rows if row["system"] == system}
         cells = [cell(own[name]) if name in own else "" for name in collections]
-        minutes = next(iter(own.values()))["minutes"]
-        lines.append(f"{system:32}" + "".join(f"{text:40}" for text in cells) + (f"{minutes:.1f}" if minutes else ""))
+        lines.append(f"| {' | '.join([system, *cells])} |")
     return "\n".join(lines)
 
 
 def cell(row: dict[str, Any]) -> str:
-    p = "" if row["p_vs_reference"] is None else f"p {row['p_vs_reference']:.4f}"
-    return f"{row['mean']:.4f} ({row['low']:.3f}-{row['high']:.3f}) x{row['seeds']} {p}"
+    seeds = "" if row["seeds"] in (1, len(SEEDS)) else f", {row['seeds']} seeds"
+    p = "" if row["p_vs_reference"] is None else f", p {row['p_vs_reference']:.4f}"
+    return f"{row['mean']:.3f} ({row['low']:.3f}-{row['high']:.3f}{p}{seeds})"
 
 
-def bench(length: int = 128, texts: int = 32, repeats: int = 7) -> None:
+def bench(length: int = 128, texts: int = 32, repeats: int = 7) -> Iterator[dict[str, Any]]:
     """Seconds of a step: the teacher's forward, the student's forward and backward, and the whole under transfers."""
     from retrieval_distill.compress import start
     from retrieval_distill.compress.captures import Captures, anatomy
@@ -236,11 +268,12 @@ def bench(length: int = 128, texts: int = 32, repeats: int = 7) -> None:
         with torch.no_grad():
             look(rows)
 
-    acts = {"teacher forward": forward, "student": lambda: see(rows, weights())[VECTOR].sum().backward()}
-    for name in ("relations", "hidden_states", "embedding"):
-        pair = Pair(anatomy(student), anatomy(teacher))
-        model = CompressionModel(student, teacher, Transfers({name: 1.0}, pair), dtype)
-        acts[name] = lambda model=model: model(rows, rows, 0)["loss"].backward()
+    acts = {"teacher": forward, "student": lambda: see(rows, weights())[VECTOR].sum().backward()}
+    pair = Pair(anatomy(student), anatomy(teacher))
+    for name, options in TAUGHT.items():
+        if {key: value for key, value in options.items() if key != "transfers"} == START:
+            model = CompressionModel(student, teacher, Transfers(options["transfers"], pair), dtype)
+            acts[name] = lambda model=model: model(rows, rows, 0)["loss"].backward()
     taken: dict[str, list[float]] = {name: [] for name in acts}
     for _ in range(repeats):
         for name, act in acts.items():  # in turn, so that whatever else the machine does hits all alike
@@ -248,39 +281,54 @@ def bench(length: int = 128, texts: int = 32, repeats: int = 7) -> None:
             act()
             taken[name].append(time.perf_counter() - begin)
             student.zero_grad()
-    middle = {name: float(np.median(values[1:])) for name, values in taken.items()}
+    rounds = {name: np.array(values[1:]) for name, values in taken.items()}
+    plain_step = rounds["student"] + rounds["teacher"]
     print(f"{texts} texts of {length} tokens, {hardware.name()}, {dtype or torch.float32}")
-    for name, seconds in middle.items():
-        share = (seconds - middle["teacher forward"]) / middle["student"]
-        print(f"{name:16} {seconds:7.3f} s" + (f"   {share:.2f} x student + teacher" if name not in ("teacher forward", "student") else ""))  # fmt: skip
+    for name, seconds in rounds.items():
+        ratio = seconds / plain_step
+        row = {"name": f"{name}/{texts}x{length}", "seconds": float(np.median(seconds)), "ratio": float(np.median(ratio)),
+               "low": float(ratio.min()), "high": float(ratio.max())}  # fmt: skip
+        print(f"{name:24} {row['seconds']:7.3f} s   {row['ratio']:.2f} x teacher and student ({row['low']:.2f}-{row['high']:.2f})")  # fmt: skip
+        yield row
+
+
+def bench_memory(texts: int = 32, length: int = 512, heads: int = 12, width: int = 768) -> dict[str, Any]:
+    """Most memory that relations take above the projections that they compare, gradient included."""
+    from retrieval_distill.compress.relations import relation_kl
+
+    rng = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(texts, length, width, generator=rng) for _ in range(2))
+    mask = torch.ones(texts, length, dtype=torch.bool)
+    relation_kl(student[:1, :64].requires_grad_(), teacher[:1, :64], mask[:1, :64], heads).backward()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    relation_kl(student.requires_grad_(), teacher, mask, heads).backward()
+    taken = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    maps = texts * heads * length * length * 4
+    print(f"relations of {texts} x {length} tokens, {heads} heads: {taken / 2**30:.2f} GiB; one map of all: {maps / 2**30:.2f} GiB")  # fmt: skip
+    return {"name": f"relations-memory/{texts}x{length}", "bytes": taken, "bytes_of_one_map": maps}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/study-compression"))
     parser.add_argument("--beir", type=Path, default=Path("../shared/beir"), help="folder that holds scifact, medquad")
-    parser.add_argument("--datasets", nargs="+", default=list(COLLECTIONS), choices=COLLECTIONS)
-    parser.add_argument("--systems", nargs="*", help="of the taught ones; all if not given")
+    parser.add_argument("--systems", nargs="+", help="of TAUGHT and AFTER; all if not given")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
-    parser.add_argument("--tokens", type=int, default=500_000, help="budget of a compression")
-    parser.add_argument("--documents", type=int, default=3000, help="searched per collection")
-    parser.add_argument("--max-length", type=int, default=128, help="tokens of a document that are embedded")
-    parser.add_argument("--after", nargs="*", default=[], help="systems to distil afterwards")
+    parser.add_argument("--tokens", type=int, default=250_000, help="budget of a compression")
+    parser.add_argument("--documents", type=int, default=2000, help="per collection")
+    parser.add_argument("--rates", action="store_true", help="compare learning rates on dev queries, nothing else")
     parser.add_argument("--table", action="store_true", help="read what there is, make nothing")
     parser.add_argument("--bench", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.bench:
-        bench()
-        bench(length=512, texts=8)
-        return
-    study = Study(args)
-    if not args.table:
-        study.zero_shot()
-        if args.after:
-            study.distilled()
-    rows = study.rows()
-    print(f"\n{table(rows)}")
+        rows = [bench_memory(), *bench(), *bench(length=512, texts=8)]
+    else:
+        study = Study(args)
+        if not args.table:
+            (study.rates if args.rates else study.run)()
+        rows = study.rows()
+        print(f"\n{table(rows)}")
     if args.json:
         shown = json.loads(json.dumps(vars(args), default=str))
         artifacts.write_json(args.json, {"environment": hardware.describe(), "arguments": shown, "rows": rows})

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from retrieval_distill.compress import layer_dropping
 from retrieval_distill.compress.captures import Captures, real_tokens
 from retrieval_distill.compress.contract import VECTOR, Seen
+from retrieval_distill.compress.kept import Kept
 from retrieval_distill.compress.transfers import Transfers
 from retrieval_distill.student import layers
 
@@ -31,6 +32,7 @@ class CompressionModel(nn.Module):
         depths: Depths that batches are drawn at, beside the whole.
         self_distillation: Weight of the cosine distance between a batch's vectors at a depth and the whole student's.
         seed: Of the draw of depths.
+        kept: What the teacher made of the texts in earlier passes; ``None``: it is asked every time.
     """
 
     accepts_loss_kwargs = False
@@ -45,25 +47,30 @@ class CompressionModel(nn.Module):
         depths: Sequence[int] = (),
         self_distillation: float = 0.0,
         seed: int = 0,
+        kept: Kept | None = None,
     ) -> None:
         super().__init__()
         self.student, self.transfers, self.dtype = student, transfers.to(student.device), dtype
         self.depths, self.self_distillation, self.seed = depths, self_distillation, seed
-        self._whole = layers.count(student) if depths else 0
+        self._whole, self._kept = layers.count(student) if depths else 0, kept
         self._see = (Captures(student, transfers.student_asks), Captures(teacher, transfers.teacher_asks))
         self.progress = 0.0
         """Share of the training that is done; set by the trainer."""
 
     def forward(
-        self, student: Sequence[np.ndarray], teacher: Sequence[np.ndarray], number: int, **_: Any
+        self,
+        student: Sequence[np.ndarray],
+        teacher: Sequence[np.ndarray],
+        number: int,
+        rows: np.ndarray | None = None,
+        **_: Any,
     ) -> dict[str, Any]:
         """One batch; see :class:`retrieval_distill.compress.texts.Collator`.
 
         Returns:
             ``loss``; ``components`` by name; ``tokens`` of the batch's texts and ``padded`` tokens computed for them.
         """
-        with torch.no_grad():
-            wanted = self._see[1](teacher)
+        wanted = self._wanted(teacher, rows)
         weights = None
         if self.dtype is not None:
             weights = {name: weight.to(self.dtype) for name, weight in self.student[0].named_parameters()}
@@ -78,6 +85,14 @@ class CompressionModel(nn.Module):
             "tokens": sum(map(len, student)),
             "padded": mask.numel(),
         }
+
+    @torch.no_grad()
+    def _wanted(self, teacher: Sequence[np.ndarray], rows: np.ndarray | None) -> Seen:
+        """What the teacher makes of a batch."""
+        if self._kept is None or rows is None:
+            return self._see[1](teacher)
+        seen = self._kept(rows, lambda: self._see[1](teacher))
+        return {ask: values.to(self.student.device) for ask, values in seen.items()}
 
     def _found(
         self, rows: Sequence[np.ndarray], weights: dict[str, Tensor] | None, number: int

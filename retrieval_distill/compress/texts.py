@@ -38,7 +38,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Collator:
-    """Turns a batch's rows into token ids: ``text_ids``, ``student`` and ``teacher`` (rows of ids), ``number``.
+    """Turns a batch's ``rows`` and ``number`` into token ids: ``student`` and ``teacher`` (rows), and ``text_ids``.
 
     With ``masked`` above 0 that share of the tokens, drawn by the batch's number, is replaced by mask tokens, at the
     same places for both.
@@ -60,7 +60,8 @@ class Collator:
             pairs = [self._hide(own, other, draw) for own, other in pairs]
         student, teacher = zip(*pairs, strict=True)
         text_ids = [self.ids[row] for row in batch.rows]
-        return {"text_ids": text_ids, "student": student, "teacher": teacher, "number": batch.number}
+        ids = {"student": student, "teacher": teacher, "text_ids": text_ids}
+        return {**ids, "rows": batch.rows, "number": batch.number}
 
     def _hide(self, own: np.ndarray, other: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         hidden = draw.random(len(own)) < self.masked

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerState
 
 from retrieval_distill import hardware, models
-from retrieval_distill.artifacts import write_json
+from retrieval_distill.artifacts import fingerprint, write_json
 from retrieval_distill.compress import backbones, layer_dropping, start, texts
 from retrieval_distill.compress.captures import anatomy
 from retrieval_distill.compress.contract import Pair
+from retrieval_distill.compress.kept import Kept
 from retrieval_distill.compress.model import CompressionModel
 from retrieval_distill.compress.transfers import Transfers
-from retrieval_distill.config import CompressConfig, TrainingConfig
+from retrieval_distill.config import CompressConfig, OptimiserConfig, TrainingConfig
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.errors import UserError
 from retrieval_distill.progress import progress
 from retrieval_distill.student import build, encoder
@@ -33,7 +35,7 @@ from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, 
 from retrieval_distill.training.loop import DistillationTrainer
 from retrieval_distill.training.trainer import Advance
 
-SHARED = {"learning_rate", "warmup", "weight_decay", "max_grad_norm", "bf16", "save_steps"}
+SHARED = {*OptimiserConfig.model_fields, "learning_rate", "save_steps"}
 """Keys that mean here what they mean in the section ``training``."""
 
 
@@ -84,8 +86,10 @@ def compress(config: CompressConfig, plain: Texts, folder: Path, seed: int) -> d
     layer_dropping.check(student, config.depths)
     pair = Pair(anatomy(student), anatomy(teacher), _teacher(config), basis)
     transfers = Transfers(config.transfers, pair)
-    model = CompressionModel(student, teacher, transfers, computed, config.depths, config.self_distillation, seed)
     collator = _collator(config, student, teacher, transfers.token_by_token, plain, folder / "checkpoints", seed)
+    kept = _kept(config, transfers, pair, collator.teacher, computed or torch.float32)
+    depths = config.depths, config.self_distillation, seed
+    model = CompressionModel(student, teacher, transfers, computed, *depths, kept)
     done = _train(config, model, collator, folder, seed)
     model.close()
     with models.quietly():
@@ -141,6 +145,18 @@ def _collator(
     if token_by_token:
         texts.refuse_misaligned(student, teacher, tokens, token_by_token)
     return texts.Collator(plain.ids, *tokens, masks, config.masked, seed)
+
+
+def _kept(
+    config: CompressConfig, transfers: Transfers, pair: Pair, tokens: Tokens, computed: torch.dtype
+) -> Kept | None:
+    if config.teacher_cache is None:
+        return None
+    if config.masked:
+        raise UserError("compress.teacher_cache: masked texts are new to the teacher every time; leave one of them out")
+    key = [models.fingerprint(pair.teacher_name), tokens.fingerprint, str(computed)]
+    folder = Path(config.teacher_cache) / fingerprint(key)[:16]
+    return Kept(folder, transfers.teacher_asks, pair.teacher, tokens, computed)
 
 
 def _training(config: CompressConfig, micro: int) -> TrainingConfig:

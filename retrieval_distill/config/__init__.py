@@ -10,6 +10,7 @@ from retrieval_distill.config.generate import GenerateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig, IntentConfig
 from retrieval_distill.config.load import RECIPES, load_recipe, load_values, parse, parse_recipe
 from retrieval_distill.config.mining import PRESETS, FilterConfig, MiningConfig
+from retrieval_distill.config.optimiser import OptimiserConfig
 from retrieval_distill.config.prepare import PrepareConfig
 from retrieval_distill.config.recipe import Recipe
 from retrieval_distill.config.retrieval import RetrieveConfig
@@ -35,6 +36,7 @@ __all__ = [
     "LoRAConfig",
     "MemberConfig",
     "MiningConfig",
+    "OptimiserConfig",
     "PrepareConfig",
     "ReadConfig",
     "Recipe",

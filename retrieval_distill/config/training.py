@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from retrieval_distill.config.section import Section
+from retrieval_distill.config.optimiser import OptimiserConfig
 
 
-class TrainingConfig(Section):
+class TrainingConfig(OptimiserConfig):
     """How the student trains."""
 
     steps: int | None = Field(None, ge=1)
@@ -25,16 +25,6 @@ class TrainingConfig(Section):
     """Token limit in training only; ``None``: the student's."""
     learning_rate: float = Field(5e-5, gt=0)
     """Peak learning rate of AdamW."""
-    warmup: float = Field(0.1, ge=0, le=1)
-    """Share of the steps in which the learning rate rises; it then falls linearly to 0."""
-    weight_decay: float = Field(0.01, ge=0)
-    """AdamW's weight decay."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients are clipped to this norm."""
-    dropout: float | None = Field(0.0, ge=0, lt=1)
-    """Dropout of the student in training; ``None`` keeps the model's. Distillation needs none, and it is slow."""
-    bf16: bool | None = None
-    """The transformer computes in bfloat16, its weights stay float32; ``None``: where it is native."""
     gradient_accumulation: int = Field(1, ge=1)
     """Batches of ``queries_per_step`` whose gradients are averaged before the optimiser moves."""
     cache_texts: int | None = Field(None, ge=1)

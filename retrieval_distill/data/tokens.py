@@ -7,6 +7,7 @@ embedding, training) is fed from here.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -70,6 +71,14 @@ class Tokens:
     def lengths(self) -> np.ndarray:
         """Tokens per row, shape [rows]."""
         return np.diff(self.offsets)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all rows."""
+        parts = np.ascontiguousarray(self.offsets, "<i8"), np.ascontiguousarray(self.flat, "<i4")
+        digest = hashlib.blake2b(parts[0].data)
+        digest.update(parts[1].data)
+        return digest.hexdigest()
 
 
 def _write_header(out: Any, count: int) -> None:

@@ -9,11 +9,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from retrieval_distill.config import Section
+from retrieval_distill.config import OptimiserConfig
 from retrieval_distill.models import PACKAGED
 
 
-class FitTeacherConfig(Section):
+class FitTeacherConfig(OptimiserConfig):
     """How a cross-encoder is fine-tuned on judged queries."""
 
     model: str = PACKAGED
@@ -36,16 +36,6 @@ class FitTeacherConfig(Section):
     """Passes over the training queries, where ``steps`` is not given."""
     learning_rate: float | None = Field(None, gt=0)
     """Peak learning rate of AdamW; ``None``: 8e-4 with ``lora``, 5e-5 without."""
-    warmup: float = Field(0.1, ge=0, le=1)
-    """Share of the steps in which the learning rate rises; it then falls linearly to 0."""
-    weight_decay: float = Field(0.01, ge=0)
-    """AdamW's weight decay."""
-    max_grad_norm: float = Field(1.0, gt=0)
-    """Gradients are clipped to this norm."""
-    dropout: float | None = Field(0.0, ge=0, lt=1)
-    """Dropout in training; ``None`` keeps the model's."""
-    bf16: bool | None = None
-    """Mixed precision in bfloat16; ``None``: where it is native."""
     evaluate_every: int = Field(50, ge=1)
     """Steps between evaluations on the dev queries, and between checkpoints: the most that a crash costs."""
     patience: int | None = Field(3, ge=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -55,17 +56,23 @@ def test_a_student_of_every_family_learns(family, transfers, every_encoder, data
     np.testing.assert_allclose(student.encode(texts), found, atol=1e-5)
 
 
-def test_killed_at_any_step_it_ends_the_same(every_encoder, dataset, dataset_folder, tmp_path):
+@pytest.mark.parametrize("more", [{"masked": 0.1}, {"teacher_cache": "cache"}], ids=["masked", "kept"])
+def test_killed_at_any_step_it_ends_the_same(more, every_encoder, dataset, dataset_folder, tmp_path, monkeypatch):
+    """Also where it reads what the killed one had asked its teacher, which the other asked itself."""
     options = {
-        **SMALL, "model": every_encoder["bert"], "layers": "first:3", "width": 16, "steps": 7, "masked": 0.1,
-        "dropout": 0.1, "transfers": {"relations": 1.0, "hidden_states": {"mapping": "earth_mover"}, "embedding": 1.0},
+        **SMALL, **more, "model": every_encoder["bert"], "layers": "first:3", "width": 16, "steps": 7, "dropout": 0.1, "transfers": {"relations": 1.0, "hidden_states": {"mapping": "earth_mover"}, "embedding": 1.0},
         "depths": [2], "self_distillation": 0.5,
     }  # fmt: skip
+    for name in ("undisturbed", "disturbed"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "undisturbed")
     verbs.compress(dataset.documents, tmp_path / "whole", **options)
+    monkeypatch.chdir(tmp_path / "disturbed")
     (tmp_path / "job.json").write_text(json.dumps({"dataset": dataset_folder, "options": options}))
     command = [sys.executable, "-m", "tests.compress.driver", "job.json", "killed", "5"]
     command[3:5] = [str(tmp_path / name) for name in command[3:5]]
-    killed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (tmp_path / "killed.partial" / "checkpoints" / "checkpoint-4").is_dir()
     verbs.compress(dataset.documents, tmp_path / "killed", **options)
