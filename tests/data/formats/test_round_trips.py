@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import datasets
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +18,7 @@ from retrieval_distill.data.formats import texts as texts_format
 from retrieval_distill.data.formats import training_table
 from retrieval_distill.data.formats.contract import Reading
 from retrieval_distill.errors import UserError
+from retrieval_distill.generate import copies
 from retrieval_distill.retrieval.run import Run
 
 NASTY = st.sampled_from("\t\n\r\"',;\\ \u2028\x85\ufeffé漢\U0001f600a")
@@ -60,6 +64,23 @@ def test_folders(place, to, found):
     folder = place()
     verbs.convert(found, folder, to)
     assert same(load.load(str(folder), folder / "cache"), found)
+
+
+@pytest.mark.parametrize("to", ["beir", "jsonl", "csv", "parquet"])
+def test_what_a_folder_tells_of_its_passages_and_generated_queries(tmp_path, to):
+    """It survives every format that holds a dataset; what is written over it leaves none of it behind."""
+    plain = Dataset.from_records("x", [("a#1", "", "one"), ("a#2", "", "two")], [("g", "ask")], {"train": [("g", "a#1", 1)]})  # fmt: skip
+    parents = pa.chunked_array([pa.array(["a", "a"], pa.large_string())])
+    marks = copies.MARKS.empty_table().to_pandas()
+    marks.loc[0] = ["g", "titles", "a#1", "", "o"]
+    told = replace(plain, parents=parents, generated=pa.Table.from_pandas(marks, copies.MARKS, preserve_index=False))
+    verbs.convert(told, tmp_path / "x", to)
+    again = load.load(str(tmp_path / "x"), tmp_path / "cache")
+    assert same(again, told)
+    assert again.parents.to_pylist() == ["a", "a"] and again.generated.equals(told.generated)
+    verbs.convert(plain, tmp_path / "x", to)
+    bare = load.load(str(tmp_path / "x"), tmp_path / "cache")
+    assert bare.parents is None and bare.generated is None
 
 
 @pytest.mark.parametrize("to", ["beir", "jsonl", "parquet"])
