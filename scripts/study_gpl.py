@@ -153,7 +153,8 @@ def student(job: Job, options: dict[str, Any], folder: Path) -> str:
     lists = lists_of(job, options.get("ways"), options.get("masked", True))
     data = job.recipe.dataset
     recipe = recipe_of(Path(data.source), data.train, data.train_queries or 0, **training)
-    verbs.distill(lists, job.dataset, data.train, recipe, folder)
+    seen = job.dataset if options.get("masked", True) else replace(job.dataset, generated=None)
+    verbs.distill(lists, seen, data.train, recipe, folder)
     return str(folder)
 
 

@@ -23,6 +23,8 @@ from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.reporting.publish import report
 from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher import fit
+from retrieval_distill.teacher.fit_config import FitTeacherConfig
 from tests.commands import command
 
 WAYS = {"titles": 1, "sentences": 2}
@@ -207,7 +209,10 @@ def test_the_commands_one_by_one_do_not_show_the_student_its_query_either(bare, 
     command("score", run, *data, "--teacher", teacher, "--store", tmp_path / "store", "--out", scored)
     found = load(str(out), tmp_path)
     own = {f"{query}:document" for query in found.generated["query_id"].to_pylist()}
-    assert own & set(Run.load(scored).frame["doc_id"])
+    copied = own & set(Run.load(scored).frame["doc_id"])
+    assert copied
+    command("filter-negatives", scored, *data, "--split", "generated", "--set", "highest=-99", "--out", tmp_path / "f.parquet")  # fmt: skip
+    assert copied <= set(Run.load(tmp_path / "f.parquet").frame["doc_id"])  # relevant: they stay
     table = tmp_path / "table.parquet"
     command("convert", out, table, "--to", "sentence-transformers", "--scores", scored, "--split", "generated",
             "--negatives", 2, "--cache", tmp_path)  # fmt: skip
@@ -215,6 +220,16 @@ def test_the_commands_one_by_one_do_not_show_the_student_its_query_either(bare, 
     assert len(rows) > 10
     for row in rows.itertuples():
         assert row.query not in row.positive and all(row.query not in text for text in (row.negative_1, row.negative_2))
+
+
+def test_a_teacher_is_not_fitted_on_its_query_either(corpus, tmp_path, monkeypatch):
+    verbs.generate(corpus, tmp_path / "made", ways={"sentences": 1}, keep=0)
+    given = {}
+    monkeypatch.setattr(fit, "fit_teacher", lambda *args: given.update(run=args[1], qrels=args[2], documents=args[4]))
+    fit.fit_on(load(str(tmp_path / "made"), tmp_path), FitTeacherConfig(), tmp_path / "teacher", train="generated")
+    for query, docs, _ in given["run"]:
+        relevant = [doc for doc in docs if given["qrels"][query].get(doc)]
+        assert relevant == [f"{query}:document"] and relevant[0] in given["documents"]
 
 
 def test_joined_datasets_keep_what_is_known_of_their_queries(bare, corpus, tmp_path):

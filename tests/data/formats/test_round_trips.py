@@ -57,7 +57,7 @@ def place(tmp_path_factory):
     return lambda: root / str(next(numbers))
 
 
-@pytest.mark.parametrize("to", ["beir", "jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("to", ["beir", "jsonl", "csv", "parquet", "hugging-face"])
 @settings(deadline=None, max_examples=30)
 @given(found=data())
 def test_folders(place, to, found):
@@ -66,7 +66,7 @@ def test_folders(place, to, found):
     assert same(load.load(str(folder), folder / "cache"), found)
 
 
-@pytest.mark.parametrize("to", ["beir", "jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("to", ["beir", "jsonl", "csv", "parquet", "hugging-face", "ms-marco"])
 def test_what_a_folder_tells_of_its_passages_and_generated_queries(tmp_path, to):
     """It survives every format that holds a dataset; what is written over it leaves none of it behind."""
     plain = Dataset.from_records("x", [("a#1", "", "one"), ("a#2", "", "two")], [("g", "ask")], {"train": [("g", "a#1", 1)]})  # fmt: skip
@@ -98,11 +98,26 @@ def test_csv_refuses_nul(tmp_path):
         verbs.convert(found, tmp_path, "csv")
 
 
-@pytest.mark.parametrize("to", ["beir", "trec"])
+@pytest.mark.parametrize("to", ["beir", "trec", "ms-marco"])
 def test_ids_that_separate_fields_are_refused(tmp_path, to):
     found = Dataset.from_records("x", [("d\t1", "", "a")], [("q", "b")], {"test": [("q", "d\t1", 1)]})
     with pytest.raises(UserError, match=r"'d\\t1'"):
         verbs.convert(found, tmp_path, to)
+
+
+@settings(deadline=None, max_examples=30)
+@given(found=data())
+def test_ms_marco_folders(place, found):
+    """A text on one line comes back as it is; any other is refused, for a tab or a line break ends it there."""
+    folder = place()
+    fields = [field for texts in (found.documents, found.queries) for record in texts.records() for field in record]
+    marked = any(id_.startswith("\ufeff") for id_ in [*found.documents, *found.queries])
+    if marked or any({"\t", "\n", "\r"} & {*field} for field in fields):
+        with pytest.raises(UserError, match="has a tab, a line break, a NUL byte or"):
+            verbs.convert(found, folder, "ms-marco")
+    else:
+        verbs.convert(found, folder, "ms-marco")
+        assert same(load.load(str(folder), folder / "cache"), found)
 
 
 @settings(deadline=None, max_examples=20)
