@@ -15,7 +15,7 @@ are medians over the rounds, and the median, lowest and highest ratio within a r
   asked 5,000, side by side with ours (the work is a product of queries and passages, so it grows with the queries), and
   in batches of 1,024, for one of its default 16,384 would hold 65 GB of similarities. Then ours mines for all 100,000,
   once, and 100 of them are compared with float64 products.
-* ``medquad/same-dtype`` and ``medquad/default``: the BEIR folder read, BM25 and all-MiniLM-L6-v2 (256 tokens) asked to a
+* ``medquad/same-dtype`` and ``medquad/default``: the libraries imported, the BEIR folder read, BM25 and all-MiniLM-L6-v2 (256 tokens) asked to a
   depth of 100 and fused by reciprocal ranks, against BEIR's loader, bm25s, sentence-transformers' ``encode`` and
   ``semantic_search``, and a fusion of dictionaries. Of the collection as many documents and test queries are taken as
   ``--documents`` and ``--queries`` say. ``default``: each side as its user would call it (ours in bfloat16 where that is
@@ -210,16 +210,16 @@ def part_of(args: argparse.Namespace) -> Path:
 def medquad_ours(args: argparse.Namespace, dtype: str = "auto") -> Answer:
     import shutil
 
-    from retrieval_distill import verbs
-    from retrieval_distill.data.formats import beir
-    from retrieval_distill.indexing import exact
-    from retrieval_distill.indexing.embed import Embeddings
-    from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
-
     folder, vectors = part_of(args), args.work / "medquad-vectors"
     shutil.rmtree(vectors, ignore_errors=True)
 
     def work() -> Any:
+        from retrieval_distill import verbs
+        from retrieval_distill.data.formats import beir
+        from retrieval_distill.indexing import exact
+        from retrieval_distill.indexing.embed import Embeddings
+        from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
+
         dataset = beir.load(folder)
         queries = dataset.queries_of("test")
         lexical = verbs.retrieve(dataset.documents, queries, DEPTH)
@@ -238,15 +238,15 @@ def medquad_ours_float32(args: argparse.Namespace) -> Answer:
 
 
 def medquad_library(args: argparse.Namespace) -> Answer:
-    import bm25s
-    import torch
-    from beir.datasets.data_loader import GenericDataLoader
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.util import semantic_search
-
     folder = part_of(args)
 
     def work() -> dict[str, dict[str, float]]:
+        import bm25s
+        import torch
+        from beir.datasets.data_loader import GenericDataLoader
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.util import semantic_search
+
         corpus, queries, _ = GenericDataLoader(str(folder)).load("test")
         ids, asked = list(corpus), list(queries)
         texts = [f"{corpus[id_]['title']} {corpus[id_]['text']}".strip() for id_ in ids]
