@@ -19,7 +19,9 @@ are medians over the rounds, and the median, lowest and highest ratio within a r
   depth of 100 and fused by reciprocal ranks, against BEIR's loader, bm25s, sentence-transformers' ``encode`` and
   ``semantic_search``, and a fusion of dictionaries. Of the collection as many documents and test queries are taken as
   ``--documents`` and ``--queries`` say. ``default``: each side as its user would call it (ours in bfloat16 where that is
-  fast). ``agreement`` is the share of the fused lists' first ten places with the same document.
+  fast). ``agreement`` is the share of the fused lists' first ten places with the same document. In float32 little is left
+  to gain: under cProfile (800 documents, 300 queries, 19.1 s) linear layers took 47 % of our time, imports 29 %, attention
+  16 %, GELU 6 %.
 * ``tokens``: MedQuAD's documents cut by the tokenizer of all-MiniLM-L6-v2, against a call with padding for each batch of
   32, as ``encode`` makes it. The ids are equal.
 """
