@@ -72,7 +72,9 @@ def write(found: Dataset, folder: Path) -> None:
     for split, judged in found.qrels.items():
         rows = [dict(zip(JUDGED.names, row, strict=True)) for row in judgement_rows(judged)]
         parts[split] = pa.Table.from_pylist(rows, JUDGED)
-    datasets.DatasetDict({name: datasets.Dataset(part) for name, part in parts.items()}).save_to_disk(str(folder))
+    shards = {name: 1 for name, part in parts.items() if not len(part)}  # by default 0, which does not load again
+    written = datasets.DatasetDict({name: datasets.Dataset(part) for name, part in parts.items()})
+    written.save_to_disk(str(folder), num_shards=shards)
     beside.write(found, folder)
 
 
