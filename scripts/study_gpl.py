@@ -1,6 +1,7 @@
 """Does training on generated queries help a retriever on a corpus without any? Cranfield, against three baselines.
 
     python scripts/study_gpl.py --beir FOLDER --out runs/study-gpl --json runs/study-gpl.json
+    python scripts/study_gpl.py --beir FOLDER --out runs/study-gpl-quick --quick     # every step, on a tenth of the data
 
 Cranfield's judgements train nothing. Queries are made from its abstracts without a model (titles, salient sentences), the
 shipped starter scores candidates of BM25 and the start model, and the packaged all-MiniLM-L6-v2 learns from them. Of
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,31 @@ from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 from retrieval_distill.retrieval.run import Run
 
 START, MEASURES, SEED = "packaged:all-MiniLM-L6-v2", ("nDCG@10", "RR@10", "R@100"), 7
-QUERIES, HELD_OUT, MEDQUAD_DOCUMENTS = 1024, 250, 3000
 MAX_LENGTH, TEST_LENGTH, RERANKED = 128, 256, 10
 """Tokens in mining and held-out measuring, tokens in the test, documents that the teacher reorders per test query."""
 
-TRAINING = {"queries_per_step": 32, "candidates": 3, "max_length": 96, "learning_rate": 2e-5, "agreement_queries": 0}
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything there is; ``documents`` and ``tested`` of Cranfield, ``None``: all."""
+
+    queries: int = 1024
+    held_out: int = 250
+    medquad: int = 3000
+    documents: int | None = None
+    tested: int | None = None
+
+
+QUICK = Sizes(queries=64, held_out=25, medquad=200, documents=150, tested=20)
+STEP = 32
+"""Queries of a step of training."""
+
+TRAINING = {"queries_per_step": STEP, "candidates": 3, "max_length": 96, "learning_rate": 2e-5, "agreement_queries": 0}
 DEFAULT = "titles + sentences"
 VARIANTS: dict[str, dict[str, Any]] = {
     DEFAULT: {},
     "learning rate 5e-5": {"learning_rate": 5e-5},
-    "half the steps": {"steps": QUERIES // 32 // 2},
+    "half the steps": {"share_of_steps": 0.5},
     "titles alone": {"ways": ("titles",)},
     "sentences alone": {"ways": ("sentences",)},
     "nothing taken out": {"masked": False},
@@ -55,11 +71,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 documents. Every one trains on as many steps as the default, but for the one that says so."""
 
 
-def recipe_of(source: Path, train: str, **training: Any) -> Recipe:
-    steps = {"steps": QUERIES // 32}
+def recipe_of(source: Path, train: str, queries: int, share_of_steps: float = 1, **training: Any) -> Recipe:
+    steps = {"steps": int(queries // STEP * share_of_steps)}
     values: dict[str, Any] = {
         "name": "study-gpl", "seed": SEED,
-        "dataset": {"source": str(source), "train": train, "dev": None, "train_queries": QUERIES},
+        "dataset": {"source": str(source), "train": train, "dev": None, "train_queries": queries},
         "retrieve": {"depth": 20, "keep": 6},
         "teacher": {"model": "starter", "max_length": 128, "gate": "off"},
         "student": {"model": START, "max_length": MAX_LENGTH},
@@ -68,19 +84,30 @@ def recipe_of(source: Path, train: str, **training: Any) -> Recipe:
     return parse_recipe(values)
 
 
-def cranfield(source: Path, out: Path) -> tuple[Dataset, Dataset]:
+def cranfield(source: Path, out: Path, sizes: Sizes) -> tuple[Dataset, Dataset]:
     """Cranfield with its generated queries: those that train, and those that are held out (a query per document)."""
-    data = load(str(source / "cranfield"), out / "cache", ReadConfig(on_bad="skip"))
+    data = part_of(load(str(source / "cranfield"), out / "cache", ReadConfig(on_bad="skip")), sizes)
     manifest = verbs.generate(data, out / "generated", seed=SEED, ways={"titles": 1, "sentences": 1}, keep=0.0)
     print(generated.table(manifest["counts"]), flush=True)
     found = beir.load(out / "generated")
     assert found.generated is not None
     marks = found.generated.to_pandas()
     drawn = np.random.default_rng(SEED).permutation(np.sort(marks["doc_id"].unique()))
-    held = {doc: ("titles", "sentences")[turn % 2] for turn, doc in enumerate(drawn[:HELD_OUT])}
+    held = {doc: ("titles", "sentences")[turn % 2] for turn, doc in enumerate(drawn[: sizes.held_out])}
     asked = marks[[held.get(doc) == way for doc, way in zip(marks["doc_id"], marks["way"], strict=True)]]
     others = marks[~marks["doc_id"].isin(held)]
     return _only(found, others["query_id"]), _only(found, asked["query_id"])
+
+
+def part_of(data: Dataset, sizes: Sizes) -> Dataset:
+    """As many of the test queries, the documents judged for them, and others up to the number of documents."""
+    if sizes.documents is None:
+        return data
+    test = dict(list(data.split("test").items())[: sizes.tested])
+    judged = dict.fromkeys(doc for grades in test.values() for doc in grades)
+    kept = list(dict.fromkeys([*judged, *data.documents.ids]))[: sizes.documents]
+    test = {query: {doc: grade for doc, grade in grades.items() if doc in kept} for query, grades in test.items()}
+    return Dataset(data.name, data.documents.select(kept), data.queries.select(list(test)), {"test": test})
 
 
 def _only(data: Dataset, queries: Sequence[str]) -> Dataset:
@@ -88,23 +115,22 @@ def _only(data: Dataset, queries: Sequence[str]) -> Dataset:
     return replace(data, qrels={**data.qrels, copies.SPLIT: {query: judged[query] for query in queries}})
 
 
-def medquad(source: Path, folder: Path) -> Dataset:
+def medquad(source: Path, folder: Path, sizes: Sizes) -> None:
     """As many of MedQuAD's training queries, their documents and others."""
     data = beir.load(source / "medquad")
     rng, judged = np.random.default_rng(SEED), data.split("train")
-    queries = sorted(rng.choice(sorted(judged), QUERIES, replace=False).tolist())
+    queries = sorted(rng.choice(sorted(judged), sizes.queries, replace=False).tolist())
     relevant = {doc for query in queries for doc in judged[query]}
     others = rng.permutation([doc for doc in data.documents.ids if doc not in relevant]).tolist()
-    kept = sorted([*relevant, *others[: MEDQUAD_DOCUMENTS - len(relevant)]])
+    kept = sorted([*relevant, *others[: sizes.medquad - len(relevant)]])
     part = Dataset("medquad-part", data.documents.select(kept), data.queries.select(queries),
                    {"train": {query: judged[query] for query in queries}, "test": {}})  # fmt: skip
     beir.save(part, folder)
-    return part
 
 
-def scored(source: Path, train: str, out: Path) -> Job:
+def scored(source: Path, train: str, queries: int, out: Path) -> Job:
     """A run of a recipe as far as the teacher's scores of the training candidates."""
-    job = Job(recipe_of(source, train), out)
+    job = Job(recipe_of(source, train, queries), out)
     job.check()
     pipeline.embed_start(job)
     turn = Round(job, 1)
@@ -125,9 +151,10 @@ def lists_of(job: Job, ways: Sequence[str] | None, masked: bool) -> Run:
 def student(job: Job, options: dict[str, Any], folder: Path) -> str:
     training = {key: value for key, value in options.items() if key not in ("ways", "masked")}
     lists = lists_of(job, options.get("ways"), options.get("masked", True))
-    split = job.recipe.dataset.train
-    recipe = recipe_of(Path(job.recipe.dataset.source), split, **training)
-    verbs.distill(lists, job.dataset, split, recipe, folder)
+    data = job.recipe.dataset
+    recipe = recipe_of(Path(data.source), data.train, data.train_queries or 0, **training)
+    seen = job.dataset if options.get("masked", True) else replace(job.dataset, generated=None)
+    verbs.distill(lists, seen, data.train, recipe, folder)
     return str(folder)
 
 
@@ -176,14 +203,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/study-gpl"))
     parser.add_argument("--beir", type=Path, default=Path("../shared/beir"), help="folder of cranfield and medquad")
+    parser.add_argument("--quick", action="store_true", help="small sizes: whether it runs, not what it finds")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    learnt, asked = cranfield(args.beir, args.out)
+    sizes = QUICK if args.quick else Sizes()
+    learnt, asked = cranfield(args.beir, args.out, sizes)
     beir.save(learnt, args.out / "learnt")
-    job = scored(args.out / "learnt", copies.SPLIT, args.out / "cranfield")
+    job = scored(args.out / "learnt", copies.SPLIT, sizes.queries, args.out / "cranfield")
     students = {DEFAULT: student(job, {}, args.out / "students" / "default")}
-    medquad(args.beir, args.out / "medquad-part")
-    other = scored(args.out / "medquad-part", "train", args.out / "medquad")
+    medquad(args.beir, args.out / "medquad-part", sizes)
+    other = scored(args.out / "medquad-part", "train", sizes.queries, args.out / "medquad")
     models = {"start": START, "MedQuAD": student(other, {}, args.out / "students" / "medquad")}
     models[f"generated: {DEFAULT}"] = students[DEFAULT]
     table(job, tested(job, models, args.out / "test"), f"generated: {DEFAULT}")

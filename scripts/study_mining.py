@@ -2,9 +2,11 @@
 
     python scripts/study_mining.py --out runs/study-mining --beir ../shared/beir --json runs/study-mining.json
     python scripts/study_mining.py --out runs/study-mining --datasets scifact      # one of the two, killed or not
+    python scripts/study_mining.py --out runs/study-mining-longer --datasets scifact --documents 3000 --queries 800
+        --steps 25 --systems hybrid hybrid-filtered random "hybrid, 2 rounds"      # fewer systems, trained longer
 
-Per collection 1,500 documents, those that test queries or training queries are judged on among them, and 320 training
-queries are drawn once; mining and measuring see only these. Every preset (``retrieval_distill.config.PRESETS``), and
+Per collection ``--documents``, those that test queries or training queries are judged on among them, and ``--queries`` for
+training are drawn once; mining and measuring see only these. Every preset (``retrieval_distill.config.PRESETS``), and
 ``hybrid`` in two rounds of half the steps, is a recipe of its own: the same packaged all-MiniLM-L6-v2, the same number of
 candidates, steps and queries per step, the starter as teacher. One score store is shared, so that pairs that several
 presets ask for are paid for once; the table says how many each would have to pay for alone. What is done is kept: the same
@@ -20,7 +22,8 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +45,19 @@ REFERENCE = "hybrid"
 TWO_ROUNDS = "hybrid, 2 rounds"
 SYSTEMS: dict[str, Any] = {**{name: name for name in PRESETS}, TWO_ROUNDS: {"preset": "hybrid", "rounds": 2}}
 MEASURE = "nDCG@10"
-DOCUMENTS, QUERIES, MAX_LENGTH = 1500, 320, 96
-"""Documents and training queries of a collection, and the tokens of each that are embedded or scored."""
-STEPS = 10
-"""Of all rounds together."""
+MAX_LENGTH = 96
+"""Tokens of a text that are embedded or scored."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Documents and training queries of a collection, and steps of all rounds together."""
+
+    documents: int = 1500
+    queries: int = 320
+    steps: int = 10
+
+
 TRAINING = {"queries_per_step": 32, "candidates": 3, "max_length": 64, "agreement_queries": 0}
 KEEP = 6
 """Candidates of a query, its relevant documents aside."""
@@ -53,25 +65,24 @@ LEARNING_RATES = {"python-docs": 1.5e-4, "scifact": 5e-5}
 """The one is far from what the start model knows, the other near; as in ``study_objectives.py``."""
 
 
-def smaller(dataset: Dataset, folder: Path) -> str:
+def smaller(dataset: Dataset, sizes: Sizes, folder: Path) -> str:
     """A folder with as much of the dataset as is used."""
     if not folder.is_dir():
         rng = np.random.default_rng(0)
         train = {query: docs for query, docs in dataset.split("train").items() if any(docs.values())}
-        chosen = sorted(rng.permutation(len(train))[:QUERIES])
+        chosen = sorted(rng.permutation(len(train))[: sizes.queries])
         splits = {"train": {list(train)[row]: train[list(train)[row]] for row in chosen}, "test": dataset.split("test")}
         judged = dict.fromkeys(doc for qrels in splits.values() for docs in qrels.values() for doc in docs)
         others = [id_ for id_ in dataset.documents if id_ not in judged]
-        drawn = [others[row] for row in sorted(rng.permutation(len(others))[: DOCUMENTS - len(judged)])]
+        drawn = [others[row] for row in sorted(rng.permutation(len(others))[: max(sizes.documents - len(judged), 0)])]
         part = Dataset(dataset.name, dataset.documents.select([*judged, *drawn]), dataset.queries, splits)
         beir.save(part, folder.with_suffix(".partial"))
         folder.with_suffix(".partial").rename(folder)
     return str(folder)
 
 
-def recipe_of(collection: str, source: str, system: str, seed: int) -> Recipe:
+def recipe_of(collection: str, source: str, system: str, seed: int, steps: int) -> Recipe:
     values = load_recipe("demo" if collection == "python-docs" else "starter-scifact").model_dump(mode="json")
-    steps = STEPS // 2 if system == TWO_ROUNDS else STEPS
     return parse_recipe(
         {
             **values, "seed": seed, "mining": SYSTEMS[system],
@@ -79,7 +90,7 @@ def recipe_of(collection: str, source: str, system: str, seed: int) -> Recipe:
             "retrieve": {"depth": 30, "keep": KEEP},
             "student": {**values["student"], "max_length": MAX_LENGTH},
             "teacher": {"model": "starter", "max_length": MAX_LENGTH, "gate": "off"},
-            "training": {**TRAINING, "steps": steps, "learning_rate": LEARNING_RATES[collection]},
+            "training": {**TRAINING, "steps": steps // (1 + (system == TWO_ROUNDS)), "learning_rate": LEARNING_RATES[collection]},
         }
     )  # fmt: skip
 
@@ -134,16 +145,18 @@ def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
     return result
 
 
-def study(collection: str, out: Path, beir_folder: Path, seeds: int) -> dict[str, list[dict[str, Any]]]:
+def study(
+    collection: str, out: Path, beir_folder: Path, seeds: int, sizes: Sizes, systems: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
     """System -> a result per seed."""
     source = "python-docs" if collection == "python-docs" else str(beir_folder / collection)
-    source = smaller(load(source, out / "cache"), out / collection / "data")
-    start = recipe_of(collection, source, REFERENCE, 1)
+    source = smaller(load(source, out / "cache"), sizes, out / collection / "data")
+    start = recipe_of(collection, source, REFERENCE, 1, sizes.steps)
     found = {"start": [{"values": kept_start(start, out / collection / "start").to_dict()}]}
     for seed in range(1, seeds + 1):
-        for system in SYSTEMS:
+        for system in systems:
             folder = out / collection / system.replace(", ", "-").replace(" ", "-") / str(seed)
-            result = trained(recipe_of(collection, source, system, seed), folder)
+            result = trained(recipe_of(collection, source, system, seed, sizes.steps), folder)
             found.setdefault(system, []).append(result)
             mean = np.mean(list(result["values"].values()))
             print(f"{collection}, seed {seed}, {system}: {mean:.4f}, {result['pairs']:,} pairs", flush=True)
@@ -207,12 +220,18 @@ def main() -> None:
     parser.add_argument("--beir", type=Path, default=Path("../shared/beir"), help="folder that holds scifact")
     parser.add_argument("--datasets", nargs="+", default=["python-docs", "scifact"], choices=["python-docs", "scifact"])
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS), help="with hybrid")
+    for size in fields(Sizes):
+        parser.add_argument(f"--{size.name}", type=int, default=size.default)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    rows = [row for name in args.datasets for row in rows_of(name, study(name, args.out, args.beir, args.seeds))]
+    sizes = Sizes(args.documents, args.queries, args.steps)
+    rows = []
+    for name in args.datasets:
+        rows += rows_of(name, study(name, args.out, args.beir, args.seeds, sizes, args.systems))
     print(f"\n{table(rows)}")
     if args.json:
-        settings = {"training": TRAINING, "steps": STEPS, "keep": KEEP, "learning_rates": LEARNING_RATES}
+        settings = {"training": TRAINING, **asdict(sizes), "keep": KEEP, "learning_rates": LEARNING_RATES}
         artifacts.write_json(args.json, {"environment": hardware.describe(), **settings, "rows": rows})
 
 

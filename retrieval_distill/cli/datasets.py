@@ -26,7 +26,10 @@ SourceArgument = Annotated[
 def convert(
     source: SourceArgument,
     out: Annotated[Path, typer.Argument(help="Folder to write; for sentence-transformers a file.")],
-    to: Annotated[str, typer.Option("--to", help="beir, jsonl, csv, parquet, trec or sentence-transformers.")],
+    to: Annotated[
+        str,
+        typer.Option("--to", help="beir, jsonl, csv, parquet, hugging-face, ms-marco, trec, sentence-transformers."),
+    ],
     scores: Annotated[
         Path | None,
         typer.Option("--scores", help="Run of teacher scores: read for, or written from, a training table."),

@@ -80,11 +80,12 @@ def filter_negatives(
     --out lists.parquet
     """
     from retrieval_distill import verbs
+    from retrieval_distill.generate import copies
     from retrieval_distill.mining import report
     from retrieval_distill.retrieval.run import Run
 
     data, run = load(dataset, cache), Run.load(scored)
     found, removed = verbs.filter_negatives(run, data, split, rules)
-    say(report.scores_line(report.of_scores(run, data.split(split))))
+    say(report.scores_line(report.of_scores(run, copies.as_trained(data, split).split(split))))
     say("removed: " + ", ".join(f"{count:,} by {rule}" for rule, count in removed.items()))
     save(found, out)

@@ -53,11 +53,13 @@ def score(
     Example: retrieval-distill score bm25.trec --dataset python-docs --teacher starter --store s --out scored.parquet
     """
     from retrieval_distill import verbs
+    from retrieval_distill.generate import copies
     from retrieval_distill.retrieval.run import Run
 
-    data, pairs = load(dataset, cache), Run.load(run_file)
+    data = load(dataset, cache)
+    pairs, documents = copies.renamed(Run.load(run_file), data), copies.with_copies(data)
     asked = verbs.load_teacher(teacher, max_length, dtype, options or ())
-    scored, counts = verbs.score(pairs, data.queries, data.documents, asked, store, engine)
+    scored, counts = verbs.score(pairs, data.queries, documents, asked, store, engine)
     save(scored, out)
     say(f"scored {counts['scored']:,} pairs, found {counts['stored']:,} in {store}")
 

@@ -32,6 +32,7 @@ def joined(parts: Mapping[str, Dataset]) -> Dataset:
         queries=_texts({name: part.queries for name, part in parts.items()}),
         qrels={split: _judged({name: part.qrels.get(split, {}) for name, part in parts.items()}) for split in splits},
         parents=_parents(parts),
+        generated=_generated(parts),
         left_out={f"{name}: {reason}": case for name, part in parts.items() for reason, case in part.left_out.items()},
         sources={name: range(*bounds) for name, bounds in zip(parts, pairwise(ends), strict=True)},
     )
@@ -76,6 +77,18 @@ def _parents(parts: Mapping[str, Dataset]) -> pa.ChunkedArray | None:
         return None
     own = {name: part.documents.table["id"] if part.parents is None else part.parents for name, part in parts.items()}
     return pa.chunked_array([chunk for name, ids in own.items() for chunk in _under(name, ids).chunks])
+
+
+def _generated(parts: Mapping[str, Dataset]) -> pa.Table | None:
+    """How each generated query was made."""
+    tables = []
+    for name, part in parts.items():
+        if (marks := part.generated) is not None:
+            for column in ("query_id", "doc_id"):
+                ids = _under(name, marks[column].cast(pa.large_string()))
+                marks = marks.set_column(marks.column_names.index(column), column, ids)
+            tables.append(marks)
+    return pa.concat_tables(tables, promote_options="permissive") if tables else None
 
 
 def _under(name: str, ids: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -63,36 +63,41 @@ def as_trained(dataset: Dataset, split: str) -> Dataset:
     """The dataset as training on a split sees it: copies among the documents, the queries' judgements naming them.
 
     The document itself, and its other queries' copies of it, are judged relevant too: training on a query never takes
-    them for negatives.
+    them for negatives. A split without generated queries is seen as it is.
     """
-    if dataset.generated is None or split != SPLIT:
+    marks, asked = _taken_out(dataset), dataset.split(split)
+    if not marks["query_id"].isin(list(asked)).any():
         return dataset
-    marks = dataset.generated.to_pandas().dropna(subset="text")
-    seen = marks.assign(copy=[_copy(query) for query in marks["query_id"]])
-    texts = Texts.from_records(seen[["copy", "title", "text"]].itertuples(index=False, name=None))
-    siblings = seen.groupby("doc_id")["copy"].agg(list).to_dict()
+    siblings = marks.groupby("doc_id")["copy"].agg(list).to_dict()
     judged: Qrels = {
-        query: {**grades, **{copy: 1 for doc in grades for copy in siblings.get(doc, ())}}
-        for query, grades in dataset.split(SPLIT).items()
+        query: {**grades, **{copy: 1 for doc, grade in grades.items() if grade > 0 for copy in siblings.get(doc, ())}}
+        for query, grades in asked.items()
     }
-    documents = _joined(dataset.documents, texts)
-    return replace(dataset, documents=documents, qrels={**dataset.qrels, SPLIT: judged}, parents=None)
+    return replace(dataset, documents=with_copies(dataset), qrels={**dataset.qrels, split: judged}, parents=None)
+
+
+def with_copies(dataset: Dataset) -> Texts:
+    """The documents, and behind them the copies."""
+    records = _taken_out(dataset)[["copy", "title", "text"]].itertuples(index=False, name=None)
+    return dataset.documents if dataset.generated is None else _joined(dataset.documents, Texts.from_records(records))
 
 
 def renamed(run: Run, dataset: Dataset) -> Run:
     """A Run in which generated queries have the copies of their documents in place of the documents."""
-    if dataset.generated is None:
+    marks = _taken_out(dataset)
+    if marks.empty:
         return run
-    marks = dataset.generated.to_pandas().dropna(subset="text")
-    copies = {(query, doc): _copy(query) for query, doc in zip(marks["query_id"], marks["doc_id"], strict=True)}
+    copies = dict(zip(zip(marks["query_id"], marks["doc_id"], strict=True), marks["copy"], strict=True))
     frame = run.frame
     return Run.from_columns(
         frame["query_id"], [copies.get(pair, pair[1]) for pair in run.pairs], frame["score"].to_numpy()
     )
 
 
-def _copy(query_id: str) -> str:
-    return f"{query_id}:document"
+def _taken_out(dataset: Dataset) -> pd.DataFrame:
+    """The marks of queries that were taken out of their documents, and ``copy``, the copy's id."""
+    marks = (MARKS.empty_table() if dataset.generated is None else dataset.generated).to_pandas().dropna(subset="text")
+    return marks.assign(copy=[f"{query}:document" for query in marks["query_id"]])
 
 
 def _joined(one: Texts, other: Texts) -> Texts:

@@ -86,22 +86,30 @@ class Embeddings:
     def shards(self) -> Iterator[np.ndarray]:
         """The vectors in row order, float32 [rows of a shard, dimensions]; memory-mapped, where stored as such.
 
+        A shard's map ends with the use of it, so a pass over a corpus never holds more than one in memory.
+
         Raises:
             UserError: A shard is missing or was altered.
         """
         for number in range(len(self.files)):
-            yield self.storage.decode(self.stored(number))
+            yield self.storage.decode(self._checked(number).open())
 
     def stored(self, number: int) -> np.ndarray:
-        """A shard as it is stored, memory-mapped.
+        """A shard as it is stored, memory-mapped; the map is kept for the next time.
 
         Raises:
             UserError: It is missing or was altered.
         """
         if number not in self._opened:
-            self.files[number].verify()
-            self._opened[number] = self.files[number].open()
+            self._opened[number] = self._checked(number).open()
         return self._opened[number]
+
+    def _checked(self, number: int) -> Shard:
+        """A shard whose bytes were compared with their checksum, once."""
+        if number not in self._verified:
+            self.files[number].verify()
+            self._verified.add(number)
+        return self.files[number]
 
     def take(self, ids: Sequence[str]) -> np.ndarray:
         """The vectors of these documents: float32 [ids, dimensions].
@@ -119,6 +127,10 @@ class Embeddings:
             within = rows[asked] - (ends[number] - self.files[number].rows)
             vectors[asked] = self.storage.decode(self.stored(number)[within])
         return vectors
+
+    @cached_property
+    def _verified(self) -> set[int]:
+        return set()
 
     @cached_property
     def _opened(self) -> dict[int, np.ndarray]:

@@ -17,7 +17,7 @@ from retrieval_distill.artifacts import Manifest
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data import sources
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.formats.beir import GENERATED
+from retrieval_distill.data.formats.beside import GENERATED
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.compare import per_query
 from retrieval_distill.evaluation.passages import by_document

@@ -19,6 +19,7 @@ from retrieval_distill.artifacts import Manifest
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
+from retrieval_distill.generate import copies
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher import fit_model, fit_training
 from retrieval_distill.teacher.fit_config import FitTeacherConfig
@@ -75,8 +76,9 @@ def fit_on(
     artifacts.stage("retrieve", found, inputs, lambda out: _retrieve(dataset, qrels, depth, bi_encoder, out))
     runs = {split: Run.load(found / f"{split}.parquet") for split in qrels}
     asked = (with_relevant(runs["dev"].top(config.dev_depth), qrels["dev"]), qrels["dev"]) if "dev" in qrels else None
-    candidates = with_relevant(runs["train"].top(TRAIN_DEPTH), qrels["train"])
-    return fit_teacher(config, candidates, qrels["train"], dataset.queries, dataset.documents, asked, folder)
+    candidates = copies.renamed(with_relevant(runs["train"].top(TRAIN_DEPTH), qrels["train"]), dataset)
+    seen = copies.as_trained(dataset, train)
+    return fit_teacher(config, candidates, _judged(seen, train), dataset.queries, seen.documents, asked, folder)
 
 
 def fit_teacher(

@@ -104,7 +104,8 @@ def filter_negatives(
         UserError: An option is unknown or out of bounds.
     """
     from retrieval_distill.config import FilterConfig
+    from retrieval_distill.generate import copies
     from retrieval_distill.mining.filters import keep_negatives
 
     config = parse(FilterConfig, dict(options), "filter-negatives", overrides)
-    return keep_negatives(scored, dataset.split(split), config)
+    return keep_negatives(scored, copies.as_trained(dataset, split).split(split), config)

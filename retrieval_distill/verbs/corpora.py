@@ -26,7 +26,8 @@ def convert(
     Args:
         dataset: What to write.
         out: Folder to write; with ``sentence-transformers`` a file (``.parquet``, ``.jsonl``, ``.csv``).
-        to: ``beir``, ``jsonl``, ``csv``, ``parquet``, ``trec`` (judgements only) or ``sentence-transformers``.
+        to: ``beir``, ``jsonl``, ``csv``, ``parquet``, ``hugging-face``, ``ms-marco``, ``trec`` (judgements only) or
+            ``sentence-transformers``.
         run: Teacher scores, for a training table.
         split: Split of a training table.
         negatives: Negatives in each row of a training table.

@@ -79,7 +79,7 @@ def distill(
         from retrieval_distill.training.dev import DevSet
 
         asked = DevSet.pool(*dev, dataset, recipe.training.dev_documents, recipe.seed)
-    seen = copies.as_trained(dataset, split)
+    run, seen = copies.renamed(run, dataset), copies.as_trained(dataset, split)
 
     def work(out: Path) -> dict[str, Any]:
         from retrieval_distill.training.trainer import distill

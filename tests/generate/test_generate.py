@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -15,12 +16,15 @@ from retrieval_distill.config import load_recipe, parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.load import load
+from retrieval_distill.data.mixture import joined
 from retrieval_distill.errors import UserError
 from retrieval_distill.generate import copies
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.reporting.publish import report
 from retrieval_distill.retrieval.run import Run
+from retrieval_distill.teacher import fit
+from retrieval_distill.teacher.fit_config import FitTeacherConfig
 from tests.commands import command
 
 WAYS = {"titles": 1, "sentences": 2}
@@ -193,6 +197,63 @@ def test_test_queries_are_measured_and_only_what_leads_back_is_trained_on(gpl, c
     every = set(pd.read_parquet(finished[0] / "generated" / "generated.parquet")["query_id"])
     assert kept < every and len(kept) + sum(case["count"] for case in dropped.values()) == len(every)
     assert told["dataset"]["queries"] == {"test": 8, copies.SPLIT: len(kept)}
+
+
+def test_the_commands_one_by_one_do_not_show_the_student_its_query_either(bare, t5, tmp_path, tiny_recipe):
+    """retrieve, score and a training table of a generated folder: the document is scored, and written, without it."""
+    out, run, scored = (tmp_path / name for name in ("made", "found.parquet", "scored.parquet"))
+    verbs.generate(load(bare, tmp_path), out, ways={"sentences": 1}, keep=0)
+    data = f"--dataset {out} --cache {tmp_path}".split()
+    command("retrieve", *data, "--split", "generated", "--depth", 5, "--out", run)
+    teacher = tiny_recipe["teacher"]["model"]
+    command("score", run, *data, "--teacher", teacher, "--store", tmp_path / "store", "--out", scored)
+    found = load(str(out), tmp_path)
+    own = {f"{query}:document" for query in found.generated["query_id"].to_pylist()}
+    copied = own & set(Run.load(scored).frame["doc_id"])
+    assert copied
+    command("filter-negatives", scored, *data, "--split", "generated", "--set", "highest=-99", "--out", tmp_path / "f.parquet")  # fmt: skip
+    assert copied <= set(Run.load(tmp_path / "f.parquet").frame["doc_id"])  # relevant: they stay
+    table = tmp_path / "table.parquet"
+    command("convert", out, table, "--to", "sentence-transformers", "--scores", scored, "--split", "generated",
+            "--negatives", 2, "--cache", tmp_path)  # fmt: skip
+    rows = pd.read_parquet(table)
+    assert len(rows) > 10
+    for row in rows.itertuples():
+        assert row.query not in row.positive and all(row.query not in text for text in (row.negative_1, row.negative_2))
+
+
+def test_a_teacher_is_not_fitted_on_its_query_either(corpus, tmp_path, monkeypatch):
+    verbs.generate(corpus, tmp_path / "made", ways={"sentences": 1}, keep=0)
+    given = {}
+    monkeypatch.setattr(fit, "fit_teacher", lambda *args: given.update(run=args[1], qrels=args[2], documents=args[4]))
+    fit.fit_on(load(str(tmp_path / "made"), tmp_path), FitTeacherConfig(), tmp_path / "teacher", train="generated")
+    for query, docs, _ in given["run"]:
+        relevant = [doc for doc in docs if given["qrels"][query].get(doc)]
+        assert relevant == [f"{query}:document"] and relevant[0] in given["documents"]
+
+
+def test_joined_datasets_keep_what_is_known_of_their_queries(bare, corpus, tmp_path):
+    verbs.generate(corpus, tmp_path / "made", ways={"sentences": 1}, keep=0.5)
+    made, other = load(str(tmp_path / "made"), tmp_path), Dataset.from_records("o", [("d0", "", "x")], [("q", "x")], {"train": [("q", "d0", 1)]})  # fmt: skip
+    asked = replace(made, qrels={"train": made.split("generated")})
+    both = joined({"a": asked, "b": other})
+    alone = copies.as_trained(made, "generated")
+    seen = copies.as_trained(both, "train")
+    taken_out = [f"{query}:document" for query in made.queries if f"{query}:document" in alone.documents]
+    assert 5 < len(taken_out) < 35
+    for copy in taken_out:
+        assert seen.documents[f"a/{copy}"] == alone.documents[copy]
+    assert seen.split("train")["b/q"] == {"b/d0": 1}
+    assert seen.sources == both.sources
+    first = made.queries.ids[0]
+    assert seen.split("train")[f"a/{first}"] == {f"a/{doc}": grade for doc, grade in alone.split("generated")[first].items()}  # fmt: skip
+    assert copies.as_trained(replace(both, qrels={"train": {"b/q": {"b/d0": 1}}}), "train").documents is both.documents
+
+
+def test_a_generated_dataset_is_not_prepared(corpus, tmp_path):
+    verbs.generate(corpus, tmp_path / "made", ways={"titles": 1})
+    with pytest.raises(UserError, match="prepare the dataset that they were generated from"):
+        verbs.prepare(load(str(tmp_path / "made"), tmp_path), tmp_path / "clean")
 
 
 def test_a_generated_folder_is_scored_as_the_stage_is(gpl, corpus, finished, tmp_path):

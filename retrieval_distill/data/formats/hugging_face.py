@@ -14,11 +14,15 @@ from typing import Any
 import pyarrow as pa
 
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats import beside
 from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
 from retrieval_distill.data.formats.parquet import ROWS_PER_BATCH, arrow_rows
 from retrieval_distill.errors import UserError
 
 PREFIX = "hf:"
+
+JUDGED = pa.schema([("query_id", pa.string()), ("doc_id", pa.string()), ("score", pa.int64())])
+"""Of a split's judgements, as they are written."""
 
 
 def recognises(source: str) -> bool:
@@ -48,7 +52,30 @@ def read(source: str, reading: Reading) -> Dataset:
         return tables.dataset(name, next(iter(found.values())), None, {}, reading)
     if "corpus" not in found:
         raise UserError(f"{source} holds the tables {', '.join(found)}, but none called corpus; name one of them")
-    return tables.dataset(name, found.pop("corpus"), found.pop("queries", None), found, reading)
+    dataset = tables.dataset(name, found.pop("corpus"), found.pop("queries", None), found, reading)
+    return dataset if source.startswith(PREFIX) else beside.read(Path(source), dataset)
+
+
+def write(found: Dataset, folder: Path) -> None:
+    """A folder for ``datasets.load_from_disk``: a dictionary of the tables that :func:`read` knows.
+
+    Raises:
+        UserError: A split is called as one of the other tables is.
+    """
+    import datasets
+
+    from retrieval_distill.data.formats.tables import judgement_rows
+
+    if taken := {"corpus", "queries"} & set(found.qrels):
+        raise UserError(f"{folder}: a split called {taken.pop()!r} cannot stand beside the table of that name")
+    parts = {"corpus": found.documents.table, "queries": found.queries.table.drop_columns("title")}
+    for split, judged in found.qrels.items():
+        rows = [dict(zip(JUDGED.names, row, strict=True)) for row in judgement_rows(judged)]
+        parts[split] = pa.Table.from_pylist(rows, JUDGED)
+    shards = {name: 1 for name, part in parts.items() if not len(part)}  # by default 0, which does not load again
+    written = datasets.DatasetDict({name: datasets.Dataset(part) for name, part in parts.items()})
+    written.save_to_disk(str(folder), num_shards=shards)
+    beside.write(found, folder)
 
 
 def _load(source: str) -> dict[str, Table]:
@@ -81,4 +108,4 @@ def _table(name: str, part: Any) -> Table:
     return Table(name, part.data.nbytes, {"source": name, "fingerprint": part._fingerprint}, rows)
 
 
-HUGGING_FACE = Format("hugging-face", recognises, read)
+HUGGING_FACE = Format("hugging-face", recognises, read, lambda dataset, out, _: write(dataset, out))

@@ -7,15 +7,16 @@ Reading COmprehension Dataset", arXiv 1611.09268.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.formats import judgements, tables, texts, training_table
+from retrieval_distill.data.formats import beside, judgements, tables, texts, training_table
 from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
 from retrieval_distill.data.formats.delimited import tsv_records
+from retrieval_distill.errors import UserError
 
 COLLECTION = "collection.tsv"
 
@@ -44,7 +45,33 @@ def read(source: str, reading: Reading) -> Dataset:
         train = dataset.qrels.setdefault("train", {})
         for query_id, grades in found.items():
             train[query_id] = {**grades, **train.get(query_id, {})}
-    return dataset
+    return beside.read(folder, dataset)
+
+
+def write(dataset: Dataset, folder: Path) -> None:
+    """``collection.tsv`` (of four fields where there are titles), ``queries.tsv`` and ``qrels.SPLIT.tsv``.
+
+    Raises:
+        UserError: A text or an id has what these files cannot hold, such as a tab or a line break.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    titled = any(title for _, title, _ in dataset.documents.records())
+    collection = ((id_, "", title, text) if titled else (id_, text) for id_, title, text in dataset.documents.records())
+    _write(folder / COLLECTION, collection)
+    _write(folder / "queries.tsv", ((id_, text) for id_, _, text in dataset.queries.records()))
+    for split, judged in dataset.qrels.items():
+        rows = ((query, "0", doc, str(grade)) for query, doc, grade in tables.judgement_rows(judged))
+        _write(folder / f"qrels.{split}.tsv", rows)
+    beside.write(dataset, folder)
+
+
+def _write(path: Path, rows: Iterable[Sequence[str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as out:
+        for row in rows:
+            if any(end in field for field in row for end in "\t\n\r\0") or row[0].startswith("\ufeff"):
+                what = "a tab, a line break, a NUL byte or, as its beginning, a byte-order mark"
+                raise UserError(f"{path}: {row[0]!r} has {what}; use jsonl or parquet")
+            out.write("\t".join(row) + "\n")
 
 
 def read_triples(source: str, reading: Reading) -> Dataset:
@@ -100,7 +127,9 @@ def _table(paths: list[Path]) -> Table:
     return Table(", ".join(part.name for part in parts) or "no file", size, key, rows)
 
 
-MS_MARCO = Format("ms-marco", lambda source: (Path(source) / COLLECTION).is_file(), read)
+MS_MARCO = Format(
+    "ms-marco", lambda source: (Path(source) / COLLECTION).is_file(), read, lambda dataset, out, _: write(dataset, out)
+)
 
 TRIPLES = Format(
     "ms-marco-triples",

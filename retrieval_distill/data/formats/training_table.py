@@ -18,6 +18,7 @@ from retrieval_distill.data.formats import tables
 from retrieval_distill.data.formats.contract import Export, Format, Reading, RowError, Table
 from retrieval_distill.data.hashes import text_hash
 from retrieval_distill.errors import UserError
+from retrieval_distill.generate import copies
 from retrieval_distill.retrieval.run import Run
 
 logger = logging.getLogger("retrieval_distill")
@@ -91,8 +92,9 @@ def write(dataset: Dataset, path: Path, export: Export) -> None:
 
 def _exported(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[Any, ...]]:
     assert export.run is not None
-    judged, short = dataset.split(export.split), []
-    for query_id, doc_ids, values in export.run:
+    seen, short = copies.as_trained(dataset, export.split), []
+    judged = seen.split(export.split)
+    for query_id, doc_ids, values in copies.renamed(export.run, dataset):
         relevant = {doc_id for doc_id, grade in judged.get(query_id, {}).items() if grade > 0}
         scored = dict(zip(doc_ids, values.tolist(), strict=True))
         others = [doc_id for doc_id in doc_ids if doc_id not in relevant][: export.negatives]
@@ -102,7 +104,7 @@ def _exported(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[An
             continue
         for positive in positives:
             row = [positive, *others]
-            yield (dataset.queries[query_id], *dataset.documents.take(row), [scored[doc_id] for doc_id in row])
+            yield (seen.queries[query_id], *seen.documents.take(row), [scored[doc_id] for doc_id in row])
     if short:
         needs = f"no scored relevant document or fewer than {export.negatives} others"
         logger.warning("%s: %d queries left out with %s, first %s", path, len(short), needs, ", ".join(short[:3]))

@@ -42,14 +42,19 @@ def prepare(dataset: Dataset, folder: str | Path, config: PrepareConfig) -> Mani
         config: The steps' options.
 
     Raises:
-        UserError: A library or model that a step needs is missing, the dataset is cut into passages already, no
-            document is left, or the ids of passages would collide with others.
+        UserError: A library or model that a step needs is missing, the dataset is cut into passages or has generated
+            queries already, no document is left, or the ids of passages would collide with others.
     """
     config = config.filled(WITHOUT_RECIPE)
     if config.segment and config.student is None:
         raise UserError("segment needs student: the model whose tokens a passage's length is counted in")
     if dataset.parents is not None:
         raise UserError(f"dataset {dataset.name!r} is cut into passages already; prepare the one that it was made from")
+    if dataset.generated is not None:
+        raise UserError(
+            f"dataset {dataset.name!r} has generated queries, each made from a document as it stands; prepare the "
+            "dataset that they were generated from, then generate again"
+        )
     inputs = {
         "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
         "qrels": artifacts.fingerprint(dataset.qrels),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import datasets
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +18,7 @@ from retrieval_distill.data.formats import texts as texts_format
 from retrieval_distill.data.formats import training_table
 from retrieval_distill.data.formats.contract import Reading
 from retrieval_distill.errors import UserError
+from retrieval_distill.generate import copies
 from retrieval_distill.retrieval.run import Run
 
 NASTY = st.sampled_from("\t\n\r\"',;\\ \u2028\x85\ufeffé漢\U0001f600a")
@@ -53,13 +57,30 @@ def place(tmp_path_factory):
     return lambda: root / str(next(numbers))
 
 
-@pytest.mark.parametrize("to", ["beir", "jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("to", ["beir", "jsonl", "csv", "parquet", "hugging-face"])
 @settings(deadline=None, max_examples=30)
 @given(found=data())
 def test_folders(place, to, found):
     folder = place()
     verbs.convert(found, folder, to)
     assert same(load.load(str(folder), folder / "cache"), found)
+
+
+@pytest.mark.parametrize("to", ["beir", "jsonl", "csv", "parquet", "hugging-face", "ms-marco"])
+def test_what_a_folder_tells_of_its_passages_and_generated_queries(tmp_path, to):
+    """It survives every format that holds a dataset; what is written over it leaves none of it behind."""
+    plain = Dataset.from_records("x", [("a#1", "", "one"), ("a#2", "", "two")], [("g", "ask")], {"train": [("g", "a#1", 1)]})  # fmt: skip
+    parents = pa.chunked_array([pa.array(["a", "a"], pa.large_string())])
+    marks = copies.MARKS.empty_table().to_pandas()
+    marks.loc[0] = ["g", "titles", "a#1", "", "o"]
+    told = replace(plain, parents=parents, generated=pa.Table.from_pandas(marks, copies.MARKS, preserve_index=False))
+    verbs.convert(told, tmp_path / "x", to)
+    again = load.load(str(tmp_path / "x"), tmp_path / "cache")
+    assert same(again, told)
+    assert again.parents.to_pylist() == ["a", "a"] and again.generated.equals(told.generated)
+    verbs.convert(plain, tmp_path / "x", to)
+    bare = load.load(str(tmp_path / "x"), tmp_path / "cache")
+    assert bare.parents is None and bare.generated is None
 
 
 @pytest.mark.parametrize("to", ["beir", "jsonl", "parquet"])
@@ -77,11 +98,26 @@ def test_csv_refuses_nul(tmp_path):
         verbs.convert(found, tmp_path, "csv")
 
 
-@pytest.mark.parametrize("to", ["beir", "trec"])
+@pytest.mark.parametrize("to", ["beir", "trec", "ms-marco"])
 def test_ids_that_separate_fields_are_refused(tmp_path, to):
     found = Dataset.from_records("x", [("d\t1", "", "a")], [("q", "b")], {"test": [("q", "d\t1", 1)]})
     with pytest.raises(UserError, match=r"'d\\t1'"):
         verbs.convert(found, tmp_path, to)
+
+
+@settings(deadline=None, max_examples=30)
+@given(found=data())
+def test_ms_marco_folders(place, found):
+    """A text on one line comes back as it is; any other is refused, for a tab or a line break ends it there."""
+    folder = place()
+    fields = [field for texts in (found.documents, found.queries) for record in texts.records() for field in record]
+    marked = any(id_.startswith("\ufeff") for id_ in [*found.documents, *found.queries])
+    if marked or any({"\t", "\n", "\r"} & {*field} for field in fields):
+        with pytest.raises(UserError, match="has a tab, a line break, a NUL byte or"):
+            verbs.convert(found, folder, "ms-marco")
+    else:
+        verbs.convert(found, folder, "ms-marco")
+        assert same(load.load(str(folder), folder / "cache"), found)
 
 
 @settings(deadline=None, max_examples=20)

@@ -1,0 +1,61 @@
+"""What stands beside a dataset's tables in its folder: which documents are passages, which queries were generated.
+
+Knows these two files; must not know how passages are cut or queries made, or what format the tables are in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.errors import UserError
+
+PASSAGES = "passages.parquet"
+"""Columns ``passage_id`` and ``doc_id``, a row per document of the corpus, in its order."""
+
+GENERATED = "generated.parquet"
+"""The table ``Dataset.generated``."""
+
+
+def read(folder: Path, found: Dataset) -> Dataset:
+    """The dataset with what its folder tells of it.
+
+    Raises:
+        UserError: A file names passages or queries that the dataset does not have.
+    """
+    mapping, marks = folder / PASSAGES, folder / GENERATED
+    return replace(
+        found,
+        parents=_parents(mapping, found) if mapping.is_file() else None,
+        generated=_generated(marks, found) if marks.is_file() else None,
+    )
+
+
+def write(dataset: Dataset, folder: Path) -> None:
+    """What there is to tell; a file that an earlier dataset left in the folder goes."""
+    passages = None
+    if dataset.parents is not None:
+        passages = pa.table({"passage_id": dataset.documents.table["id"], "doc_id": dataset.parents})
+    for name, table in ((PASSAGES, passages), (GENERATED, dataset.generated)):
+        (folder / name).unlink(missing_ok=True)
+        if table is not None:
+            pq.write_table(table, folder / name)
+
+
+def _parents(path: Path, dataset: Dataset) -> pa.ChunkedArray:
+    mapping = pq.read_table(path, schema=pa.schema([("passage_id", pa.large_string()), ("doc_id", pa.large_string())]))
+    if not mapping["passage_id"].equals(dataset.documents.table["id"]):
+        raise UserError(f"{path} does not fit the corpus beside it: was one of them edited? run prepare again")
+    return mapping["doc_id"]
+
+
+def _generated(path: Path, dataset: Dataset) -> pa.Table:
+    marks = pq.read_table(path)
+    unknown = [id_ for id_ in marks["query_id"].to_pylist() if id_ not in dataset.queries]
+    if unknown:
+        raise UserError(f"{path} names {len(unknown)} queries that the folder does not hold, first {unknown[0]!r}")
+    return marks
