@@ -25,12 +25,12 @@ import numpy as np
 
 from retrieval_distill import artifacts, hardware, pipeline, verbs
 from retrieval_distill.config import ReadConfig, Recipe, parse_recipe
+from retrieval_distill.data import copies
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.load import load
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import minimum_detectable_difference
-from retrieval_distill.generate import copies
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.reporting import generated, report

@@ -80,7 +80,7 @@ def filter_negatives(
     --out lists.parquet
     """
     from retrieval_distill import verbs
-    from retrieval_distill.generate import copies
+    from retrieval_distill.data import copies
     from retrieval_distill.mining import report
     from retrieval_distill.retrieval.run import Run
 

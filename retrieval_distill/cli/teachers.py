@@ -53,7 +53,7 @@ def score(
     Example: retrieval-distill score bm25.trec --dataset python-docs --teacher starter --store s --out scored.parquet
     """
     from retrieval_distill import verbs
-    from retrieval_distill.generate import copies
+    from retrieval_distill.data import copies
     from retrieval_distill.retrieval.run import Run
 
     data = load(dataset, cache)

@@ -18,10 +18,11 @@ import pandas as pd
 from retrieval_distill import artifacts
 from retrieval_distill.artifacts import Manifest
 from retrieval_distill.config import GenerateConfig
+from retrieval_distill.data import copies
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.ledger import Ledger
 from retrieval_distill.errors import UserError
-from retrieval_distill.generate import copies, filters, parts, round_trip, ways
+from retrieval_distill.generate import filters, parts, round_trip, ways
 from retrieval_distill.generate.round_trip import Asked
 
 VERSION = 1

@@ -16,9 +16,9 @@ from typing import Any
 import pandas as pd
 
 from retrieval_distill.config.generate import RoundTripConfig
+from retrieval_distill.data import copies
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.ledger import Ledger
-from retrieval_distill.generate import copies
 from retrieval_distill.generate.filters import keep
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.training.groups import with_relevant

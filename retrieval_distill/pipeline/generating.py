@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from retrieval_distill.config.generate import RoundTripConfig
+from retrieval_distill.data import copies
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.formats.beside import GENERATED
-from retrieval_distill.generate import copies
 from retrieval_distill.generate.making import generate as generate_into
 from retrieval_distill.generate.round_trip import Asked
 from retrieval_distill.pipeline.job import Job

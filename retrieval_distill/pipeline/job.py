@@ -15,11 +15,12 @@ from retrieval_distill import artifacts, models, processes
 from retrieval_distill.artifacts import Manifest, stage, write_json
 from retrieval_distill.config import Recipe
 from retrieval_distill.config.mining import LEXICAL, START
+from retrieval_distill.data import copies
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.mixture import apart
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures
-from retrieval_distill.generate import copies, ways
+from retrieval_distill.generate import ways
 from retrieval_distill.indexing import faiss_index
 from retrieval_distill.indexing.embed import Embeddings
 from retrieval_distill.indexing.faiss_index import Index

@@ -7,7 +7,7 @@ from typing import Any
 
 from retrieval_distill import artifacts
 from retrieval_distill.artifacts import write_json
-from retrieval_distill.generate import copies
+from retrieval_distill.data import copies
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.retrieval.run import Run

@@ -15,13 +15,12 @@ import pandas as pd
 from retrieval_distill import artifacts
 from retrieval_distill.artifacts import Manifest
 from retrieval_distill.config import parse_recipe
-from retrieval_distill.data import sources
+from retrieval_distill.data import copies, sources
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats.beside import GENERATED
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.compare import per_query
 from retrieval_distill.evaluation.passages import by_document
-from retrieval_distill.generate import copies
 from retrieval_distill.reporting import unmeasured
 from retrieval_distill.retrieval.run import Run
 

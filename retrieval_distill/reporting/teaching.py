@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill.generate import copies
+from retrieval_distill.data import copies
 from retrieval_distill.reporting.run_folder import RunFolder
 from retrieval_distill.reporting.text import number, p_value, share, short, signed
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from retrieval_distill import artifacts, models
 from retrieval_distill.artifacts import Manifest
+from retrieval_distill.data import copies
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
-from retrieval_distill.generate import copies
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher import fit_model, fit_training
 from retrieval_distill.teacher.fit_config import FitTeacherConfig

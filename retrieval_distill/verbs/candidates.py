@@ -104,7 +104,7 @@ def filter_negatives(
         UserError: An option is unknown or out of bounds.
     """
     from retrieval_distill.config import FilterConfig
-    from retrieval_distill.generate import copies
+    from retrieval_distill.data import copies
     from retrieval_distill.mining.filters import keep_negatives
 
     config = parse(FilterConfig, dict(options), "filter-negatives", overrides)

@@ -8,9 +8,9 @@ from typing import Any
 
 from retrieval_distill.artifacts import Manifest
 from retrieval_distill.config import GenerateConfig, parse
+from retrieval_distill.data import copies
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.generate import copies
 from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher.contract import Teacher
 from retrieval_distill.teacher.ensemble import Ensemble

@@ -9,9 +9,9 @@ from typing import Any
 from retrieval_distill import artifacts, models, processes
 from retrieval_distill.artifacts import Manifest
 from retrieval_distill.config import CompressConfig, Recipe, parse
+from retrieval_distill.data import copies
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError
-from retrieval_distill.generate import copies
 from retrieval_distill.retrieval.run import Run
 
 TRAINS = {"student", "objectives", "views", "embedding_teacher", "training"}

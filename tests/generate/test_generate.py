@@ -13,12 +13,12 @@ import pytest
 
 from retrieval_distill import pipeline, verbs
 from retrieval_distill.config import load_recipe, parse_recipe
+from retrieval_distill.data import copies
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.load import load
 from retrieval_distill.data.mixture import joined
 from retrieval_distill.errors import UserError
-from retrieval_distill.generate import copies
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.reporting.publish import report

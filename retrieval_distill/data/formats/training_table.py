@@ -13,12 +13,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from retrieval_distill.data import copies
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.formats import tables
 from retrieval_distill.data.formats.contract import Export, Format, Reading, RowError, Table
 from retrieval_distill.data.hashes import text_hash
 from retrieval_distill.errors import UserError
-from retrieval_distill.generate import copies
 from retrieval_distill.retrieval.run import Run
 
 logger = logging.getLogger("retrieval_distill")

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from retrieval_distill import verbs
 from retrieval_distill.config import ReadConfig
-from retrieval_distill.data import load
+from retrieval_distill.data import copies, load
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import texts as texts_format
 from retrieval_distill.data.formats import training_table
 from retrieval_distill.data.formats.contract import Reading
 from retrieval_distill.errors import UserError
-from retrieval_distill.generate import copies
 from retrieval_distill.retrieval.run import Run
 
 NASTY = st.sampled_from("\t\n\r\"',;\\ \u2028\x85\ufeffé漢\U0001f600a")
