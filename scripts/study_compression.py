@@ -240,7 +240,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def cell(row: dict[str, Any]) -> str:
-    seeds = "" if row["seeds"] in (1, len(SEEDS)) else f", {row['seeds']} seeds"
+    drawn = row["system"].removesuffix(", distilled") in TAUGHT or row["system"].endswith("distilled")
+    seeds = f", seeds {row['seeds']}" if drawn and row["seeds"] < len(SEEDS) else ""
     p = "" if row["p_vs_reference"] is None else f", p {row['p_vs_reference']:.4f}"
     return f"{row['mean']:.3f} ({row['low']:.3f}-{row['high']:.3f}{p}{seeds})"
 

@@ -78,7 +78,9 @@ class LostOnTheWay:
         return list(self._marks.glob(f"{self._node.node_id}-*.{state}"))
 
     def _lose(self):
+        patience = time.monotonic() + 300
         while not self.calls("begun"):
+            assert time.monotonic() < patience, "the node was never given a call"
             time.sleep(0.01)
         [busy] = self.calls("begun")
         self._cluster.remove_node(self._node, allow_graceful=False)

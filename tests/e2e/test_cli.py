@@ -50,7 +50,7 @@ def test_the_verbs_one_by_one(dataset_folder, cross_encoders, tiny_recipe, tmp_p
     command("run", recipe, "--out", "whole")
     assert "whole/report.html: open it in a browser" in command("report", "whole")
     found = command("search", "whole", "path file root", "--depth", 3)
-    assert re.search(r"1\. title \w+ +-?\d\.\d{3}", found)
+    assert re.search(r"1\. title \w+  d\d+  -?\d\.\d{3}", found)
 
 
 def test_convert_and_prepare(tmp_path, monkeypatch):
