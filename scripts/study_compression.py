@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -301,9 +300,11 @@ def bench_memory(texts: int = 32, length: int = 512, heads: int = 12, width: int
     student, teacher = (torch.randn(texts, length, width, generator=rng) for _ in range(2))
     mask = torch.ones(texts, length, dtype=torch.bool)
     relation_kl(student[:1, :64].requires_grad_(), teacher[:1, :64], mask[:1, :64], heads).backward()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    artifacts.release_memory()
+    artifacts.reset_peak_memory()
+    before = artifacts.peak_memory_bytes()
     relation_kl(student.requires_grad_(), teacher, mask, heads).backward()
-    taken = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    taken = artifacts.peak_memory_bytes() - before
     maps = texts * heads * length * length * 4
     print(f"relations of {texts} x {length} tokens, {heads} heads: {taken / 2**30:.2f} GiB; one map of all: {maps / 2**30:.2f} GiB")  # fmt: skip
     return {"name": f"relations-memory/{texts}x{length}", "bytes": taken, "bytes_of_one_map": maps}
