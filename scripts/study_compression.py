@@ -13,7 +13,8 @@ kept, cell by cell, seed after seed: the same command continues, ``--systems`` s
 
 The table says, per collection, the mean nDCG@10 over queries and seeds and its 95 % interval (bootstrap over both), and
 the p-value of a paired randomisation test, over queries, against ``REFERENCE`` (of distilled students: against it
-distilled). Costs are those of ``--bench``: a step's time over that of a step of the student without any transfer.
+distilled). Costs are told by ``--bench``: a step's time over
+that of the teacher's forward and the student's forward and backward without any transfer.
 """
 
 from __future__ import annotations
