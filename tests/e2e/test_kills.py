@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -47,6 +48,13 @@ print(counts["scored"], counts["stored"], flush=True)
 """
 
 
+def wait_for(log: Path, lines: int) -> None:
+    """Until so many more pairs have been asked: a moment that a busy machine does not move."""
+    seen = len(log.read_bytes().splitlines()) if log.exists() else 0
+    while lines and (len(log.read_bytes().splitlines()) if log.exists() else 0) < seen + lines:
+        time.sleep(0.001)
+
+
 def test_twenty_kills_at_random_moments(dataset, dataset_folder, tmp_path):
     asked = Run.from_columns(
         np.repeat(dataset.queries.ids, len(dataset.documents)),
@@ -59,7 +67,7 @@ def test_twenty_kills_at_random_moments(dataset, dataset_folder, tmp_path):
     for _ in range(KILLS):
         process = subprocess.Popen([*command, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
         assert process.stdout.readline() == "scoring\n"
-        time.sleep(rng.uniform(0.0, 0.12))
+        wait_for(tmp_path / "log", rng.randrange(14 * 7))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         committed.append(sum(teacher["pairs"] for teacher in ScoreStore(tmp_path / "store").teachers()))
