@@ -13,8 +13,8 @@ kept, cell by cell, seed after seed: the same command continues, ``--systems`` s
 
 The table says, per collection, the mean nDCG@10 over queries and seeds and its 95 % interval (bootstrap over both), and
 the p-value of a paired randomisation test, over queries, against ``REFERENCE`` (of distilled students: against it
-distilled). Costs are told by ``--bench``: a step's time over
-that of the teacher's forward and the student's forward and backward without any transfer.
+distilled). Costs are told by ``--bench``: a step's time over that of the teacher's forward and the student's forward and
+backward without any transfer.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ MODEL = models.PACKAGED
 TRAINING = {"max_length": 64, "tokens_per_step": 2048, "learning_rate": 3e-4}
 RATES = (1e-4, 3e-4, 1e-3)
 """Tried with the first three systems of ``TAUGHT``."""
-COLLECTIONS = ("python-docs", "scifact", "medquad")
+COLLECTIONS = {"python-docs": "python-docs", "scifact": "SciFact", "medquad": "MedQuAD"}
+"""Name -> what the table calls it."""
 DISTILLED = {"steps": 24, "queries_per_step": 32, "candidates": 3, "max_length": 64}
 DISTILLED_RATES = {"python-docs": 3e-4, "scifact": 1e-4, "medquad": 1.5e-4}
 """Twice those of ``study_objectives.py``, for students of half the layers; MedQuAD's lies between."""
@@ -231,7 +232,10 @@ class Study:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a line per system, a column per collection."""
     collections = list(dict.fromkeys(row["collection"] for row in rows))
-    lines = [f"| {' | '.join(['', *collections])} |", "|---" * (len(collections) + 1) + "|"]
+    lines = [
+        f"| {' | '.join(['', *(COLLECTIONS[name] for name in collections)])} |",
+        "|---" * (len(collections) + 1) + "|",
+    ]
     for system in dict.fromkeys(row["system"] for row in rows):
         own = {row["collection"]: row for row in rows if row["system"] == system}
         cells = [cell(own[name]) if name in own else "" for name in collections]
@@ -242,7 +246,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 def cell(row: dict[str, Any]) -> str:
     drawn = row["system"].removesuffix(", distilled") in TAUGHT or row["system"].endswith("distilled")
     seeds = f", seeds {row['seeds']}" if drawn and row["seeds"] < len(SEEDS) else ""
-    p = "" if row["p_vs_reference"] is None else f", p {row['p_vs_reference']:.4f}"
+    value = row["p_vs_reference"]
+    p = "" if value is None else ", p < 0.001" if value < 0.001 else f", p {value:.3f}"
     return f"{row['mean']:.3f} ({row['low']:.3f}-{row['high']:.3f}{p}{seeds})"
 
 
