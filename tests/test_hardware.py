@@ -1,15 +1,20 @@
-"""What a model computes does not depend on where its weights lie in memory."""
+"""What a model computes does not depend on where, or in which order, its weights lie in memory."""
 
 from __future__ import annotations
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from retrieval_distill import hardware
 from retrieval_distill.student import encoder
 from retrieval_distill.teacher import cross_encoder
+
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 
 
 @pytest.mark.parametrize("cpu", ["this one", "one whose products are left to PyTorch"])
@@ -28,3 +33,85 @@ def test_a_copy_of_a_model_gives_the_same_bytes(cpu, cross_encoders, encoders, m
         assert np.array_equal(*found)
     texts = ["path file " * n for n in range(1, 30)]
     assert np.array_equal(*(encoder.encode(model, texts, "document") for model in (student, copy.deepcopy(student))))
+
+
+@pytest.fixture(params=["in two orders", "too large for that"])
+def layer(request, monkeypatch) -> nn.Linear:
+    if request.param == "too large for that":
+        monkeypatch.setattr(hardware, "_ORDERED_BYTES", 0)
+    monkeypatch.setattr(hardware, "_cpu_info", lambda: {"vendor_id": "AuthenticAMD", "flags": "avx512_bf16"})
+    torch.manual_seed(0)
+    return nn.Linear(96, 160)
+
+
+def sped_up(layer: nn.Linear, dtype: torch.dtype) -> nn.Linear:
+    layer.to(dtype)
+    hardware.speed_up_linear_layers(layer)
+    return layer
+
+
+def assert_follows_its_weights(layer: nn.Linear) -> None:
+    """Products are those of the weights as they are now, but for float32's sums and the rounding of what comes out."""
+    weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
+    given = torch.randn(3, 11, layer.in_features).to(layer.weight.dtype)
+    with torch.inference_mode():
+        found = layer(given).double()
+    expected = given.double() @ weight.T + bias
+    summed = given.double().abs() @ weight.abs().T + bias.abs()
+    rounding = torch.finfo(layer.weight.dtype).eps * expected.abs()
+    assert ((found - expected).abs() <= rounding + layer.in_features * torch.finfo(torch.float32).eps * summed).all()
+
+
+@DTYPES
+def test_linear_layers_follow_their_weights(layer, dtype):
+    """Whatever changes them: a step, another place, a loaded state, another dtype."""
+    layer = sped_up(layer, dtype)
+    assert_follows_its_weights(layer)
+    for optimiser in (torch.optim.SGD(layer.parameters(), 0.5), torch.optim.AdamW(layer.parameters(), 0.5, fused=True)):
+        optimiser.zero_grad()
+        layer(torch.randn(2, 96).to(dtype)).sum().backward()
+        optimiser.step()
+        assert_follows_its_weights(layer)
+    layer.weight.data = torch.randn(160, 96).to(dtype)
+    assert_follows_its_weights(layer)
+    layer.load_state_dict({"weight": torch.randn(160, 96), "bias": torch.randn(160)})
+    assert_follows_its_weights(layer)
+    layer.weight = nn.Parameter(torch.randn(160, 96).to(dtype))
+    assert_follows_its_weights(layer)
+    assert_follows_its_weights(layer.to(torch.float32))
+
+
+@DTYPES
+def test_weights_that_are_lent_for_a_call_are_used_in_it_alone(layer, dtype):
+    layer = sped_up(layer, dtype)
+    assert_follows_its_weights(layer)
+    given = torch.randn(5, 96).to(dtype)
+    for _ in range(3):  # each at the address of the last one
+        lent = {"weight": torch.randn(160, 96).to(dtype), "bias": torch.zeros(160, dtype=dtype)}
+        with torch.no_grad():
+            found = torch.func.functional_call(layer, lent, (given,))
+        torch.testing.assert_close(
+            found, given @ lent["weight"].T, rtol=0.02, atol=1e-3 if dtype == torch.float32 else 0.2
+        )
+        del lent
+    assert_follows_its_weights(layer)
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))], ids=["copy", "pickle"]
+)
+def test_copies_are_independent(layer, dtype, copied):
+    layer = sped_up(layer, dtype)
+    assert_follows_its_weights(layer)
+    other = copied(layer)
+    with torch.no_grad():
+        other.weight.mul_(2)
+    assert_follows_its_weights(other)
+    assert_follows_its_weights(layer)
+
+
+def test_a_model_that_learns_keeps_its_weights_once(layer):
+    hardware.speed_up_linear_layers(layer, learns=True)
+    assert_follows_its_weights(layer)
+    assert layer._ordered is None

@@ -18,8 +18,13 @@ from retrieval_distill.student import encoder, routes
 from retrieval_distill.teacher import cross_encoder
 
 
-def load(name: str, dtype: str = "float32") -> SentenceTransformer:
+def load(name: str, dtype: str = "float32", learns: bool = False) -> SentenceTransformer:
     """An encoder in evaluation mode, on the best device; a cross-encoder's pools the mean.
+
+    Args:
+        name: See :func:`retrieval_distill.models.resolve`; a cross-encoder may be an adapter.
+        dtype: As for :func:`retrieval_distill.student.encoder.load`.
+        learns: Whether its weights are going to change.
 
     Raises:
         UserError: The model is not to be had, or has two encoders.
@@ -30,8 +35,8 @@ def load(name: str, dtype: str = "float32") -> SentenceTransformer:
             model: Any = cross_encoder.open_model(folder, hardware.device())
             model.model.base_model.save_pretrained(backbone)
             model.tokenizer.save_pretrained(backbone)
-            return encoder.load(backbone, dtype)
-    loaded = encoder.load(name, dtype)
+            return encoder.load(backbone, dtype, learns=learns)
+    loaded = encoder.load(name, dtype, learns=learns)
     if routes.is_routed(loaded):
         raise UserError(f"compress: {name!r} has one encoder for queries and one for documents; give a model of one")
     return loaded

@@ -39,7 +39,7 @@ def student(config: CompressConfig, name: str, texts: Texts, seed: int) -> tuple
     Raises:
         UserError: The model is not to be had, or an option does not suit it.
     """
-    model, basis = backbones.load(name), None
+    model, basis = backbones.load(name, learns=True), None
     if config.layers is not None:
         build.keep_layers(model, config.layers, _likeness(model, texts, seed))
     if config.width is not None:

@@ -28,13 +28,14 @@ TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 65536}
 """The same where nothing is learned: less is held then, and with half as many tokens more of it stays in the cache."""
 
 
-def load(name: str, dtype: str = "float32", max_length: int | None = None) -> SentenceTransformer:
+def load(name: str, dtype: str = "float32", max_length: int | None = None, learns: bool = False) -> SentenceTransformer:
     """Load a bi-encoder, or wrap a plain model (mean pooling; a decoder's last token), on the best device.
 
     Args:
         name: See :func:`retrieval_distill.models.resolve`.
         dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"`` (the fastest that this device computes in).
         max_length: Token limit, never beyond the model's positions; ``None`` keeps the model's own.
+        learns: Whether its weights are going to change.
 
     Raises:
         UserError: The model is not to be had, or its tokenizer knows tokens that it has no vectors for.
@@ -61,7 +62,7 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None) -> Se
     if device == "cpu":
         hardware.keep_freed_memory()
         hardware.align(model)
-        hardware.speed_up_linear_layers(model)
+        hardware.speed_up_linear_layers(model, learns)
         attention.speed_up(model)
     return model.eval()
 
