@@ -120,7 +120,7 @@ class _OneDnnLinear(torch.nn.Linear):
 _ONEDNN_DTYPES = (torch.float32, torch.bfloat16)
 
 _ORDERED_BYTES = 2**30
-"""Of the linear layers of models whose weights are kept in two orders; larger ones are worth their memory."""
+"""Most that the linear layers of a model may take for their weights to be kept in two orders."""
 
 
 def align(model: torch.nn.Module) -> None:
@@ -141,8 +141,8 @@ _ALIGNED = 64
 def speed_up_linear_layers(model: torch.nn.Module, learns: bool = False) -> None:
     """Let a model's linear layers multiply with oneDNN, by weights in an order of its own, in place, on a CPU.
 
-    PyTorch reorders bfloat16 weights at every product, which takes an eighth of its time, and half of it where a query
-    is embedded alone. float32 products it leaves to MKL, which uses no AVX-512 on processors of AMD; oneDNN does, so
+    PyTorch reorders bfloat16 weights at every product, which costs most where a query is embedded alone. float32
+    products it leaves to MKL, which uses no AVX-512 on processors of AMD; oneDNN does, so
     there it takes over. In bfloat16 results stay the same; in float32 sums are taken in another order, so the last
     digits change, but, unlike MKL's, not with the number of threads. While gradients are wanted all works as before.
 

@@ -48,10 +48,14 @@ print(counts["scored"], counts["stored"], flush=True)
 """
 
 
-def wait_for(log: Path, lines: int) -> None:
+def asked_in(log: Path) -> int:
+    return len(log.read_bytes().splitlines()) if log.exists() else 0
+
+
+def wait_for(process: subprocess.Popen[str], log: Path, lines: int) -> None:
     """Until so many more pairs have been asked: a moment that a busy machine does not move."""
-    seen = len(log.read_bytes().splitlines()) if log.exists() else 0
-    while lines and (len(log.read_bytes().splitlines()) if log.exists() else 0) < seen + lines:
+    seen = asked_in(log)
+    while asked_in(log) < seen + lines and process.poll() is None:
         time.sleep(0.001)
 
 
@@ -67,7 +71,7 @@ def test_twenty_kills_at_random_moments(dataset, dataset_folder, tmp_path):
     for _ in range(KILLS):
         process = subprocess.Popen([*command, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
         assert process.stdout.readline() == "scoring\n"
-        wait_for(tmp_path / "log", rng.randrange(14 * 7))
+        wait_for(process, tmp_path / "log", rng.randrange(14 * 7))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         committed.append(sum(teacher["pairs"] for teacher in ScoreStore(tmp_path / "store").teachers()))
