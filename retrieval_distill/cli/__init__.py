@@ -21,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    result_callback=processes.leave,
     help="Distil any cross-encoder into a small, fast retriever on your own corpus, and measure it.\n\n"
     "Try `retrieval-distill demo`, then `retrieval-distill search runs/demo 'split a path into root and extension'`.",
 )

@@ -12,6 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
+from retrieval_distill import processes
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
@@ -65,3 +66,4 @@ if __name__ == "__main__":
     if len(sys.argv) > 3:
         die_after(int(sys.argv[3]))
     train(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
+    processes.leave()
