@@ -57,7 +57,7 @@ def distill(
     """Train a student on a teacher's scores and save it to ``folder`` (a sentence-transformers model).
 
     Started by ``torchrun`` or ``accelerate launch``, the processes train one student together and the first saves it;
-    a script of your own ends with ``retrieval_distill.processes.leave()``.
+    a script of your own calls ``retrieval_distill.processes.leave()`` last.
 
     Args:
         teacher_run: Candidates of the training queries under raw teacher logits; NaN where one is missing.
