@@ -69,7 +69,8 @@ TAUGHT: dict[str, dict[str, Any]] = {
     "narrow, embedding": {**NARROW, "transfers": {"embedding": 1.0}},
     "narrow, hidden + embedding": {**NARROW, "transfers": BOTH},
 }
-AFTER = ("untaught spaced", "embedding", "relations", "hidden + embedding")
+AFTER = ("untaught spaced", "untaught narrow", *TAUGHT)
+"""Distilled too."""
 REFERENCE = "embedding"
 MODEL = models.PACKAGED
 TRAINING = {"max_length": 64, "tokens_per_step": 2048, "learning_rate": 3e-4}

@@ -26,7 +26,7 @@ TRAINING_VECTORS = 50_000
 FEWEST_TO_TRAIN = 256
 """Centroids of each part of a product-quantised vector, so the fewest vectors that it can be trained on."""
 
-RESCORES = (0, 2, 4, 8, 16, 32, 64, 128)
+RESCORES = (0, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Rescoring depths tried for a kind that loses something, in documents looked up per document asked for."""
 
 
