@@ -15,10 +15,10 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from retrieval_distill import hardware, models
+from retrieval_distill import cpu, hardware, models
 from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
 from retrieval_distill.errors import UserError
-from retrieval_distill.student import attention, decoder, routes
+from retrieval_distill.student import decoder, routes
 from retrieval_distill.student.routes import KINDS, Kind, path
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
@@ -59,11 +59,7 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None, learn
     for module in model.modules():
         if isinstance(module, Dense):
             module.to(_dtype(model))  # the library leaves those within a Router in float32
-    if device == "cpu":
-        hardware.keep_freed_memory()
-        hardware.align(model)
-        hardware.speed_up_linear_layers(model, learns)
-        attention.speed_up(model)
+    cpu.speed_up(model, learns)
     return model.eval()
 
 

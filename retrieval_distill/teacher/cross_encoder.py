@@ -18,7 +18,7 @@ import torch
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Transformer
 
-from retrieval_distill import artifacts, hardware, models
+from retrieval_distill import artifacts, cpu, hardware, models
 from retrieval_distill.artifacts import read_json
 from retrieval_distill.data.tokens import Tokens, token_batches, tokenize
 from retrieval_distill.errors import UserError
@@ -231,9 +231,8 @@ def load(
     model.to(compute)
     if dtype == "int8":
         hardware.quantize_linear_layers(model, devices[0])
-    elif devices[0] == "cpu":
-        hardware.align(model)
-        hardware.speed_up_linear_layers(model)
+    else:
+        cpu.speed_up(model)
     computed = "int8" if dtype == "int8" else str(compute).removeprefix("torch.")
     identity = {"model": models.fingerprint(name), "max_length": limit, "dtype": computed}
     if label is not None:

@@ -7,7 +7,9 @@ import pytest
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from retrieval_distill.student import attention, encoder
+from retrieval_distill import attention
+from retrieval_distill.student import encoder
+from retrieval_distill.teacher import cross_encoder
 from tests.conftest import WORDS
 
 TEXTS = [" ".join(WORDS[i : i + 2 + i % 11]) for i in range(24)]
@@ -86,3 +88,15 @@ def test_models_in_bfloat16_use_it(kind, used, encoders, products):
     assert used is None or bool(products) == used
     cosines = (exact * found).sum(axis=1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(found, axis=1)
     assert cosines.min() > 0.999
+
+
+def test_a_teacher_in_bfloat16_uses_it(cross_encoders, products):
+    """All but the last layer, which looks at the pair from one token alone."""
+    ids = np.random.default_rng(0).integers(5, 150, (9, 40))
+    features = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    teachers = [cross_encoder.load(cross_encoders["bert"], 48, dtype) for dtype in ("float32", "bfloat16")]
+    exact = cross_encoder.forward(teachers[0].model, features, None)
+    assert not products
+    found = cross_encoder.forward(teachers[1].model, features, None)
+    assert len(products) == teachers[1].model.model.config.num_hidden_layers - 1
+    np.testing.assert_allclose(found, exact, atol=0.05)
