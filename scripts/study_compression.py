@@ -13,7 +13,7 @@ kept, cell by cell, seed after seed: the same command continues, ``--systems`` s
 
 The table says, per collection, the mean nDCG@10 over queries and seeds and its 95 % interval (bootstrap over both), and
 the p-value of a paired randomisation test, over queries, against ``REFERENCE`` (of distilled students: against it
-distilled). Costs are told by ``--bench``: a step's time over that of the teacher's forward and the student's forward and
+distilled), both with the seeds that both have. Costs are told by ``--bench``: a step's time over that of the teacher's forward and the student's forward and
 backward without any transfer.
 """
 
@@ -216,18 +216,27 @@ class Study:
         found = {(system, name): self.values(system, name) for system in systems for name in self.datasets}
         return [self.row(system, name, found) for (system, name), seeds in found.items() if seeds]
 
-    def row(self, system: str, name: str, found: dict[tuple[str, str], list[pd.Series]]) -> dict[str, Any]:
+    def row(self, system: str, name: str, found: dict[tuple[str, str], dict[int, pd.Series]]) -> dict[str, Any]:
         """One system on one collection, and how it stands against the reference."""
         seeds, p = found[system, name], None
         other = f"{REFERENCE}, distilled" if system.endswith("distilled") else REFERENCE
         if system != other and found[other, name] and "rate" not in system:
-            p = paired_p(np.mean(seeds, axis=0), np.mean(found[other, name], axis=0))
-        return {"system": system, "collection": name, **asdict(summarise(np.stack(seeds))), "p_vs_reference": p}
+            theirs = found[other, name]
+            both = sorted(seeds.keys() & theirs.keys()) if drawn(system) else sorted(theirs)
+            own = [seeds[seed] for seed in both] if drawn(system) else list(seeds.values())
+            p = paired_p(np.mean(own, axis=0), np.mean([theirs[seed] for seed in both], axis=0))
+        summary = asdict(summarise(np.stack(list(seeds.values()))))
+        return {"system": system, "collection": name, **summary, "p_vs_reference": p}
 
-    def values(self, system: str, name: str) -> list[pd.Series]:
-        """By query, a series per seed that has been measured."""
-        files = [self.cell(system, seed, name) / "values.parquet" for seed in SEEDS]
-        return [pd.read_parquet(file)[base.MEASURE] for file in files if file.is_file()]
+    def values(self, system: str, name: str) -> dict[int, pd.Series]:
+        """Seeds that have been measured, and their values by query."""
+        files = {seed: self.cell(system, seed, name) / "values.parquet" for seed in SEEDS}
+        return {seed: pd.read_parquet(file)[base.MEASURE] for seed, file in files.items() if file.is_file()}
+
+
+def drawn(system: str) -> bool:
+    """Whether a system knows a seed; it is compared with the reference over the seeds that both have."""
+    return system.removesuffix(", distilled") in TAUGHT or system.endswith("distilled")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -245,8 +254,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def cell(row: dict[str, Any]) -> str:
-    drawn = row["system"].removesuffix(", distilled") in TAUGHT or row["system"].endswith("distilled")
-    seeds = f", seeds {row['seeds']}" if drawn and row["seeds"] < len(SEEDS) else ""
+    seeds = f", seeds {row['seeds']}" if drawn(row["system"]) and row["seeds"] < len(SEEDS) else ""
     value = row["p_vs_reference"]
     p = "" if value is None else ", p < 0.001" if value < 0.001 else f", p {value:.3f}"
     return f"{row['mean']:.3f} ({row['low']:.3f}-{row['high']:.3f}{p}{seeds})"
