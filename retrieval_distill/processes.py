@@ -27,7 +27,7 @@ def leave(*_: Any, **__: Any) -> None:
 
     A program that works with others calls it last, and only when all went well: one that failed leaves its end to the
     launcher. The interpreter is not taken down, for the process group's threads outlive the group where a model was
-    wrapped for them (torch 2.13), and one that touches a Python object then aborts the program, once in some fifty.
+    wrapped for them (torch 2.13), and one that touches a Python object aborts the program, now and then.
     """
     if count() == 1:
         return
