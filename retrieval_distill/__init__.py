@@ -15,35 +15,35 @@ from typing import TYPE_CHECKING, Any
 
 _WHERE = {
     "Dataset": "data.dataset",
-    "Embeddings": "indexing.embed",
-    "Index": "indexing.opened",
+    "Embeddings": "embedding.embed",
+    "Index": "index.index",
     "Recipe": "config",
-    "Run": "retrieval.run",
-    "ScoreStore": "teacher.store",
+    "Run": "data.run",
+    "ScoreStore": "scores.store",
     "UserError": "errors",
-    "benchmark": "verbs",
-    "compress": "verbs",
-    "convert": "verbs",
+    "benchmark": "api",
+    "compress": "api",
+    "convert": "api",
     "demo": "pipeline",
-    "distill": "verbs",
-    "embed": "verbs",
-    "evaluate": "verbs",
-    "export": "verbs",
-    "filter_negatives": "verbs",
-    "fit_teacher": "verbs",
-    "generate": "verbs",
-    "index": "verbs",
+    "distill": "api",
+    "embed": "api",
+    "evaluate": "api",
+    "export": "api",
+    "filter_negatives": "api",
+    "fit_teacher": "api",
+    "generate": "api",
+    "index": "api",
     "load_dataset": "data.load",
     "load_recipe": "config",
-    "load_teacher": "verbs",
-    "mine": "verbs",
-    "prepare": "verbs",
+    "load_teacher": "api",
+    "mine": "api",
+    "prepare": "api",
     "report": "reporting.publish",
-    "rerank": "verbs",
-    "retrieve": "verbs",
+    "rerank": "api",
+    "retrieve": "api",
     "run": "pipeline",
-    "score": "verbs",
-    "search": "verbs",
+    "score": "api",
+    "search": "api",
 }
 
 __all__ = [
@@ -80,17 +80,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from retrieval_distill.config import Recipe, load_recipe
-    from retrieval_distill.data.dataset import Dataset
-    from retrieval_distill.data.load import load as load_dataset
-    from retrieval_distill.errors import UserError
-    from retrieval_distill.indexing.embed import Embeddings
-    from retrieval_distill.indexing.opened import Index
-    from retrieval_distill.pipeline import demo, run
-    from retrieval_distill.reporting.publish import report
-    from retrieval_distill.retrieval.run import Run
-    from retrieval_distill.teacher.store import ScoreStore
-    from retrieval_distill.verbs import (
+    from retrieval_distill.api import (  # fmt: skip
         benchmark,
         compress,
         convert,
@@ -109,7 +99,17 @@ if TYPE_CHECKING:
         retrieve,
         score,
         search,
-    )  # fmt: skip
+    )
+    from retrieval_distill.config import Recipe, load_recipe
+    from retrieval_distill.data.dataset import Dataset
+    from retrieval_distill.data.load import load as load_dataset
+    from retrieval_distill.data.run import Run
+    from retrieval_distill.embedding.embed import Embeddings
+    from retrieval_distill.errors import UserError
+    from retrieval_distill.index.index import Index
+    from retrieval_distill.pipeline import demo, run
+    from retrieval_distill.reporting.publish import report
+    from retrieval_distill.scores.store import ScoreStore
 
 
 def __getattr__(name: str) -> Any:

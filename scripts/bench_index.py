@@ -42,19 +42,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from retrieval_distill import artifacts, hardware, models
+from retrieval_distill import models
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.load import load
+from retrieval_distill.data.run import Run
+from retrieval_distill.embedding import shards
+from retrieval_distill.embedding.embed import SHARD, Embeddings, comparable, embed
+from retrieval_distill.embedding.storage import Storage
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import ratio_with_interval
-from retrieval_distill.indexing import exact, rescoring, shards
-from retrieval_distill.indexing.embed import SHARD, Embeddings, comparable, embed
-from retrieval_distill.indexing.faiss_index import Index, index
-from retrieval_distill.indexing.kinds import KINDS, RESCORES
-from retrieval_distill.indexing.opened import Setting
-from retrieval_distill.indexing.storage import Storage
+from retrieval_distill.hardware import devices
+from retrieval_distill.index import rescoring
+from retrieval_distill.index.faiss_index import Index, index
+from retrieval_distill.index.index import Setting
+from retrieval_distill.index.kinds import KINDS, RESCORES
 from retrieval_distill.models import PACKAGED
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.retrieval import exact
+from retrieval_distill.runtime import stages
 
 NAMES = ("medquad", "scifact")
 MILLION, QUICK = 1_000_000, 50_000
@@ -77,7 +81,7 @@ def main() -> None:
         rows.append(row)
         print(line(row), flush=True)
         if args.json:
-            artifacts.write_json(args.json, {"environment": hardware.describe(), "comparisons": rows})
+            stages.write_json(args.json, {"environment": devices.describe(), "comparisons": rows})
 
 
 def line(row: dict[str, Any]) -> str:
@@ -202,8 +206,8 @@ def _write_crowd(folder: Path, real: np.ndarray, count: int) -> None:
         own, there, here = np.random.default_rng(number).integers(len(real), size=(3, min(SHARD, count - start)))
         moved = comparable(real[own] + 0.5 * (real[there] - real[here]), "cosine")
         written.append(shards.write(folder, number, moved))
-    artifacts.write_json(folder / "shards.json", shards.record(iter(written)))
-    artifacts.write_json(folder / "manifest.json", {
+    stages.write_json(folder / "shards.json", shards.record(iter(written)))
+    stages.write_json(folder / "manifest.json", {
         "stage": "embed", "fingerprint": f"crowd-{count}", "inputs": {"model": "moved vectors", "max_length": None},
         "counts": {"documents": count, "dimensions": DIMENSIONS},
     })  # fmt: skip
@@ -300,10 +304,10 @@ def quickest(opened: Index, queries: np.ndarray, truth: np.ndarray, target: floa
 
 
 def single(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from retrieval_distill.reporting.hits import hits
+    from retrieval_distill.cli.hits import hits
     from retrieval_distill.retrieval.bm25 import BM25
-    from retrieval_distill.searching.questions import questions
-    from retrieval_distill.searching.searcher import Searcher
+    from retrieval_distill.search.questions import questions
+    from retrieval_distill.search.searcher import Searcher
 
     name = "scifact" if args.quick else "medquad"
     dataset, embeddings = corpus(name, args)

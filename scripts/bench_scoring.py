@@ -33,11 +33,13 @@ from scipy.stats import kendalltau
 from sentence_transformers import CrossEncoder
 from transformers.utils import logging
 
-from retrieval_distill import artifacts, hardware, verbs
+from retrieval_distill import api
 from retrieval_distill.data.load import load
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.run import Run
+from retrieval_distill.hardware import devices
+from retrieval_distill.runtime import stages
+from retrieval_distill.scores.contract import Pairs
 from retrieval_distill.teacher import cross_encoder
-from retrieval_distill.teacher.contract import Pairs
 from retrieval_distill.teacher.scoring import pairs_of
 
 Scorer = Callable[[Pairs], np.ndarray]
@@ -113,7 +115,7 @@ def merged_starter(folder: str) -> str:
 def real_pairs(source: str, count: int, cache: Path) -> Pairs:
     dataset = load(source, cache)
     queries = dataset.queries_of("test")
-    run = verbs.retrieve(dataset.documents, queries, max(4, -(-count // len(queries))))
+    run = api.retrieve(dataset.documents, queries, max(4, -(-count // len(queries))))
     return pairs_of(Run(run.frame.head(count)), dataset.queries, dataset.documents)
 
 
@@ -191,7 +193,7 @@ def main() -> None:
             "ours, float32": ours(folder, "float32"), "sentence-transformers": library(folder),
             "ours, default": ours(folder, "auto"),
         }  # fmt: skip
-        if hardware.device() == "cpu":
+        if devices.device() == "cpu":
             contenders["ours, int8"] = ours(folder, "int8")
         if args.flag_python:
             contenders["FlagEmbedding"] = Flag(args.flag_python, folder)
@@ -230,7 +232,7 @@ def main() -> None:
         row["name"] for row in comparisons if row["name"].endswith("same-dtype") and row["max_abs_difference"] > 1e-5
     ]
     if args.json:
-        artifacts.write_json(args.json, {"environment": hardware.describe(), "comparisons": comparisons})
+        stages.write_json(args.json, {"environment": devices.describe(), "comparisons": comparisons})
     if differing:
         raise SystemExit(f"scores differ by more than 1e-5 of their size: {', '.join(differing)}")
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval_distill import artifacts
-from retrieval_distill.teacher.store import ScoreStore
+from retrieval_distill.runtime import stages
+from retrieval_distill.scores.store import ScoreStore
 
 TEACHER = "synthetic"
 PAIRS, QUICK_PAIRS = 100_000_000, 5_000_000
@@ -63,16 +63,16 @@ def main() -> None:
     for row in rows:
         print("".join(cell.ljust(24) for cell in row).rstrip())
     if args.json:
-        artifacts.write_json(args.json, report(pairs, written, answer))
+        stages.write_json(args.json, report(pairs, written, answer))
 
 
 def report(pairs: int, written: float, answer: dict) -> dict:
-    from retrieval_distill import hardware
+    from retrieval_distill.hardware import devices
 
     nobody = {"peer": None, "theirs": None, "ratio": None, "unit": "s"}
     name = f"{pairs / 1e6:g}M-pairs"
     return {
-        "environment": hardware.describe(),
+        "environment": devices.describe(),
         "comparisons": [
             {"name": f"store-write/{name}-half", "ours": round(written, 2), **nobody},
             {
@@ -100,11 +100,11 @@ def ask(root: Path, pairs: int) -> dict:
         queries[start : start + len(numbers)] = mixed(numbers // PAIRS_PER_QUERY)
         documents[start : start + len(numbers)] = mixed(numbers + pairs)
     store = ScoreStore(root)
-    artifacts.release_memory()
-    artifacts.reset_peak_memory()
+    stages.release_memory()
+    stages.reset_peak_memory()
     start = time.monotonic()
     missing = store.missing(TEACHER, queries, documents)
-    seconds, peak = time.monotonic() - start, artifacts.peak_memory_bytes()
+    seconds, peak = time.monotonic() - start, stages.peak_memory_bytes()
     check(store, missing, queries, documents)
     return {
         "seconds": round(seconds, 2),

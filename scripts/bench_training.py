@@ -53,11 +53,13 @@ from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, TrainerCallback
 from transformers.utils import logging
 
-from retrieval_distill import artifacts, hardware, models, verbs
+from retrieval_distill import api, models
 from retrieval_distill.config import Recipe, parse_recipe
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.load import load
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.run import Run
+from retrieval_distill.hardware import devices
+from retrieval_distill.runtime import stages
 from retrieval_distill.student import build
 from retrieval_distill.training import trainer
 from retrieval_distill.training.groups import build_groups, schedule, with_relevant
@@ -86,7 +88,7 @@ def candidates(dataset: Dataset, queries: int) -> Run:
     asked = dataset.queries_of("train")
     asked = asked.select(list(asked)[:queries])
     qrels = {query: dataset.split("train")[query] for query in asked}
-    found = with_relevant(verbs.retrieve(dataset.documents, asked, 20), qrels).as_dict()
+    found = with_relevant(api.retrieve(dataset.documents, asked, 20), qrels).as_dict()
     rng = np.random.default_rng(SEED)
     full = {
         query: {doc: float(rng.normal(4.0 if qrels[query].get(doc, 0) > 0 else 0.0, 2.0)) for doc in docs}
@@ -119,13 +121,13 @@ class Turns(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer before the first step."""
-        artifacts.reset_peak_memory()
+        stages.reset_peak_memory()
         answer("ready")
         self._wait()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer after every step."""
-        self.record.peak_memory_bytes = artifacts.peak_memory_bytes()
+        self.record.peak_memory_bytes = stages.peak_memory_bytes()
         answer(time.perf_counter() - self.start)
         if state.global_step < state.max_steps:
             self._wait()
@@ -226,7 +228,7 @@ def train_theirs(spec: dict[str, Any], record: Record, folder: Path) -> None:
         logging_steps=5,
         report_to=[],
         disable_tqdm=True,
-        use_cpu=hardware.device() == "cpu",
+        use_cpu=devices.device() == "cpu",
         dataloader_pin_memory=False,
         seed=SEED,
         batch_sampler=in_order,
@@ -334,7 +336,7 @@ def comparison(
 
 def caching(spec: dict[str, Any], queries: int) -> dict[str, Any]:
     """Peak memory of one large step with gradient caching against the usual one without, in the fast dtype."""
-    spec = {**spec, "steps": 1, "bf16": hardware.has_fast_bfloat16(hardware.device())}
+    spec = {**spec, "steps": 1, "bf16": devices.has_fast_bfloat16(devices.device())}
     small = trained(ours=spec)
     large = trained(ours={**spec, "queries": queries, "cache_texts": 32})
     with_it, without = (told["ours"]["peak_memory_bytes"] for _, told in (large, small))
@@ -413,7 +415,7 @@ def main() -> None:
               f"{row['computed_tokens']['ours']:7,}/{row['computed_tokens']['theirs']:7,}  "
               f"{peak['ours'] / (1 << 30):4.2f}, {peak['theirs'] / (1 << 30):5.2f}")  # fmt: skip
     if args.json:
-        artifacts.write_json(args.json, {"environment": hardware.describe(), "comparisons": rows})
+        stages.write_json(args.json, {"environment": devices.describe(), "comparisons": rows})
     if differing:
         raise SystemExit(f"losses or gradients differ in float32: {', '.join(differing)}")
 

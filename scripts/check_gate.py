@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from retrieval_distill import artifacts, models, verbs
+from retrieval_distill import api, models
 from retrieval_distill.config import TeacherConfig
 from retrieval_distill.data.load import load
+from retrieval_distill.runtime import stages
 from retrieval_distill.teacher import cross_encoder, gate
 
 
@@ -44,18 +45,18 @@ def main() -> None:
     args = parser.parse_args()
     dataset = load(args.dataset, args.work)
     queries, qrels = dataset.queries_of("test"), dataset.split("test")
-    verbs.embed(models.PACKAGED, dataset.documents, args.work / f"{dataset.name}-vectors")
-    verbs.index(args.work / f"{dataset.name}-vectors", args.work / f"{dataset.name}-index")
+    api.embed(models.PACKAGED, dataset.documents, args.work / f"{dataset.name}-vectors")
+    api.index(args.work / f"{dataset.name}-vectors", args.work / f"{dataset.name}-index")
     baselines = {
-        "bm25": verbs.retrieve(dataset.documents, queries, args.depth),
-        "start": verbs.search(args.work / f"{dataset.name}-index", models.PACKAGED, queries, args.depth),
+        "bm25": api.retrieve(dataset.documents, queries, args.depth),
+        "start": api.search(args.work / f"{dataset.name}-index", models.PACKAGED, queries, args.depth),
     }
     sample = sorted(np.random.default_rng(7).choice(queries.ids, min(args.queries, len(queries)), replace=False))
     results = {}
     with tempfile.TemporaryDirectory() as temporary:
         for name, model in {"starter": "starter", "shuffled": shuffled_starter(temporary)}.items():
-            teacher = verbs.load_teacher(model, args.max_length)
-            scored, _ = verbs.score(gate.union(baselines), queries, dataset.documents, teacher, args.work / "scores")
+            teacher = api.load_teacher(model, args.max_length)
+            scored, _ = api.score(gate.union(baselines), queries, dataset.documents, teacher, args.work / "scores")
             few = {system: run.select(sample) for system, run in baselines.items()}
             asked, _ = gate.ask(
                 [teacher], [scored.select(sample)], few, {q: qrels[q] for q in sample}, TeacherConfig(), "nDCG@10"
@@ -71,7 +72,7 @@ def main() -> None:
                     )
                 print(f"  {what:4} better: {verdict['better']}", flush=True)
     if args.json:
-        artifacts.write_json(args.json, results)
+        stages.write_json(args.json, results)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from retrieval_distill import models, verbs
+from retrieval_distill import api, models
 from retrieval_distill.data import load
 from retrieval_distill.reporting.report import comparison
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
@@ -29,20 +29,20 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=["python-docs", "scifact"])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    teacher = verbs.load_teacher(args.teacher, args.max_length)
+    teacher = api.load_teacher(args.teacher, args.max_length)
     results = {}
     for name in args.datasets:
         dataset = load.load(name if name == "python-docs" else str(args.beir / name), args.work)
         queries = dataset.queries_of("test")
-        verbs.embed(models.PACKAGED, dataset.documents, args.work / f"{name}-vectors")
-        verbs.index(args.work / f"{name}-vectors", args.work / f"{name}-index")
-        lexical = verbs.retrieve(dataset.documents, queries, 100)
-        dense = verbs.search(args.work / f"{name}-index", models.PACKAGED, queries, 100)
+        api.embed(models.PACKAGED, dataset.documents, args.work / f"{name}-vectors")
+        api.index(args.work / f"{name}-vectors", args.work / f"{name}-index")
+        lexical = api.retrieve(dataset.documents, queries, 100)
+        dense = api.search(args.work / f"{name}-index", models.PACKAGED, queries, 100)
         pool = reciprocal_rank_fusion([lexical.top(DEPTH), dense.top(DEPTH)])
         systems = {"bm25": lexical, "all-MiniLM-L6-v2": dense}
         with tempfile.TemporaryDirectory() as store:
-            systems["teacher"], counts = verbs.rerank(pool, queries, dataset.documents, teacher, store, 2 * DEPTH)
-        results[name] = verbs.evaluate(systems, dataset, "test", ["nDCG@10", "RR@10", "R@100"])
+            systems["teacher"], counts = api.rerank(pool, queries, dataset.documents, teacher, store, 2 * DEPTH)
+        results[name] = api.evaluate(systems, dataset, "test", ["nDCG@10", "RR@10", "R@100"])
         print(f"{name}: {len(queries)} queries, {counts['pairs']} pairs")
         print(comparison(results[name], ["nDCG@10", "RR@10", "R@100"]), flush=True)
     if args.json:

@@ -32,14 +32,16 @@ import pandas as pd
 import study_objectives as base
 import torch
 
-from retrieval_distill import artifacts, hardware, models, verbs
+from retrieval_distill import api, models
 from retrieval_distill.config import Recipe, load_recipe
 from retrieval_distill.data import load
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import beir
 from retrieval_distill.evaluation.seeds import summarise
 from retrieval_distill.evaluation.significance import paired_p
+from retrieval_distill.hardware import devices
 from retrieval_distill.pipeline import Job
+from retrieval_distill.runtime import stages
 
 START = {"layers": "spaced:3"}
 NARROW = {"layers": "spaced:3", "width": 192}
@@ -172,7 +174,7 @@ class Study:
         name = " ".join([system, *map(str, training.values())])
         options = {**TRAINING, **TAUGHT[system], **training, "tokens": self.args.tokens}
         folder, cache = self.student(name, seed), str(self.out / "teacher")
-        verbs.compress(self.texts, folder, seed=seed, model=MODEL, teacher_cache=cache, **options)
+        api.compress(self.texts, folder, seed=seed, model=MODEL, teacher_cache=cache, **options)
         return str(folder)
 
     def rates(self) -> None:
@@ -190,7 +192,7 @@ class Study:
         start = self.student(system, seed if system in TAUGHT else 1)
         job = Job(self.recipe(name, str(start), seed), self.out / "teacher-scores" / name)
         lists = self.lists(name)
-        verbs.distill(lists, job.dataset, "train", job.recipe, folder / "student")
+        api.distill(lists, job.dataset, "train", job.recipe, folder / "student")
         found = base.measured(str(folder / "student"), job.dataset, self.searched(name), folder, TRAINING["max_length"])
         print(f"{system}, distilled, seed {seed}, {name}: {found.mean():.4f}", flush=True)
 
@@ -270,7 +272,7 @@ def bench(length: int = 128, texts: int = 32, repeats: int = 7) -> Iterator[dict
     from retrieval_distill.config import CompressConfig
     from retrieval_distill.student import encoder
 
-    dtype = torch.bfloat16 if hardware.has_fast_bfloat16(hardware.device()) else None
+    dtype = torch.bfloat16 if devices.has_fast_bfloat16(devices.device()) else None
     teacher = encoder.load(MODEL, "auto")
     student, _ = start.student(CompressConfig(**START), MODEL, Texts.from_records([]), 1)
     rows = [row.astype(np.int32) for row in np.random.default_rng(0).integers(1000, 30000, (texts, length))]
@@ -298,7 +300,7 @@ def bench(length: int = 128, texts: int = 32, repeats: int = 7) -> Iterator[dict
             student.zero_grad()
     rounds = {name: np.array(values[1:]) for name, values in taken.items()}
     plain_step = rounds["student"] + rounds["teacher"]
-    print(f"{texts} texts of {length} tokens, {hardware.name()}, {dtype or torch.float32}")
+    print(f"{texts} texts of {length} tokens, {devices.name()}, {dtype or torch.float32}")
     for name, seconds in rounds.items():
         ratio = seconds / plain_step
         row = {"name": f"{name}/{texts}x{length}", "seconds": float(np.median(seconds)), "ratio": float(np.median(ratio)),
@@ -315,11 +317,11 @@ def bench_memory(texts: int = 32, length: int = 512, heads: int = 12, width: int
     student, teacher = (torch.randn(texts, length, width, generator=rng) for _ in range(2))
     mask = torch.ones(texts, length, dtype=torch.bool)
     relation_kl(student[:1, :64].requires_grad_(), teacher[:1, :64], mask[:1, :64], heads).backward()
-    artifacts.release_memory()
-    artifacts.reset_peak_memory()
-    before = artifacts.peak_memory_bytes()
+    stages.release_memory()
+    stages.reset_peak_memory()
+    before = stages.peak_memory_bytes()
     relation_kl(student.requires_grad_(), teacher, mask, heads).backward()
-    taken = artifacts.peak_memory_bytes() - before
+    taken = stages.peak_memory_bytes() - before
     maps = texts * heads * length * length * 4
     print(f"relations of {texts} x {length} tokens, {heads} heads: {taken / 2**30:.2f} GiB; one map of all: {maps / 2**30:.2f} GiB")  # fmt: skip
     return {"name": f"relations-memory/{texts}x{length}", "bytes": taken, "bytes_of_one_map": maps}
@@ -348,7 +350,7 @@ def main() -> None:
         print(f"\n{table(rows)}")
     if args.json:
         shown = json.loads(json.dumps(vars(args), default=str))
-        artifacts.write_json(args.json, {"environment": hardware.describe(), "arguments": shown, "rows": rows})
+        stages.write_json(args.json, {"environment": devices.describe(), "arguments": shown, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -23,19 +23,21 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill import artifacts, hardware, pipeline, verbs
+from retrieval_distill import api, pipeline
 from retrieval_distill.config import ReadConfig, Recipe, parse_recipe
-from retrieval_distill.data import copies
+from retrieval_distill.data import generated as copies
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.load import load
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import minimum_detectable_difference
+from retrieval_distill.hardware import devices
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.reporting import generated, report
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.runtime import stages
 
 START, MEASURES, SEED = "packaged:all-MiniLM-L6-v2", ("nDCG@10", "RR@10", "R@100"), 7
 MAX_LENGTH, TEST_LENGTH, RERANKED = 128, 256, 10
@@ -87,7 +89,7 @@ def recipe_of(source: Path, train: str, queries: int, share_of_steps: float = 1,
 def cranfield(source: Path, out: Path, sizes: Sizes) -> tuple[Dataset, Dataset]:
     """Cranfield with its generated queries: those that train, and those that are held out (a query per document)."""
     data = part_of(load(str(source / "cranfield"), out / "cache", ReadConfig(on_bad="skip")), sizes)
-    manifest = verbs.generate(data, out / "generated", seed=SEED, ways={"titles": 1, "sentences": 1}, keep=0.0)
+    manifest = api.generate(data, out / "generated", seed=SEED, ways={"titles": 1, "sentences": 1}, keep=0.0)
     print(generated.table(manifest["counts"]), flush=True)
     found = beir.load(out / "generated")
     assert found.generated is not None
@@ -154,16 +156,16 @@ def student(job: Job, options: dict[str, Any], folder: Path) -> str:
     data = job.recipe.dataset
     recipe = recipe_of(Path(data.source), data.train, data.train_queries or 0, **training)
     seen = job.dataset if options.get("masked", True) else replace(job.dataset, generated=None)
-    verbs.distill(lists, seen, data.train, recipe, folder)
+    api.distill(lists, seen, data.train, recipe, folder)
     return str(folder)
 
 
 def searched(model: str, documents: Texts, queries: Texts, folder: Path, max_length: int) -> Run:
     kept = folder / "run.parquet"
     if not kept.is_file():
-        verbs.embed(model, documents, folder / "vectors", max_length=max_length)
-        verbs.index(folder / "vectors", folder / "index")
-        verbs.search(folder / "index", model, queries, 100).save(kept)
+        api.embed(model, documents, folder / "vectors", max_length=max_length)
+        api.index(folder / "vectors", folder / "index")
+        api.search(folder / "index", model, queries, 100).save(kept)
     return Run.load(kept)
 
 
@@ -185,13 +187,13 @@ def tested(job: Job, models: dict[str, str], out: Path) -> dict[str, Run]:
     for name, model in models.items():
         runs[name] = searched(model, documents, queries, out / name.replace(" ", "-").replace(":", ""), TEST_LENGTH)
     runs["bm25 + start"] = reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(100)
-    runs["teacher"], _ = verbs.rerank(runs["bm25 + start"], queries, documents, job.teacher, job.store, RERANKED)
+    runs["teacher"], _ = api.rerank(runs["bm25 + start"], queries, documents, job.teacher, job.store, RERANKED)
     return runs
 
 
 def table(job: Job, runs: dict[str, Run], student: str) -> dict[str, Any]:
     """The systems' measures, printed."""
-    systems = verbs.evaluate(runs, job.dataset, "test", MEASURES)
+    systems = api.evaluate(runs, job.dataset, "test", MEASURES)
     values = [evaluate(runs[name], job.dataset.split("test"), ["nDCG@10"])["nDCG@10"] for name in (student, "start")]
     shown = minimum_detectable_difference((values[0] - values[1]).to_numpy())
     print(f"\n{report.comparison(systems, MEASURES)}", flush=True)
@@ -228,8 +230,8 @@ def main() -> None:
     print(f"taken by held-out generated queries (start {held_out['start']:.4f}): {taken}", flush=True)
     systems = table(job, tested(job, models, args.out / "test"), f"generated: {taken}")
     if args.json:
-        told = {"environment": hardware.describe(), "held_out": held_out, "taken": taken, "systems": systems}
-        artifacts.write_json(args.json, told)
+        told = {"environment": devices.describe(), "held_out": held_out, "taken": taken, "systems": systems}
+        stages.write_json(args.json, told)
 
 
 if __name__ == "__main__":

@@ -30,16 +30,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from retrieval_distill import artifacts, hardware, pipeline, verbs
+from retrieval_distill import api, pipeline
 from retrieval_distill.config import PRESETS, Recipe, load_recipe, parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.load import load
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.seeds import summarise
 from retrieval_distill.evaluation.significance import paired_p
+from retrieval_distill.hardware import devices
 from retrieval_distill.pipeline import Job, rounds
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.runtime import stages
 
 REFERENCE = "hybrid"
 TWO_ROUNDS = "hybrid, 2 rounds"
@@ -97,9 +99,9 @@ def recipe_of(collection: str, source: str, system: str, seed: int, steps: int) 
 
 def measured(model: str, dataset: Dataset, folder: Path) -> pd.Series:
     """nDCG@10 by test query; the vectors go."""
-    verbs.embed(model, dataset.documents, folder / "vectors", max_length=MAX_LENGTH)
-    verbs.index(folder / "vectors", folder / "index")
-    run = verbs.search(folder / "index", model, dataset.queries_of("test"), 100)
+    api.embed(model, dataset.documents, folder / "vectors", max_length=MAX_LENGTH)
+    api.index(folder / "vectors", folder / "index")
+    run = api.search(folder / "index", model, dataset.queries_of("test"), 100)
     shutil.rmtree(folder)
     return evaluate(run, dataset.split("test"), [MEASURE])[MEASURE]
 
@@ -126,7 +128,7 @@ def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Train one student; its values by query and its costs are kept, the rest goes."""
     kept = folder / "result.json"
     if kept.is_file():
-        return artifacts.read_json(kept)
+        return stages.read_json(kept)
     job = OneOfMany(recipe, folder / "run")
     job.share()
     pipeline.embed_start(job)
@@ -137,10 +139,10 @@ def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
         pipeline.teach(turn)
         pairs |= set(Run.load(turn.out / "candidates" / "run.parquet").pairs)
     values = measured(str(job.out / "student"), job.dataset, folder / "measured")
-    found = [artifacts.read_json(job.out / stage / "mining.json") for stage in ("candidates", "training-lists")]
+    found = [stages.read_json(job.out / stage / "mining.json") for stage in ("candidates", "training-lists")]
     spent = {name: manifest["seconds"] for name, manifest in job.manifests.items() if not manifest["skipped"]}
     result = {"values": values.to_dict(), "pairs": len(pairs), "seconds": spent, "mining": found}
-    artifacts.write_json(kept, result)
+    stages.write_json(kept, result)
     shutil.rmtree(folder / "run")
     return result
 
@@ -232,7 +234,7 @@ def main() -> None:
     print(f"\n{table(rows)}")
     if args.json:
         settings = {"training": TRAINING, **asdict(sizes), "keep": KEEP, "learning_rates": LEARNING_RATES}
-        artifacts.write_json(args.json, {"environment": hardware.describe(), **settings, "rows": rows})
+        stages.write_json(args.json, {"environment": devices.describe(), **settings, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -25,14 +25,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from retrieval_distill import artifacts, hardware, pipeline, verbs
+from retrieval_distill import api, pipeline
 from retrieval_distill.config import Recipe, load_recipe, parse_recipe
 from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.seeds import summarise
 from retrieval_distill.evaluation.significance import paired_p
+from retrieval_distill.hardware import devices
 from retrieval_distill.pipeline import Job, rounds
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.runtime import stages
 
 KL = {"weight": 1.0, "teacher_temperature": 2.0}
 MIXES: dict[str, dict[str, Any]] = {
@@ -85,9 +87,9 @@ def measured(model: str, dataset: Dataset, documents: Texts, folder: Path, max_l
     """nDCG@10 by test query; only the values are kept."""
     kept = folder / "values.parquet"
     if not kept.is_file():
-        verbs.embed(model, documents, folder / "vectors", max_length=max_length)
-        verbs.index(folder / "vectors", folder / "index")
-        run = verbs.search(folder / "index", model, dataset.queries_of("test"), 100)
+        api.embed(model, documents, folder / "vectors", max_length=max_length)
+        api.index(folder / "vectors", folder / "index")
+        run = api.search(folder / "index", model, dataset.queries_of("test"), 100)
         evaluate(run, dataset.split("test"), [MEASURE]).to_parquet(kept)
         shutil.rmtree(folder / "vectors")
         shutil.rmtree(folder / "index")
@@ -98,7 +100,7 @@ def student_of(mix: str, seed: int, recipe: Recipe, lists: Run, dataset: Dataset
     values = recipe.model_dump(mode="json")
     training = {**TRAINING, "learning_rate": LEARNING_RATES[dataset.name]}
     values |= {"objectives": MIXES[mix], "seed": seed, "training": training}
-    verbs.distill(lists, dataset, recipe.dataset.train, parse_recipe(values), folder)
+    api.distill(lists, dataset, recipe.dataset.train, parse_recipe(values), folder)
     return str(folder)
 
 
@@ -163,9 +165,9 @@ def main() -> None:
     rows = [row for name in args.datasets for row in rows_of(name, study(name, args.out, args.beir))]
     print(f"\n{table(rows)}")
     if args.json:
-        artifacts.write_json(
+        stages.write_json(
             args.json,
-            {"environment": hardware.describe(), "training": TRAINING, "learning_rates": LEARNING_RATES, "rows": rows},
+            {"environment": devices.describe(), "training": TRAINING, "learning_rates": LEARNING_RATES, "rows": rows},
         )
 
 

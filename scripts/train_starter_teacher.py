@@ -29,10 +29,10 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from retrieval_distill.data import python_docs
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import beir
+from retrieval_distill.data.run import Run
 from retrieval_distill.data.tokens import pad, token_batches, tokenize
 from retrieval_distill.models import PACKAGED
 from retrieval_distill.retrieval.bm25 import BM25
-from retrieval_distill.retrieval.run import Run
 
 CANDIDATES = 30
 NEGATIVES = 5

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from retrieval_distill import artifacts, processes
+from retrieval_distill.runtime import processes, stages
 
 ROOT = Path(__file__).parents[1]
 
 PROGRAM = """
 import os, sys, time
 from pathlib import Path
-from retrieval_distill import artifacts
+from retrieval_distill.runtime import stages
 
 folder, together, inputs = Path(sys.argv[1]), sys.argv[2] == "together", sys.argv[3]
 rank = os.environ["RANK"]
@@ -31,7 +31,7 @@ def work(out):
     return {"rank": rank}
 
 time.sleep(0.2 * (2 - int(rank)))  # the others come first
-manifest = artifacts.stage("try", folder, {"inputs": inputs}, work, together)
+manifest = stages.stage("try", folder, {"inputs": inputs}, work, together)
 print(manifest["counts"]["rank"], manifest["skipped"], sorted(path.name for path in folder.glob("by-*")))
 """
 
@@ -77,7 +77,7 @@ def test_one_process_without_a_launcher(monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "4")  # a cluster's own variables are not torchrun's
     monkeypatch.setenv("RANK", "2")
     assert (processes.count(), processes.rank()) == (1, 0)
-    manifest = artifacts.stage("try", tmp_path / "stage", {}, lambda out: {"n": 1})
+    manifest = stages.stage("try", tmp_path / "stage", {}, lambda out: {"n": 1})
     assert json.loads((tmp_path / "stage" / "manifest.json").read_text())["counts"] == manifest["counts"] == {"n": 1}
 
 
@@ -86,11 +86,11 @@ def test_a_stage_within_a_stage_leaves_the_outer_ones_peak(tmp_path):
         held = bytearray(64 << 20)
         held[:: 1 << 12] = b"x" * len(held[:: 1 << 12])
         del held
-        return artifacts.stage("inner", out / "inner", {}, lambda _: {"n": 1})["counts"]
+        return stages.stage("inner", out / "inner", {}, lambda _: {"n": 1})["counts"]
 
-    artifacts.release_memory()
-    artifacts.reset_peak_memory()
-    resting = artifacts.peak_memory_bytes()
-    manifest = artifacts.stage("outer", tmp_path / "outer", {}, outer)
+    stages.release_memory()
+    stages.reset_peak_memory()
+    resting = stages.peak_memory_bytes()
+    manifest = stages.stage("outer", tmp_path / "outer", {}, outer)
     assert manifest["counts"] == {"n": 1}
     assert manifest["peak_memory_bytes"] > resting + (48 << 20)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from retrieval_distill import attention
+from retrieval_distill.hardware import attention
 from retrieval_distill.student import encoder
 from retrieval_distill.teacher import cross_encoder
 from tests.conftest import WORDS

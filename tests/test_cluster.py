@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retrieval_distill.data.run import Run
+from retrieval_distill.embedding import embed as embedding
+from retrieval_distill.embedding import workers
+from retrieval_distill.embedding.embed import embed
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import embed as embedding
-from retrieval_distill.indexing import making
-from retrieval_distill.indexing.embed import embed
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.scores.store import ScoreStore
 from retrieval_distill.teacher import cross_encoder, on_cluster, scoring
 from retrieval_distill.teacher.bi_encoder import BiEncoderTeacher
-from retrieval_distill.teacher.store import ScoreStore
 
 
 def test_ray_is_an_extra():
-    code = "import sys; sys.modules['ray'] = None; from retrieval_distill import cluster; cluster.connect()"
+    code = "import sys; sys.modules['ray'] = None; from retrieval_distill.runtime import cluster; cluster.connect()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'retrieval-distill[ray]'" in done.stderr
 
@@ -107,7 +107,7 @@ def marked(real, marks):
 def test_embedding_with_a_node_lost(cluster, encoders, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(embedding, "SHARD", 4)
     embed(encoders["bert"], dataset.documents, tmp_path / "here", "float32")
-    lost = LostOnTheWay(cluster, monkeypatch, tmp_path / "marks", making, "_encode_there", making.shards, "write")
+    lost = LostOnTheWay(cluster, monkeypatch, tmp_path / "marks", workers, "_encode_there", workers.shards, "write")
     embed(encoders["bert"], dataset.documents, tmp_path / "there", "float32", engine="ray")
     assert lost.calls("begun")  # and never ended: that shard was made elsewhere
     assert lost.kept == 15  # every shard was committed once

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from retrieval_distill import hardware
+from retrieval_distill.hardware import devices
 from retrieval_distill.student import encoder
 from retrieval_distill.teacher import cross_encoder
 
@@ -21,7 +21,7 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=[
 def test_a_copy_of_a_model_gives_the_same_bytes(cpu, cross_encoders, encoders, monkeypatch):
     """Read from files and copied in memory, as a model is that travels to another machine."""
     if cpu != "this one":
-        monkeypatch.setattr(hardware, "_cpu_info", dict)
+        monkeypatch.setattr(devices, "_cpu_info", dict)
     teacher, student = cross_encoder.load(cross_encoders["bert"], 48, "float32"), encoder.load(encoders["bert"])
     rng = np.random.default_rng(0)
     for pairs, tokens in ((85, 48), (100, 40), (50, 47), (7, 33)):
@@ -38,15 +38,15 @@ def test_a_copy_of_a_model_gives_the_same_bytes(cpu, cross_encoders, encoders, m
 @pytest.fixture(params=["in two orders", "too large for that"])
 def layer(request, monkeypatch) -> nn.Linear:
     if request.param == "too large for that":
-        monkeypatch.setattr(hardware, "_ORDERED_BYTES", 0)
-    monkeypatch.setattr(hardware, "_cpu_info", lambda: {"vendor_id": "AuthenticAMD", "flags": "avx512_bf16"})
+        monkeypatch.setattr(devices, "_ORDERED_BYTES", 0)
+    monkeypatch.setattr(devices, "_cpu_info", lambda: {"vendor_id": "AuthenticAMD", "flags": "avx512_bf16"})
     torch.manual_seed(0)
     return nn.Linear(96, 160)
 
 
 def sped_up(layer: nn.Linear, dtype: torch.dtype) -> nn.Linear:
     layer.to(dtype)
-    hardware.speed_up_linear_layers(layer)
+    devices.speed_up_linear_layers(layer)
     return layer
 
 
@@ -112,6 +112,6 @@ def test_copies_are_independent(layer, dtype, copied):
 
 
 def test_a_model_that_learns_keeps_its_weights_once(layer):
-    hardware.speed_up_linear_layers(layer, learns=True)
+    devices.speed_up_linear_layers(layer, learns=True)
     assert_follows_its_weights(layer)
     assert layer._ordered is None

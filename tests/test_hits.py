@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
-from retrieval_distill.reporting.hits import Hit, show
-from retrieval_distill.reporting.text import SNIPPET, snippet
+from retrieval_distill.cli.hits import Hit, show
+from retrieval_distill.formatting import SNIPPET, snippet
 
 TEXT = "Reads a file into memory. Splits a path into root and extension. Ends here."
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from retrieval_distill.parallel import in_order
+from retrieval_distill.runtime.parallel import in_order
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -14,7 +14,7 @@ import yaml
 from retrieval_distill.config import load_recipe, parse_recipe
 from retrieval_distill.models import STARTER_FOLDER
 from retrieval_distill.teacher import load
-from retrieval_distill.training.asked import asked
+from retrieval_distill.training.objective_mix import asked
 from tests.commands import command
 
 ROOT = Path(__file__).parent.parent

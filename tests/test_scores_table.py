@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from retrieval_distill.reporting import scores
-from retrieval_distill.teacher.store import ScoreStore
+from retrieval_distill.scores.store import ScoreStore
 
 
 def test_an_empty_store(tmp_path):

@@ -12,9 +12,9 @@ import warnings
 
 import typer
 
-from retrieval_distill import processes
-from retrieval_distill.cli import benchmark, datasets, mining, runs, search, stages, teachers, vectors
+from retrieval_distill.cli import candidates, data, measures, runs, search, stages, teachers, vectors
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import processes
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,7 +25,7 @@ app = typer.Typer(
     help="Distil any cross-encoder into a small, fast retriever on your own corpus, and measure it.\n\n"
     "Try `retrieval-distill demo`, then `retrieval-distill search runs/demo 'split a path into root and extension'`.",
 )
-for commands in (runs, search, datasets, mining, stages, vectors, teachers, benchmark):
+for commands in (runs, search, data, candidates, stages, vectors, teachers, measures):
     app.add_typer(commands.app)
 
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from retrieval_distill import processes
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import processes
 
 DatasetArgument = Annotated[
     str,
@@ -58,7 +58,7 @@ def load_runs(files: list[Path]) -> dict[str, Any]:
     Raises:
         UserError: Two files have the same name, or one is no run.
     """
-    from retrieval_distill.retrieval.run import Run
+    from retrieval_distill.data.run import Run
 
     if len({path.stem for path in files}) < len(files):
         raise UserError("two run files have the same name, which would name two systems alike: rename one")

@@ -63,7 +63,7 @@ def search(
 
     Example: retrieval-distill search runs/demo --queries test --out test.trec
     """
-    from retrieval_distill.reporting import prompt
+    from retrieval_distill.cli import prompt
 
     place, query = _place(folder, query, index, model, dataset, cache)
     searcher = _searcher(place, fusion, tune, rerank, rerank_depth, where, metadata)
@@ -79,7 +79,7 @@ def _place(
     folder: str | None, query: str | None, index: Path | None, model: str | None, dataset: str | None, cache: Path
 ) -> tuple[Any, str | None]:
     """Where the parts are; with ``--index`` there is no folder, so the first argument is the query."""
-    from retrieval_distill.searching.place import Place
+    from retrieval_distill.search.location import Place
 
     if index is None:
         if folder is None:
@@ -98,9 +98,9 @@ def _searcher(
 ) -> Any:  # fmt: skip
     from dataclasses import replace
 
-    from retrieval_distill import verbs
-    from retrieval_distill.searching import assembly, filters
-    from retrieval_distill.searching.searcher import Searcher
+    from retrieval_distill import api
+    from retrieval_distill.search import assembly, filters
+    from retrieval_distill.search.searcher import Searcher
 
     searcher = Searcher.open(place.index, place.model, place.dataset)
     if tune is not None:
@@ -108,7 +108,7 @@ def _searcher(
     if fusion is not None:
         searcher = assembly.hybrid_searcher(searcher, place, fusion)
     if rerank is not None:
-        teacher = verbs.load_teacher(rerank)
+        teacher = api.load_teacher(rerank)
         searcher = replace(searcher, teacher=teacher, store=place.beside / "scores", rerank_depth=rerank_depth)
     if where is not None:
         table = metadata or filters.table_of(place.source, place.cache)
@@ -117,7 +117,7 @@ def _searcher(
 
 
 def _batch(searcher: Any, queries: str | None, out: Path | None, depth: int) -> None:
-    from retrieval_distill.searching import assembly
+    from retrieval_distill.search import assembly
 
     if queries is None or out is None:
         raise UserError("--queries and --out belong together: a table of queries, or a split, and the run to write")

@@ -46,12 +46,12 @@ def retrieve(
 
     Example: retrieval-distill retrieve --dataset python-docs --out bm25.trec
     """
-    from retrieval_distill import verbs
+    from retrieval_distill import api
 
     if (model is None) != (index is None):
         raise UserError("--model and --index belong together: give both, or neither for BM25 alone")
     data = load(dataset, cache)
-    found = verbs.retrieve(data.documents, data.queries_of(split), depth, index, model, stemmer=stemmer)
+    found = api.retrieve(data.documents, data.queries_of(split), depth, index, model, stemmer=stemmer)
     save(found, out)
 
 
@@ -74,9 +74,9 @@ def compress(
     Example: retrieval-distill compress --dataset python-docs --model packaged:all-MiniLM-L6-v2
     --set layers=spaced:3 --set tokens=500000 --out small
     """
-    from retrieval_distill import verbs
+    from retrieval_distill import api
 
-    counts = verbs.compress(load(dataset, cache).documents, out, overrides or (), seed, model=model)["counts"]
+    counts = api.compress(load(dataset, cache).documents, out, overrides or (), seed, model=model)["counts"]
     say(
         f"{out}: {counts['layers']} layers of width {counts['width']}, {counts['parameters']:,} parameters, "
         f"after {counts['tokens']:,} tokens"
@@ -103,13 +103,13 @@ def distill(
 
     Example: retrieval-distill distill scored.parquet --dataset python-docs --recipe demo --out student
     """
-    from retrieval_distill import verbs
+    from retrieval_distill import api
     from retrieval_distill.config import load_recipe
-    from retrieval_distill.retrieval.run import Run
+    from retrieval_distill.data.run import Run
 
     data = load(dataset, cache)
     asked = (Run.load(dev), dev_split) if dev else None
-    manifest = verbs.distill(Run.load(scored), data, split, load_recipe(recipe, overrides or ()), out, asked)
+    manifest = api.distill(Run.load(scored), data, split, load_recipe(recipe, overrides or ()), out, asked)
     say(f"{out}: student of {manifest['counts']['parameters']:,} parameters after {manifest['counts']['steps']} steps")
 
 
@@ -144,16 +144,16 @@ def index(
     Example: retrieval-distill index vectors --out index --kind auto --intent recall=0.99 --intent memory=100MB \
         --model runs/demo/student --dataset python-docs
     """
-    from retrieval_distill import verbs
-    from retrieval_distill.artifacts import read_json
+    from retrieval_distill import api
     from retrieval_distill.config import IntentConfig, parse
     from retrieval_distill.reporting import tradeoff
+    from retrieval_distill.runtime.stages import read_json
 
     if (model is None) != (dataset is None):
         raise UserError("--model and --dataset belong together: held-out queries of the one, embedded by the other")
     asked = (model, load(dataset, cache).queries_of(split)) if model and dataset else None
     intent = parse(IntentConfig, {}, "--intent", overrides or ())
-    manifest = verbs.index(embeddings, out, kind, similarity, dimensions, rescore, intent, asked)
+    manifest = api.index(embeddings, out, kind, similarity, dimensions, rescore, intent, asked)
     counts = manifest["counts"]
     if kind == "auto":
         say(tradeoff.table(read_json(out / "tuning.json")))
@@ -175,14 +175,14 @@ def evaluate(
 
     Example: retrieval-distill evaluate bm25.trec reranked.trec --dataset python-docs --measure nDCG@10
     """
-    from retrieval_distill import verbs
-    from retrieval_distill.artifacts import write_json
+    from retrieval_distill import api
     from retrieval_distill.evaluation.measures import DEFAULT_MEASURES
     from retrieval_distill.reporting import report
+    from retrieval_distill.runtime.stages import write_json
 
     names = tuple(measure or DEFAULT_MEASURES)
     runs = load_runs(run_files)
-    systems = verbs.evaluate(runs, load(dataset, cache), split, names)
+    systems = api.evaluate(runs, load(dataset, cache), split, names)
     if json_file:
         write_json(json_file, systems)
     say(report.comparison(systems, names))

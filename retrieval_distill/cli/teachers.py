@@ -52,14 +52,14 @@ def score(
 
     Example: retrieval-distill score bm25.trec --dataset python-docs --teacher starter --store s --out scored.parquet
     """
-    from retrieval_distill import verbs
-    from retrieval_distill.data import copies
-    from retrieval_distill.retrieval.run import Run
+    from retrieval_distill import api
+    from retrieval_distill.data import generated
+    from retrieval_distill.data.run import Run
 
     data = load(dataset, cache)
-    pairs, documents = copies.renamed(Run.load(run_file), data), copies.with_copies(data)
-    asked = verbs.load_teacher(teacher, max_length, dtype, options or ())
-    scored, counts = verbs.score(pairs, data.queries, documents, asked, store, engine)
+    pairs, documents = generated.renamed(Run.load(run_file), data), generated.with_copies(data)
+    asked = api.load_teacher(teacher, max_length, dtype, options or ())
+    scored, counts = api.score(pairs, data.queries, documents, asked, store, engine)
     save(scored, out)
     say(f"scored {counts['scored']:,} pairs, found {counts['stored']:,} in {store}")
 
@@ -86,14 +86,14 @@ def rerank(
     Example: retrieval-distill rerank bm25.trec dense.trec --dataset python-docs --teacher starter \
         --teacher bi-encoder:packaged:all-MiniLM-L6-v2 --depth 10 --depth 50 --store s --out benchmark
     """
-    from retrieval_distill import verbs
+    from retrieval_distill import api
 
     data = load(dataset, cache)
     runs = load_runs(run_files)
-    teachers = {name: verbs.load_teacher(name, max_length, dtype, options or ()) for name in teacher}
+    teachers = {name: api.load_teacher(name, max_length, dtype, options or ()) for name in teacher}
     if len(runs) == len(teachers) == len(depth) == 1 and out.suffix:
         (first,), (asked,) = runs.values(), teachers.values()
-        save(verbs.rerank(first, data.queries, data.documents, asked, store, depth[0])[0], out)
+        save(api.rerank(first, data.queries, data.documents, asked, store, depth[0])[0], out)
         return
     if out.suffix:
         raise UserError(f"--out {out}: several runs, teachers or depths give a folder; leave the ending off")
@@ -110,10 +110,10 @@ def _benchmark(
     store: Path,
     out: Path,
 ) -> None:
-    from retrieval_distill.artifacts import write_json
+    from retrieval_distill.benchmarks.rerank_benchmark import benchmark
     from retrieval_distill.evaluation.measures import DEFAULT_MEASURES
-    from retrieval_distill.evaluation.rerank_benchmark import benchmark
     from retrieval_distill.reporting import rerankers
+    from retrieval_distill.runtime.stages import write_json
 
     found = benchmark(runs, teachers, depths, data, split, measure or DEFAULT_MEASURES, store, out)
     write_json(out / "report.json", found)
@@ -149,8 +149,8 @@ def scores(
     Example: retrieval-distill scores mine --export shared.parquet --teacher 3f2a --dataset my-folder
     """
     from retrieval_distill.reporting import scores as table
-    from retrieval_distill.teacher import exchange
-    from retrieval_distill.teacher.store import ScoreStore
+    from retrieval_distill.scores import exchange
+    from retrieval_distill.scores.store import ScoreStore
 
     if take is None and not store.is_dir():
         raise UserError(f"{store}: no such score store")
@@ -197,11 +197,11 @@ def fit_teacher(
 
     Example: retrieval-distill fit-teacher --dataset my-folder --model cross-encoder/ms-marco-MiniLM-L6-v2 --out teacher
     """
-    from retrieval_distill import verbs
+    from retrieval_distill import api
 
     chosen = {} if model is None else {"model": model}
     data = load(dataset, cache)
-    manifest = verbs.fit_teacher(data, out, overrides or (), bi_encoder, train, dev, **chosen)
+    manifest = api.fit_teacher(data, out, overrides or (), bi_encoder, train, dev, **chosen)
     counts = manifest["counts"]
     say(f"{out}: teacher after {counts['steps']} steps" + (_gained(counts["dev"]) if counts["dev"] else ""))
 

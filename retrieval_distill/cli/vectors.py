@@ -48,10 +48,10 @@ def embed(
 
     Example: retrieval-distill embed --model packaged:all-MiniLM-L6-v2 --dataset corpus/ --storage int8 --out vectors
     """
-    from retrieval_distill import verbs
+    from retrieval_distill import api
 
     documents = load(dataset, cache).documents
-    manifest = verbs.embed(model, documents, out, dtype, max_length, storage=storage, engine=engine, backend=backend)
+    manifest = api.embed(model, documents, out, dtype, max_length, storage=storage, engine=engine, backend=backend)
     counts = manifest["counts"]
     done = "embedded before" if manifest["skipped"] else "{new:,} new, {gone:,} gone, {kept:,} kept".format(**counts)
     say(f"{out}: {counts['documents']:,} documents, {counts['dimensions']} dimensions as {storage}; {done}")
@@ -68,6 +68,6 @@ def export(
 
     Example: retrieval-distill export vectors --out s3://bucket/database/passages.lance
     """
-    from retrieval_distill import verbs
+    from retrieval_distill import api
 
-    say(f"{out}: {verbs.export(vectors, out):,} vectors")
+    say(f"{out}: {api.export(vectors, out):,} vectors")

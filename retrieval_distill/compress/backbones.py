@@ -11,9 +11,10 @@ from typing import Any
 
 from sentence_transformers import SentenceTransformer
 
-from retrieval_distill import hardware, models
-from retrieval_distill.artifacts import read_json
+from retrieval_distill import models
 from retrieval_distill.errors import UserError
+from retrieval_distill.hardware import devices
+from retrieval_distill.runtime.stages import read_json
 from retrieval_distill.student import encoder, routes
 from retrieval_distill.teacher import cross_encoder
 
@@ -32,7 +33,7 @@ def load(name: str, dtype: str = "float32", learns: bool = False) -> SentenceTra
     folder = models.resolve(name)
     if _classifies(folder):
         with models.quietly(), TemporaryDirectory() as backbone:
-            model: Any = cross_encoder.open_model(folder, hardware.device())
+            model: Any = cross_encoder.open_model(folder, devices.device())
             model.model.base_model.save_pretrained(backbone)
             model.tokenizer.save_pretrained(backbone)
             return encoder.load(backbone, dtype, learns=learns)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from retrieval_distill.compress import layer_dropping
 from retrieval_distill.compress.captures import Captures, real_tokens
 from retrieval_distill.compress.contract import VECTOR, Seen
-from retrieval_distill.compress.kept import Kept
+from retrieval_distill.compress.teacher_cache import Kept
 from retrieval_distill.compress.transfers import Transfers
 from retrieval_distill.student import layers
 

@@ -14,19 +14,20 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerState
 
-from retrieval_distill import hardware, models
-from retrieval_distill.artifacts import fingerprint, write_json
+from retrieval_distill import models
 from retrieval_distill.compress import backbones, layer_dropping, start, texts
 from retrieval_distill.compress.captures import anatomy
 from retrieval_distill.compress.contract import Pair
-from retrieval_distill.compress.kept import Kept
 from retrieval_distill.compress.model import CompressionModel
+from retrieval_distill.compress.teacher_cache import Kept
 from retrieval_distill.compress.transfers import Transfers
 from retrieval_distill.config import CompressConfig, OptimiserConfig, TrainingConfig
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.errors import UserError
-from retrieval_distill.progress import progress
+from retrieval_distill.hardware import devices
+from retrieval_distill.runtime.progress import progress
+from retrieval_distill.runtime.stages import fingerprint, write_json
 from retrieval_distill.student import build, encoder
 from retrieval_distill.training import log
 from retrieval_distill.training.arguments import arguments, dtype
@@ -51,7 +52,7 @@ class CompressionTrainer(DistillationTrainer):
         try:
             loss = Trainer.training_step(self, model, inputs, *args, **kwargs)
         except RuntimeError as error:
-            if not hardware.is_out_of_memory(error):
+            if not devices.is_out_of_memory(error):
                 raise
             raise UserError("not enough memory for a batch; lower compress.tokens_per_step") from None
         self.count()

@@ -20,7 +20,7 @@ from retrieval_distill.compress.embedding import Embedding
 from retrieval_distill.compress.hidden_states import HiddenStates
 from retrieval_distill.compress.logits import Logits
 from retrieval_distill.compress.relations import Relations
-from retrieval_distill.objectives.parts import Part, Value, read
+from retrieval_distill.objectives.mixing import Part, Value, read
 
 TRANSFERS: dict[str, type[Transfer]] = {
     "relations": Relations,
@@ -37,7 +37,7 @@ class Transfers(nn.Module):
     """A weighted sum of transfers; its components stay visible.
 
     Args:
-        parts: The mix, see :func:`retrieval_distill.objectives.parts.read`, which also says what is refused.
+        parts: The mix, see :func:`retrieval_distill.objectives.mixing.read`, which also says what is refused.
         pair: Student and teacher.
 
     Raises:

@@ -9,13 +9,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from retrieval_distill import artifacts
 from retrieval_distill.config import ReadConfig
 from retrieval_distill.data import formats, nanobeir, python_docs
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import archive, beir
 from retrieval_distill.data.formats.contract import Reading
 from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.runtime import stages
 
 PYTHON_DOCS = "python-docs"
 
@@ -43,7 +43,7 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
     cache, reading = Path(cache), Reading.of(options or ReadConfig(), Path(cache))
     if source == PYTHON_DOCS:
         source = str(cache / PYTHON_DOCS)
-        artifacts.stage("dataset", source, {"source": PYTHON_DOCS, "version": python_docs.VERSION}, _build_python_docs)
+        stages.stage("dataset", source, {"source": PYTHON_DOCS, "version": python_docs.VERSION}, _build_python_docs)
     elif source.startswith("nanobeir:"):
         name, _, repository = source.removeprefix("nanobeir:").partition("@")
         return nanobeir.load(name, repository or nanobeir.REPOSITORY, cache / "nanobeir")
@@ -68,7 +68,7 @@ def _download(name: str, cache: Path) -> Path:
     archive = name.partition("/")[0]
     if archive not in BEIR_NAMES:
         raise UserError(f"dataset 'beir:{name}' is unknown{nearest(name, BEIR_NAMES)}")
-    artifacts.stage("dataset", cache / archive, {"source": f"beir:{archive}"}, lambda out: _fetch(archive, out))
+    stages.stage("dataset", cache / archive, {"source": f"beir:{archive}"}, lambda out: _fetch(archive, out))
     parts = [path.parent.name for path in (cache / archive).glob("*/corpus.jsonl")]
     if parts and not (cache / name / "corpus.jsonl").is_file():
         raise UserError(

@@ -19,8 +19,8 @@ import logging
 from collections.abc import Container
 
 from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.run import Run
 
 logger = logging.getLogger("retrieval_distill")
 

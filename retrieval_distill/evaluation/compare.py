@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.checks import check
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import (
@@ -22,7 +23,6 @@ from retrieval_distill.evaluation.significance import (
     minimum_detectable_difference,
     paired_p,
 )
-from retrieval_distill.retrieval.run import Run
 
 
 def per_query(

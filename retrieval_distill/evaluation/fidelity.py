@@ -16,9 +16,9 @@ import pandas as pd
 from scipy.special import softmax
 from scipy.stats import entropy, kendalltau, spearmanr
 
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import mean_with_interval, ratio_with_interval
-from retrieval_distill.retrieval.run import Run
 
 TOP = (1, 3, 10)
 """Depths at which the best documents of both are compared."""

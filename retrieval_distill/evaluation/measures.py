@@ -12,8 +12,8 @@ import ir_measures
 import pandas as pd
 
 from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.retrieval.run import Run
 
 DEFAULT_MEASURES = ("nDCG@10", "RR@10", "R@100", "AP@100", "Success@5")
 

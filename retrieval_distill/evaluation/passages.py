@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from retrieval_distill.data.dataset import Dataset, Qrels
-from retrieval_distill.retrieval.pool import max_pool
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.passages import max_pool
+from retrieval_distill.data.run import Run
 
 
 def by_document(systems: Mapping[str, Run], dataset: Dataset, split: str) -> tuple[Mapping[str, Run], Qrels]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import pandas as pd
 
 from retrieval_distill.config import GenerateConfig
+from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.dataset import Dataset, Texts
-from retrieval_distill.data.ledger import Ledger
 from retrieval_distill.data.prepare import leakage
 from retrieval_distill.data.prepare.words import words
 

@@ -16,11 +16,11 @@ from typing import Any
 import pandas as pd
 
 from retrieval_distill.config.generate import RoundTripConfig
-from retrieval_distill.data import copies
+from retrieval_distill.data import generated as copies
+from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.dataset import Dataset, Texts
-from retrieval_distill.data.ledger import Ledger
+from retrieval_distill.data.run import Run
 from retrieval_distill.generate.filters import keep
-from retrieval_distill.retrieval.run import Run
 from retrieval_distill.training.groups import with_relevant
 
 

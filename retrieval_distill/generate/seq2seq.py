@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, LogitsProcessorList
 
-from retrieval_distill import hardware, models
+from retrieval_distill import models
 from retrieval_distill.config.generate import Seq2SeqConfig
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
 from retrieval_distill.errors import UserError
 from retrieval_distill.generate.contract import Made, Query, dice
 from retrieval_distill.generate.sampling import ThrownDice, throw
+from retrieval_distill.hardware import devices
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 """Padded tokens of one batch, by device type, counted once for every query that is written."""
@@ -80,7 +81,7 @@ class Seq2Seq:
 
     @property
     def _device(self) -> str:
-        return hardware.device()
+        return devices.device()
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -88,7 +89,7 @@ class Seq2Seq:
 
     @cached_property
     def _model(self) -> Any:
-        dtype = hardware.dtype(self.config.dtype, self._device)
+        dtype = devices.dtype(self.config.dtype, self._device)
         return self._load(AutoModelForSeq2SeqLM, dtype=dtype).to(self._device).eval()
 
     def _load(self, kind: Any, **options: Any) -> Any:

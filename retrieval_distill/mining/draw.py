@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from retrieval_distill.config.mining import BAND
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.run import Run
 
 Pool = Callable[[str], Sequence[str]]
 """Query id -> the ids that may be drawn for it."""

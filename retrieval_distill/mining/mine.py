@@ -12,13 +12,13 @@ import pandas as pd
 
 from retrieval_distill.config.mining import MiningConfig
 from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.data.run import Run
+from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing.embed import Embeddings
-from retrieval_distill.mining.copies import without_copies
 from retrieval_distill.mining.draw import Pool, draw
+from retrieval_distill.mining.duplicates import without_copies
 from retrieval_distill.mining.topics import documents_by_topic
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
-from retrieval_distill.retrieval.run import Run
 from retrieval_distill.training.groups import with_relevant
 
 FUSIONS: dict[str, Callable[..., Run]] = {"rrf": reciprocal_rank_fusion, "weighted": weighted_sum}

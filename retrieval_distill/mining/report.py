@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from retrieval_distill.data.dataset import Qrels
-from retrieval_distill.mining.copies import PAIR, relevance
+from retrieval_distill.data.run import Run
+from retrieval_distill.mining.duplicates import PAIR, relevance
 from retrieval_distill.mining.filters import compared
-from retrieval_distill.retrieval.run import Run
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

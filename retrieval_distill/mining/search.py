@@ -11,11 +11,11 @@ from pathlib import Path
 from retrieval_distill import models
 from retrieval_distill.config.mining import LEXICAL, START, MiningConfig
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.run import Run
+from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import exact
-from retrieval_distill.indexing.embed import Embeddings, embed
+from retrieval_distill.retrieval import exact
 from retrieval_distill.retrieval.bm25 import BM25
-from retrieval_distill.retrieval.run import Run
 
 
 def search_all(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.mining.draw import Pool
 from retrieval_distill.training import topics
 

@@ -27,7 +27,7 @@ from retrieval_distill.objectives.list_mle import ListMLE
 from retrieval_distill.objectives.list_net import ListNet
 from retrieval_distill.objectives.listwise_kl import ListwiseKL
 from retrieval_distill.objectives.margin_mse import MarginMSE
-from retrieval_distill.objectives.parts import read
+from retrieval_distill.objectives.mixing import read
 from retrieval_distill.objectives.rank_net import RankNet
 from retrieval_distill.objectives.score_mse import ScoreMSE
 from retrieval_distill.objectives.self_distillation import SelfDistillation

@@ -7,7 +7,7 @@ from pydantic import validate_call
 from torch import Tensor
 
 from retrieval_distill.objectives.contract import CandidateLists, Objective, Positive
-from retrieval_distill.objectives.ranks import approximate_ranks, average_ranks
+from retrieval_distill.objectives.soft_ranks import approximate_ranks, average_ranks
 
 
 class ADRMSE(Objective):

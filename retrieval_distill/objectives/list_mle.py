@@ -10,7 +10,7 @@ from pydantic import validate_call
 from torch import Tensor
 
 from retrieval_distill.objectives.contract import CandidateLists, Objective, Positive
-from retrieval_distill.objectives.ranks import average_ranks
+from retrieval_distill.objectives.soft_ranks import average_ranks
 
 POSITION_WEIGHTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "exponential": lambda ranks, length: torch.exp2(-ranks) - torch.exp2(-length),

@@ -8,7 +8,7 @@ from pydantic import validate_call
 from torch import Tensor
 
 from retrieval_distill.objectives.contract import CandidateLists, Objective, Positive
-from retrieval_distill.objectives.ranks import distinct_pairs
+from retrieval_distill.objectives.soft_ranks import distinct_pairs
 
 
 class MarginMSE(Objective):

@@ -10,7 +10,7 @@ from pydantic import validate_call
 from torch import Tensor
 
 from retrieval_distill.objectives.contract import CandidateLists, Objective, Positive
-from retrieval_distill.objectives.ranks import average_ranks, distinct_pairs, ideal_dcg, reciprocal_gains
+from retrieval_distill.objectives.soft_ranks import average_ranks, distinct_pairs, ideal_dcg, reciprocal_gains
 
 
 class RankNet(Objective):

@@ -16,18 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import processes
 from retrieval_distill.config import Recipe, load_recipe
+from retrieval_distill.pipeline.candidates import filter_negatives, find_dev, retrieve
 from retrieval_distill.pipeline.compressing import compress
 from retrieval_distill.pipeline.generating import generate
 from retrieval_distill.pipeline.job import Job
-from retrieval_distill.pipeline.learning import distill
-from retrieval_distill.pipeline.measuring import measure
-from retrieval_distill.pipeline.mining import filter_negatives, find_dev, retrieve
+from retrieval_distill.pipeline.measures import measure
 from retrieval_distill.pipeline.rounds import Round, rounds
-from retrieval_distill.pipeline.teaching import ask_gate, score
+from retrieval_distill.pipeline.students import distill
+from retrieval_distill.pipeline.teachers import ask_gate, score
 from retrieval_distill.pipeline.vectors import embed_baselines, embed_retrievers, embed_start, embed_student
 from retrieval_distill.reporting import publish, report, unmeasured
+from retrieval_distill.runtime import processes
 
 logger = logging.getLogger("retrieval_distill")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retrieval_distill import verbs
+from retrieval_distill import api
 from retrieval_distill.pipeline.job import Job
 
 
@@ -11,5 +11,5 @@ def compress(job: Job) -> None:
     model = job.recipe.student.model
     for folder, config in zip(job.compressed, job.recipe.compress, strict=True):
         step = config if config.model else config.model_copy(update={"model": model})
-        job.note(folder.name, verbs.compress(job.dataset.documents, folder, seed=job.recipe.seed, **step.model_dump()))
+        job.note(folder.name, api.compress(job.dataset.documents, folder, seed=job.recipe.seed, **step.model_dump()))
         model = str(folder)

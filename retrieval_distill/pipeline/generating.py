@@ -7,16 +7,16 @@ from pathlib import Path
 import pandas as pd
 
 from retrieval_distill.config.generate import RoundTripConfig
-from retrieval_distill.data import copies
+from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.data.formats.beside import GENERATED
-from retrieval_distill.generate.making import generate as generate_into
+from retrieval_distill.data.formats.sidecars import GENERATED
+from retrieval_distill.data.run import Run
+from retrieval_distill.generate.generate import generate as generate_into
 from retrieval_distill.generate.round_trip import Asked
 from retrieval_distill.pipeline.job import Job
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.scores.store import ScoreStore
 from retrieval_distill.teacher import gate
 from retrieval_distill.teacher.ensemble import raw_scores
-from retrieval_distill.teacher.store import ScoreStore
 
 
 def generate(job: Job) -> None:
@@ -30,7 +30,7 @@ def generate(job: Job) -> None:
 
     asked = _asked(job, config.round_trip)
     job.note("generate", generate_into(job.dataset, folder, config, job.recipe.seed, asked, save))
-    job.dataset = copies.merged(job.dataset, pd.read_parquet(folder / GENERATED))
+    job.dataset = generated.merged(job.dataset, pd.read_parquet(folder / GENERATED))
 
 
 def _asked(job: Job, config: RoundTripConfig) -> Asked:

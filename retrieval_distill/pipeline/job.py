@@ -11,30 +11,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import artifacts, models, processes
-from retrieval_distill.artifacts import Manifest, stage, write_json
+from retrieval_distill import models
 from retrieval_distill.config import Recipe
 from retrieval_distill.config.mining import LEXICAL, START
-from retrieval_distill.data import copies
+from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.mixture import apart
+from retrieval_distill.data.run import Run
+from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures
 from retrieval_distill.generate import ways
-from retrieval_distill.indexing import faiss_index
-from retrieval_distill.indexing.embed import Embeddings
-from retrieval_distill.indexing.faiss_index import Index
-from retrieval_distill.pipeline import preparing
+from retrieval_distill.index import faiss_index
+from retrieval_distill.index.faiss_index import Index
+from retrieval_distill.pipeline import data
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.runtime import processes, stages
+from retrieval_distill.runtime.stages import Manifest, stage, write_json
+from retrieval_distill.scores.contract import Teacher
+from retrieval_distill.scores.store import ScoreStore
 from retrieval_distill.teacher import load as teachers
-from retrieval_distill.teacher.calibration import Calibration
-from retrieval_distill.teacher.contract import Teacher
+from retrieval_distill.teacher.calibration.calibration import Calibration
 from retrieval_distill.teacher.ensemble import Ensemble, raw_scores
-from retrieval_distill.teacher.store import ScoreStore
-from retrieval_distill.training.asked import asked
+from retrieval_distill.training.objective_mix import asked
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -66,7 +67,7 @@ class Job:
             self.dataset.split(self.recipe.dataset.train)
         else:
             ways.check(self.recipe.generate)
-            copies.refuse_generated(self.dataset)
+            generated.refuse_generated(self.dataset)
         if self.measurable:
             self.dataset.split(self.recipe.dataset.test)
         if self.recipe.training.report_to:
@@ -80,7 +81,7 @@ class Job:
     @cached_property
     def dataset(self) -> Dataset:
         """The recipe's dataset; building, downloading and cleaning it is the first stage."""
-        return preparing.dataset(self)
+        return data.dataset(self)
 
     @property
     def measurable(self) -> bool:
@@ -90,12 +91,12 @@ class Job:
     @property
     def train_split(self) -> str:
         """The split whose queries train the student: the recipe's, or the generated one."""
-        return self.recipe.dataset.train if self.recipe.generate is None else copies.SPLIT
+        return self.recipe.dataset.train if self.recipe.generate is None else generated.SPLIT
 
     @cached_property
     def trained(self) -> Dataset:
         """The dataset as training sees it; the same, but for generated queries."""
-        return copies.as_trained(self.dataset, self.train_split)
+        return generated.as_trained(self.dataset, self.train_split)
 
     @cached_property
     def training_queries(self) -> Texts:
@@ -120,7 +121,7 @@ class Job:
     @property
     def teacher(self) -> Ensemble:
         """The teachers as one, calibrated as the scores that train the student are."""
-        calibration = artifacts.read_json(self.out / "teacher-scores" / "calibration.json")
+        calibration = stages.read_json(self.out / "teacher-scores" / "calibration.json")
         return Ensemble(self.teachers, Calibration.from_json(calibration))
 
     @cached_property
@@ -226,7 +227,7 @@ def check_owner(out: Path, recipe: Recipe) -> None:
     """
     mark = out / "recipe.json"
     if mark.is_file():
-        owner = artifacts.read_json(mark)["name"]
+        owner = stages.read_json(mark)["name"]
         if owner != recipe.name:
             raise UserError(f"{out} belongs to recipe {owner!r}, not {recipe.name!r}; choose another --out folder")
     elif out.exists() and (not out.is_dir() or any(path.name != "dataset" for path in out.iterdir())):

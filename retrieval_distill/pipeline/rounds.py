@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import artifacts
-from retrieval_distill.artifacts import Manifest
 from retrieval_distill.config import Recipe
 from retrieval_distill.pipeline.job import Job
+from retrieval_distill.runtime import stages
+from retrieval_distill.runtime.stages import Manifest
 
 BUILT = {
     "layers": None, "pooling": None, "dimensions": None, "vocabulary": None, "separate": False, "query_model": None
@@ -69,7 +69,7 @@ class Round:
 
     def stage(self, name: str, folder: str, inputs: dict[str, Any], work: Any) -> None:
         """Do the work in a folder of the round, unless it is there from the same inputs."""
-        self.note(name, artifacts.stage(name, self.out / folder, inputs, work))
+        self.note(name, stages.stage(name, self.out / folder, inputs, work))
 
     def note(self, name: str, manifest: Manifest) -> None:
         """Keep a stage's manifest for later stages and the report."""

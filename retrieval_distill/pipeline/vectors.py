@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retrieval_distill import models, verbs
+from retrieval_distill import api, models
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 
@@ -34,11 +34,11 @@ def embed_baselines(job: Job) -> None:
 def _embed_and_index(job: Job, at: Job | Round, name: str, model: str, max_length: int | None, similarity: str) -> None:
     """In the folder of the job or of a round, under its names."""
     vectors, how = at.out / f"embeddings-{name}", job.recipe.embed
-    embedded = verbs.embed(model, job.dataset.documents, vectors, how.dtype, max_length, storage=how.storage)
+    embedded = api.embed(model, job.dataset.documents, vectors, how.dtype, max_length, storage=how.storage)
     at.note(f"embed-{name}", embedded)
     index, config = at.out / f"index-{name}", job.recipe.index
     held_out = (model, job.training_queries) if config.kind == "auto" else None
-    made = verbs.index(
+    made = api.index(
         vectors, index, config.kind, similarity, config.dimensions, config.rescore, config.intent, held_out
     )
     at.note(f"index-{name}", made)

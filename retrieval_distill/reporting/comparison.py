@@ -15,16 +15,16 @@ import yaml
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import holm
-from retrieval_distill.progress import clock
+from retrieval_distill.formatting import interval, number
 from retrieval_distill.reporting import page, systems, wins
-from retrieval_distill.reporting.charts import Point
 from retrieval_distill.reporting.findings import STUDENT, latency, memory
 from retrieval_distill.reporting.letters import ALPHA
+from retrieval_distill.reporting.plots.charts import Point
 from retrieval_distill.reporting.run_folder import RunFolder
 from retrieval_distill.reporting.systems import Row
 from retrieval_distill.reporting.templating import render
-from retrieval_distill.reporting.text import interval, number
 from retrieval_distill.reporting.wins import Difference
+from retrieval_distill.runtime.progress import clock
 
 SECTIONS = [
     ("students", "Student against student"),

@@ -12,11 +12,11 @@ import pandas as pd
 
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import fidelity
 from retrieval_distill.objectives import Mix
 from retrieval_distill.objectives.listwise_kl import ListwiseKL
 from retrieval_distill.reporting.rankings import side_by_side
-from retrieval_distill.retrieval.run import Run
 
 
 def section(out: Path, teacher: Run, values: pd.DataFrame, dataset: Dataset, recipe: Recipe) -> dict[str, Any]:

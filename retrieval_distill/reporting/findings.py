@@ -12,14 +12,14 @@ from typing import Any
 
 import yaml
 
+from retrieval_distill.formatting import interval, number, p_value, share, signed
 from retrieval_distill.reporting import provenance, systems, teaching, wins
-from retrieval_distill.reporting.charts import Point
 from retrieval_distill.reporting.letters import p_values
+from retrieval_distill.reporting.plots.charts import Point
 from retrieval_distill.reporting.provenance import Stage
 from retrieval_distill.reporting.run_folder import RunFolder
 from retrieval_distill.reporting.systems import Row, model_bytes
 from retrieval_distill.reporting.teaching import Curve, Histogram
-from retrieval_distill.reporting.text import interval, number, p_value, share, signed
 from retrieval_distill.reporting.wins import Difference, Example
 
 STUDENT, BASELINES = "student", ("start", "bm25")

@@ -10,13 +10,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from retrieval_distill.progress import clock
-from retrieval_distill.reporting import charts, systems
-from retrieval_distill.reporting.charts import Point
+from retrieval_distill.formatting import interval, number, short, size
+from retrieval_distill.reporting import systems
 from retrieval_distill.reporting.findings import Findings
+from retrieval_distill.reporting.plots import charts
+from retrieval_distill.reporting.plots.charts import Point
 from retrieval_distill.reporting.teaching import Curve
 from retrieval_distill.reporting.templating import render
-from retrieval_distill.reporting.text import interval, number, short, size
+from retrieval_distill.runtime.progress import clock
 
 SECTIONS = [
     ("systems", "Systems"),

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from retrieval_distill.formatting import interval, number, short
 from retrieval_distill.reporting.run_folder import RunFolder
-from retrieval_distill.reporting.text import interval, number, short
 
 RATE = "_per_second"
 """Ending of a rate in a stage's costs."""

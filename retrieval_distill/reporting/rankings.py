@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from retrieval_distill.data.dataset import Dataset, Qrels
-from retrieval_distill.reporting.text import snippet
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.run import Run
+from retrieval_distill.formatting import snippet
 
 SHOWN = 10
 """Documents of a ranking that are shown."""

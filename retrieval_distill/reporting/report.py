@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import hardware
-from retrieval_distill.artifacts import Manifest, read_json, write_json
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.mixture import source_of
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare
 from retrieval_distill.evaluation.passages import by_document
+from retrieval_distill.hardware import devices
 from retrieval_distill.reporting import fidelity
 from retrieval_distill.reporting.letters import TEST, beaten, marks
 from retrieval_distill.reporting.provenance import by_dataset
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.runtime.stages import Manifest, read_json, write_json
 
 SYSTEMS = ("bm25", "start", "student", "teacher")
 """What every run measures; baselines follow under their own names."""
@@ -49,7 +49,7 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
         "fidelity": fidelity.section(out, runs["teacher"], values, dataset, recipe),
         "minimum_detectable": compare.minimum_detectable(values),
         "stages": {name: _costs(manifest) for name, manifest in manifests.items()},
-        "environment": {**hardware.describe(), "versions": manifests["distill"]["versions"]},
+        "environment": {**devices.describe(), "versions": manifests["distill"]["versions"]},
         "recipe": recipe.model_dump(mode="json"),
     }
     write_json(out / "report.json", finished)

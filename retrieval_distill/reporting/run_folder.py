@@ -12,17 +12,17 @@ from typing import Any
 
 import pandas as pd
 
-from retrieval_distill import artifacts
-from retrieval_distill.artifacts import Manifest
 from retrieval_distill.config import parse_recipe
-from retrieval_distill.data import copies, sources
+from retrieval_distill.data import generated, sources
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.formats.beside import GENERATED
+from retrieval_distill.data.formats.sidecars import GENERATED
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.compare import per_query
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.reporting import unmeasured
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.runtime import stages as artifacts
+from retrieval_distill.runtime.stages import Manifest
 
 STAGES = {
     "embed-start": "embeddings-start",
@@ -151,7 +151,9 @@ class RunFolder:
         except UserError:
             return None
         made = self.path / STAGES["generate"] / GENERATED
-        return copies.merged(found, pd.read_parquet(made)) if self.recipe.get("generate") and made.is_file() else found
+        return (
+            generated.merged(found, pd.read_parquet(made)) if self.recipe.get("generate") and made.is_file() else found
+        )
 
     @cached_property
     def values(self) -> pd.DataFrame:

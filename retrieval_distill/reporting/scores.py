@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill.reporting.text import size
-from retrieval_distill.teacher.statistics import statistics
-from retrieval_distill.teacher.store import ScoreStore
+from retrieval_distill.formatting import size
+from retrieval_distill.scores.statistics import statistics
+from retrieval_distill.scores.store import ScoreStore
 
 BARS = " ▁▂▃▄▅▆▇█"
 """Heights of a bar; only an empty one is blank."""

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from retrieval_distill.formatting import SPACE, number, share, short, size
 from retrieval_distill.reporting.letters import TEST, UNCORRECTED, beaten, marks
-from retrieval_distill.reporting.text import SPACE, number, share, short, size
 
 
 @dataclass(frozen=True)

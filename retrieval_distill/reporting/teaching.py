@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill.data import copies
+from retrieval_distill.data import generated
+from retrieval_distill.formatting import number, p_value, share, short, signed
 from retrieval_distill.reporting.run_folder import RunFolder
-from retrieval_distill.reporting.text import number, p_value, share, short, signed
 
 FIDELITY = {
     "kl": "KL divergence from the teacher, nats",
@@ -141,10 +141,10 @@ def verdict(found: dict[str, Any] | None) -> str:
 
 def score_histogram(run: RunFolder) -> Histogram | None:
     """How the teacher scores relevant documents and how the other candidates; ``None`` before it has."""
-    split = copies.SPLIT if run.recipe.get("generate") else run.recipe["dataset"]["train"]
+    split = generated.SPLIT if run.recipe.get("generate") else run.recipe["dataset"]["train"]
     if run.scores is None or run.dataset is None or split not in run.dataset.qrels:
         return None
-    qrels, frame = copies.as_trained(run.dataset, split).split(split), run.scores.frame
+    qrels, frame = generated.as_trained(run.dataset, split).split(split), run.scores.frame
     relevant = np.array([qrels.get(query, {}).get(doc, 0) > 0 for query, doc in run.scores.pairs])
     scores = frame["score"].to_numpy()
     edges = np.histogram_bin_edges(scores, BINS)

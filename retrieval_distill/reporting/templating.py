@@ -12,9 +12,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from retrieval_distill.progress import clock
-from retrieval_distill.reporting import text
+from retrieval_distill import formatting
 from retrieval_distill.reporting.systems import Cell
+from retrieval_distill.runtime.progress import clock
 
 
 def render(template: str, **values: Any) -> str:
@@ -35,7 +35,7 @@ def grade(value: int | None) -> str:
 
 def cell_range(cell: Cell) -> str:
     """A cell's interval."""
-    return text.interval(cell.low, cell.high)
+    return formatting.interval(cell.low, cell.high)
 
 
 @lru_cache
@@ -48,6 +48,16 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    words = (md, grade, clock, text.number, text.signed, text.p_value, text.probability, text.short, text.size)
+    words = (
+        md,
+        grade,
+        clock,
+        formatting.number,
+        formatting.signed,
+        formatting.p_value,
+        formatting.probability,
+        formatting.short,
+        formatting.size,
+    )
     environment.filters |= {word.__name__: word for word in words} | {"range": cell_range, "zip": zip}
     return environment

@@ -9,10 +9,10 @@ import io
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import artifacts
+from retrieval_distill.formatting import number, short, size
+from retrieval_distill.reporting.plots.tradeoff_chart import Mark, tradeoff
 from retrieval_distill.reporting.templating import render
-from retrieval_distill.reporting.text import number, short, size
-from retrieval_distill.reporting.tradeoff_chart import Mark, tradeoff
+from retrieval_distill.runtime import stages
 
 HEADINGS = ["index", "asked", "recall", "ms per query", "slowest 5 %", "memory"]
 
@@ -73,7 +73,7 @@ def page(report: dict[str, Any]) -> str:
 def write(folder: Path) -> Path:
     """The page beside the report of an index folder."""
     path = folder / "tuning.html"
-    path.write_text(page(artifacts.read_json(folder / "tuning.json")), encoding="utf-8")
+    path.write_text(page(stages.read_json(folder / "tuning.json")), encoding="utf-8")
     return path
 
 

@@ -9,9 +9,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.artifacts import Manifest, write_json
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.runtime.stages import Manifest, write_json
 
 logger = logging.getLogger("retrieval_distill")
 

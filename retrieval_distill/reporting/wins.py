@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from retrieval_distill.data.dataset import Dataset, Qrels
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
 from retrieval_distill.reporting.rankings import document
-from retrieval_distill.retrieval.run import Run
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval_distill import artifacts
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.run import Run
+from retrieval_distill.runtime import stages
 
 logging.getLogger("bm25s").setLevel(logging.ERROR)  # it sets its own level, and talks, on every import
 
@@ -52,7 +52,7 @@ class BM25:
             pq.write_table(pa.table({"id": documents.table["id"]}), out / "ids.parquet")
             return {"documents": len(documents), "bytes": built.bytes}
 
-        artifacts.stage("bm25", folder, inputs, work)
+        stages.stage("bm25", folder, inputs, work)
         opened = cls.__new__(cls)
         opened.ids = pq.read_table(Path(folder) / "ids.parquet")["id"].to_numpy()
         opened._stem = _stemmer(stemmer)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.run import Run
 
 
 def reciprocal_rank_fusion(runs: Sequence[Run], k: int = 60, weights: Sequence[float] | None = None) -> Run:

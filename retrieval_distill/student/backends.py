@@ -23,8 +23,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from retrieval_distill import hardware
 from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.hardware import devices
 from retrieval_distill.student import encoder
 
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -55,7 +55,7 @@ def load(name: str, backend: str, max_length: int | None = None) -> SentenceTran
     if backend not in installed():
         raise UserError(f"backend {backend!r} needs: pip install 'retrieval-distill[{backend}]'")
     model = encoder.load(name, "float32", max_length)
-    if not encoder.is_plain(model) or hardware.device() != "cpu":
+    if not encoder.is_plain(model) or devices.device() != "cpu":
         raise UserError(f"backend {backend!r} takes a model of one transformer on a CPU; use --backend torch")
     first: Any = model[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -132,7 +132,7 @@ def _run_onnx_in_8_bits(path: Path) -> Run:
 def _run_openvino(path: Path) -> Run:
     import openvino
 
-    precision = "bf16" if hardware.has_fast_bfloat16("cpu") else "f32"
+    precision = "bf16" if devices.has_fast_bfloat16("cpu") else "f32"
     options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     # read from a file, for openvino.convert_model, which takes a module, reports each use to its vendor
     compiled = openvino.Core().compile_model(str(path), "CPU", options)

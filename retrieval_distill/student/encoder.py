@@ -15,9 +15,10 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from retrieval_distill import cpu, hardware, models
+from retrieval_distill import models
 from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
 from retrieval_distill.errors import UserError
+from retrieval_distill.hardware import cpu, devices
 from retrieval_distill.student import decoder, routes
 from retrieval_distill.student.routes import KINDS, Kind, path
 
@@ -40,13 +41,13 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None, learn
     Raises:
         UserError: The model is not to be had, or its tokenizer knows tokens that it has no vectors for.
     """
-    device, folder = hardware.device(), models.resolve(name)
+    device, folder = devices.device(), models.resolve(name)
     with models.quietly():
         model = SentenceTransformer(
             str(folder),
             device=device,
             local_files_only=True,
-            model_kwargs={"dtype": hardware.dtype(dtype, device)},
+            model_kwargs={"dtype": devices.dtype(dtype, device)},
         )
     for first in routes.encoders(model):
         if isinstance(first, Transformer) and first.tokenizer is not None:

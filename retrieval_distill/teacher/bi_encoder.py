@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from retrieval_distill import artifacts, models
+from retrieval_distill import models
+from retrieval_distill.runtime import stages
+from retrieval_distill.scores.contract import Pairs, Scored
 from retrieval_distill.student import encoder
-from retrieval_distill.teacher.contract import Pairs, Scored
 
 PAIRS_PER_PRODUCT = 65536
 """Pairs whose similarities are computed at once: bounds memory."""
@@ -66,4 +67,4 @@ def load(name: str, max_length: int | None = None, dtype: str = "auto") -> BiEnc
         "kind": "bi-encoder", "model": models.fingerprint(name), "max_length": model.max_seq_length,
         "dtype": computed, "similarity": similarity,
     }  # fmt: skip
-    return BiEncoderTeacher(model, artifacts.fingerprint(identity)[:32], {**identity, "model": name})
+    return BiEncoderTeacher(model, stages.fingerprint(identity)[:32], {**identity, "model": name})

@@ -18,14 +18,17 @@ import torch
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Transformer
 
-from retrieval_distill import artifacts, cpu, hardware, models
-from retrieval_distill.artifacts import read_json
+from retrieval_distill import models
 from retrieval_distill.data.tokens import Tokens, token_batches, tokenize
 from retrieval_distill.errors import UserError
-from retrieval_distill.parallel import in_order
+from retrieval_distill.hardware import cpu
+from retrieval_distill.hardware import devices as hardware
+from retrieval_distill.runtime import stages
+from retrieval_distill.runtime.parallel import in_order
+from retrieval_distill.runtime.stages import read_json
+from retrieval_distill.scores.contract import Pairs, Scored
 from retrieval_distill.teacher import first_token
 from retrieval_distill.teacher import pairs as pair_encoding
-from retrieval_distill.teacher.contract import Pairs, Scored
 from retrieval_distill.teacher.pairs import PairTemplate, Ragged
 
 logger = logging.getLogger("retrieval_distill")
@@ -238,7 +241,7 @@ def load(
     if label is not None:
         identity["label"] = label
     description = {"kind": "cross-encoder", **identity, "model": name}
-    return CrossEncoderTeacher(model, artifacts.fingerprint(identity)[:32], description, limit, label, devices)
+    return CrossEncoderTeacher(model, stages.fingerprint(identity)[:32], description, limit, label, devices)
 
 
 def open_model(folder: Path, device: str) -> CrossEncoder:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from retrieval_distill import artifacts
 from retrieval_distill.data.dataset import Qrels, Texts
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.run import Run
+from retrieval_distill.runtime import stages
+from retrieval_distill.scores.contract import Teacher
+from retrieval_distill.scores.store import ScoreStore
 from retrieval_distill.teacher import scoring
-from retrieval_distill.teacher.calibration import Calibration, Squashed
-from retrieval_distill.teacher.contract import Teacher
-from retrieval_distill.teacher.store import ScoreStore
+from retrieval_distill.teacher.calibration.calibration import Calibration, Squashed
 
 COUNTS = ("pairs", "scored", "stored")
 
@@ -54,7 +54,7 @@ class Ensemble:
     def fingerprint(self) -> str:
         """Hash of all that changes a calibrated score."""
         members = [teacher.fingerprint for teacher in self.teachers]
-        return artifacts.fingerprint({"members": members, "calibration": self.calibration.to_json()})
+        return stages.fingerprint({"members": members, "calibration": self.calibration.to_json()})
 
     @property
     def description(self) -> dict[str, Any]:

@@ -16,12 +16,12 @@ import pandas as pd
 
 from retrieval_distill.config import TeacherConfig
 from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import mean_with_interval, minimum_detectable_difference, paired_p
-from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher.calibration import Calibration
-from retrieval_distill.teacher.contract import Teacher
+from retrieval_distill.scores.contract import Teacher
+from retrieval_distill.teacher.calibration.calibration import Calibration
 from retrieval_distill.teacher.ensemble import Ensemble
 
 logger = logging.getLogger("retrieval_distill")

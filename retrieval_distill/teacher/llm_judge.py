@@ -11,10 +11,11 @@ from typing import Any, get_args
 
 import numpy as np
 
-from retrieval_distill import artifacts, llm
+from retrieval_distill import llm
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.llm import Endpoint, Questions
-from retrieval_distill.teacher.contract import Pairs, Scored
+from retrieval_distill.runtime import stages
+from retrieval_distill.scores.contract import Pairs, Scored
 from retrieval_distill.teacher.llm_answers import ANSWER_TOKENS, PROMPTS, READERS, TOP_LOGPROBS, Mode
 
 
@@ -105,7 +106,7 @@ def load(
     asked = llm.endpoint(model, endpoint, api_key=api_key, **options)
     description = {"kind": "llm", "model": model, "mode": mode, "prompt": template, "max_characters": max_characters}
     return LLMJudge(
-        fingerprint=artifacts.fingerprint(description)[:32],
+        fingerprint=stages.fingerprint(description)[:32],
         description={**description, "endpoint": asked.url},
         endpoint=asked,
         mode=mode,

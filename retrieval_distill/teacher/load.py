@@ -10,7 +10,7 @@ from collections.abc import Callable
 from retrieval_distill import models
 from retrieval_distill.config import MemberConfig
 from retrieval_distill.errors import UserError
-from retrieval_distill.teacher.contract import Teacher
+from retrieval_distill.scores.contract import Teacher
 
 
 def load(config: MemberConfig) -> Teacher:
@@ -52,9 +52,9 @@ def identity(config: MemberConfig) -> dict[str, object]:
     if kind in ("cross-encoder", "bi-encoder"):
         return {"kind": kind, "model": models.fingerprint(name), **config.model_dump(include=_IDENTITY)}
     if kind == "scores":
-        from retrieval_distill.teacher import precomputed
+        from retrieval_distill.scores import files
 
-        return {"kind": kind, "model": precomputed.fingerprint(name)}
+        return {"kind": kind, "model": files.fingerprint(name)}
     return {"kind": kind, "model": load(config).fingerprint}
 
 
@@ -80,9 +80,9 @@ def _llm(name: str, config: MemberConfig) -> Teacher:
 
 
 def _scores(name: str, config: MemberConfig) -> Teacher:
-    from retrieval_distill.teacher import precomputed
+    from retrieval_distill.scores import files
 
-    return precomputed.load(name)
+    return files.load(name)
 
 
 _KINDS: dict[str, Callable[[str, MemberConfig], Teacher]] = {

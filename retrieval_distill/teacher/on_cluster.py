@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from sentence_transformers import CrossEncoder
 
-from retrieval_distill import cluster, hardware
 from retrieval_distill.errors import UserError
-from retrieval_distill.teacher.contract import Teacher
+from retrieval_distill.hardware import devices
+from retrieval_distill.runtime import cluster
+from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.teacher.cross_encoder import CrossEncoderTeacher, forward, is_plain
 from retrieval_distill.teacher.ensemble import Ensemble
 
@@ -46,4 +47,4 @@ def on_cluster(teacher: Teacher | Ensemble) -> ClusterTeacher:
 def _forward_there(
     model: cluster.Shared[CrossEncoder], features: dict[str, np.ndarray], label: int | None
 ) -> np.ndarray:
-    return forward(model.get().to(hardware.device()), features, label)
+    return forward(model.get().to(devices.device()), features, label)

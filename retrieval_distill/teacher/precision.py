@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau
 
-from retrieval_distill import hardware
 from retrieval_distill.config import MemberConfig
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.run import Run
+from retrieval_distill.hardware import devices
+from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.teacher import load
-from retrieval_distill.teacher.contract import Teacher
 from retrieval_distill.teacher.scoring import pairs_of
 
 
@@ -29,7 +29,7 @@ def against_float32(config: MemberConfig, scored: Run, queries: Texts, documents
         documents: Texts of its documents.
     """
     kind, name = load.split(config.model)
-    dtype = hardware.dtype_name(config.dtype)
+    dtype = devices.dtype_name(config.dtype)
     if kind != "cross-encoder" or dtype == "float32":
         return None
     reference = load.load(config.model_copy(update={"dtype": "float32"}))

@@ -9,13 +9,13 @@ import logging
 
 import numpy as np
 
-from retrieval_distill.commits import gathered
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.progress import progress
-from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher.contract import Pairs, Teacher
-from retrieval_distill.teacher.store import ScoreStore, text_hashes
+from retrieval_distill.runtime.commits import gathered
+from retrieval_distill.runtime.progress import progress
+from retrieval_distill.scores.contract import Pairs, Teacher
+from retrieval_distill.scores.store import ScoreStore, text_hashes
 
 logger = logging.getLogger("retrieval_distill")
 

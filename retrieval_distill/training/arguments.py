@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from retrieval_distill import hardware
 from retrieval_distill.config import TrainingConfig
+from retrieval_distill.hardware import devices
 
 LOGGING_STEPS = 5
 """Steps of a row of the log; checkpoints and evaluations close one too."""
@@ -16,7 +16,7 @@ LOGGING_STEPS = 5
 
 def dtype(config: TrainingConfig) -> torch.dtype | None:
     """What the transformer computes in; ``None``: its weights' own."""
-    fast = hardware.has_fast_bfloat16(hardware.device()) if config.bf16 is None else config.bf16
+    fast = devices.has_fast_bfloat16(devices.device()) if config.bf16 is None else config.bf16
     return torch.bfloat16 if fast else None
 
 
@@ -48,7 +48,7 @@ def arguments(config: TrainingConfig, steps: int, seed: int, measure: str | None
         report_to=[],  # trackers are callbacks of ours, so that their files outlive the checkpoints' folder
         disable_tqdm=True,
         remove_unused_columns=False,
-        use_cpu=hardware.device() == "cpu",
+        use_cpu=devices.device() == "cpu",
         dataloader_pin_memory=False,
         seed=seed,
     )

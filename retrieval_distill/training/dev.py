@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from retrieval_distill import artifacts
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import mean_with_interval
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.runtime import stages
 from retrieval_distill.student import encoder
 
 
@@ -53,7 +53,7 @@ class DevSet:
     @property
     def fingerprint(self) -> str:
         """Hash of texts and judgements."""
-        return artifacts.fingerprint([self.queries.fingerprint, self.qrels, self.documents.fingerprint])
+        return stages.fingerprint([self.queries.fingerprint, self.qrels, self.documents.fingerprint])
 
 
 def logged_as(measure: str) -> str:

@@ -14,8 +14,8 @@ from itertools import islice
 import numpy as np
 
 from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.run import Run
 from retrieval_distill.training.shares import Order, shuffled
 
 logger = logging.getLogger("retrieval_distill")

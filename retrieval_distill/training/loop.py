@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.training import out_of_memory, ranks
+from retrieval_distill.training import distributed, out_of_memory
 from retrieval_distill.training.checkpoints import last_whole
 from retrieval_distill.training.layer_rates import parameter_groups
 from retrieval_distill.training.out_of_memory import Begun
@@ -55,7 +55,7 @@ class DistillationTrainer(Trainer):
         """The schedule in order, every process the whole of each step: the model shares its texts out."""
         return DataLoader(
             self.train_dataset,  # type: ignore[arg-type]
-            batch_size=self.args.per_device_train_batch_size * ranks.count(),
+            batch_size=self.args.per_device_train_batch_size * distributed.count(),
             collate_fn=self.data_collator,
         )
 
@@ -139,7 +139,7 @@ class DistillationTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """A row of the log, measured by the first process."""
         assert self._evaluation is not None
-        measured = ranks.from_first(self._evaluation)
+        measured = distributed.from_first(self._evaluation)
         self.log(dict(measured))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, measured)
         self._window.pause()

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.run import Run
 
 logger = logging.getLogger("retrieval_distill")
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from retrieval_distill.objectives import CandidateLists, Mix, Vectors
 from retrieval_distill.objectives.views import FULL, View
 from retrieval_distill.student import encoder
-from retrieval_distill.training import ranks
+from retrieval_distill.training import distributed
 
 
 class DistillationModel(nn.Module):
@@ -70,7 +70,7 @@ class DistillationModel(nn.Module):
         rows = [*queries, *documents]
         is_query = np.arange(len(rows)) < len(queries)
         lengths = np.array([len(row) for row in rows])
-        shares = ranks.shares(lengths)
+        shares = distributed.shares(lengths)
         embedded = self._embed(rows, is_query, shares)
         vectors = Vectors(embedded[: len(queries)], embedded[len(queries) :])
         loss, components = embedded.new_zeros(()), dict[str, Tensor]()
@@ -114,9 +114,9 @@ class DistillationModel(nn.Module):
     def _embed(self, rows: list[Any], is_query: np.ndarray, shares: list[np.ndarray]) -> Tensor:
         if len(shares) == 1:
             return encoder.encode_rows(self.student, rows, self.dtype, self.cache_texts, is_query)
-        mine = ranks.mine(shares)
+        mine = distributed.mine(shares)
         own = [rows[row] for row in mine]
-        return ranks.gather(
+        return distributed.gather(
             encoder.encode_rows(self.student, own, self.dtype, self.cache_texts, is_query[mine]), shares
         )
 

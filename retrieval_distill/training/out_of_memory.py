@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from retrieval_distill import hardware, processes
 from retrieval_distill.errors import UserError
+from retrieval_distill.hardware import devices
+from retrieval_distill.runtime import processes
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -53,7 +54,7 @@ def fewer(error: RuntimeError, cache_texts: int | None, texts: int) -> int:
         RuntimeError: ``error`` itself, where it is not about memory.
         UserError: Nothing is left to halve; or several processes train, which would wait for one another.
     """
-    if not hardware.is_out_of_memory(error):
+    if not devices.is_out_of_memory(error):
         raise error
     held = min(cache_texts or texts, texts)
     if held == 1:

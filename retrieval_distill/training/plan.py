@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from retrieval_distill import artifacts
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.mixture import source_of
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import stages
 from retrieval_distill.student import encoder
-from retrieval_distill.training import ranks, shares, token_store, topics
+from retrieval_distill.training import distributed, shares, token_store, topics
 from retrieval_distill.training.batches import Collator
 from retrieval_distill.training.groups import Draw, Group, schedule
 from retrieval_distill.training.teacher_vectors import teacher_vectors
@@ -53,7 +53,7 @@ def draws(
 ) -> list[Draw]:
     """The whole training order: as many draws as all steps of all processes take."""
     config = recipe.training
-    batch = config.queries_per_step * ranks.count()
+    batch = config.queries_per_step * distributed.count()
     steps = config.steps or max(1, round(config.epochs * len(groups) / (batch * config.gradient_accumulation)))
     by_group = _topics(student, queries.select([group.query_id for group in groups]), recipe, batch, folder)
     order = shares.order(*_sources(groups, recipe), by_group, config, batch)
@@ -95,7 +95,7 @@ def _topics(
         "topics": count,
         "seed": recipe.seed,
     }
-    artifacts.stage("topics", folder, inputs, work)
+    stages.stage("topics", folder, inputs, work)
     found = np.load(folder / "topics.npy")
     if recipe.training.topic_batches == "one":
         share = topics.share_of_one_topic(found, batch)

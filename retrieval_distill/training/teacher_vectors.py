@@ -13,7 +13,7 @@ import numpy as np
 
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.indexing.embed import Embeddings, embed
+from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.student.encoder import Kind
 
 START = "start"

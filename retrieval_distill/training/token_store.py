@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from retrieval_distill import artifacts
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.tokens import Tokens
+from retrieval_distill.runtime import stages
 from retrieval_distill.student import encoder
 from retrieval_distill.student.routes import path
 
@@ -58,11 +58,11 @@ def cut(
         "prompt": student.prompts.get(kind),
         "max_length": [max_length, first.max_seq_length],
     }
-    artifacts.stage("tokens", folder, inputs, work)
+    stages.stage("tokens", folder, inputs, work)
     return TokenizedTexts({id_: row for row, id_ in enumerate(texts.ids)}, Tokens.open(folder))
 
 
 def _fingerprint(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = backend.to_str() if backend else [repr(tokenizer), tokenizer.get_vocab()]
-    return artifacts.fingerprint(rules)
+    return stages.fingerprint(rules)

@@ -19,19 +19,18 @@ from sentence_transformers import SentenceTransformer
 from transformers import PrinterCallback, TrainerCallback, TrainerState, TrainingArguments
 
 from retrieval_distill import models
-from retrieval_distill.artifacts import write_json
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives.scale import check_scale
-from retrieval_distill.progress import progress
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.runtime.progress import progress
+from retrieval_distill.runtime.stages import write_json
 from retrieval_distill.student import adapter, build
 from retrieval_distill.training import dev as dev_queries
-from retrieval_distill.training import log, missing_scores, plan, ranks, untrained
+from retrieval_distill.training import distributed, log, missing_scores, plan, untrained
 from retrieval_distill.training.agreement import Agreement
 from retrieval_distill.training.arguments import arguments, dtype
-from retrieval_distill.training.asked import asked
 from retrieval_distill.training.averaging import WeightAverage
 from retrieval_distill.training.batches import Collator, DrawDataset
 from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole, remove
@@ -40,6 +39,7 @@ from retrieval_distill.training.early_stopping import StopEarly, exhausted
 from retrieval_distill.training.groups import Draw, Group, build_groups, counted, indifferent
 from retrieval_distill.training.loop import DistillationTrainer
 from retrieval_distill.training.model import DistillationModel
+from retrieval_distill.training.objective_mix import asked
 from retrieval_distill.training.trackers import trackers
 
 logger = logging.getLogger("retrieval_distill")
@@ -57,7 +57,7 @@ def distill(
     """Train a student on a teacher's scores and save it to ``folder`` (a sentence-transformers model).
 
     Started by ``torchrun`` or ``accelerate launch``, the processes train one student together and the first saves it;
-    a script of your own calls ``retrieval_distill.processes.leave()`` last.
+    a script of your own calls ``retrieval_distill.runtime.processes.leave()`` last.
 
     Args:
         teacher_run: Candidates of the training queries under raw teacher logits; NaN where one is missing.
@@ -88,9 +88,9 @@ def distill(
     collator = plan.collator(student, groups, qrels, queries, documents, recipe, folder / "checkpoints")
     draws = plan.draws(student, groups, queries, recipe, folder / "checkpoints" / "topics")
     training = _training(student, collator, draws, recipe, folder, dev)
-    start = ranks.from_first(lambda: training.agreement(student))
+    start = distributed.from_first(lambda: training.agreement(student))
     training.run()
-    return ranks.from_first(lambda: training.finish(start))
+    return distributed.from_first(lambda: training.finish(start))
 
 
 @dataclass(eq=False)
@@ -135,7 +135,7 @@ class Training:
             "groups": len(self.agreement.collator.groups),
             "steps": state.global_step,
             "kept_step": kept,
-            "queries": state.global_step * config.queries_per_step * config.gradient_accumulation * ranks.count(),
+            "queries": state.global_step * config.queries_per_step * config.gradient_accumulation * distributed.count(),
             "parameters": build.parameters(self.student),
             "dimensions": self.student.get_embedding_dimension(),
             "agreement": {"start": start, "end": end},
@@ -211,7 +211,7 @@ def _training(
         return {**dev_queries.measured(current, dev, measure, recipe.evaluate.depth), **agreement(current)}
 
     listening = [StopEarly(logged, config.patience) if logged else None, LogAtCheckpoints(), average, MarkWhole()]
-    steps = len(draws) // (config.queries_per_step * ranks.count() * config.gradient_accumulation)
+    steps = len(draws) // (config.queries_per_step * distributed.count() * config.gradient_accumulation)
     trainer = DistillationTrainer(
         model=DistillationModel(
             student,

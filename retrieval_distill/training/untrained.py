@@ -9,8 +9,8 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import measures
-from retrieval_distill.retrieval.run import Run
 from retrieval_distill.student import encoder
 from retrieval_distill.training.groups import Group
 

@@ -6,11 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-from retrieval_distill import verbs
+from retrieval_distill import api
 from retrieval_distill.data.formats import beir
 from tests.training.driver import die_after
 
 if __name__ == "__main__":
     job = json.loads(Path(sys.argv[1]).read_text())
     die_after(int(sys.argv[3]))
-    verbs.compress(beir.load(job["dataset"]).documents, sys.argv[2], **job["options"])
+    api.compress(beir.load(job["dataset"]).documents, sys.argv[2], **job["options"])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher.store import ScoreStore, text_hashes
+from retrieval_distill.data.run import Run
+from retrieval_distill.scores.store import ScoreStore, text_hashes
 
 KILLS = 20
 
@@ -20,9 +20,9 @@ SCORING = """
 import sys, time
 import numpy as np
 from retrieval_distill.data.formats import beir
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.run import Run
 from retrieval_distill.teacher import scoring
-from retrieval_distill.teacher.store import ScoreStore
+from retrieval_distill.scores.store import ScoreStore
 
 assert "torch" not in sys.modules  # the store's own work: a second's start, not ten
 scoring.SECONDS_PER_COMMIT = 0.02

@@ -11,7 +11,7 @@ import pytest
 import pytrec_eval
 from beir.retrieval.evaluation import EvaluateRetrieval
 
-from retrieval_distill import verbs
+from retrieval_distill import api
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.evaluation.measures import evaluate
@@ -42,7 +42,7 @@ def collection(name: str, folder: Path) -> Dataset:
 def test_equal_on_a_real_run(name, tmp_path):
     dataset = collection(name, tmp_path)
     qrels = dataset.split("test")
-    found = verbs.retrieve(dataset.documents, dataset.queries_of("test"), 100)
+    found = api.retrieve(dataset.documents, dataset.queries_of("test"), 100)
     run = found.as_dict()
     frame = evaluate(found, qrels, list(NAMES))
     own = any(docs.get(query) for query, docs in qrels.items())  # queries and documents number their texts alike

@@ -13,8 +13,8 @@ from retrieval_distill import pipeline
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
+from retrieval_distill.data.run import Run
 from retrieval_distill.reporting.run_folder import RunFolder
-from retrieval_distill.retrieval.run import Run
 from tests.commands import command
 
 TRAINING = {"steps": 4, "queries_per_step": 8, "candidates": 3, "bf16": False}

@@ -13,14 +13,14 @@ import pytest
 import yaml
 
 from retrieval_distill import models, pipeline
-from retrieval_distill.artifacts import read_manifest
 from retrieval_distill.config import parse_recipe
-from retrieval_distill.indexing import exact
-from retrieval_distill.indexing.embed import Embeddings
+from retrieval_distill.data.run import Run
+from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.pipeline import Job, rounds
 from retrieval_distill.pipeline.vectors import embed_retrievers, embed_start
-from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher.store import ScoreStore
+from retrieval_distill.retrieval import exact
+from retrieval_distill.runtime.stages import read_manifest
+from retrieval_distill.scores.store import ScoreStore
 from tests.commands import program
 
 DRIVER = """

@@ -15,16 +15,16 @@ import pytest
 import yaml
 from sentence_transformers import SentenceTransformer
 
-from retrieval_distill import pipeline, verbs
+from retrieval_distill import api, pipeline
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.formats import beir
+from retrieval_distill.data.run import Run
+from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import exact
-from retrieval_distill.indexing.embed import Embeddings
-from retrieval_distill.indexing.faiss_index import Index
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.index.faiss_index import Index
+from retrieval_distill.retrieval import exact
+from retrieval_distill.scores.store import ScoreStore
 from retrieval_distill.teacher import cross_encoder
-from retrieval_distill.teacher.store import ScoreStore
 
 STAGES = [
     "embed-start",
@@ -145,7 +145,7 @@ def test_the_student_is_the_librarys_and_its_vectors_are_ours(finished):
     embedded = Embeddings.open(out / "embeddings-student")
     recipe = json.loads((out / "recipe.json").read_text())
     documents = beir.load(recipe["dataset"]["source"]).documents
-    verbs.embed(str(out / "student"), documents, out.parent / "float32", dtype="float32")
+    api.embed(str(out / "student"), documents, out.parent / "float32", dtype="float32")
     ours = np.concatenate(list(Embeddings.open(out.parent / "float32").shards()))
     np.testing.assert_allclose(ours, student.encode_document(documents.take()), atol=1e-5)
     assert embedded.ids == documents.ids
@@ -198,7 +198,7 @@ import retrieval_distill.teacher.scoring as scoring
 from retrieval_distill import pipeline
 from retrieval_distill.config import load_recipe
 from retrieval_distill.teacher import cross_encoder
-from retrieval_distill.teacher.store import ScoreStore
+from retrieval_distill.scores.store import ScoreStore
 
 scoring.SECONDS_PER_COMMIT = 0
 cross_encoder.TOKENS_PER_BATCH["cpu"] = 300

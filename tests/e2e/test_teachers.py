@@ -7,20 +7,20 @@ import json
 import numpy as np
 import pytest
 
-from retrieval_distill import pipeline, verbs
+from retrieval_distill import api, pipeline
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
-from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher.calibration import Calibration
-from retrieval_distill.teacher.store import ScoreStore
+from retrieval_distill.data.run import Run
+from retrieval_distill.scores.store import ScoreStore
+from retrieval_distill.teacher.calibration.calibration import Calibration
 from tests.commands import command
 
 
 @pytest.fixture(scope="module")
 def bm25(dataset, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "bm25.trec"
-    verbs.retrieve(dataset.documents, dataset.queries_of("test"), 20).save(path)
+    api.retrieve(dataset.documents, dataset.queries_of("test"), 20).save(path)
     return path
 
 
@@ -39,10 +39,10 @@ def test_an_ensemble_in_a_recipe(tiny_recipe, encoders, cross_encoders, tmp_path
     candidates = Run.load(tmp_path / "candidates" / "run.parquet")
     data = beir.load(tiny_recipe["dataset"]["source"])
     raw = [
-        verbs.score(candidates, data.queries, data.documents, loaded, tmp_path / "scores")[0]
+        api.score(candidates, data.queries, data.documents, loaded, tmp_path / "scores")[0]
         for loaded in (
-            verbs.load_teacher(cross_encoders["bert"], 48),
-            verbs.load_teacher(f"bi-encoder:{encoders['roberta']}", 512),
+            api.load_teacher(cross_encoders["bert"], 48),
+            api.load_teacher(f"bi-encoder:{encoders['roberta']}", 512),
         )
     ]
     expected = saved.apply(raw).frame
@@ -111,7 +111,7 @@ def test_rerankers_as_a_benchmark(dataset_folder, encoders, cross_encoders, bm25
     assert deep["latency_ms"]["p50"] > 0 and deep["pairs_per_second"] > 0 and deep["peak_memory_bytes"] > 1e8
     assert list(deep["nDCG@10"]["p_vs"]) == ["bm25"]
     kept = Run.load(tmp_path / "benchmark" / "runs" / f"{deep['name']}.parquet")
-    measured = verbs.evaluate({"again": kept}, beir.load(dataset_folder), "test", ["nDCG@10"])
+    measured = api.evaluate({"again": kept}, beir.load(dataset_folder), "test", ["nDCG@10"])
     assert measured["again"]["nDCG@10"]["mean"] == pytest.approx(deep["nDCG@10"]["mean"])
     assert (tmp_path / "benchmark" / "quality-against-cost.png").read_bytes().startswith(b"\x89PNG")
     assert deep["name"] in text and "one query at a time" in text

@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from retrieval_distill import verbs
+from retrieval_distill import api
+from retrieval_distill.benchmarks import benchmark
 from retrieval_distill.cli import app
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
+from retrieval_distill.data.run import Run
+from retrieval_distill.embedding import embed as embedding
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation import benchmark
 from retrieval_distill.evaluation.significance import macro_mean_with_interval
-from retrieval_distill.indexing import embed as embedding
-from retrieval_distill.retrieval.run import Run
 from tests.conftest import sentence
 
 MEASURES = ("nDCG@10", "R@100")
@@ -51,7 +51,7 @@ def finished(folders, pairs, encoders, tmp_path_factory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("benchmarks") / "whole"
     models = [encoders["bert"], encoders["distilbert"]]
     on = [*folders, f"sts:{pairs}"]
-    return out, verbs.benchmark(models, on, out, names=MEASURES, depth=20, dtype="float32")
+    return out, api.benchmark(models, on, out, names=MEASURES, depth=20, dtype="float32")
 
 
 def test_every_system_on_every_dataset(finished, folders, encoders, dataset):
@@ -61,8 +61,8 @@ def test_every_system_on_every_dataset(finished, folders, encoders, dataset):
     for part in report["datasets"].values():
         assert list(part["systems"]) == names
     kept = Run.load(out / "tiny" / "bm25" / "run.parquet")
-    assert kept.pairs == verbs.retrieve(dataset.documents, dataset.queries_of("test"), 20).pairs
-    measured = verbs.evaluate({"bm25": kept}, dataset, "test", MEASURES)["bm25"]["nDCG@10"]
+    assert kept.pairs == api.retrieve(dataset.documents, dataset.queries_of("test"), 20).pairs
+    measured = api.evaluate({"bm25": kept}, dataset, "test", MEASURES)["bm25"]["nDCG@10"]
     assert report["datasets"]["tiny"]["systems"]["bm25"]["nDCG@10"]["mean"] == measured["mean"]
     assert list(report["tasks"]) == ["sts-mine"] and set(report["tasks"]["sts-mine"]) == set(names[1:])
     assert report == json.loads((out / "benchmark.json").read_text())
@@ -89,7 +89,7 @@ def test_a_longer_list_measures_only_what_is_new(finished, folders, encoders, tm
     searched, embedded = [], []
     monkeypatch.setattr(benchmark.exact, "search", _noting(searched, benchmark.exact.search))
     monkeypatch.setattr(embedding, "_embed", _noting(embedded, embedding._embed))
-    again = verbs.benchmark(
+    again = api.benchmark(
         [encoders["bert"], encoders["distilbert"], encoders["roberta"]], folders, out, names=MEASURES, depth=20,
         dtype="float32",
     )  # fmt: skip
@@ -144,4 +144,4 @@ def test_what_is_refused(folders, encoders, pairs, tmp_path, monkeypatch):
         (([encoders["bert"]], ["mteb:STSBenchmark"], tmp_path), r"pip install 'retrieval-distill\[mteb\]'"),
     ):
         with pytest.raises(UserError, match=message):
-            verbs.benchmark(*arguments)
+            api.benchmark(*arguments)

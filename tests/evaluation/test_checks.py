@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.checks import check
 from retrieval_distill.evaluation.compare import per_query
 from retrieval_distill.evaluation.measures import DEFAULT_MEASURES, evaluate
-from retrieval_distill.retrieval.run import Run
 
 QRELS = {"q1": {"a": 1, "b": 0}, "q2": {"b": 2}, "unused": {}}
 FITTING = Run.from_dict({"q1": {"a": 2.0, "b": 1.0}, "q2": {"b": 1.0}})

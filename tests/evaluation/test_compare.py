@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare
 from retrieval_distill.evaluation.significance import holm, mean_with_interval, minimum_detectable_difference, paired_p
 from retrieval_distill.reporting import letters
-from retrieval_distill.retrieval.run import Run
 
 QUERIES = [f"q{i}" for i in range(40)]
 QRELS = {query: {"good": 1} for query in QUERIES}

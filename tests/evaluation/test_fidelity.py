@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import fidelity
 from retrieval_distill.objectives.contract import CandidateLists
 from retrieval_distill.objectives.listwise_kl import ListwiseKL
-from retrieval_distill.retrieval.run import Run
 
 DOCS = "abcde"
 

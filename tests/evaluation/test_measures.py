@@ -7,9 +7,9 @@ from beir.retrieval.evaluation import EvaluateRetrieval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.measures import DEFAULT_MEASURES, evaluate, parse_measures
-from retrieval_distill.retrieval.run import Run
 
 
 def values(scores, qrels, measures=DEFAULT_MEASURES):

@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 
-from retrieval_distill import verbs
+from retrieval_distill import api
 from retrieval_distill.errors import UserError
 from tests.conftest import sentence
 
@@ -51,9 +51,7 @@ def tasks():
 
 def test_similarity_is_ranked_as_scipy_ranks_it(tasks, encoders, tmp_path):
     """Also under the name of a later version: both stand side by side."""
-    report = verbs.benchmark(
-        [encoders["bert"]], ["mteb:STSBenchmark", "mteb:STSBenchmark.v2"], tmp_path, dtype="float32"
-    )
+    report = api.benchmark([encoders["bert"]], ["mteb:STSBenchmark", "mteb:STSBenchmark.v2"], tmp_path, dtype="float32")
     model = SentenceTransformer(encoders["bert"], device="cpu")
     first, second = (model.encode(PAIRS[side], normalize_embeddings=True) for side in ("sentence1", "sentence2"))
     expected = spearmanr(np.einsum("ij,ij->i", first, second), PAIRS["score"]).statistic
@@ -76,7 +74,7 @@ def test_similarity_is_ranked_as_scipy_ranks_it(tasks, encoders, tmp_path):
     ],
 )
 def test_equal_texts_are_told_from_others(task, measure, tasks, encoders, tmp_path):
-    report = verbs.benchmark([encoders["bert"]], [f"mteb:{task}"], tmp_path, dtype="float32")
+    report = api.benchmark([encoders["bert"]], [f"mteb:{task}"], tmp_path, dtype="float32")
     [found] = report["tasks"][f"mteb-{task}"].values()
     assert found["measure"] == measure
     assert found["mean"] == pytest.approx(1.0)
@@ -86,16 +84,16 @@ def test_labels_that_mean_nothing(tasks, encoders, tmp_path, monkeypatch):
     """One text under four labels: a quarter is right whatever the classifier says."""
     alike = {"text": GROUPS[:1] * 80, "label": LABELLED["label"]}
     monkeypatch.setitem(DATA, "mteb/banking77", {"train": alike, "test": alike})
-    report = verbs.benchmark([encoders["bert"]], ["mteb:Banking77Classification"], tmp_path, dtype="float32")
+    report = api.benchmark([encoders["bert"]], ["mteb:Banking77Classification"], tmp_path, dtype="float32")
     [found] = report["tasks"]["mteb-Banking77Classification"].values()
     assert found["mean"] == pytest.approx(0.25)
 
 
 def test_a_finished_task_is_kept(tasks, encoders, tmp_path, monkeypatch):
     asked = ([encoders["bert"]], ["mteb:STSBenchmark"], tmp_path)
-    report = verbs.benchmark(*asked, dtype="float32")
+    report = api.benchmark(*asked, dtype="float32")
     monkeypatch.delitem(DATA, "mteb/stsbenchmark-sts")
-    assert verbs.benchmark(*asked, dtype="float32") == report
+    assert api.benchmark(*asked, dtype="float32") == report
 
 
 def test_unknown_tasks_and_lacking_data_are_refused(tasks, encoders, tmp_path, monkeypatch):
@@ -110,4 +108,4 @@ def test_unknown_tasks_and_lacking_data_are_refused(tasks, encoders, tmp_path, m
         ("STSBenchmark", "couldn't reach"),
     ):
         with pytest.raises(UserError, match=f"^mteb:{task}: .*{message}"):
-            verbs.benchmark([encoders["bert"]], [f"mteb:{task}"], tmp_path, dtype="float32")
+            api.benchmark([encoders["bert"]], [f"mteb:{task}"], tmp_path, dtype="float32")

@@ -13,8 +13,8 @@ from sentence_transformers.sentence_transformer.evaluation import (
     ParaphraseMiningEvaluator,
 )
 
+from retrieval_distill.benchmarks import paraphrases, sts
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation import paraphrases, sts
 from tests.conftest import sentence
 
 

@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from retrieval_distill.evaluation import speed
-from retrieval_distill.indexing.embed import Embeddings, embed
-from retrieval_distill.indexing.faiss_index import Index, index
+from retrieval_distill.benchmarks import speed
+from retrieval_distill.embedding.embed import Embeddings, embed
+from retrieval_distill.index.faiss_index import Index, index
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.student import build, encoder
 

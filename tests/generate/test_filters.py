@@ -7,12 +7,12 @@ import pytest
 
 from retrieval_distill.config import GenerateConfig
 from retrieval_distill.config.generate import RoundTripConfig
-from retrieval_distill.data import copies
+from retrieval_distill.data import generated as copies
+from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.ledger import Ledger
+from retrieval_distill.data.run import Run
 from retrieval_distill.generate import filters, round_trip
 from retrieval_distill.generate.round_trip import Asked
-from retrieval_distill.retrieval.run import Run
 
 DATA = Dataset.from_records(
     "data",

@@ -11,20 +11,20 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from retrieval_distill import pipeline, verbs
+from retrieval_distill import api, pipeline
 from retrieval_distill.config import load_recipe, parse_recipe
-from retrieval_distill.data import copies
+from retrieval_distill.config.fit_teacher import FitTeacherConfig
+from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.load import load
 from retrieval_distill.data.mixture import joined
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.reporting.publish import report
-from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher import fit
-from retrieval_distill.teacher.fit_config import FitTeacherConfig
+from retrieval_distill.teacher.fitting import fit
 from tests.commands import command
 
 WAYS = {"titles": 1, "sentences": 2}
@@ -68,11 +68,11 @@ def test_the_command_writes_a_dataset_that_loads(bare, corpus, tmp_path):
 
 def test_only_a_full_set_of_options_is_taken(bare, corpus, tmp_path):
     with pytest.raises(UserError, match="need a teacher"):
-        verbs.generate(corpus, tmp_path / "x", ways=WAYS, round_trip={"teacher": 1})
+        api.generate(corpus, tmp_path / "x", ways=WAYS, round_trip={"teacher": 1})
     with pytest.raises(UserError, match=r"ways.*title"):
-        verbs.generate(corpus, tmp_path / "x", ways={"title": 1})
+        api.generate(corpus, tmp_path / "x", ways={"title": 1})
     with pytest.raises(UserError, match="no query is left of 40; dropped were"):
-        verbs.generate(corpus, tmp_path / "x", ways={"titles": 1}, min_words=40)
+        api.generate(corpus, tmp_path / "x", ways={"titles": 1}, min_words=40)
     assert "generate.llm.endpoint" in command("generate", "--dataset", bare, "--ways", "llm", "--out", tmp_path / "y", code=2)  # fmt: skip
 
 
@@ -86,34 +86,34 @@ def test_the_same_seed_gives_the_same_queries(corpus, t5, tmp_path):
     options = {"ways": {"sentences": 1, "seq2seq": 2}, "seq2seq": {"model": t5, "query_length": 8}, "min_words": 1}
     made = {}
     for name, seed in (("one", 7), ("other", 7), ("third", 8)):
-        verbs.generate(corpus, tmp_path / name, seed=seed, **options)
+        api.generate(corpus, tmp_path / name, seed=seed, **options)
         made[name] = (tmp_path / name / "queries.jsonl").read_text()
     assert made["one"] == made["other"] != made["third"]
 
 
 DRIVER = """
 import os, signal, sys
-from retrieval_distill import verbs
+from retrieval_distill import api
 from retrieval_distill.data.formats import beir
-from retrieval_distill.generate import parts, seq2seq
+from retrieval_distill.generate import blocks, seq2seq
 
 seq2seq.TOKENS_PER_BATCH["cpu"] = 400
-parts.SECONDS_PER_COMMIT, parts.BLOCK = 0, 16
-real, count = parts._write, 0
+blocks.SECONDS_PER_COMMIT, blocks.BLOCK = 0, 16
+real, count = blocks._write, 0
 def dying(*args):
     global count
     real(*args)
     count += 1
     if count == 5:
         os.kill(os.getpid(), signal.SIGKILL)
-parts._write = dying
-verbs.generate(beir.load(sys.argv[1]), sys.argv[2], ways={"seq2seq": 2, "titles": 0.2}, min_words=1,
+blocks._write = dying
+api.generate(beir.load(sys.argv[1]), sys.argv[2], ways={"seq2seq": 2, "titles": 0.2}, min_words=1,
                seq2seq={"model": sys.argv[3], "query_length": 8, "dtype": "float32"})
 """
 
 
 def test_killed_and_started_again_it_ends_the_same(bare, corpus, t5, tmp_path, monkeypatch):
-    from retrieval_distill.generate import parts, seq2seq
+    from retrieval_distill.generate import blocks, seq2seq
 
     killed = subprocess.run(
         [sys.executable, "-c", DRIVER, bare, tmp_path / "killed", t5], capture_output=True, text=True
@@ -122,15 +122,15 @@ def test_killed_and_started_again_it_ends_the_same(bare, corpus, t5, tmp_path, m
     left = list((tmp_path / "killed.partial" / "parts").glob("*.parquet"))
     assert len(left) == 5 and all(path.name.startswith("seq2seq") for path in left)
     monkeypatch.setitem(seq2seq.TOKENS_PER_BATCH, "cpu", 400)
-    monkeypatch.setattr(parts, "BLOCK", 16)
+    monkeypatch.setattr(blocks, "BLOCK", 16)
     written = []
     real = seq2seq.Seq2Seq._write
     monkeypatch.setattr(seq2seq.Seq2Seq, "_write", lambda *given: written.extend(given[3]) or real(*given))
     options = {"ways": {"seq2seq": 2, "titles": 0.2}, "min_words": 1,
                "seq2seq": {"model": t5, "query_length": 8, "dtype": "float32"}}  # fmt: skip
-    verbs.generate(corpus, tmp_path / "killed", **options)
+    api.generate(corpus, tmp_path / "killed", **options)
     resumed = len(written)
-    verbs.generate(corpus, tmp_path / "whole", **options)
+    api.generate(corpus, tmp_path / "whole", **options)
     assert 0 < resumed < len(written) - resumed == 40
     for name in ("queries.jsonl", "report.json"):
         assert (tmp_path / "killed" / name).read_text() == (tmp_path / "whole" / name).read_text()
@@ -196,13 +196,13 @@ def test_test_queries_are_measured_and_only_what_leads_back_is_trained_on(gpl, c
     kept = set(pd.read_parquet(out / "generated" / "generated.parquet")["query_id"])
     every = set(pd.read_parquet(finished[0] / "generated" / "generated.parquet")["query_id"])
     assert kept < every and len(kept) + sum(case["count"] for case in dropped.values()) == len(every)
-    assert told["dataset"]["queries"] == {"test": 8, copies.SPLIT: len(kept)}
+    assert told["dataset"]["queries"] == {"test": 8, generated.SPLIT: len(kept)}
 
 
 def test_the_commands_one_by_one_do_not_show_the_student_its_query_either(bare, t5, tmp_path, tiny_recipe):
     """retrieve, score and a training table of a generated folder: the document is scored, and written, without it."""
     out, run, scored = (tmp_path / name for name in ("made", "found.parquet", "scored.parquet"))
-    verbs.generate(load(bare, tmp_path), out, ways={"sentences": 1}, keep=0)
+    api.generate(load(bare, tmp_path), out, ways={"sentences": 1}, keep=0)
     data = f"--dataset {out} --cache {tmp_path}".split()
     command("retrieve", *data, "--split", "generated", "--depth", 5, "--out", run)
     teacher = tiny_recipe["teacher"]["model"]
@@ -223,7 +223,7 @@ def test_the_commands_one_by_one_do_not_show_the_student_its_query_either(bare, 
 
 
 def test_a_teacher_is_not_fitted_on_its_query_either(corpus, tmp_path, monkeypatch):
-    verbs.generate(corpus, tmp_path / "made", ways={"sentences": 1}, keep=0)
+    api.generate(corpus, tmp_path / "made", ways={"sentences": 1}, keep=0)
     given = {}
     monkeypatch.setattr(fit, "fit_teacher", lambda *args: given.update(run=args[1], qrels=args[2], documents=args[4]))
     fit.fit_on(load(str(tmp_path / "made"), tmp_path), FitTeacherConfig(), tmp_path / "teacher", train="generated")
@@ -233,12 +233,12 @@ def test_a_teacher_is_not_fitted_on_its_query_either(corpus, tmp_path, monkeypat
 
 
 def test_joined_datasets_keep_what_is_known_of_their_queries(bare, corpus, tmp_path):
-    verbs.generate(corpus, tmp_path / "made", ways={"sentences": 1}, keep=0.5)
+    api.generate(corpus, tmp_path / "made", ways={"sentences": 1}, keep=0.5)
     made, other = load(str(tmp_path / "made"), tmp_path), Dataset.from_records("o", [("d0", "", "x")], [("q", "x")], {"train": [("q", "d0", 1)]})  # fmt: skip
     asked = replace(made, qrels={"train": made.split("generated")})
     both = joined({"a": asked, "b": other})
-    alone = copies.as_trained(made, "generated")
-    seen = copies.as_trained(both, "train")
+    alone = generated.as_trained(made, "generated")
+    seen = generated.as_trained(both, "train")
     taken_out = [f"{query}:document" for query in made.queries if f"{query}:document" in alone.documents]
     assert 5 < len(taken_out) < 35
     for copy in taken_out:
@@ -247,18 +247,20 @@ def test_joined_datasets_keep_what_is_known_of_their_queries(bare, corpus, tmp_p
     assert seen.sources == both.sources
     first = made.queries.ids[0]
     assert seen.split("train")[f"a/{first}"] == {f"a/{doc}": grade for doc, grade in alone.split("generated")[first].items()}  # fmt: skip
-    assert copies.as_trained(replace(both, qrels={"train": {"b/q": {"b/d0": 1}}}), "train").documents is both.documents
+    assert (
+        generated.as_trained(replace(both, qrels={"train": {"b/q": {"b/d0": 1}}}), "train").documents is both.documents
+    )
 
 
 def test_a_generated_dataset_is_not_prepared(corpus, tmp_path):
-    verbs.generate(corpus, tmp_path / "made", ways={"titles": 1})
+    api.generate(corpus, tmp_path / "made", ways={"titles": 1})
     with pytest.raises(UserError, match="prepare the dataset that they were generated from"):
-        verbs.prepare(load(str(tmp_path / "made"), tmp_path), tmp_path / "clean")
+        api.prepare(load(str(tmp_path / "made"), tmp_path), tmp_path / "clean")
 
 
 def test_a_generated_folder_is_scored_as_the_stage_is(gpl, corpus, finished, tmp_path):
     """The command's folder and the stage are the same data: what trains the student is the same."""
-    verbs.generate(corpus, tmp_path / "made", ways=WAYS, keep=0.2)
+    api.generate(corpus, tmp_path / "made", ways=WAYS, keep=0.2)
     values = {**gpl, "dataset": {"source": str(tmp_path / "made"), "train": "generated", "test": "generated"}}
     job = Job(parse_recipe({**values, "generate": None}), tmp_path / "run")
     job.check()

@@ -13,7 +13,7 @@ from retrieval_distill import llm
 from retrieval_distill.config import GenerateConfig
 from retrieval_distill.config.generate import QueryLLMConfig
 from retrieval_distill.errors import UserError
-from retrieval_distill.generate import parts, ways
+from retrieval_distill.generate import blocks, ways
 from retrieval_distill.generate.language_model import LanguageModel, read
 from tests.teacher.test_llm_judge import FakeEndpoint, Handler, Server
 
@@ -39,7 +39,7 @@ class Writer(Handler):
 def endpoint(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(llm, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(parts, "SECONDS_PER_COMMIT", 0.0)
+    monkeypatch.setattr(blocks, "SECONDS_PER_COMMIT", 0.0)
     server = Server(("127.0.0.1", 0), Writer)
     server.judge = FakeEndpoint(server.server_address[1])
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -51,7 +51,7 @@ def endpoint(monkeypatch):
 def make(endpoint, corpus, folder, rate=2, **options):
     folder.mkdir(exist_ok=True)
     config = GenerateConfig(ways={"llm": rate}, llm={"endpoint": endpoint.url, "model": "m", **options})
-    return parts.make("llm", ways.build("llm", config, 7, corpus.documents), corpus.documents, rate, 7, folder)
+    return blocks.make("llm", ways.build("llm", config, 7, corpus.documents), corpus.documents, rate, 7, folder)
 
 
 def expected(document, count):

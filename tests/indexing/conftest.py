@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.indexing import embed as embedding
-from retrieval_distill.indexing.making import Encoding
+from retrieval_distill.embedding import embed as embedding
+from retrieval_distill.embedding.workers import Encoding
 
 DIMENSIONS = 12
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval_distill import artifacts
-from retrieval_distill.indexing import shards
-from retrieval_distill.indexing.storage import Storage
+from retrieval_distill.embedding import shards
+from retrieval_distill.embedding.storage import Storage
+from retrieval_distill.runtime import stages
 
 SHARD = 700
 
@@ -23,13 +23,13 @@ def store(folder: Path, vectors: np.ndarray, ids: list[str] | None = None) -> Pa
     Storage.fit("float32", vectors).save(folder)
     parts = [vectors[start : start + SHARD] for start in range(0, len(vectors), SHARD)]
     written = [shards.write(folder, number, part) for number, part in enumerate(parts)]
-    artifacts.write_json(folder / "shards.json", shards.record(iter(written)))
+    stages.write_json(folder / "shards.json", shards.record(iter(written)))
     manifest = {
-        "stage": "embed", "fingerprint": artifacts.fingerprint([ids, vectors.tolist()]),
+        "stage": "embed", "fingerprint": stages.fingerprint([ids, vectors.tolist()]),
         "inputs": {"model": "the model", "max_length": None},
         "counts": {"documents": len(vectors), "dimensions": vectors.shape[1]},
     }  # fmt: skip
-    artifacts.write_json(folder / "manifest.json", manifest)
+    stages.write_json(folder / "manifest.json", manifest)
     return folder
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from retrieval_distill.embedding import choice
+from retrieval_distill.embedding.choice import choose
+from retrieval_distill.embedding.embed import Embeddings, embed
+from retrieval_distill.embedding.workers import Encoding
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import choice
-from retrieval_distill.indexing.choice import choose
-from retrieval_distill.indexing.embed import Embeddings, embed
-from retrieval_distill.indexing.making import Encoding
 from retrieval_distill.student import backends, encoder
 from tests.conftest import WORDS
 from tests.indexing.conftest import corpus, vector_of

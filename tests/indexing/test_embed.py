@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.embedding import embed as embedding
+from retrieval_distill.embedding.changes import taken_by
+from retrieval_distill.embedding.embed import Embeddings, embed
+from retrieval_distill.embedding.workers import Encoding
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import embed as embedding
-from retrieval_distill.indexing.changes import taken_by
-from retrieval_distill.indexing.embed import Embeddings, embed
-from retrieval_distill.indexing.making import Encoding
 from retrieval_distill.student import encoder
 from tests.commands import command
 from tests.indexing.conftest import corpus, vector_of
@@ -31,7 +31,7 @@ KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
 from retrieval_distill.data.formats import beir
-from retrieval_distill.indexing import embed as embedding
+from retrieval_distill.embedding import embed as embedding
 from retrieval_distill.student import encoder  # imported before the forks, so that each starts at once
 
 model, dataset, out, when = sys.argv[1:]
@@ -229,7 +229,7 @@ def test_a_disk_that_is_full(small_disk, fake_model):
 
 def test_two_embedders_on_one_folder(fake_model, tmp_path):
     holding = (
-        "import sys, time; from retrieval_distill.lock import alone\n"
+        "import sys, time; from retrieval_distill.runtime.lock import alone\n"
         "with alone(sys.argv[1]):\n    print('held', flush=True); time.sleep(60)"
     )
     documents = corpus({"d0": "text"})

@@ -8,11 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval_distill.data.run import Run
+from retrieval_distill.embedding.embed import Embeddings, comparable, embed
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import coarse, exact, faiss_index
-from retrieval_distill.indexing.embed import Embeddings, comparable, embed
-from retrieval_distill.indexing.faiss_index import Index, index
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.index import faiss_index
+from retrieval_distill.index.faiss_index import Index, index
+from retrieval_distill.retrieval import exact, exact_candidates
 
 
 def by_brute_force(queries, documents, depth):
@@ -55,7 +56,7 @@ def test_tiles_change_nothing(monkeypatch):
 @pytest.mark.parametrize("spread", [1e-3, 1.0])
 def test_coarse_products_lose_nothing(monkeypatch, dtype, spread):
     """Vectors that lie close together, and of lengths that differ a thousandfold, against float64."""
-    monkeypatch.setattr(coarse, "dtype", lambda: dtype)
+    monkeypatch.setattr(exact_candidates, "dtype", lambda: dtype)
     rng = np.random.default_rng(2)
     asked, corpus = (1 + spread * rng.normal(size=(n, 24)) for n in (30, 1500))
     corpus *= 10 ** rng.uniform(-1.5, 1.5, (1500, 1)) if spread == 1 else 1
@@ -69,7 +70,7 @@ def test_coarse_products_lose_nothing(monkeypatch, dtype, spread):
 
 @pytest.fixture(params=[torch.bfloat16, torch.float32])
 def either_dtype(request, monkeypatch):
-    monkeypatch.setattr(coarse, "dtype", lambda: request.param)
+    monkeypatch.setattr(exact_candidates, "dtype", lambda: request.param)
 
 
 def test_rounding_against_the_best_loses_nothing(either_dtype):
@@ -137,15 +138,15 @@ def test_queries_that_tell_nothing_or_like_nothing(either_dtype):
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(width=32, allow_nan=False)), min_size=1, max_size=40))
 def test_keys_sort_as_group_then_value(pairs):
     group, value = np.array([group for group, _ in pairs]), np.array([value for _, value in pairs], np.float32)
-    order = np.argsort(coarse.sort_keys(group, value), kind="stable")
+    order = np.argsort(exact_candidates.sort_keys(group, value), kind="stable")
     np.testing.assert_array_equal(order, np.lexsort((value, group)))
 
 
 def test_coarse_products_leave_little_to_do():
     rng = np.random.default_rng(3)
     asked, corpus = (comparable(rng.normal(size=(n, 384)), "cosine") for n in (20, 8000))
-    candidates = coarse.Candidates(asked, 10)
-    candidates.offer(coarse.rounded(corpus), 0)
+    candidates = exact_candidates.Candidates(asked, 10)
+    candidates.offer(exact_candidates.rounded(corpus), 0)
     assert 10 <= np.bincount(candidates.pairs()[0], minlength=20).max() < 200  # of 8,000
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from retrieval_distill.embedding.embed import Embeddings, embed
+from retrieval_distill.embedding.export import export
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import exact
-from retrieval_distill.indexing.embed import Embeddings, embed
-from retrieval_distill.indexing.export import export
+from retrieval_distill.retrieval import exact
 from tests.indexing.conftest import DIMENSIONS, corpus, vector_of
 
 

@@ -10,11 +10,11 @@ import threading
 import numpy as np
 import pytest
 
-from retrieval_distill import artifacts
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import build
-from retrieval_distill.indexing import opened as opening
-from retrieval_distill.indexing.faiss_index import Index, index
+from retrieval_distill.index import build
+from retrieval_distill.index import index as opening
+from retrieval_distill.index.faiss_index import Index, index
+from retrieval_distill.runtime import stages
 from tests.indexing.stored import clustered, store
 
 VECTORS = clustered(600)
@@ -90,15 +90,15 @@ def test_what_is_no_index_is_refused(vectors, tmp_path):
 def test_a_full_disk_is_said_and_the_index_before_stays(vectors, tmp_path):
     """``/dev/full`` takes nothing, as a full disk does."""
     index(vectors, tmp_path / "index")
-    before = artifacts.read_manifest(tmp_path / "index")
+    before = stages.read_manifest(tmp_path / "index")
     partial = tmp_path / "index.partial"
     inputs = {**before["inputs"], "kind": "sq8"}
     partial.mkdir()
-    (partial / ".fingerprint").write_text(artifacts.fingerprint({"stage": "index", **inputs}))
+    (partial / ".fingerprint").write_text(stages.fingerprint({"stage": "index", **inputs}))
     (partial / "index.faiss").symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"could not be written.*No space left.*make room"):
         index(vectors, tmp_path / "index", "sq8")
-    assert artifacts.read_manifest(tmp_path / "index") == before
+    assert stages.read_manifest(tmp_path / "index") == before
     Index.open(tmp_path / "index").verify()
     (partial / "index.faiss").unlink()
     index(vectors, tmp_path / "index", "sq8")
@@ -155,8 +155,8 @@ def test_an_opened_index_outlives_its_replacement(vectors, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from retrieval_distill.indexing import build
-from retrieval_distill.indexing import faiss_index
+from retrieval_distill.index import build
+from retrieval_distill.index import faiss_index
 real = build.write_faiss
 def dying(index, path, kind):
     real(index, path, kind)

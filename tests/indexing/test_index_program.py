@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval_distill import artifacts
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing.build import sha256
-from retrieval_distill.indexing.opened import Index
+from retrieval_distill.index.build import sha256
+from retrieval_distill.index.index import Index
+from retrieval_distill.runtime import stages
 from tests.commands import command, program
 from tests.indexing.stored import clustered, store
 
@@ -52,14 +52,14 @@ def begun(out: Path, vectors: Path, *options: str) -> subprocess.Popen:
 def files_of(folder: Path) -> dict[str, str]:
     """Hashes of an index's files, as they are now."""
     Index.open(folder).verify()
-    return {name: sha256(folder / name) for name in artifacts.read_manifest(folder)["counts"]["files"]}
+    return {name: sha256(folder / name) for name in stages.read_manifest(folder)["counts"]["files"]}
 
 
 def test_kills_at_random_moments_leave_the_old_index_or_the_new_one(vectors, tmp_path):
     """While the first is built there is none; then the one there stays, until the new one is whole."""
     reference, start = tmp_path / "reference", time.monotonic()
     begun(reference, vectors, *BUILD).wait()
-    seconds, whole = artifacts.read_manifest(reference)["seconds"], files_of(reference)
+    seconds, whole = stages.read_manifest(reference)["seconds"], files_of(reference)
     assert set(whole) == {"index.faiss", "ids.parquet", "vectors.npy"} and time.monotonic() - start > seconds
     out, rng, interrupted = tmp_path / "index", random.Random(3), 0
     for number in range(2 * KILLS):

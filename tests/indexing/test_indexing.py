@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import faiss_index
-from retrieval_distill.indexing.embed import Embeddings, embed
-from retrieval_distill.indexing.faiss_index import Index, index
+from retrieval_distill.index import faiss_index
+from retrieval_distill.index.faiss_index import Index, index
 from retrieval_distill.student import encoder
 
 

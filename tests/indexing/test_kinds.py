@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.embedding.embed import comparable, embed
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import prepared as preparing
-from retrieval_distill.indexing.embed import comparable, embed
-from retrieval_distill.indexing.faiss_index import Index, index
-from retrieval_distill.indexing.kinds import KINDS, lists, parts
-from retrieval_distill.indexing.opened import Setting
+from retrieval_distill.index import vectors as preparing
+from retrieval_distill.index.faiss_index import Index, index
+from retrieval_distill.index.index import Setting
+from retrieval_distill.index.kinds import KINDS, lists, parts
 from tests.indexing.conftest import corpus, vector_of
 from tests.indexing.stored import clustered, store
 

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval_distill import verbs
+from retrieval_distill import api
 from retrieval_distill.config import IntentConfig, parse_recipe
+from retrieval_distill.embedding.embed import comparable
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import build, trials, tune
-from retrieval_distill.indexing.embed import comparable
-from retrieval_distill.indexing.faiss_index import Index
-from retrieval_distill.indexing.kinds import KINDS
-from retrieval_distill.indexing.points import Point, choose, front, shortfalls
+from retrieval_distill.index import build, trials, tune
+from retrieval_distill.index.faiss_index import Index
+from retrieval_distill.index.kinds import KINDS
+from retrieval_distill.index.operating_points import Point, choose, front, shortfalls
 from retrieval_distill.reporting import tradeoff
 from tests.indexing.stored import clustered, store
 
@@ -176,7 +176,7 @@ def test_imagined_queries_are_as_far_from_a_document_as_asked(tmp_path):
 KILLED = """
 import os, signal, sys
 from retrieval_distill.config import IntentConfig, parse_recipe
-from retrieval_distill.indexing import build, trials, tune
+from retrieval_distill.index import build, trials, tune
 real, count = build.write, 0
 def dying(*arguments):
     global count
@@ -217,7 +217,7 @@ def test_the_page_says_what_the_report_says(tuned):
 def test_the_verb_asks_for_queries_of_the_model_that_embedded(tuned, encoders, dataset):
     folder, _ = tuned
     with pytest.raises(UserError, match="was not built with"):
-        verbs.index(folder / "vectors", folder / "x", "auto", asked=(encoders["bert"], dataset.queries))
+        api.index(folder / "vectors", folder / "x", "auto", asked=(encoders["bert"], dataset.queries))
 
 
 def test_a_recipe_states_an_intent():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.mining.copies import relevance, without_copies
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.run import Run
+from retrieval_distill.mining.duplicates import relevance, without_copies
 
 DATA = Dataset.from_records(
     "tiny",

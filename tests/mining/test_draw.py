@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval_distill.data.run import Run
 from retrieval_distill.mining.draw import draw, whole_numbers
-from retrieval_distill.retrieval.run import Run
 
 CORPUS = [f"d{i:03}" for i in range(200)]
 RANKED = Run.from_dict({q: {doc: 100.0 - i for i, doc in enumerate(CORPUS[start : start + 60])}

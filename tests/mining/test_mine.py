@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval_distill import verbs
+from retrieval_distill import api
 from retrieval_distill.config import MiningConfig
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.run import Run
+from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing.embed import Embeddings, embed
 from retrieval_distill.mining.mine import mine
 from retrieval_distill.mining.topics import documents_by_topic
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
-from retrieval_distill.retrieval.run import Run
 from retrieval_distill.training.groups import with_relevant
 from tests.commands import command
 
@@ -21,18 +21,18 @@ from tests.commands import command
 def test_three_retrievers_as_their_parts(dataset, encoders, tmp_path):
     models = [encoders["bert"], encoders["distilbert"]]
     options = {"retrievers": ["bm25", *models], "weights": [2, 1, 1], "fusion": "weighted"}
-    found, counts = verbs.mine(dataset, tmp_path / "vectors", depth=10, keep=5, dtype="float32", **options)
+    found, counts = api.mine(dataset, tmp_path / "vectors", depth=10, keep=5, dtype="float32", **options)
     queries = dataset.queries_of("train")
-    lists = [verbs.retrieve(dataset.documents, queries, 10)]
+    lists = [api.retrieve(dataset.documents, queries, 10)]
     for number, model in enumerate(models):
-        verbs.embed(model, dataset.documents, tmp_path / f"v{number}", "float32")
-        verbs.index(tmp_path / f"v{number}", tmp_path / f"i{number}")
-        lists.append(verbs.search(tmp_path / f"i{number}", model, queries, 10, "float32"))
+        api.embed(model, dataset.documents, tmp_path / f"v{number}", "float32")
+        api.index(tmp_path / f"v{number}", tmp_path / f"i{number}")
+        lists.append(api.search(tmp_path / f"i{number}", model, queries, 10, "float32"))
     expected = with_relevant(weighted_sum(lists, [2, 1, 1]).top(5), dataset.split("train"))
     assert sorted(found.pairs) == sorted(expected.pairs)
     assert list(counts["retrievers"]) == ["bm25", *models]
     assert counts["retrievers"]["bm25"]["positives"]["share"] == 1.0  # queries are parts of documents
-    again, _ = verbs.mine(dataset, tmp_path / "vectors", depth=10, keep=5, dtype="float32", **options)
+    again, _ = api.mine(dataset, tmp_path / "vectors", depth=10, keep=5, dtype="float32", **options)
     assert again.frame.equals(found.frame)
 
 
@@ -43,7 +43,7 @@ def test_a_copy_of_the_relevant_document_is_no_candidate(dataset):
     judged = [(q, d, g) for q, docs in dataset.split("train").items() for d, g in docs.items()]
     doubled = Dataset.from_records("doubled", [*records, *copies], queries, {"train": judged})
     for draw, fewest in (({"top": 1}, 24), ({"random": 1}, 1), ({"1-20": 1}, 24)):
-        found, counts = verbs.mine(doubled, "unused", depth=20, keep=20, retrievers=["bm25"], draw=draw)
+        found, counts = api.mine(doubled, "unused", depth=20, keep=20, retrievers=["bm25"], draw=draw)
         texts = doubled.documents
         for query, docs in found.as_dict().items():
             relevant = {texts[doc].lower() for doc in doubled.split("train")[query]}
@@ -72,7 +72,7 @@ def test_topics_are_those_of_the_nearest_means(dataset, encoders, tmp_path):
 
 def test_in_topic_draws(dataset, encoders, tmp_path):
     draw = {"top": 1, "in-topic": 1}
-    found, counts = verbs.mine(
+    found, counts = api.mine(
         dataset, tmp_path, depth=10, keep=6, seed=1, retrievers=["bm25", encoders["bert"]], draw=draw, topics=4
     )
     vectors = Embeddings.open(tmp_path / encoders["bert"].rpartition("/")[2])
@@ -82,9 +82,9 @@ def test_in_topic_draws(dataset, encoders, tmp_path):
     for query, docs in found.as_dict().items():
         assert len(set(docs) & set(pool(query))) >= 4  # three drawn and the relevant one
     with pytest.raises(UserError, match="in-topic draws need the vectors"):
-        verbs.mine(dataset, tmp_path, retrievers=["bm25"], draw=draw)
+        api.mine(dataset, tmp_path, retrievers=["bm25"], draw=draw)
     with pytest.raises(UserError, match=r"mining\.topics=500: only 60 texts"):
-        verbs.mine(dataset, tmp_path, retrievers=[encoders["bert"]], draw=draw, topics=500)
+        api.mine(dataset, tmp_path, retrievers=[encoders["bert"]], draw=draw, topics=500)
 
 
 def test_fusion_is_as_asked(dataset):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from retrieval_distill.data.run import Run
 from retrieval_distill.mining import report
-from retrieval_distill.retrieval.run import Run
 
 QRELS = {"q1": {"a": 1}, "q2": {"x": 1, "y": 2, "z": 0}}
 LISTS = {

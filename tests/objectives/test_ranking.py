@@ -16,7 +16,7 @@ from retrieval_distill.objectives.approx_ndcg import ApproxNDCG
 from retrieval_distill.objectives.list_mle import ListMLE
 from retrieval_distill.objectives.list_net import ListNet
 from retrieval_distill.objectives.rank_net import RankNet
-from retrieval_distill.objectives.ranks import approximate_ranks, average_ranks, ideal_dcg, reciprocal_gains
+from retrieval_distill.objectives.soft_ranks import approximate_ranks, average_ranks, ideal_dcg, reciprocal_gains
 from tests.objectives.helpers import Parrot, library, lists, ragged
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from retrieval_distill.artifacts import write_json
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare
 from retrieval_distill.reporting import run_folder as run_folders
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.runtime.stages import write_json
 
 STAGES = {stage: folder for stage, folder in run_folders.STAGES.items() if stage != "generate"}
 """Those of a run whose recipe has every section that is on by default."""

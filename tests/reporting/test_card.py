@@ -9,9 +9,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from retrieval_distill.artifacts import fingerprint_files
 from retrieval_distill.reporting import card
 from retrieval_distill.reporting.publish import report
+from retrieval_distill.runtime.stages import fingerprint_files
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import sys
 import pytest
 import yaml
 
+from retrieval_distill.formatting import MINUS
 from retrieval_distill.reporting.publish import report
-from retrieval_distill.reporting.text import MINUS
 from tests.reporting.conftest import EVIL, GATE, LOG, QUERIES
 from tests.reporting.reading import table, tree, words
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval_distill.reporting import charts, svg
-from retrieval_distill.reporting.charts import Point
-from retrieval_distill.reporting.svg import Scale
+from retrieval_distill.reporting.plots import charts, svg
+from retrieval_distill.reporting.plots.charts import Point
+from retrieval_distill.reporting.plots.svg import Scale
 
 SVG = "{http://www.w3.org/2000/svg}"
 

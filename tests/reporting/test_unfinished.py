@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-from retrieval_distill.artifacts import write_json
 from retrieval_distill.errors import UserError
 from retrieval_distill.reporting.publish import report
+from retrieval_distill.runtime.stages import write_json
 from tests.reporting.conftest import LOG, STAGES
 
 

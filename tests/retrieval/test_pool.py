@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval_distill.retrieval.pool import best_passages, max_pool
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.passages import best_passages, max_pool
+from retrieval_distill.data.run import Run
 
 scores = st.dictionaries(
     st.sampled_from(["q1", "q2"]),

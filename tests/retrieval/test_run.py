@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
-from retrieval_distill.retrieval.run import Run
 
 ids = st.text("abcdefgh0123456789", min_size=1, max_size=4)
 runs = st.dictionaries(ids, st.dictionaries(ids, st.floats(-1e6, 1e6), min_size=1, max_size=6), min_size=1, max_size=4)

@@ -10,9 +10,9 @@ import pytest
 
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
-from retrieval_distill.indexing.embed import embed
-from retrieval_distill.indexing.faiss_index import index
-from retrieval_distill.searching.searcher import Searcher
+from retrieval_distill.embedding.embed import embed
+from retrieval_distill.index.faiss_index import index
+from retrieval_distill.search.searcher import Searcher
 
 
 @dataclass

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from retrieval_distill.indexing.opened import Index
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.run import Run
+from retrieval_distill.index.index import Index
 from tests.commands import command
 
 

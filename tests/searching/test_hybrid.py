@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.run import Run
-from retrieval_distill.searching import hybrid
-from retrieval_distill.searching.hybrid import Fusion
+from retrieval_distill.retrieval import hybrid
+from retrieval_distill.retrieval.hybrid import Fusion
 
 LEXICAL = Run.from_dict({"q1": {"a": 9.0, "b": 5.0, "c": 1.0}, "q2": {"x": 3.0, "y": 2.0, "z": 1.0}})
 DENSE = Run.from_dict({"q1": {"c": 0.9, "b": 0.8, "a": 0.1}, "q2": {"y": 0.9, "z": 0.5, "x": 0.1}})
@@ -33,9 +33,9 @@ def test_of_equal_weights_the_nearest_to_a_half_is_kept():
 
 def test_weights_are_read_back_and_bad_ones_refused(tmp_path):
     assert hybrid.load(tmp_path / "fusion.json") is None
-    from retrieval_distill import artifacts
+    from retrieval_distill.runtime import stages
 
-    artifacts.write_json(tmp_path / "fusion.json", hybrid.tune(LEXICAL, DENSE, {"q1": {"b": 1}}))
+    stages.write_json(tmp_path / "fusion.json", hybrid.tune(LEXICAL, DENSE, {"q1": {"b": 1}}))
     assert hybrid.load(tmp_path / "fusion.json") == Fusion("score", 0.5)
     (tmp_path / "fusion.json").write_text("{}")
     with pytest.raises(UserError, match="no weights in it"):

@@ -9,17 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrieval_distill import verbs
+from retrieval_distill import api
 from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.embedding.embed import embed
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing import faiss_index
-from retrieval_distill.indexing.embed import embed
-from retrieval_distill.indexing.faiss_index import Index, index
+from retrieval_distill.index import faiss_index
+from retrieval_distill.index.faiss_index import Index, index
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import weighted_sum
-from retrieval_distill.searching import filters, questions
-from retrieval_distill.searching.hybrid import Fusion
-from retrieval_distill.searching.searcher import Searcher, texts_of
+from retrieval_distill.retrieval.hybrid import Fusion
+from retrieval_distill.search import filters, questions
+from retrieval_distill.search.searcher import Searcher, texts_of
 from retrieval_distill.student import encoder, routes
 
 
@@ -46,10 +46,10 @@ def test_hybrid_is_both_runs_fused(searcher, corpus, tmp_path):
 
 
 def test_reranking_is_the_teachers_order(searcher, corpus, cross_encoders, tmp_path):
-    teacher = verbs.load_teacher(cross_encoders["bert"], 48, "float32")
+    teacher = api.load_teacher(cross_encoders["bert"], 48, "float32")
     asked = corpus.dataset.queries.select(["q1", "q2"])
     found = replace(searcher, teacher=teacher, store=tmp_path, rerank_depth=8).documents(asked, 4)
-    scored, _ = verbs.score(searcher.dense(asked, 8), asked, corpus.dataset.documents, teacher, tmp_path / "own")
+    scored, _ = api.score(searcher.dense(asked, 8), asked, corpus.dataset.documents, teacher, tmp_path / "own")
     assert found.pairs == scored.top(4).pairs
 
 

@@ -8,7 +8,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router
 
-from retrieval_distill import verbs
+from retrieval_distill import api
 from retrieval_distill.config import StudentConfig
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import Mix
@@ -70,10 +70,10 @@ def test_trained_saved_and_searched(tiny_recipe, families, dataset, tmp_path):
     loaded = encoder.load(folder)
     assert_equals_library(folder, loaded)
     assert np.abs(loaded.encode_query(TEXTS) - loaded.encode_document(TEXTS)).max() > 1e-3  # they have parted
-    verbs.embed(folder, dataset.documents, tmp_path / "vectors", "float32")
-    verbs.index(tmp_path / "vectors", tmp_path / "index", "flat", "cosine")
+    api.embed(folder, dataset.documents, tmp_path / "vectors", "float32")
+    api.index(tmp_path / "vectors", tmp_path / "index", "flat", "cosine")
     queries = dataset.queries_of("test")
-    run = verbs.search(tmp_path / "index", folder, queries, 5, "float32").as_dict()
+    run = api.search(tmp_path / "index", folder, queries, 5, "float32").as_dict()
     documents = loaded.encode_document(dataset.documents.take())
     for id_, vector in zip(queries, loaded.encode_query(queries.take()), strict=True):
         nearest = np.argsort(-(documents @ vector))[:5]

@@ -14,11 +14,11 @@ from scipy.optimize import check_grad
 from scipy.special import expit, log_softmax
 from scipy.stats import rankdata, zscore
 
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import CandidateLists
 from retrieval_distill.objectives.margin_mse import MarginMSE
-from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher.calibration import (
+from retrieval_distill.teacher.calibration.calibration import (
     Calibration,
     Member,
     combine,
@@ -28,8 +28,8 @@ from retrieval_distill.teacher.calibration import (
     squashed,
     unsquash,
 )
-from retrieval_distill.teacher.calibration_fit import JudgedLists
-from retrieval_distill.teacher.normalise import NORMALISATIONS
+from retrieval_distill.teacher.calibration.fit import JudgedLists
+from retrieval_distill.teacher.calibration.normalise import NORMALISATIONS
 from retrieval_distill.training.groups import build_groups
 
 scores_of_a_list = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=12)

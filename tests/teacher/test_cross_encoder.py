@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import CrossEncoder
 
-from retrieval_distill import hardware
 from retrieval_distill.errors import UserError
+from retrieval_distill.hardware import devices
+from retrieval_distill.scores.contract import Pairs
 from retrieval_distill.teacher import cross_encoder, pairs
-from retrieval_distill.teacher.contract import Pairs
 
 KINDS = ["bert", "distilbert", "roberta", "modernbert"]
 QUERIES = ["path", "sort the list by count and mean", "graph " * 50, "module"]
@@ -235,7 +235,7 @@ def test_int8_is_a_teacher_of_its_own():
     assert np.corrcoef(a, b)[0, 1] > 0.8  # of the same teacher, not the same to the digit
     assert exact.fingerprint != small.fingerprint and small.description["dtype"] == "int8"
     with pytest.raises(UserError, match="int8 works on a CPU"):
-        hardware.quantize_linear_layers(exact.model, "cuda:0")
+        devices.quantize_linear_layers(exact.model, "cuda:0")
 
 
 def test_cut_pairs_are_counted(cross_encoders, caplog):

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrieval_distill import verbs
+from retrieval_distill import api
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.scores.store import ScoreStore
 from retrieval_distill.teacher import ensemble as ensembles
 from retrieval_distill.teacher import scoring
-from retrieval_distill.teacher.calibration import Calibration, Member
+from retrieval_distill.teacher.calibration.calibration import Calibration, Member
 from retrieval_distill.teacher.ensemble import Ensemble
-from retrieval_distill.teacher.store import ScoreStore
 from retrieval_distill.training.groups import build_groups
 
 
@@ -46,7 +46,7 @@ def share(query, document):
 
 @pytest.fixture(scope="module")
 def candidates(dataset):
-    return verbs.retrieve(dataset.documents, dataset.queries, 6)
+    return api.retrieve(dataset.documents, dataset.queries, 6)
 
 
 @pytest.fixture

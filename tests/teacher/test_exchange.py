@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher import exchange, precomputed
-from retrieval_distill.teacher.exchange import export_run, import_scores
+from retrieval_distill.scores import exchange, files
+from retrieval_distill.scores.exchange import export_run, import_scores
+from retrieval_distill.scores.store import ScoreStore, text_hashes
 from retrieval_distill.teacher.scoring import score
-from retrieval_distill.teacher.store import ScoreStore, text_hashes
 
 QUERIES = Texts.from_records([("q1", "", "one"), ("q2", "", "two"), ("q3", "", "three")])
 DOCUMENTS = Texts.from_records([("d1", "a", "b"), ("d2", "", "c"), ("d3", "", "a b"), ("d4", "", "e")])
@@ -59,7 +59,7 @@ def test_import_then_export(store, tmp_path, name, monkeypatch):
     monkeypatch.setattr(exchange, "PAIRS_PER_SHARD", 3)
     path = saved(RUN, tmp_path / name)
     teacher, counts = import_scores(store, path, QUERIES, DOCUMENTS, {"model": "somebody's"})
-    assert teacher == precomputed.fingerprint(path)
+    assert teacher == files.fingerprint(path)
     nothing = {"stored": 0, "left_out": 0, "unknown_queries": 0, "unknown_documents": 0}
     assert counts == {"pairs": 4, "imported": 4, **nothing}
     assert store.description(teacher) == {"kind": "scores", "model": "somebody's", "pairs": 4}
@@ -96,7 +96,7 @@ def test_scores_of_another_dataset_are_refused(store, tmp_path):
 
 def test_the_teacher_and_the_import_share_their_scores(store, tmp_path):
     path = saved(RUN, tmp_path / "run.parquet")
-    scored, counts = score(RUN, QUERIES, DOCUMENTS, precomputed.load(path), store)
+    scored, counts = score(RUN, QUERIES, DOCUMENTS, files.load(path), store)
     assert counts["scored"] == 4
     assert scored.as_dict() == RUN.rescored(RUN.frame["score"].to_numpy(np.float32)).as_dict()
     assert import_scores(store, path, QUERIES, DOCUMENTS, {})[1]["imported"] == 0
@@ -105,7 +105,7 @@ def test_the_teacher_and_the_import_share_their_scores(store, tmp_path):
 def test_what_a_file_lacks_does_not_lose_what_it_has(store, tmp_path):
     path = saved(RUN, tmp_path / "run.parquet")
     wider = Run.from_dict({**RUN.as_dict(), "q2": {"d2": 0.0}})
-    teacher = precomputed.load(path)
+    teacher = files.load(path)
     with pytest.raises(UserError, match="query 'q2' with document 'd2'; restrict the candidates"):
         score(wider, QUERIES, DOCUMENTS, teacher, store)
     assert store.teachers()[0]["pairs"] == 4

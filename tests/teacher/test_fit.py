@@ -14,13 +14,15 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from retrieval_distill import models
+from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.run import Run
-from retrieval_distill.teacher import cross_encoder, fit, fit_model, fit_training
-from retrieval_distill.teacher.contract import Pairs
-from retrieval_distill.teacher.fit_config import FitTeacherConfig
-from retrieval_distill.teacher.fit_training import MEASURE
+from retrieval_distill.scores.contract import Pairs
+from retrieval_distill.teacher import cross_encoder
+from retrieval_distill.teacher.fitting import fit, training
+from retrieval_distill.teacher.fitting import model as fit_model
+from retrieval_distill.teacher.fitting.training import MEASURE
 from retrieval_distill.training.groups import build_groups, schedule, with_relevant
 from tests.conftest import sentence
 
@@ -135,8 +137,8 @@ def test_the_folder_loads_as_what_was_trained(toy, encoders, tmp_path, monkeypat
 
     def watched(model, config, folder):
         run = candidates(toy, "dev")
-        asked = fit_training.DevQueries(run, toy.split("dev"), toy.queries, toy.documents, False)
-        trained["scores"] = fit_training.scores(model, asked.pairs)
+        asked = training.DevQueries(run, toy.split("dev"), toy.queries, toy.documents, False)
+        trained["scores"] = training.scores(model, asked.pairs)
         save(model, config, folder)
 
     monkeypatch.setattr(fit_model, "save", watched)
@@ -186,11 +188,11 @@ def test_the_listwise_loss_is_softmax_cross_entropy(toy, spread):
     model = fit_model.build(config).eval()
     groups = build_groups(candidates(toy, "train"), toy.split("train"))
     draws = schedule(groups, 1, 8, 5, seed=0)
-    collator = fit_training.ListCollator(
+    collator = training.ListCollator(
         model.preprocess, groups=groups, draws=draws, queries=toy.queries, documents=toy.documents
     )
     batch = collator([{"draw": i} for i in range(8)])
-    loss = fit_training.LOSSES["listwise"](model)([batch["query"], batch["documents"]], batch["label"])
+    loss = training.LOSSES["listwise"](model)([batch["query"], batch["documents"]], batch["label"])
     peer = CrossEncoder(spread, activation_fn=torch.nn.Identity(), device="cpu", max_length=32,
                         model_kwargs={"dtype": torch.float32})  # fmt: skip
     by_hand = []
@@ -234,7 +236,7 @@ def test_training_stops_early_and_keeps_the_best(toy, encoders, tmp_path, monkey
             raise KeyboardInterrupt
         saved.update(model.state_dict())
 
-    monkeypatch.setattr(fit_training.DevQueries, "values", values)
+    monkeypatch.setattr(training.DevQueries, "values", values)
     monkeypatch.setattr(fit_model, "save", save)
     config = options(encoders["bert"], evaluate_every=2, patience=3, steps=40)
     with pytest.raises(KeyboardInterrupt):
@@ -258,8 +260,8 @@ DRIVER = """
 import gc, os, signal, sys
 from retrieval_distill.training import trainer
 from retrieval_distill.data.formats import beir
-from retrieval_distill.teacher import fit
-from retrieval_distill.teacher.fit_config import FitTeacherConfig
+from retrieval_distill.teacher.fitting import fit
+from retrieval_distill.config.fit_teacher import FitTeacherConfig
 
 def die_at(owner, name, calls, before):
     real, count = getattr(owner, name), 0

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from retrieval_distill.config import TeacherConfig
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.run import Run
 from retrieval_distill.teacher import gate
 
 QRELS = {f"q{i}": {"good": 1} for i in range(30)}

@@ -18,11 +18,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from retrieval_distill import llm, verbs
+from retrieval_distill import api, llm
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.scores.contract import Pairs
 from retrieval_distill.teacher import llm_judge
-from retrieval_distill.teacher.contract import Pairs
 
 KEY = "sk-secret-0123456789"
 
@@ -275,7 +275,7 @@ def test_a_failed_pair_costs_no_other_pair_its_score(endpoint, dataset, tmp_path
 
     def score():
         judge = llm_judge.load("m", endpoint.url, attempts=2, concurrency=2)
-        return verbs.score(run, dataset.queries, dataset.documents, judge, tmp_path / "s")
+        return api.score(run, dataset.queries, dataset.documents, judge, tmp_path / "s")
 
     broken = dataset.queries["q5"], dataset.documents["d6"]
     endpoint.always[broken] = b"broken"

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.teacher.statistics import statistics
-from retrieval_distill.teacher.store import ScoreStore
+from retrieval_distill.scores.statistics import statistics
+from retrieval_distill.scores.store import ScoreStore
 
 
 def stored(root, by_query: dict[int, list[float]]) -> ScoreStore:

@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.teacher import pair_queries
-from retrieval_distill.teacher.store import ScoreStore, text_hash, text_hashes
+from retrieval_distill.scores import lookup
+from retrieval_distill.scores.store import ScoreStore, text_hash, text_hashes
 
 ADDER = """
 import sys
 import numpy as np
-from retrieval_distill.teacher.store import ScoreStore
+from retrieval_distill.scores.store import ScoreStore
 root, start, shards, size = sys.argv[1], *map(int, sys.argv[2:])
 store = ScoreStore(root)
 sys.stdin.readline()
@@ -105,8 +105,8 @@ def test_several_passes_give_the_same_answer_as_one(store: ScoreStore, monkeypat
     queries, documents = rng.integers(0, 9, (2, 300), np.uint64)
     store.add("t", queries[:40], documents[:40], np.arange(40))
     scores, rows = store.lookup("t", queries, documents), store.missing("t", queries, documents)
-    monkeypatch.setattr(pair_queries, "PAIRS_PER_PASS", 17)
-    monkeypatch.setattr(pair_queries, "PAIRS_PER_BATCH", 7)
+    monkeypatch.setattr(lookup, "PAIRS_PER_PASS", 17)
+    monkeypatch.setattr(lookup, "PAIRS_PER_BATCH", 7)
     assert same(store.lookup("t", queries, documents), scores.tolist())
     assert store.missing("t", queries, documents).tolist() == rows.tolist()
     assert 0 < len(rows) < 81
@@ -358,7 +358,7 @@ def test_merging_with_a_store_that_is_not_there_is_refused(filled: ScoreStore, t
 
 
 def test_importing_the_store_is_light():
-    loaded = "import sys, retrieval_distill.teacher.store; print({'duckdb', 'torch', 'pandas'} & set(sys.modules))"
+    loaded = "import sys, retrieval_distill.scores.store; print({'duckdb', 'torch', 'pandas'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout.strip() == "set()"
 
 

@@ -12,11 +12,11 @@ import signal
 import sys
 from pathlib import Path
 
-from retrieval_distill import processes
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
-from retrieval_distill.retrieval.run import Run
+from retrieval_distill.data.run import Run
+from retrieval_distill.runtime import processes
 from retrieval_distill.training import trainer
 from retrieval_distill.training.dev import DevSet
 

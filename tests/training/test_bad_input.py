@@ -7,8 +7,8 @@ import math
 
 import pytest
 
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.run import Run
 from retrieval_distill.training.groups import Group, build_groups, counted, indifferent
 from retrieval_distill.training.missing_scores import settle
 from tests.training.driver import teacher_run, train

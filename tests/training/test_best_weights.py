@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from retrieval_distill import verbs
+from retrieval_distill import api
 from retrieval_distill.config import parse_recipe
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.run import Run
 from retrieval_distill.training import dev, trainer
 from retrieval_distill.training.early_stopping import exhausted
 from tests.training.driver import distill, teacher_run, train
@@ -153,7 +153,7 @@ def test_agreement_at_the_start_and_in_the_end(tiny_recipe, tmp_path):
 def test_evaluation_needs_dev_queries(tiny_recipe, dataset, tmp_path):
     recipe = parse_recipe(with_training(tiny_recipe, evaluate_steps=2))
     with pytest.raises(UserError, match=r"training\.evaluate_steps needs dev queries"):
-        verbs.distill(teacher_run(dataset), dataset, "train", recipe, tmp_path / "student")
+        api.distill(teacher_run(dataset), dataset, "train", recipe, tmp_path / "student")
     with pytest.raises(UserError, match=r"training: patience needs evaluate_steps, such as evaluate_steps=25$"):
         parse_recipe(with_training(tiny_recipe, patience=2))
 
@@ -167,7 +167,7 @@ def test_the_stage_knows_what_it_was_evaluated_on(tiny_recipe, dataset, tmp_path
 
     def skipped(dev: Run, **changes) -> bool:
         recipe = parse_recipe({**values, **changes})
-        return verbs.distill(run, dataset, "train", recipe, tmp_path / "student", (dev, "dev"))["skipped"]
+        return api.distill(run, dataset, "train", recipe, tmp_path / "student", (dev, "dev"))["skipped"]
 
     assert not skipped(asked)
     assert skipped(asked)

@@ -8,8 +8,8 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 
 from retrieval_distill.config import StudentConfig
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.significance import mean_with_interval
-from retrieval_distill.retrieval.run import Run
 from retrieval_distill.student import build
 from retrieval_distill.training.dev import DevSet, measured, retrieve
 

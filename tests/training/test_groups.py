@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from retrieval_distill.data.run import Run
 from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.run import Run
 from retrieval_distill.training.batches import Collator
 from retrieval_distill.training.groups import Draw, Group, build_groups, schedule, with_relevant
 from retrieval_distill.training.token_store import TokenizedTexts

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from retrieval_distill import objectives
 from retrieval_distill.data.formats import beir
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import CandidateLists, Objective
-from retrieval_distill.retrieval.run import Run
 from retrieval_distill.training import trainer
 from tests.training.driver import teacher_run, train
 

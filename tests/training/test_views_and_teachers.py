@@ -8,15 +8,16 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-from retrieval_distill import artifacts, pipeline, verbs
+from retrieval_distill import api, pipeline
 from retrieval_distill.config import StudentConfig, parse_recipe
 from retrieval_distill.errors import UserError
-from retrieval_distill.indexing.faiss_index import Index
+from retrieval_distill.index.faiss_index import Index
 from retrieval_distill.objectives import Mix
 from retrieval_distill.objectives.views import parse_views
+from retrieval_distill.runtime import stages
 from retrieval_distill.student import build, encoder
-from retrieval_distill.training.asked import asked
 from retrieval_distill.training.model import DistillationModel
+from retrieval_distill.training.objective_mix import asked
 from tests.conftest import tiny_config
 from tests.training.driver import teacher_run, train
 from tests.training.test_gradient_caching import batch_of
@@ -144,7 +145,7 @@ def test_a_run_over_short_vectors(tiny_recipe, tmp_path):
     index = Index.open(tmp_path / "index-student")
     assert index.faiss.d == 8
     assert {"self_distillation@8", "listwise_kl@8", "listwise_kl"} <= set(
-        artifacts.read_json(tmp_path / "student" / "training_log.json")[0]
+        stages.read_json(tmp_path / "student" / "training_log.json")[0]
     )
     student = SentenceTransformer(str(tmp_path / "student"), device="cpu", truncate_dim=8)
     job = pipeline.Job(parse_recipe(values), tmp_path)
@@ -152,7 +153,7 @@ def test_a_run_over_short_vectors(tiny_recipe, tmp_path):
     expected = student.similarity(
         student.encode_query(queries.take()), student.encode_document(job.dataset.documents.take())
     )
-    found = verbs.search(tmp_path / "index-student", str(tmp_path / "student"), queries, 5, dtype="float32")
+    found = api.search(tmp_path / "index-student", str(tmp_path / "student"), queries, 5, dtype="float32")
     for query, docs, scores in found:
         row = expected[queries.rows[query]]
         np.testing.assert_allclose(scores, row.sort(descending=True).values[:5], atol=1e-5)

@@ -10,8 +10,8 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from retrieval_distill import artifacts
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import stages
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -29,7 +29,7 @@ def unpack(source: str, cache: Path) -> Path:
     """
     seen = Path(source).stat()
     inputs = {"path": str(Path(source).resolve()), "size": seen.st_size, "modified": seen.st_mtime_ns}
-    folder = cache / "archives" / artifacts.fingerprint(inputs)[:16]
+    folder = cache / "archives" / stages.fingerprint(inputs)[:16]
 
     def work(out: Path) -> dict[str, Any]:
         extract = _unzip if source.lower().endswith(".zip") else _untar
@@ -38,7 +38,7 @@ def unpack(source: str, cache: Path) -> Path:
         except (zipfile.BadZipFile, tarfile.ReadError, EOFError, NotImplementedError, RuntimeError) as error:
             raise UserError(f"{source}: not an archive that can be read ({error})") from None
 
-    artifacts.stage("unpack", folder, inputs, work)
+    stages.stage("unpack", folder, inputs, work)
     inside = [path for path in (folder / "contents").iterdir() if not path.name.startswith((".", "__MACOSX"))]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder / "contents"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.formats import beside, tables
+from retrieval_distill.data.formats import sidecars, tables
 from retrieval_distill.data.formats.contract import Format, Reading
 from retrieval_distill.data.formats.jsonl import JSONL
 from retrieval_distill.errors import UserError
@@ -27,7 +27,7 @@ def load(folder: str | Path, reading: Reading | None = None) -> Dataset:
         UserError: A file is missing, a line is malformed, an id is not a string, empty or a duplicate, a passage
             or query is empty, the corpus is empty, or judgements name ids that do not exist.
     """
-    return beside.read(Path(folder), tables.read_folder(str(folder), reading or Reading()))
+    return sidecars.read(Path(folder), tables.read_folder(str(folder), reading or Reading()))
 
 
 def save(dataset: Dataset, folder: str | Path) -> None:
@@ -49,7 +49,7 @@ def save(dataset: Dataset, folder: str | Path) -> None:
                 if {"\t", "\n", "\r", "\0"} & {*query_id, *doc_id}:
                     raise UserError(f"{out.name}: id {query_id!r} or {doc_id!r} has a tab or line break; use parquet")
                 out.write(f"{query_id}\t{doc_id}\t{grade}\n")
-    beside.write(dataset, folder)
+    sidecars.write(dataset, folder)
 
 
 BEIR = Format(

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrieval_distill.config import ReadConfig
+from retrieval_distill.data.bad_input import BadInput
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.ledger import BadInput
 
 if TYPE_CHECKING:
-    from retrieval_distill.retrieval.run import Run
+    from retrieval_distill.data.run import Run
 
 Row = tuple[str, Any]
 """Where a row stands (``file:number``, counted from 1) and its values: column -> value, if the file is well-formed."""

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.formats import beside
+from retrieval_distill.data.formats import sidecars
 from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
 from retrieval_distill.data.formats.parquet import ROWS_PER_BATCH, arrow_rows
 from retrieval_distill.errors import UserError
@@ -53,7 +53,7 @@ def read(source: str, reading: Reading) -> Dataset:
     if "corpus" not in found:
         raise UserError(f"{source} holds the tables {', '.join(found)}, but none called corpus; name one of them")
     dataset = tables.dataset(name, found.pop("corpus"), found.pop("queries", None), found, reading)
-    return dataset if source.startswith(PREFIX) else beside.read(Path(source), dataset)
+    return dataset if source.startswith(PREFIX) else sidecars.read(Path(source), dataset)
 
 
 def write(found: Dataset, folder: Path) -> None:
@@ -75,7 +75,7 @@ def write(found: Dataset, folder: Path) -> None:
     shards = {name: 1 for name, part in parts.items() if not len(part)}  # by default 0, which does not load again
     written = datasets.DatasetDict({name: datasets.Dataset(part) for name, part in parts.items()})
     written.save_to_disk(str(folder), num_shards=shards)
-    beside.write(found, folder)
+    sidecars.write(found, folder)
 
 
 def _load(source: str) -> dict[str, Table]:

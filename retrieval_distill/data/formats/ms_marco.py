@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.formats import beside, judgements, tables, texts, training_table
+from retrieval_distill.data.formats import judgements, sidecars, tables, texts, training_table
 from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
 from retrieval_distill.data.formats.delimited import tsv_records
 from retrieval_distill.errors import UserError
@@ -45,7 +45,7 @@ def read(source: str, reading: Reading) -> Dataset:
         train = dataset.qrels.setdefault("train", {})
         for query_id, grades in found.items():
             train[query_id] = {**grades, **train.get(query_id, {})}
-    return beside.read(folder, dataset)
+    return sidecars.read(folder, dataset)
 
 
 def write(dataset: Dataset, folder: Path) -> None:
@@ -62,7 +62,7 @@ def write(dataset: Dataset, folder: Path) -> None:
     for split, judged in dataset.qrels.items():
         rows = ((query, "0", doc, str(grade)) for query, doc, grade in tables.judgement_rows(judged))
         _write(folder / f"qrels.{split}.tsv", rows)
-    beside.write(dataset, folder)
+    sidecars.write(dataset, folder)
 
 
 def _write(path: Path, rows: Iterable[Sequence[str]]) -> None:

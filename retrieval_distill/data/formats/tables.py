@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
-from retrieval_distill.data.formats import beside, hugging_face, judgements, texts
+from retrieval_distill.data.formats import hugging_face, judgements, sidecars, texts
 from retrieval_distill.data.formats.contract import Format, Reading, Table, TableFormat
 from retrieval_distill.data.formats.delimited import CSV, TSV
 from retrieval_distill.data.formats.jsonl import JSONL
@@ -115,7 +115,7 @@ def write(kind: TableFormat, found: Dataset, folder: Path) -> None:
     kind.write(folder / f"queries{ending}", ("id", "text"), ((id_, text) for id_, _, text in found.queries.records()))
     for split, judged in found.qrels.items():
         kind.write(folder / "qrels" / f"{split}{ending}", ("query_id", "doc_id", "score"), judgement_rows(judged))
-    beside.write(found, folder)
+    sidecars.write(found, folder)
 
 
 def judgement_rows(judged: Qrels) -> Iterator[tuple[str, str, int]]:

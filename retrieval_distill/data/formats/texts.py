@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from retrieval_distill import artifacts
 from retrieval_distill.data import columns
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import MAPPED, Texts
 from retrieval_distill.data.formats.contract import Reading, RowError, Table
 from retrieval_distill.data.formats.names import Kind, value
 from retrieval_distill.data.formats.names import columns as named
+from retrieval_distill.runtime import stages
 
 MAPPED_FROM_BYTES = 64 << 20
 """Size of a source from which its texts are kept in the cache as a memory map; smaller ones are read every time."""
@@ -35,7 +35,7 @@ def read(table: Table, kind: Kind, reading: Reading) -> Texts:
         return _collect(table, kind, reading, None)
     options = reading.options.model_dump(exclude={"queries", "qrels"})
     inputs = {"source": table.key, "kind": kind, "options": options, "version": VERSION}
-    folder = reading.cache / "texts" / artifacts.fingerprint(inputs)[:16]
+    folder = reading.cache / "texts" / stages.fingerprint(inputs)[:16]
 
     def work(out: Path) -> dict[str, Any]:
         own = reading.apart()
@@ -43,7 +43,7 @@ def read(table: Table, kind: Kind, reading: Reading) -> Texts:
         kept.keep(out)
         return {"texts": len(kept), "left_out": own.bad.as_dict()}
 
-    manifest = artifacts.stage("texts", folder, inputs, work)
+    manifest = stages.stage("texts", folder, inputs, work)
     reading.bad.merge(manifest["counts"]["left_out"])
     return Texts.open(folder)
 

@@ -13,13 +13,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.data import copies
+from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.formats import tables
 from retrieval_distill.data.formats.contract import Export, Format, Reading, RowError, Table
 from retrieval_distill.data.hashes import text_hash
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.run import Run
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -92,9 +92,9 @@ def write(dataset: Dataset, path: Path, export: Export) -> None:
 
 def _exported(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[Any, ...]]:
     assert export.run is not None
-    seen, short = copies.as_trained(dataset, export.split), []
+    seen, short = generated.as_trained(dataset, export.split), []
     judged = seen.split(export.split)
-    for query_id, doc_ids, values in copies.renamed(export.run, dataset):
+    for query_id, doc_ids, values in generated.renamed(export.run, dataset):
         relevant = {doc_id for doc_id, grade in judged.get(query_id, {}).items() if grade > 0}
         scored = dict(zip(doc_ids, values.tolist(), strict=True))
         others = [doc_id for doc_id in doc_ids if doc_id not in relevant][: export.negatives]

@@ -14,19 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import artifacts, models
-from retrieval_distill.artifacts import Manifest
+from retrieval_distill import models
 from retrieval_distill.config import PrepareConfig
 from retrieval_distill.config.prepare import WITHOUT_RECIPE
 from retrieval_distill.data import columns
+from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import beir
-from retrieval_distill.data.ledger import Ledger
 from retrieval_distill.data.prepare import carry, duplicates, filters, leakage, normalise, report
 from retrieval_distill.data.prepare.passages import segmented
 from retrieval_distill.data.prepare.segment import Segmenter
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import stages
+from retrieval_distill.runtime.stages import Manifest
 
 VERSION = 2
 """Raised when the same data and options would give another result."""
@@ -57,7 +58,7 @@ def prepare(dataset: Dataset, folder: str | Path, config: PrepareConfig) -> Mani
         )
     inputs = {
         "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
-        "qrels": artifacts.fingerprint(dataset.qrels),
+        "qrels": stages.fingerprint(dataset.qrels),
         "left_out": dataset.left_out,
         "config": config.model_dump(mode="json"),
         "models": [models.fingerprint(name) for name in (config.student, config.teacher) if name],
@@ -70,11 +71,11 @@ def prepare(dataset: Dataset, folder: str | Path, config: PrepareConfig) -> Mani
         scratch.mkdir()
         cleaned, told = clean(dataset, config, scratch)
         beir.save(cleaned, out)
-        artifacts.write_json(out / "report.json", told)
+        stages.write_json(out / "report.json", told)
         shutil.rmtree(scratch)
         return {"documents": len(cleaned.documents), "queries": len(cleaned.queries)}
 
-    return artifacts.stage("prepare", folder, inputs, work)
+    return stages.stage("prepare", folder, inputs, work)
 
 
 def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Dataset, dict[str, Any]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.dataset import Qrels, Texts
-from retrieval_distill.data.ledger import Ledger
 
 Carry = Callable[[str, str], Sequence[str]]
 """(query id, document id) -> ids that get the judgement; none drops it."""

@@ -7,8 +7,8 @@ from functools import cache
 from typing import Any
 
 from retrieval_distill.config import PrepareConfig
+from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.columns import Record
-from retrieval_distill.data.ledger import Ledger
 from retrieval_distill.data.prepare.words import words
 from retrieval_distill.errors import UserError
 

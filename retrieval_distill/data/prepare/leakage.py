@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from retrieval_distill.config import PrepareConfig
+from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
-from retrieval_distill.data.ledger import Ledger
 from retrieval_distill.data.prepare.near import NearIndex
 from retrieval_distill.data.prepare.words import shingles, words
 

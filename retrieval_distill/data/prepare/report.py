@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from retrieval_distill import models
-from retrieval_distill.artifacts import read_json
 from retrieval_distill.config import PrepareConfig
 from retrieval_distill.data import columns
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.prepare.words import words
 from retrieval_distill.data.tokens import tokenize
+from retrieval_distill.runtime.stages import read_json
 
 EDGES = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 """Lower bounds of a histogram's bins; the last one has no upper bound."""

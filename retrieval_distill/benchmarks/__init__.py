@@ -1,0 +1,1 @@
+"""Models measured: quality and speed of bi-encoders, rerankers and sentence pairs."""

@@ -1,0 +1,181 @@
+"""Benchmarks by name: many datasets x many systems, each measured once and kept.
+
+Every dataset x system has its own folder, so a killed benchmark continues where it was, and a longer list measures
+only what is new. Knows datasets, models and Runs; must not know how a table looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from retrieval_distill import models
+from retrieval_distill.benchmarks import mteb_task, paraphrases, sts
+from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.load import load
+from retrieval_distill.data.run import Run
+from retrieval_distill.embedding.embed import Embeddings, embed
+from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation import compare, significance
+from retrieval_distill.hardware import devices
+from retrieval_distill.retrieval import exact
+from retrieval_distill.retrieval.bm25 import BM25
+from retrieval_distill.runtime.stages import read_json, stage, write_json
+
+TASKS: dict[str, Callable[[str, str, str], dict[str, Any]]] = {
+    "sts": sts.measure,
+    "paraphrases": paraphrases.measure,
+    "mteb": mteb_task.measure,
+}
+"""What is no retrieval, by the prefix of its name: the task's own name, a model and a dtype to one number."""
+
+
+@dataclass(frozen=True)
+class Systems:
+    """What is measured on every dataset besides BM25."""
+
+    models: Mapping[str, str]
+    """Bi-encoders by name."""
+    runs: Mapping[str, str]
+    """Run files by name; ``{dataset}`` in a file's name stands for the dataset's."""
+    dtype: str = "auto"
+
+
+def benchmark(
+    sources: Sequence[str],
+    systems: Systems,
+    out: str | Path,
+    cache: str | Path,
+    split: str = "test",
+    measures: Sequence[str] = ("nDCG@10", "RR@10", "R@100"),
+    depth: int = 100,
+) -> dict[str, Any]:
+    """Measure every system on every dataset.
+
+    Args:
+        sources: Datasets (see :func:`retrieval_distill.data.load.load`), or tasks: ``sts:FILE``,
+            ``paraphrases:FILE``, ``mteb:TASK``, on which only models are measured.
+        systems: Models and runs.
+        out: Gets ``DATASET/SYSTEM/`` with what was made, ``DATASET/per_query.parquet`` and ``benchmark.json``.
+        cache: Keeps datasets that are built or downloaded.
+        split: Which judgements.
+        measures: As ir_measures names them; the first one is the headline.
+        depth: Documents per query.
+
+    Returns:
+        ``measures``; ``datasets`` by name: ``docs``, ``queries``, ``systems`` (as ``compare.summarise``) and
+        ``minimum_detectable``; ``average`` over datasets: system -> measure -> ``mean``, ``low``, ``high``; ``tasks``:
+        name -> model -> its number; ``environment``.
+
+    Raises:
+        UserError: Two datasets have the same name, a dataset, model or run is not to be had, or a run belongs to
+            another dataset.
+    """
+    out = Path(out)
+    names = _named(sources)
+    tasks = {name for name, source in names.items() if source.partition(":")[0] in TASKS}
+    for run, file in systems.runs.items():
+        if len(names) - len(tasks) > 1 and "{dataset}" not in file:
+            raise UserError(f"--run {run}={file}: with several datasets, put {{dataset}} where their names stand")
+    values: dict[str, pd.DataFrame] = {}
+    report: dict[str, Any] = {"measures": list(measures), "datasets": {}, "average": {}, "tasks": {}}
+    for name, source in names.items():
+        if name in tasks:
+            report["tasks"][name] = {model: _task(source, systems, model, out / name) for model in systems.models}
+            continue
+        dataset = load(source, cache)
+        runs = _runs(name, dataset, dataset.queries_of(split), systems, out / name, depth)
+        values[name] = compare.per_query(runs, dataset.split(split), measures, dataset.documents)
+        values[name].to_parquet(out / name / "per_query.parquet", index=False)
+        report["datasets"][name] = {
+            "docs": len(dataset.documents),
+            "queries": len(dataset.split(split)),
+            "systems": compare.summarise(values[name]),
+            "minimum_detectable": compare.minimum_detectable(values[name]),
+        }
+    report["average"] = average(values, measures)
+    report["environment"] = devices.describe()
+    write_json(out / "benchmark.json", report)
+    return report
+
+
+def average(values: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The mean over datasets of each system's means, every dataset counting alike; none for fewer than two.
+
+    Args:
+        values: Dataset -> what :func:`retrieval_distill.evaluation.compare.per_query` gives.
+        measures: Columns to average.
+    """
+    if len(values) < 2:
+        return {}
+    by_dataset = [dict(list(frame.groupby("system", sort=False))) for frame in values.values()]
+    found: dict[str, dict[str, Any]] = {}
+    for system in by_dataset[0]:
+        found[system] = {}
+        for measure in measures:
+            groups = [frames[system][measure].to_numpy() for frames in by_dataset]
+            found[system][measure] = asdict(significance.macro_mean_with_interval(groups))
+    return found
+
+
+def _named(sources: Iterable[str]) -> dict[str, str]:
+    """Name -> source; the name is that of the folder, collection or file."""
+    found: dict[str, str] = {}
+    for source in sources:
+        kind, _, rest = source.partition(":")
+        name = models.short_name(source.partition("@")[0])
+        if kind in TASKS:  # "STSBenchmark.v2" is no file with an ending
+            name = f"{kind}-{rest if kind == 'mteb' else Path(rest).stem}"
+        elif kind == "nanobeir":
+            name = f"nano-{name}"
+        if name in found:
+            raise UserError(f"--on {source}: {name!r} is already the name of {found[name]}; rename one of the two")
+        found[name] = source
+    return found
+
+
+def _task(source: str, systems: Systems, model: str, folder: Path) -> dict[str, Any]:
+    """One task's number for one model, measured or kept."""
+    kind, _, name = source.partition(":")
+    where = Path(name)
+    inputs = {
+        "task": source,
+        "file": where.read_text(encoding="utf-8") if where.is_file() else None,
+        "model": models.fingerprint(systems.models[model]),
+        "dtype": systems.dtype,
+    }
+
+    def work(out: Path) -> dict[str, Any]:
+        write_json(out / "result.json", TASKS[kind](name, systems.models[model], systems.dtype))
+        return {}
+
+    stage("benchmark", folder / model, inputs, work)
+    return read_json(folder / model / "result.json")
+
+
+def _runs(name: str, dataset: Dataset, queries: Texts, systems: Systems, folder: Path, depth: int) -> dict[str, Run]:
+    """Every system's run over a dataset's queries, found or kept."""
+    asked = {"documents": dataset.documents.fingerprint, "queries": queries.fingerprint, "depth": depth}
+    found = {"bm25": _kept(folder / "bm25", asked, lambda: BM25(dataset.documents).search(queries, depth))}
+    for system, model in systems.models.items():
+        vectors, similarity = folder / system / "vectors", models.similarity(model)
+        embedded = embed(model, dataset.documents, vectors, systems.dtype)
+        inputs = {**asked, "vectors": embedded["fingerprint"], "similarity": similarity}
+        retrieve = partial(exact.search, Embeddings.open(vectors), model, queries, depth, similarity, systems.dtype)
+        found[system] = _kept(folder / system / "search", inputs, retrieve)
+    return found | {run: Run.load(file.replace("{dataset}", name)) for run, file in systems.runs.items()}
+
+
+def _kept(folder: Path, inputs: dict[str, Any], retrieve: Callable[[], Run]) -> Run:
+    def work(out: Path) -> dict[str, Any]:
+        found = retrieve()
+        found.save(out / "run.parquet")
+        return {"queries": len(found.query_ids), "documents": len(found)}
+
+    stage("search", folder, inputs, work)
+    return Run.load(folder / "run.parquet")

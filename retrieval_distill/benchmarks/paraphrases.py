@@ -1,0 +1,88 @@
+"""Paraphrase mining from a file: are pairs that mean the same the most similar pairs of all?
+
+Knows the file and bi-encoders; must not know corpora or judgements of retrieval.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers.util import dot_score, paraphrase_mining_embeddings
+
+from retrieval_distill import models
+from retrieval_distill.embedding.embed import comparable
+from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation.significance import mean_with_interval
+
+MEASURE = "average precision"
+
+
+def measure(path: str, model: str, dtype: str = "auto") -> dict[str, Any]:
+    """Average precision of all pairs of sentences by similarity, as sentence-transformers' evaluator computes it.
+
+    Each sentence puts forward its 100 nearest. Embedded with the model's ``query`` prompt, if it has one.
+
+    Args:
+        path: Lines of sentences that mean the same, separated by tabs; a line of one sentence is a distractor.
+        model: A bi-encoder.
+        dtype: What it computes in.
+
+    Returns:
+        ``measure``, ``mean``, ``low``, ``high`` (95 % bootstrap interval over the known pairs), ``sentences`` and
+        ``pairs`` that mean the same.
+
+    Raises:
+        UserError: The file is missing, repeats a sentence, or has no two sentences that mean the same.
+    """
+    from retrieval_distill.student import encoder
+
+    sentences, known = read(Path(path))
+    vectors = comparable(encoder.encode(encoder.load(model, dtype), sentences, "query"), models.similarity(model))
+    mined = paraphrase_mining_embeddings(torch.from_numpy(vectors), score_function=dot_score)
+    found = mean_with_interval(precisions(mined, known))
+    return {
+        "measure": MEASURE, "mean": found.mean, "low": found.low, "high": found.high,
+        "sentences": len(sentences), "pairs": len(known),
+    }  # fmt: skip
+
+
+def precisions(mined: list[list[float | int]], known: set[tuple[int, int]]) -> np.ndarray:
+    """For each known pair the share of known ones among the mined pairs at least as similar; 0 where it was not mined.
+
+    Args:
+        mined: Score, row and row of pairs, the lower row first, best first.
+        known: Pairs of rows that mean the same.
+    """
+    scores = np.array([score for score, _, _ in mined])
+    hits = np.array([(int(i), int(j)) in known for _, i, j in mined], bool)
+    last = np.searchsorted(-scores, -scores, side="right") - 1  # equal scores count together
+    precision = np.cumsum(hits)[last] / (last + 1)
+    return np.concatenate([precision[hits], np.zeros(len(known) - hits.sum())])
+
+
+def read(path: Path) -> tuple[list[str], set[tuple[int, int]]]:
+    """Sentences, and the pairs of their rows that mean the same, the lower row first.
+
+    Raises:
+        UserError: As :func:`measure`.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of paraphrases")
+    rows: dict[str, int] = {}
+    known: set[tuple[int, int]] = set()
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        group = [sentence.strip() for sentence in line.split("\t") if sentence.strip()]
+        for sentence in group:
+            if sentence in rows:
+                raise UserError(
+                    f"{path}:{number}: {sentence!r} is there twice; put all that means the same on one line"
+                )
+            rows[sentence] = len(rows)
+        known |= set(combinations([rows[sentence] for sentence in group], 2))
+    if not known:
+        raise UserError(f"{path}: no line has two sentences that mean the same; separate them by a tab")
+    return list(rows), known

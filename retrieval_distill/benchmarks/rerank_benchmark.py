@@ -1,0 +1,117 @@
+"""Rerankers as a benchmark: many rerankers x first-stage Runs x depths, what each wins and what it costs.
+
+Knows Runs, judgements and teachers; must not know how a table or a plot is drawn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval_distill import api
+from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.run import Run
+from retrieval_distill.evaluation import compare
+from retrieval_distill.runtime import stages
+from retrieval_distill.scores.contract import Pairs, Teacher
+from retrieval_distill.teacher.scoring import pairs_of
+
+TIMED_QUERIES = 15
+"""Queries that are reranked one at a time, after one to warm up, for the latency."""
+
+
+def benchmark(
+    runs: Mapping[str, Run],
+    rerankers: Mapping[str, Teacher],
+    depths: Sequence[int],
+    dataset: Dataset,
+    split: str,
+    measures: Sequence[str],
+    store: str | Path,
+    folder: str | Path,
+) -> dict[str, Any]:
+    """Measure every combination; scores already in the store are not paid for again, the speed is measured anew.
+
+    Args:
+        runs: First-stage Runs by name.
+        rerankers: Teachers by name.
+        depths: Documents per query that are reordered.
+        dataset: Texts and judgements.
+        split: Which judgements.
+        measures: As ir_measures names them; the first one is the headline.
+        store: Where scores are kept.
+        folder: Each combination's Run is written there as ``runs/RUN+RERANKER@DEPTH.parquet``.
+
+    Returns:
+        ``measures`` and ``systems``: a row per first stage and combination with ``name``, ``run``, ``reranker``,
+        ``depth``, the measures (``mean``, ``low``, ``high``, ``p_vs`` its first stage, ``p_holm_vs`` corrected for all
+        comparisons), ``pairs``, and of the reranker
+        ``pairs_per_second``, ``latency_ms`` per query (``p50``, ``p95``) and ``peak_memory_bytes`` of the process.
+    """
+    queries = dataset.queries_of(split)
+    rows: list[dict[str, Any]] = []
+    for run_name, run in runs.items():
+        first = run.select(queries.ids)
+        systems = {run_name: first}
+        costs: dict[str, dict[str, Any]] = {run_name: {"run": run_name, "reranker": None, "depth": 0, "pairs": 0}}
+        for reranker_name, reranker in rerankers.items():
+            for depth in sorted(depths, reverse=True):
+                name = f"{run_name}+{Path(reranker_name).name}@{depth}"
+                systems[name], counts = api.rerank(first, queries, dataset.documents, reranker, store, depth)
+                systems[name].save(Path(folder) / "runs" / f"{name}.parquet")
+                speed = cost(reranker, pairs_of(first.top(depth), queries, dataset.documents))
+                costs[name] = {"run": run_name, "reranker": reranker_name, "depth": depth, **speed}
+                costs[name]["pairs"] = counts["pairs"]
+        measured = compare.compare(systems, dataset.split(split), measures)
+        rows += [_row(name, values, costs[name], run_name) for name, values in measured.items()]
+    return {"measures": list(measures), "queries": len(queries), "systems": rows}
+
+
+def cost(reranker: Teacher, pairs: Pairs) -> dict[str, Any]:
+    """What reranking one query after another costs.
+
+    Args:
+        reranker: Asked for some queries' pairs, one query at a time, without a store.
+        pairs: A Run's pairs.
+
+    Returns:
+        ``pairs_per_second``, ``latency_ms`` per query (``p50``, ``p95``) and ``peak_memory_bytes`` of the process.
+    """
+    by_query = [np.flatnonzero(pairs.rows[:, 0] == query) for query in np.unique(pairs.rows[:, 0])]
+    chosen = by_query[:: max(1, len(by_query) // (TIMED_QUERIES + 1))][: TIMED_QUERIES + 1]
+    stages.reset_peak_memory()
+    seconds = [_seconds(reranker, _alone(pairs, positions)) for positions in chosen]
+    seconds = seconds[1:] or seconds  # the first one warms up
+    timed = sum(len(positions) for positions in chosen[-len(seconds) :])
+    return {
+        "pairs_per_second": round(timed / sum(seconds), 1),
+        "latency_ms": {f"p{level}": round(1000 * float(np.percentile(seconds, level)), 1) for level in (50, 95)},
+        "peak_memory_bytes": stages.peak_memory_bytes(),
+    }
+
+
+def _alone(pairs: Pairs, positions: np.ndarray) -> Pairs:
+    """One query's pairs and texts and no others, as a search service would hold them."""
+    query, documents = int(pairs.rows[positions[0], 0]), pairs.rows[positions, 1]
+    rows = np.stack([np.zeros(len(positions), np.int64), np.arange(len(positions))], axis=1)
+    ids, texts = ([side[row] for row in documents] for side in (pairs.document_ids, pairs.documents))
+    return Pairs([pairs.query_ids[query]], [pairs.queries[query]], ids, texts, rows, np.ones(len(positions), bool))
+
+
+def _seconds(reranker: Teacher, pairs: Pairs) -> float:
+    start = time.perf_counter()
+    for _ in reranker.score(pairs):
+        pass
+    return time.perf_counter() - start
+
+
+def _row(name: str, values: dict[str, Any], costs: dict[str, Any], first_stage: str) -> dict[str, Any]:
+    """One line of the report; of the p-values, only those against its own first stage are kept."""
+    for value in values.values():
+        for key in ("p_vs", "p_holm_vs"):
+            value[key] = {other: p for other, p in value[key].items() if other == first_stage}
+    return {"name": name, **costs, **values}

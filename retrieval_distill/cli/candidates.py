@@ -1,0 +1,91 @@
+"""Commands for training candidates: ``mine``, ``filter-negatives``.
+
+Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retrieval_distill.cli.options import (
+    CACHE,
+    CacheOption,
+    DatasetArgument,
+    DepthOption,
+    DtypeOption,
+    OutFile,
+    SplitOption,
+    load,
+    save,
+    say,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def mine(
+    dataset: DatasetArgument,
+    out: OutFile,
+    retriever: Annotated[
+        list[str] | None, typer.Option("--retriever", help="bm25, or a bi-encoder. Repeatable; bm25 if not given.")
+    ] = None,
+    split: SplitOption = "train",
+    depth: DepthOption = 30,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Candidates per query.")] = 12,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A key of a recipe's section mining, e.g. preset=hybrid-banded. Repeatable."),
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option("--vectors", help="Folder that keeps vectors; OUT-vectors if not given.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of every draw.")] = 7,
+    dtype: DtypeOption = "auto",
+    cache: CacheOption = CACHE,
+) -> None:
+    """Find the documents that a teacher should score for every training query, with the relevant ones.
+
+    Example: retrieval-distill mine --dataset python-docs --retriever bm25 --retriever packaged:all-MiniLM-L6-v2
+    --set 'draw={top: 0.5, 10-50: 0.5}' --out candidates.parquet
+    """
+    from retrieval_distill import api
+    from retrieval_distill.mining import report
+
+    kept = vectors or out.with_name(f"{out.stem}-vectors")
+    asked = [*(overrides or ()), f"retrievers={list(retriever or ['bm25'])}"]
+    found, counts = api.mine(load(dataset, cache), kept, split, depth, keep, seed, dtype, asked)
+    say(report.lists_table(counts))
+    save(found, out)
+
+
+@app.command("filter-negatives")
+def filter_negatives(
+    scored: Annotated[Path, typer.Argument(help="Run of teacher scores, written by `score`.")],
+    dataset: DatasetArgument,
+    out: OutFile,
+    rules: Annotated[
+        list[str],
+        typer.Option("--set", help="lowest, highest, margin, share_of_positive or share_of_best=NUMBER. Repeatable."),
+    ],
+    split: SplitOption = "train",
+    cache: CacheOption = CACHE,
+) -> None:
+    """Take what looks like false negatives out of a scored run; relevant documents stay.
+
+    Example: retrieval-distill filter-negatives scored.parquet --dataset python-docs --set share_of_positive=0.95
+    --out lists.parquet
+    """
+    from retrieval_distill import api
+    from retrieval_distill.data import generated
+    from retrieval_distill.data.run import Run
+    from retrieval_distill.mining import report
+
+    data, run = load(dataset, cache), Run.load(scored)
+    found, removed = api.filter_negatives(run, data, split, rules)
+    say(report.scores_line(report.of_scores(run, generated.as_trained(data, split).split(split))))
+    say("removed: " + ", ".join(f"{count:,} by {rule}" for rule, count in removed.items()))
+    save(found, out)

@@ -1,0 +1,66 @@
+"""The command ``benchmark``: models and runs over datasets by name.
+
+Knows options; must not know any maths. Heavy imports happen inside the command, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from retrieval_distill.cli.options import CACHE, CacheOption, DepthOption, DtypeOption, OutFolder, SplitOption, say
+from retrieval_distill.errors import UserError
+
+app = typer.Typer()
+
+ON = (
+    "python-docs, beir:NAME, nanobeir:NAME or a folder in BEIR layout; and, for models alone, sts:FILE, "
+    "paraphrases:FILE or mteb:TASK. Repeatable."
+)
+
+
+@app.command()
+def benchmark(
+    on: Annotated[list[str], typer.Option("--on", help=ON)],
+    out: OutFolder,
+    model: Annotated[list[str] | None, typer.Argument(help="Bi-encoders: hub ids, folders or packaged names.")] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option("--run", help="NAME=FILE, a run from elsewhere; {dataset} in FILE names the dataset. Repeatable."),
+    ] = None,
+    split: SplitOption = "test",
+    measure: Annotated[list[str] | None, typer.Option("--measure", help="e.g. nDCG@10. Repeatable.")] = None,
+    depth: DepthOption = 100,
+    dtype: DtypeOption = "auto",
+    cache: CacheOption = CACHE,
+) -> None:
+    """Measure models, BM25 and runs from elsewhere on many datasets: a table with intervals, tests and the average.
+
+    What is measured is kept: the same command continues a killed benchmark, a longer one adds to it.
+
+    Example: retrieval-distill benchmark runs/demo/student --on python-docs --on beir:scifact --out benchmark
+
+    Example: retrieval-distill benchmark student --on a --on b --run splade=runs/{dataset}.trec --out benchmark
+    """
+    from retrieval_distill import api
+    from retrieval_distill.config import EvaluateConfig
+    from retrieval_distill.reporting.benchmark import table
+
+    names = tuple(measure or EvaluateConfig().measures)
+    report = api.benchmark(model or (), on, out, _runs(run or []), cache, split, names, depth, dtype)
+    (out / "benchmark.txt").write_text(table(report) + "\n", encoding="utf-8")
+    say(table(report))
+    say(f"{out}: benchmark.json, benchmark.txt")
+
+
+def _runs(options: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for option in options:
+        name, equals, file = option.partition("=")
+        if not (name and equals and file):
+            raise UserError(f"--run {option}: write it as NAME=FILE")
+        if name in found:
+            raise UserError(f"--run {option}: {name!r} is there twice")
+        found[name] = file
+    return found

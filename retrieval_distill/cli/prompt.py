@@ -1,0 +1,84 @@
+"""The prompt: queries from the keyboard, or from a pipe, answered one by one by a searcher that stays warm.
+
+Knows the terminal; must not know how anything is found.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import typer
+from rich.console import Console
+
+from retrieval_distill.cli import hits
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.errors import UserError
+from retrieval_distill.search.questions import question
+from retrieval_distill.search.searcher import Searcher, texts_of
+
+HELP = "type a query; :3 shows the whole of the third document, :q or Ctrl-D ends"
+
+
+def loop(searcher: Searcher, depth: int, as_json: bool) -> None:
+    """Answer every line of the standard input; on a terminal with a prompt and help.
+
+    What is wrong with one query is said, and the next one is read.
+    """
+    console, listed = Console(highlight=False), list[hits.Hit]()
+    if sys.stdin.isatty():
+        console.print(f"{searcher.index.documents:,} documents; {HELP}", style="dim")
+    for line in _lines():
+        if line == ":q":
+            return
+        try:
+            if line.startswith(":"):
+                _whole(line[1:], listed, searcher, console)
+            else:
+                listed = _answer(searcher, line, depth, console, as_json)
+        except UserError as error:
+            typer.echo(f"error: {error}", err=True)
+
+
+def once(searcher: Searcher, query: str, depth: int, as_json: bool) -> None:
+    """Answer one query.
+
+    Raises:
+        UserError: The query is empty, or the dataset lacks a document that the index holds.
+    """
+    _answer(searcher, query, depth, Console(highlight=False), as_json)
+
+
+def _answer(searcher: Searcher, query: str, depth: int, console: Console, as_json: bool) -> list[hits.Hit]:
+    """Find, print and return what was found, as long as it took."""
+    start = time.perf_counter()
+    asked = Texts.from_records([("query", "", question(query))])
+    found = hits.hits(searcher.search(asked, depth), searcher.dataset, query)
+    milliseconds = 1000 * (time.perf_counter() - start)
+    if as_json:
+        typer.echo(hits.as_json(query, found, milliseconds))
+        return found
+    hits.show(found, console)
+    console.print(f"{len(found)} of {searcher.index.documents:,} documents in {milliseconds:.0f} ms", style="dim")
+    return found
+
+
+def _lines() -> Iterator[str]:
+    """The lines of the input that hold something, without their ends."""
+    read: Callable[[], str] = (lambda: input("> ")) if sys.stdin.isatty() else input
+    while True:
+        try:
+            line = read().strip()
+        except EOFError:
+            return
+        if line:
+            yield line
+
+
+def _whole(number: str, listed: list[hits.Hit], searcher: Searcher, console: Console) -> None:
+    """Print the whole text of a document that was found."""
+    if not number.isdigit() or not 1 <= int(number) <= len(listed):
+        raise UserError(f":{number}: {HELP}")
+    ((_, title, text),) = texts_of(searcher.dataset, [listed[int(number) - 1].passage])
+    console.print(f"{title}\n{text}" if title else text, markup=False)

@@ -1,0 +1,154 @@
+"""Vectors on disk, read: by row, by id, or shard after shard, each shard checked before its first use.
+
+Knows arrays, ids and files; must not know models, FAISS or judgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retrieval_distill.data.rows import RowIndex
+from retrieval_distill.embedding.shards import Shard
+from retrieval_distill.embedding.storage import Storage
+from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import stages
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Vectors on disk: ``ids.parquet`` (ids and hashes of texts), ``shards.json``, ``storage.json`` and shards.
+
+    Row ``i`` of the shards, one after another, is the vector of id ``i``.
+    """
+
+    folder: Path
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Embeddings:
+        """Open what ``embed`` wrote.
+
+        Raises:
+            UserError: The folder holds no finished embeddings, or a shard is missing.
+        """
+        folder = Path(folder)
+        if stages.read_manifest(folder) is None or not (folder / "shards.json").is_file():
+            raise UserError(f"{folder}: no embeddings there; make them with: retrieval-distill embed")
+        opened = cls(folder)
+        for shard in opened.files:
+            if not shard.path.is_file():
+                shard.verify()
+        return opened
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Document ids in row order."""
+        return self.id_column.to_pylist()
+
+    def ids_of(self, rows: np.ndarray) -> np.ndarray:
+        """Document ids of rows, an object array of the same shape; ``None`` for rows below 0."""
+        flat = rows.ravel()
+        return self.id_column.take(pa.array(flat, mask=flat < 0)).to_numpy().reshape(rows.shape)
+
+    @cached_property
+    def rows(self) -> RowIndex:
+        """Id -> row; ``rows.find(ids)`` answers for many at once."""
+        return RowIndex.of(self.id_column)
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        """Of the texts, in row order, uint64 [rows]; see ``data.hashes``."""
+        return pq.read_table(self.folder / "ids.parquet", columns=["hash"])["hash"].to_numpy()
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What made these vectors: model, length, dtype, storage."""
+        return stages.read_manifest(self.folder) or {}
+
+    @cached_property
+    def storage(self) -> Storage:
+        """What the stored vectors are made of."""
+        return Storage.open(self.folder)
+
+    @cached_property
+    def files(self) -> list[Shard]:
+        """The shards in order."""
+        listed = stages.read_json(self.folder / "shards.json")
+        return [Shard(self.folder / entry["file"], entry["rows"]) for entry in listed]
+
+    def shards(self) -> Iterator[np.ndarray]:
+        """The vectors in row order, float32 [rows of a shard, dimensions]; memory-mapped, where stored as such.
+
+        A shard's map ends with the use of it, so a pass over a corpus never holds more than one in memory.
+
+        Raises:
+            UserError: A shard is missing or was altered.
+        """
+        for number in range(len(self.files)):
+            yield self.storage.decode(self._checked(number).open())
+
+    def stored(self, number: int) -> np.ndarray:
+        """A shard as it is stored, memory-mapped; the map is kept for the next time.
+
+        Raises:
+            UserError: It is missing or was altered.
+        """
+        if number not in self._opened:
+            self._opened[number] = self._checked(number).open()
+        return self._opened[number]
+
+    def _checked(self, number: int) -> Shard:
+        """A shard whose bytes were compared with their checksum, once."""
+        if number not in self._verified:
+            self.files[number].verify()
+            self._verified.add(number)
+        return self.files[number]
+
+    def take(self, ids: Sequence[str]) -> np.ndarray:
+        """The vectors of these documents: float32 [ids, dimensions].
+
+        Raises:
+            KeyError: An id is not there.
+            UserError: A shard is missing or was altered.
+        """
+        rows = self.rows.rows_of(ids)
+        ends = np.cumsum([shard.rows for shard in self.files])
+        holders = np.searchsorted(ends, rows, side="right")
+        vectors = np.empty((len(rows), self.storage.dimensions), np.float32)
+        for number in np.unique(holders):
+            asked = np.flatnonzero(holders == number)
+            within = rows[asked] - (ends[number] - self.files[number].rows)
+            vectors[asked] = self.storage.decode(self.stored(number)[within])
+        return vectors
+
+    @cached_property
+    def _verified(self) -> set[int]:
+        return set()
+
+    @cached_property
+    def _opened(self) -> dict[int, np.ndarray]:
+        return {}
+
+    @cached_property
+    def id_column(self) -> pa.ChunkedArray:
+        """In Arrow's memory, a tenth of what Python's strings take."""
+        return pq.read_table(self.folder / "ids.parquet", columns=["id"])["id"]
+
+
+def comparable(vectors: np.ndarray, similarity: str, dimensions: int | None = None) -> np.ndarray:
+    """Vectors (float32, contiguous) whose inner product is their ``"cosine"`` or ``"dot"`` similarity.
+
+    Cut to their first ``dimensions``, they keep the lengths they had, as in training (``objectives.views``).
+    """
+    cut = np.ascontiguousarray(vectors[:, :dimensions], np.float32)
+    if similarity == "dot" and dimensions is None:
+        return cut
+    unit = cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
+    return unit if similarity == "cosine" else unit * np.linalg.norm(vectors, axis=1, keepdims=True)

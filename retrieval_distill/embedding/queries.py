@@ -1,0 +1,49 @@
+"""Queries to vectors, by the model that embedded the documents and no other.
+
+Knows bi-encoders and manifests; must not know indexes or judgements.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from retrieval_distill import models
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import stages
+
+
+def embed_queries(
+    model: str, queries: Texts, manifest: stages.Manifest, folder: Path, dtype: str = "auto"
+) -> np.ndarray:
+    """Vectors of queries, float32 [queries, dimensions], by the model that embedded the documents.
+
+    Args:
+        model: The query encoder.
+        queries: Embedded with the model's ``query`` prompt, if it has one.
+        manifest: Of the embedded documents, or of an index over them.
+        folder: Theirs, for the message.
+        dtype: What the model computes in.
+
+    Raises:
+        UserError: The model's weights differ from those that embedded the documents.
+    """
+    from retrieval_distill.student import encoder
+
+    require(model, manifest, folder)
+    loaded = encoder.load(model, dtype, manifest["inputs"]["max_length"])
+    return encoder.encode(loaded, queries.take(), "query")
+
+
+def require(model: str, manifest: stages.Manifest, folder: Path) -> None:
+    """Refuse a query encoder that vectors, or an index over them, do not come from.
+
+    Raises:
+        UserError: The model's weights differ from those that embedded the documents.
+    """
+    if models.fingerprint(model) != manifest["inputs"]["model"]:
+        raise UserError(
+            f"{folder}: this {manifest['stage']} was not built with {model!r}; embed the corpus with it first"
+        )

@@ -1,0 +1,147 @@
+"""Shards in the making: texts in, a committed file of vectors out, on every device of this machine.
+
+Knows bi-encoders, storage and shards; must not know which texts are due or what was made before.
+"""
+
+from __future__ import annotations
+
+import copy
+import queue
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.embedding import shards
+from retrieval_distill.embedding.shards import Shard
+from retrieval_distill.embedding.storage import Storage
+from retrieval_distill.errors import UserError
+from retrieval_distill.hardware import devices
+from retrieval_distill.runtime import cluster
+from retrieval_distill.runtime.parallel import in_order
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from retrieval_distill.student.encoder import Kind
+
+Advance = Callable[[int], None]
+"""Told how many texts were just finished."""
+
+Encode = Callable[[Sequence[str], Advance], np.ndarray]
+"""Texts to vectors, float32 [texts, dimensions]."""
+
+Item = tuple[int, Texts]
+"""A shard's number and its texts."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How texts become vectors: a model, what it computes in, its token limit, which of its prompts applies, and where.
+
+    ``engine`` is ``"local"``, for all devices of this machine, or ``"ray"``, for those of a Ray cluster; ``backend`` is
+    ``"torch"`` or a runtime of ``student.backends``, which computes in a dtype of its own.
+    """
+
+    model: str
+    dtype: str
+    max_length: int | None
+    kind: Kind
+    engine: str = "local"
+    backend: str = "torch"
+
+    def encoders(self) -> list[Encode]:
+        """What can encode at once."""
+        return ENGINES[self.engine](self)
+
+
+def _here(encoding: Encoding) -> list[Encode]:
+    """The model on every device; twice on a GPU, so that one shard's texts are cut while another's are embedded."""
+    model = _load(encoding)
+    found: list[Encode] = []
+    for number, device in enumerate(devices.devices()):
+        replica = model if number == 0 else copy.deepcopy(model).to(device)
+        found += [partial(_encode, replica, encoding.kind)] * (2 if device.startswith("cuda") else 1)
+    return found
+
+
+def _on_cluster(encoding: Encoding) -> list[Encode]:
+    """The model on every GPU or CPU core of a cluster; twice, so that none waits for its next texts.
+
+    What dtype ``"auto"`` is here it is everywhere, so all nodes give the same vectors.
+    """
+    slots, model = cluster.connect(), cluster.share(_load(encoding))
+
+    def encode(texts: Sequence[str], advance: Advance) -> np.ndarray:
+        vectors = cluster.call(_encode_there, model, encoding.kind, list(texts))
+        advance(len(texts))
+        return vectors
+
+    return [encode] * (2 * slots)
+
+
+ENGINES: dict[str, Callable[[Encoding], list[Encode]]] = {"local": _here, "ray": _on_cluster}
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes shards of a folder."""
+
+    encoding: Encoding
+    storage: Storage
+    folder: Path
+
+    def make(self, encode: Encode, item: Item, advance: Advance) -> Shard:
+        """Embed the texts of one shard and commit it.
+
+        Raises:
+            UserError: The model gives NaN or infinite vectors.
+        """
+        number, documents = item
+        vectors = encode(documents.take(), advance)
+        wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(wrong):
+            first = documents.at(wrong[:1]).ids[0]
+            raise UserError(
+                f"model {self.encoding.model!r} gives NaN or infinite vectors for {len(wrong)} of {len(vectors)} "
+                f"texts, the first is that of document {first!r}; try --dtype float32, or another model"
+            )
+        return shards.write(self.folder, number, self.storage.encode(vectors))
+
+
+def make(maker: Maker, encoders: Sequence[Encode], items: Iterable[Item], advance: Advance) -> Iterator[Shard]:
+    """Make shards, each by whichever encoder is free, in the order of the items."""
+    free: queue.SimpleQueue[Encode] = queue.SimpleQueue()
+    for encode in encoders:
+        free.put(encode)
+
+    def work(item: Item) -> Shard:
+        encode = free.get()
+        try:
+            return maker.make(encode, item, advance)
+        finally:
+            free.put(encode)
+
+    yield from in_order(work, items, len(encoders))
+
+
+def _load(encoding: Encoding) -> SentenceTransformer:
+    from retrieval_distill.student import backends, encoder
+
+    if encoding.backend == "torch":
+        return encoder.load(encoding.model, encoding.dtype, encoding.max_length)
+    return backends.load(encoding.model, encoding.backend, encoding.max_length)
+
+
+def _encode(model: SentenceTransformer, kind: Kind, texts: Sequence[str], advance: Advance) -> np.ndarray:
+    from retrieval_distill.student import encoder
+
+    return encoder.encode(model, texts, kind, advance)
+
+
+def _encode_there(model: cluster.Shared[SentenceTransformer], kind: Kind, texts: Sequence[str]) -> np.ndarray:
+    return _encode(model.get().to(devices.device()), kind, texts, lambda texts: None)

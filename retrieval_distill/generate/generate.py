@@ -1,0 +1,107 @@
+"""``generate``: queries for a corpus that has none, made from its documents.
+
+    ways, each resumable -> filters by text -> held-out queries left out -> round trip -> a split ``generated``
+
+Knows the order of the steps; must not know how a way makes its queries.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from retrieval_distill.config import GenerateConfig
+from retrieval_distill.data import generated
+from retrieval_distill.data.bad_input import Ledger
+from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.errors import UserError
+from retrieval_distill.generate import blocks, filters, round_trip, ways
+from retrieval_distill.generate.round_trip import Asked
+from retrieval_distill.runtime import stages
+from retrieval_distill.runtime.stages import Manifest
+
+VERSION = 1
+"""Raised when the same documents and options would give other queries."""
+
+Save = Callable[[pd.DataFrame, Path], None]
+"""(the queries, the stage's folder): writes them there. The queries' columns are ``query_id``, ``way``, ``doc_id``,
+``query``, and ``title`` and ``text``: what training sees of the document, missing where it stands as it is."""
+
+
+def generate(
+    dataset: Dataset, folder: str | Path, config: GenerateConfig, seed: int, asked: Asked, save: Save
+) -> Manifest:
+    """Make queries into a folder; what is there is kept, and a killed attempt continues.
+
+    Args:
+        dataset: Its documents are asked; its own queries are left as they are.
+        folder: Gets what ``save`` writes, and ``report.json``: counts of what was made and dropped, by way and reason.
+        config: The recipe's section.
+        seed: Draws documents, tokens and the queries that stay in their documents.
+        asked: Who tells whether a query leads back to its document.
+        save: Writes the result.
+
+    Raises:
+        UserError: The dataset has generated queries already, an option of a way is missing, or no query is left.
+    """
+    generated.refuse_generated(dataset)
+    if asked.score is None and config.round_trip.asks_teacher:
+        raise UserError("round_trip.teacher and round_trip.score need a teacher: name one")
+    inputs = {
+        "documents": dataset.documents.fingerprint,
+        "held_out": [dataset.queries.fingerprint, stages.fingerprint(dataset.qrels)],
+        "generate": ways.identity(config),
+        "asked": asked.identity if config.round_trip.asks else None,
+        "seed": seed,
+        "version": VERSION,
+    }
+
+    def work(out: Path) -> dict[str, Any]:
+        made, dropped = _made(dataset, config, seed, out / "parts"), Ledger()
+        kept = _kept(made, dataset, config, asked, dropped)
+        save(kept, out)
+        told = {"made": _by_way(made[made["query"].notna()]), "kept": _by_way(kept), "dropped": dropped.as_dict()}
+        stages.write_json(out / "report.json", told)
+        shutil.rmtree(out / "parts")
+        return {"documents": int(kept["doc_id"].nunique()), "queries": len(kept), **told}
+
+    return stages.stage("generate", folder, inputs, work)
+
+
+def _made(dataset: Dataset, config: GenerateConfig, seed: int, folder: Path) -> pd.DataFrame:
+    """Every way's queries with ``way`` and ``query_id``, such as ``titles:DOCUMENT#1``."""
+    folder.mkdir(exist_ok=True)
+    documents = _drawn(dataset.documents, config.documents, seed)
+    tables = []
+    for name, rate in config.ways.items():
+        made = blocks.make(name, ways.build(name, config, seed, documents), documents, rate, seed, folder)
+        ids = [f"{name}:{doc}#{number}" for doc, number in zip(made["doc_id"], made["number"], strict=True)]
+        tables.append(made.assign(way=name, query_id=ids))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _kept(made: pd.DataFrame, dataset: Dataset, config: GenerateConfig, asked: Asked, dropped: Ledger) -> pd.DataFrame:
+    kept = filters.by_text(made, config, dropped)
+    kept = filters.by_leakage(kept, dataset, config, dropped)
+    kept = round_trip.check(kept, dataset, config.round_trip, asked, dropped)
+    if kept.empty:
+        raise UserError(f"generate: no query is left of {len(made)}; dropped were {dict(dropped.counts)}")
+    if taken := [id_ for id_ in kept["query_id"] if id_ in dataset.queries]:
+        raise UserError(f"dataset {dataset.name!r} has a query {taken[0]!r}, as a generated one would be called")
+    return kept[["query_id", "way", "doc_id", "query", "title", "text"]].reset_index(drop=True)
+
+
+def _drawn(documents: Texts, limit: int | None, seed: int) -> Texts:
+    if limit is None or limit >= len(documents):
+        return documents
+    rows = np.random.default_rng(seed).choice(len(documents), limit, replace=False)
+    return documents.select([documents.ids[row] for row in sorted(rows)])
+
+
+def _by_way(made: pd.DataFrame) -> dict[str, int]:
+    return {str(way): int(count) for way, count in made["way"].value_counts(sort=False).items()}

@@ -1,0 +1,1 @@
+"""Devices, dtypes and fast kernels."""

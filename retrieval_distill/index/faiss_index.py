@@ -1,0 +1,98 @@
+"""``index`` and dense search: vectors on disk -> FAISS index -> Run.
+
+Knows vectors and which student they belong to; must not know FAISS, texts of documents or judgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.run import Run
+from retrieval_distill.embedding.embed import Embeddings, embed_queries
+from retrieval_distill.errors import UserError
+from retrieval_distill.index import build
+from retrieval_distill.index.index import Index
+from retrieval_distill.index.kinds import kind_named
+from retrieval_distill.index.vectors import Prepared
+from retrieval_distill.runtime import disk, lock, stages
+
+__all__ = ["Index", "building", "identity", "index", "search"]
+
+
+def index(
+    embeddings: str | Path,
+    folder: str | Path,
+    kind: str = "flat",
+    similarity: str = "cosine",
+    dimensions: int | None = None,
+    rescore: int | None = None,
+) -> stages.Manifest:
+    """Build a FAISS index over embedded documents, or add to the one there those that have been embedded since.
+
+    Memory is that of the index and of the vectors it is trained on. A reader sees the old index or the new one.
+
+    Args:
+        embeddings: Folder written by ``embed``.
+        folder: Where the index goes.
+        kind: One of :data:`retrieval_distill.index.kinds.KINDS`.
+        similarity: ``"cosine"`` (vectors are brought to length 1) or ``"dot"``.
+        dimensions: Dimensions kept, the first ones, for a student trained with such a view; ``None``: all.
+        rescore: How many times as many documents as asked for are looked up and ordered anew by their own vectors,
+            which are then stored in the folder too; 0: none; ``None``: what the kind does by itself.
+
+    Raises:
+        UserError: Unknown kind, the embeddings are missing or hold a NaN, more dimensions are asked for than they have,
+            rescoring for a kind that loses nothing, another process builds there, or the disk is full.
+    """
+    chosen = kind_named(kind)
+    if rescore and not chosen.loses:
+        raise UserError(f"index rescore {rescore}: kind {kind!r} holds the vectors as they are; leave rescoring off")
+    prepared = Prepared(Embeddings.open(embeddings), similarity, dimensions)
+    depth = chosen.rescore if rescore is None else rescore
+    inputs = {**identity(prepared), "kind": kind, "rescore": depth}
+    with building(folder):
+        before = stages.read_manifest(folder)
+        same = before is not None and {**before["inputs"], "embeddings": inputs["embeddings"]} == inputs
+        old = Path(folder) if same else None
+        return stages.stage("index", folder, inputs, lambda out: build.write(out, kind, prepared, depth, old))
+
+
+@contextmanager
+def building(folder: str | Path) -> Iterator[None]:
+    """Hold the folder of an index while it is built, or replaced.
+
+    Raises:
+        UserError: Another process builds there, or the disk is full.
+    """
+    with disk.room(folder, "the index could not be written; the one before, if any, is as it was"), lock.alone(folder):
+        yield
+
+
+def identity(prepared: Prepared) -> dict[str, Any]:
+    """What says which vectors an index holds and which student may ask it, for its manifest."""
+    made = prepared.embeddings.manifest
+    vectors = {"embeddings": made["fingerprint"], "similarity": prepared.similarity, "dimensions": prepared.cut}
+    return vectors | {key: made["inputs"][key] for key in ("model", "max_length")}
+
+
+def search(
+    index: Index, model: str, queries: Texts, depth: int, dtype: str = "auto", allowed: np.ndarray | None = None
+) -> Run:
+    """Dense retrieval: the ``depth`` best documents of every query.
+
+    Args:
+        index: What to search.
+        model: The query encoder; it must be the one the documents were embedded with.
+        queries: Embedded with the model's ``query`` prompt, if it has one.
+        depth: Documents per query.
+        dtype: What the model computes in.
+        allowed: Which rows may be found, bool [documents]; ``None``: all.
+    """
+    scores, found = index.search(embed_queries(model, queries, index.manifest, index.folder, dtype), depth, allowed)
+    return Run.from_best(queries.ids, found, scores)

@@ -1,0 +1,227 @@
+"""An index as it is asked: opened from its folder, each file checked, memory-mapped, and searched.
+
+Knows FAISS, files and which student may ask; must not know how an index is built, texts or judgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.embedding.embed import comparable, require
+from retrieval_distill.errors import UserError
+from retrieval_distill.index import build, gpu, rescoring
+from retrieval_distill.index.kinds import KINDS, SEARCH_PARAMETERS, UNTYPED, Kind, encoded
+from retrieval_distill.index.vectors import refuse_unclear
+from retrieval_distill.runtime import stages
+
+HASHED_AT_OPEN = 256 << 20
+"""Bytes of an index up to which opening it reads and checks all of it; of a larger one ``verify`` does."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an index is asked: the value of its kind's knob (``None``: it has none) and the rescoring depth (0: none)."""
+
+    setting: int | None = None
+    rescore: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """A FAISS index with the ids of its rows and the manifest that says which student may ask it, all memory-mapped.
+
+    ``stored`` are the vectors for rescoring, if it has any.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    faiss: Any
+    id_column: pa.ChunkedArray
+    stored: np.ndarray | None = None
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Index:
+        """Open what ``index`` wrote; while it is being replaced, the old one or the new one.
+
+        Raises:
+            UserError: The folder holds no finished index, or one of its files is missing or was altered.
+        """
+        while True:
+            manifest = stages.read_manifest(folder)
+            if manifest is None or "files" not in manifest["counts"]:
+                raise UserError(f"{folder}: no index there, or an old one; make one with: retrieval-distill index")
+            try:
+                opened = cls._read(Path(folder), manifest)
+            except (UserError, OSError):
+                if _is_still(folder, manifest):
+                    raise
+            else:
+                if _is_still(folder, manifest):
+                    return opened
+
+    @classmethod
+    def _read(cls, folder: Path, manifest: dict[str, Any]) -> Index:
+        counts = manifest["counts"]
+        small = counts["disk_bytes"] <= HASHED_AT_OPEN
+        for name, known in counts["files"].items():
+            _check(folder / name, known, small)
+        stored = folder / rescoring.FILE
+        return cls(
+            folder, manifest, build.read_faiss(folder / build.FILE, KINDS[counts["kind"]].binary),
+            pq.read_table(folder / build.IDS)["id"],
+            rescoring.open_stored(stored) if rescoring.FILE in counts["files"] else None,
+        )  # fmt: skip
+
+    def verify(self) -> None:
+        """Hash every file again, however large.
+
+        Raises:
+            UserError: One is missing or was altered.
+        """
+        for name, known in self.manifest["counts"]["files"].items():
+            _check(self.folder / name, known, whole=True)
+
+    @property
+    def documents(self) -> int:
+        """How many documents it holds."""
+        return self.manifest["counts"]["documents"]
+
+    @property
+    def kind(self) -> Kind:
+        """What kind of index it is."""
+        return KINDS[self.manifest["counts"]["kind"]]
+
+    @cached_property
+    def setting(self) -> Setting:
+        """How it is asked where the caller does not say."""
+        return Setting(**self.manifest["counts"]["search"])
+
+    def ids_of(self, rows: np.ndarray) -> np.ndarray:
+        """Document ids of rows, an object array of the same shape; ``None`` for rows below 0."""
+        flat = rows.ravel()
+        return self.id_column.take(pa.array(flat, mask=flat < 0)).to_numpy().reshape(rows.shape)
+
+    def allowed_rows(self, documents: Texts, allowed: np.ndarray | None) -> np.ndarray | None:
+        """A filter of documents, bool [documents], in the order of the index's rows, which may be another one.
+
+        What the index holds and ``documents`` do not may not be found. ``None`` stays ``None``: all may.
+        """
+        if allowed is None:
+            return None
+        rows = documents.rows.find(self.id_column.to_pylist())
+        return (rows >= 0) & allowed[rows]
+
+    def require(self, model: str) -> None:
+        """Refuse a query encoder that the vectors do not come from.
+
+        Raises:
+            UserError: The model's weights differ from those that embedded the documents.
+        """
+        require(model, self.manifest, self.folder)
+
+    def search(
+        self, vectors: np.ndarray, depth: int, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Best documents for query vectors [queries, dimensions]: scores and ids, both [queries, depth].
+
+        A graph (``hnsw``) or lists (``ivf``) may find fewer: the places left over have id ``None``.
+
+        Args:
+            vectors: As the query encoder gives them.
+            depth: Documents per query.
+            allowed: Which rows may be found, bool [documents]; every one of them is then compared, whatever the kind.
+                ``None``: all.
+
+        Raises:
+            UserError: The vectors have another length than the documents', or hold a NaN.
+        """
+        scores, rows = self.best_rows(vectors, depth, allowed=allowed)
+        return scores, self.ids_of(rows)
+
+    def best_rows(
+        self, vectors: np.ndarray, depth: int, setting: Setting | None = None, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Like :meth:`search`, with rows for ids (-1 is an empty place), asked in this way (``None``: as tuned)."""
+        setting, asked = setting or self.setting, self._prepared(vectors)
+        depth = min(depth, self.documents)
+        if not setting.rescore or self.stored is None:
+            return self._first_stage(asked, depth, setting.setting, allowed)
+        wide = min(depth * setting.rescore, self.documents)
+        _, rows = self._first_stage(asked, wide, setting.setting, allowed)
+        return rescoring.rescored(self.stored, asked, rows, depth)
+
+    def _prepared(self, vectors: np.ndarray) -> np.ndarray:
+        made, needed = self.manifest["inputs"], self.manifest["counts"]["embedded_dimensions"]
+        if vectors.shape[1] != needed:
+            raise UserError(
+                f"{self.folder}: its documents' vectors have {needed} dimensions, the queries' {vectors.shape[1]}; ask "
+                "with the model that embedded the documents"
+            )
+        refuse_unclear(vectors, "the vector of query")
+        return comparable(vectors, made["similarity"], made["dimensions"])
+
+    def _first_stage(
+        self, asked: np.ndarray, depth: int, setting: int | None, allowed: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        kind = self.kind
+        parameters: dict[str, Any] = {} if kind.knob is None or setting is None else {kind.knob: setting}
+        searched = self._fast
+        if allowed is not None:
+            searched, parameters = _for_filter(self.faiss, kind)
+            parameters["sel"] = UNTYPED.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        knob = kind.knob if kind.knob in parameters else None
+        params = SEARCH_PARAMETERS[knob](**parameters) if parameters else None
+        with _threads(len(asked)):
+            scores, rows = searched.search(encoded(kind, asked), depth, params=params)
+        return (1 - scores * (2 / asked.shape[1]) if kind.binary else scores), rows
+
+    @cached_property
+    def _fast(self) -> Any:
+        """The index where it is searched: on a GPU if there is one that has its kind."""
+        return gpu.onto(self.faiss) if self.kind.gpu else self.faiss
+
+
+@contextmanager
+def _threads(most: int) -> Iterator[None]:
+    """At most so many of FAISS's threads, as many as there are queries.
+
+    A query alone gains nothing from a second one, and loses by it: FAISS and PyTorch have OpenMP runtimes of their own,
+    whose threads wait by spinning, so those of the one keep the other from the cores.
+    """
+    every = UNTYPED.omp_get_max_threads()
+    UNTYPED.omp_set_num_threads(max(1, min(most, every)))
+    try:
+        yield
+    finally:
+        UNTYPED.omp_set_num_threads(every)
+
+
+def _for_filter(index: Any, kind: Kind) -> tuple[Any, dict[str, Any]]:
+    """What compares every vector: a graph's own storage, all lists; filters would leave both with too few."""
+    if kind.knob == "efSearch":
+        return faiss.downcast_index(index.storage), {}
+    return index, {"nprobe": index.nlist} if kind.knob == "nprobe" else {}
+
+
+def _is_still(folder: str | Path, manifest: dict[str, Any]) -> bool:
+    now = stages.read_manifest(folder)
+    return now is not None and now["fingerprint"] == manifest["fingerprint"]
+
+
+def _check(path: Path, known: dict[str, Any], whole: bool) -> None:
+    """Refuse a file that is not as it was written."""
+    if not path.is_file():
+        raise UserError(f"{path}: this file of the index is missing; build the index again")
+    if path.stat().st_size != known["bytes"] or (whole and build.sha256(path) != known["sha256"]):
+        raise UserError(f"{path}: this file of the index was altered; build the index again")

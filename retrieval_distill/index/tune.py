@@ -1,0 +1,197 @@
+"""``index`` of kind ``auto``: every kind is built and asked held-out queries, and the cheapest that will do is kept.
+
+Knows kinds of index, clocks and vectors; must not know texts or judgements. After autofaiss, which turns an intent into
+an index by rules, and FAISS's ``ParameterSpace``, which tries settings; here both are measured on the corpus itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval_distill.config import IntentConfig
+from retrieval_distill.embedding.embed import Embeddings
+from retrieval_distill.evaluation.significance import mean_with_interval
+from retrieval_distill.formatting import size
+from retrieval_distill.hardware import devices
+from retrieval_distill.index import build, rescoring
+from retrieval_distill.index.faiss_index import building, identity
+from retrieval_distill.index.index import Setting
+from retrieval_distill.index.kinds import FEWEST_TO_TRAIN, KINDS
+from retrieval_distill.index.operating_points import Point, choose, front, shortfalls
+from retrieval_distill.index.trials import CHOOSE, CONFIRM, SMALL, Trials, estimated
+from retrieval_distill.index.vectors import Prepared
+from retrieval_distill.runtime import stages
+from retrieval_distill.runtime.progress import clock
+
+logger = logging.getLogger("retrieval_distill")
+
+REPORT = "tuning.json"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Two or more queries to tune on: their fingerprint, and what makes their vectors, float32 [any, dimensions]."""
+
+    fingerprint: str
+    vectors: Callable[[], np.ndarray]
+
+
+def auto(
+    embeddings: str | Path,
+    folder: str | Path,
+    intent: IntentConfig,
+    similarity: str = "cosine",
+    dimensions: int | None = None,
+    queries: HeldOut | None = None,
+) -> stages.Manifest:
+    """Find, tune and keep the cheapest index that meets an intent; ``tuning.json`` in its folder tells what was tried.
+
+    A killed search for it continues with the indexes it had built.
+
+    Args:
+        embeddings: Folder written by ``embed``.
+        folder: Where the index goes.
+        intent: What the index is for.
+        similarity: ``"cosine"`` or ``"dot"``.
+        dimensions: Dimensions kept, the first ones; ``None``: all.
+        queries: Held-out queries; ``None``: documents' own vectors, each moved by the difference of two others until it
+            is as far away as a query is from its answer (cosine 0.7).
+
+    Raises:
+        UserError: The embeddings are missing or hold a NaN, another process builds there, or the disk is full.
+    """
+    prepared = Prepared(Embeddings.open(embeddings), similarity, dimensions)
+    given = queries and queries.fingerprint
+    inputs = {**identity(prepared), "kind": "auto", "intent": intent.model_dump(mode="json"), "queries": given}
+
+    def work(out: Path) -> dict[str, Any]:
+        if queries is None:
+            asked, source = _imagined(prepared, intent.queries), "documents' own vectors, moved"
+        else:
+            asked, source = queries.vectors(), "held-out queries"
+        return _tuned(prepared, intent, asked, source, out)
+
+    with building(folder):
+        return stages.stage("index", folder, inputs, work)
+
+
+def _tuned(prepared: Prepared, intent: IntentConfig, queries: np.ndarray, source: str, out: Path) -> dict[str, Any]:
+    """Build, measure, choose and keep; the manifest's counts."""
+    start, trials = time.monotonic(), Trials(prepared, queries, intent.depth, out)
+    costs = _costs(prepared, intent)
+    points, skipped = _measured(trials, intent, costs, start + 60 * intent.minutes)
+    chosen = choose(points, intent)
+    recalls, milliseconds = trials.ask(trials.opened(chosen.kind), Setting(chosen.setting, chosen.rescore), CONFIRM)
+    best, missed = front(points), list(shortfalls(chosen, intent))
+    report = {
+        "intent": intent.model_dump(mode="json"),
+        "documents": prepared.documents,
+        "dimensions": prepared.dimensions,
+        "queries": {"chosen_by": len(queries[CHOOSE]), "measured_by": len(recalls), "source": source},
+        "met": not missed,
+        "missed": missed,
+        "chosen": asdict(chosen),
+        "fresh": {
+            "recall": asdict(mean_with_interval(recalls)),
+            "latency_ms": dict(zip(("p50", "p95"), np.percentile(milliseconds, [50, 95]).tolist(), strict=True)),
+        },
+        "points": [asdict(point) | {"front": point in best} for point in points],
+        "skipped": skipped,
+        "hardware": devices.name(),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    _tell(report)
+    stages.write_json(out / REPORT, report)
+    return _keep(trials, chosen)
+
+
+def _costs(prepared: Prepared, intent: IntentConfig) -> dict[str, float]:
+    """Seconds that building each kind takes, said before any is built."""
+    some = prepared.sample(SMALL)
+    costs = {name: estimated(kind, some, prepared.documents) for name, kind in KINDS.items()}
+    each = ", ".join(f"{name} {clock(seconds)}" for name, seconds in costs.items())
+    logger.info(
+        "index: %s documents; building takes about %s (%s), and no more is begun after %s",
+        f"{prepared.documents:,}", clock(sum(costs.values())), each, clock(60 * intent.minutes),
+    )  # fmt: skip
+    return costs
+
+
+def _measured(
+    trials: Trials, intent: IntentConfig, costs: dict[str, float], end: float
+) -> tuple[list[Point], dict[str, str]]:
+    """Every point there was time for, quickly built kinds first, and why kinds were left out."""
+    points: list[Point] = []
+    skipped = {}
+    for name, seconds in sorted(costs.items(), key=lambda item: item[1]):
+        if reason := _unsuitable(name, seconds, end - time.monotonic(), trials.prepared, intent, bool(points)):
+            skipped[name] = reason
+            continue
+        found = list(trials.points(name, end))
+        points += found
+        logger.info("index: %s, recall %.3f to %.3f", name, found[0].recall, max(point.recall for point in found))
+    return points, skipped
+
+
+def _unsuitable(name: str, seconds: float, left: float, prepared: Prepared, intent: IntentConfig, others: bool) -> str:
+    """Why a kind is not tried; the first is, whatever it costs, so that there is an index at all."""
+    memory, budget = KINDS[name].bytes(prepared.dimensions) * prepared.documents, intent.memory
+    if "{parts}" in KINDS[name].factory and prepared.documents < FEWEST_TO_TRAIN:
+        return "too few documents to train it"
+    if others and seconds > left:
+        return f"building takes about {clock(seconds)}, {clock(max(left, 0))} are left"
+    if others and budget is not None and memory > 2 * budget:
+        return f"holds {size(memory)}, more than twice the budget"
+    return ""
+
+
+def _keep(trials: Trials, chosen: Point) -> dict[str, Any]:
+    """The chosen index in the place of all candidates, and its manifest's counts."""
+    folder, out = trials.folder(chosen.kind), trials.out
+    counts = stages.read_json(folder / "manifest.json")["counts"]
+    for name in (build.FILE, build.IDS):
+        shutil.copyfile(folder / name, out / name)  # a killed search finds its candidates whole
+    shutil.rmtree(out / "candidates")
+    if not chosen.rescore:
+        (out / rescoring.FILE).unlink(missing_ok=True)
+    files = build.fingerprints(out, (build.FILE, build.IDS, *([rescoring.FILE] if chosen.rescore else [])))
+    return counts | {
+        "search": {"setting": chosen.setting, "rescore": chosen.rescore},
+        "files": files,
+        "disk_bytes": sum(file["bytes"] for file in files.values()),
+    }
+
+
+def _tell(report: dict[str, Any]) -> None:
+    """The result in a line, and a warning where nothing meets the intent."""
+    chosen, fresh = report["chosen"], report["fresh"]
+    how = f"{chosen['kind']}, recall {fresh['recall']['mean']:.3f}, {fresh['latency_ms']['p50']:.2f} ms, "
+    if report["met"]:
+        logger.info("index: %s%s", how, size(chosen["memory"]))
+    else:
+        logger.warning(
+            "index: nothing that was tried meets the intent; nearest is %s%s, which misses its %s",
+            how, size(chosen["memory"]), " and ".join(report["missed"]),
+        )  # fmt: skip
+
+
+def drawn(ids: Sequence[str], count: int, seed: int = 7) -> list[str]:
+    """So many of the ids, drawn by the seed; all of them where there are no more."""
+    return [ids[row] for row in np.random.default_rng(seed).permutation(len(ids))[:count]]
+
+
+def _imagined(prepared: Prepared, count: int, seed: int = 7) -> np.ndarray:
+    """Vectors like queries': documents' own, each moved along the difference of two others by its own length."""
+    own = Prepared(prepared.embeddings, "dot").sample(count, seed)
+    rng = np.random.default_rng(seed)
+    ways = own[rng.permutation(len(own))] - own[rng.permutation(len(own))]
+    length, moved = (np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (own, ways))
+    return own + ways * (length / np.maximum(moved, 1e-12))

@@ -1,0 +1,96 @@
+"""The documents' vectors as an index sees them: comparable, cut, in blocks; the whole is never in memory.
+
+Knows stored vectors; must not know FAISS or files of an index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrieval_distill.embedding.embed import Embeddings, comparable
+from retrieval_distill.errors import UserError
+
+BLOCK = 8192
+"""Vectors prepared at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Vectors whose inner product is their similarity.
+
+    Args:
+        embeddings: Where they are stored.
+        similarity: ``"cosine"`` or ``"dot"``.
+        cut: Dimensions kept, the first ones; ``None``: all.
+
+    Raises:
+        UserError: More dimensions are asked for than there are.
+    """
+
+    embeddings: Embeddings
+    similarity: str = "cosine"
+    cut: int | None = None
+
+    def __post_init__(self) -> None:
+        have = self.embeddings.manifest["counts"]["dimensions"]
+        if self.cut is not None and not 1 <= self.cut <= have:
+            raise UserError(f"index dimensions {self.cut}: the vectors have {have}")
+
+    @property
+    def documents(self) -> int:
+        """How many vectors there are."""
+        return self.embeddings.manifest["counts"]["documents"]
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a prepared vector."""
+        return self.cut or self.embeddings.manifest["counts"]["dimensions"]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The vectors in row order, float32 [up to BLOCK, dimensions].
+
+        Raises:
+            UserError: A vector holds a NaN or an infinity.
+        """
+        start = 0
+        for shard in self.embeddings.shards():
+            for at in range(0, len(shard), BLOCK):
+                block = comparable(np.array(shard[at : at + BLOCK]), self.similarity, self.cut)
+                refuse_unclear(block, f"{self.embeddings.folder}: the vector of row", start)
+                yield block
+                start += len(block)
+
+    def rows(self, rows: np.ndarray) -> np.ndarray:
+        """The vectors of these rows (rising), float32 [rows, dimensions]; other shards are passed over."""
+        found, start = [np.empty((0, self.dimensions), np.float32)], 0
+        for shard in self.embeddings.shards():
+            here = rows[(rows >= start) & (rows < start + len(shard))] - start
+            if len(here):
+                found.append(comparable(np.asarray(shard[here]), self.similarity, self.cut))
+            start += len(shard)
+        return np.concatenate(found)
+
+    def sample(self, count: int, seed: int = 7) -> np.ndarray:
+        """So many different vectors, drawn by the seed, in row order; all of them where there are no more."""
+        rows = np.random.default_rng(seed).choice(self.documents, min(count, self.documents), replace=False)
+        return self.rows(np.sort(rows))
+
+
+def refuse_unclear(vectors: np.ndarray, whose: str, start: int = 0) -> None:
+    """Refuse vectors that cannot be compared.
+
+    Args:
+        vectors: [vectors, dimensions].
+        whose: Opens the message; the row follows it.
+        start: Number of the first row.
+
+    Raises:
+        UserError: One holds a NaN or an infinity.
+    """
+    clear = np.isfinite(vectors).all(axis=1)
+    if not clear.all():
+        row = int(np.argmin(clear))
+        raise UserError(f"{whose} {start + row} holds NaN or infinity; embed it again, in float32 if it was not")

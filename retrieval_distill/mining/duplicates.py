@@ -1,0 +1,44 @@
+"""Candidates that say the same as a relevant document or as the query itself: no negatives, whatever their ids are.
+
+Knows texts and judgements; must not know models or scores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.data.hashes import text_hashes
+from retrieval_distill.data.prepare.words import words
+from retrieval_distill.data.run import Run
+
+PAIR = ["query_id", "doc_id"]
+
+
+def without_copies(candidates: Run, qrels: Qrels, queries: Texts, documents: Texts) -> Run:
+    """Candidates but those that have the words of a relevant document of their query, or the query's own.
+
+    Texts are compared without case, white space and punctuation. Relevant documents stay.
+    """
+    frame, relevant = candidates.frame, relevance(candidates, qrels)
+    found = pd.DataFrame({"query": frame["query_id"], "text": _hashes(documents, frame["doc_id"])})
+    asked = pd.DataFrame({"query": candidates.query_ids, "text": _hashes(queries, pd.Series(candidates.query_ids))})
+    known = pd.MultiIndex.from_frame(pd.concat([found[relevant], asked]))
+    copies = pd.MultiIndex.from_frame(found).isin(known) & ~relevant
+    return Run(frame[~copies].reset_index(drop=True))
+
+
+def relevance(run: Run, qrels: Qrels) -> np.ndarray:
+    """Which pairs of a Run are judged relevant, bool [pairs]."""
+    pairs = [(query, doc) for query, docs in qrels.items() for doc, grade in docs.items() if grade > 0]
+    judged = pd.MultiIndex.from_tuples(pairs, names=PAIR)
+    return pd.MultiIndex.from_frame(run.frame[PAIR]).isin(judged)
+
+
+def _hashes(texts: Texts, ids: pd.Series) -> np.ndarray:
+    """A hash of the words of each id's text, uint64 [ids]; an id without a text has a hash of its own."""
+    places, distinct = pd.factorize(ids)
+    known = distinct[texts.rows.find(distinct) >= 0]
+    plain = dict(zip(known, (" ".join(words(text)) or text for text in texts.take(known)), strict=True))
+    return text_hashes([plain.get(id_, f"\0{id_}") for id_ in distinct])[places]

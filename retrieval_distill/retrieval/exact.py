@@ -1,0 +1,154 @@
+"""Exact search without an index: vectors are read block by block, and only the best of every query are kept.
+
+Memory is that of the queries, their results and a tile of similarities, however large the corpus. Knows vectors on
+disk and which student they belong to; must not know FAISS, texts of documents or judgements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.run import Run
+from retrieval_distill.embedding.embed import Embeddings, comparable, embed_queries
+from retrieval_distill.errors import UserError
+from retrieval_distill.retrieval import exact_candidates
+from retrieval_distill.retrieval.exact_candidates import Candidates
+
+Blocks = Callable[[], Iterable[np.ndarray]]
+"""Gives the documents' vectors in order, arrays [any number, dimensions], from the beginning at every call."""
+
+TILE = 2048
+"""Queries, and documents, of one tile of similarities: 16 MB at most, so that it is still in a cache when compared."""
+
+QUERIES = 16_384
+"""Queries searched for at once: each holds some hundred candidates, more where many documents are all but equal."""
+
+PAIRS = 2_048
+"""Pairs multiplied at once: 6 MB of vectors at most, so that they are still in a cache when multiplied."""
+
+
+def search(
+    embeddings: Embeddings, model: str, queries: Texts, depth: int, similarity: str = "cosine", dtype: str = "auto"
+) -> Run:
+    """The ``depth`` most similar documents of every query.
+
+    Args:
+        embeddings: The corpus.
+        model: The query encoder; it must be the one the documents were embedded with.
+        queries: Embedded with the model's ``query`` prompt, if it has one.
+        depth: Documents per query.
+        similarity: ``"cosine"`` or ``"dot"``.
+        dtype: What the model computes in.
+
+    Raises:
+        UserError: The model's weights differ from those that embedded the documents.
+    """
+    asked = comparable(embed_queries(model, queries, embeddings.manifest, embeddings.folder, dtype), similarity)
+    scores, rows = best(asked, embeddings.shards, depth, similarity)
+    return Run.from_best(queries.ids, embeddings.ids_of(rows), scores)
+
+
+def rescore(
+    run: Run, embeddings: Embeddings, model: str, queries: Texts, similarity: str = "cosine", dtype: str = "auto"
+) -> Run:
+    """The pairs of a Run under the similarity of their vectors; only queries are embedded.
+
+    Args:
+        run: The pairs; their own scores do not matter.
+        embeddings: Holds every document of the run.
+        model: The query encoder; it must be the one the documents were embedded with.
+        queries: Texts of the run's queries.
+        similarity: ``"cosine"`` or ``"dot"``.
+        dtype: What the model computes in.
+
+    Raises:
+        UserError: The model's weights differ from those that embedded the documents, or a document has no vector.
+    """
+    places = {id_: row for row, id_ in enumerate(embeddings.ids)}
+    unknown = [id_ for id_ in run.frame["doc_id"] if id_ not in places]
+    if unknown:
+        raise UserError(f"{embeddings.folder}: no vector of document {unknown[0]!r}; embed the corpus again")
+    asked_texts = queries.select(run.query_ids)
+    asked = comparable(embed_queries(model, asked_texts, embeddings.manifest, embeddings.folder, dtype), similarity)
+    query_rows, rows = (
+        run.frame[key].map(of).to_numpy() for key, of in (("query_id", asked_texts.rows), ("doc_id", places))
+    )
+    return run.rescored(products(asked, embeddings.shards, query_rows, rows, similarity))
+
+
+def best(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str = "dot") -> tuple[np.ndarray, np.ndarray]:
+    """The rows of largest product for every query.
+
+    Products are float32. Of equal ones at the cut-off, the document that comes first is kept, whatever the blocks.
+
+    Args:
+        queries: Comparable vectors, float32 [queries, dimensions].
+        blocks: The documents' vectors, read twice for every ``QUERIES``: all of them, then those that may be among the
+            best.
+        depth: Rows per query.
+        similarity: ``"cosine"`` brings the documents' vectors to length 1.
+
+    Returns:
+        Products and rows, both [queries, depth], best first, equal ones by row; rows are -1 where there are no more.
+    """
+    starts = range(0, len(queries), QUERIES)
+    scores, rows = zip(*(_best(queries[at : at + QUERIES], blocks, depth, similarity) for at in starts), strict=True)
+    return np.concatenate(scores), np.concatenate(rows)
+
+
+def _best(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`best` of queries whose candidates are all held at once."""
+    query_rows, rows = _candidates(queries, blocks, depth, similarity)
+    found = products(queries, blocks, query_rows, rows, similarity)
+    order = np.argsort(exact_candidates.sort_keys(query_rows, -found), kind="stable")  # rows ascend within every query
+    counts = np.bincount(query_rows, minlength=len(queries))
+    rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    kept = order[rank < depth]
+    scores = np.full((len(queries), depth), -np.inf, np.float32)
+    best_rows = np.full((len(queries), depth), -1, np.int64)
+    scores[query_rows[kept], rank[rank < depth]] = found[kept]
+    best_rows[query_rows[kept], rank[rank < depth]] = rows[kept]
+    return scores, best_rows
+
+
+def products(
+    queries: np.ndarray, blocks: Blocks, query_rows: np.ndarray, rows: np.ndarray, similarity: str = "dot"
+) -> np.ndarray:
+    """The similarity of pairs, float32 [pairs]; a pair's value does not depend on the others.
+
+    Args:
+        queries: Comparable vectors, float32 [queries, dimensions].
+        blocks: The documents' vectors.
+        query_rows: The pairs' queries.
+        rows: The pairs' documents.
+        similarity: ``"cosine"`` or ``"dot"``.
+    """
+    order = np.argsort(rows)
+    values, start, done = np.empty(len(rows), np.float32), 0, 0
+    for block in blocks():
+        start += len(block)
+        end = int(np.searchsorted(rows, start, sorter=order))
+        for at in range(done, end, PAIRS):
+            here = order[at : min(at + PAIRS, end)]
+            documents = comparable(block[rows[here] - (start - len(block))], similarity)
+            values[here] = np.einsum("ij,ij->i", queries[query_rows[here]], documents)
+        done = end
+    return values
+
+
+def _candidates(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of rows among which the best of every query are."""
+    parts = [Candidates(queries[at : at + TILE], depth) for at in range(0, len(queries), TILE)]
+    start = 0
+    for block in blocks():
+        for at in range(0, len(block), TILE):
+            documents = exact_candidates.rounded(comparable(block[at : at + TILE], similarity))
+            for part in parts:
+                part.offer(documents, start + at)
+        start += len(block)
+    query_rows, rows = zip(*(part.pairs() for part in parts), strict=True)
+    shifted = [part + number * TILE for number, part in enumerate(query_rows)]
+    return np.concatenate(shifted), np.concatenate(rows)

@@ -1,0 +1,113 @@
+"""Hybrid search: BM25 and dense search fused, by weights that were tuned on judged queries and are kept in a file.
+
+Knows Runs and judgements; must not know indexes or models. What is tried is the convex combination of scaled scores
+and weighted reciprocal ranks, which Bruch, Gai and Ingber compare (2022, arXiv 2210.11934).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.data.run import Run
+from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation.measures import evaluate
+from retrieval_distill.evaluation.significance import mean_with_interval
+from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
+from retrieval_distill.runtime import stages
+
+METHODS: dict[str, Callable[..., Run]] = {"rank": reciprocal_rank_fusion, "score": weighted_sum}
+
+WEIGHTS = tuple(step / 10 for step in range(11))
+"""Weights of dense search that are tried; BM25 gets what is left to 1."""
+
+MEASURE = "nDCG@10"
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How two Runs become one: by ``"rank"`` or by ``"score"``, and the weight of dense search, from 0 to 1."""
+
+    method: str = "rank"
+    dense: float = 0.5
+
+    def fuse(self, lexical: Run, dense: Run) -> Run:
+        """The two as one; a document that only one found gets nothing from the other."""
+        return METHODS[self.method]([lexical, dense], weights=[1 - self.dense, self.dense])
+
+
+def tune(lexical: Run, dense: Run, qrels: Qrels) -> dict[str, Any]:
+    """Try every method and weight on judged queries.
+
+    Args:
+        lexical: BM25's Run of them.
+        dense: Dense search's.
+        qrels: Their judgements.
+
+    Returns:
+        ``chosen`` (:class:`Fusion` as values: the best nDCG@10, of equal ones the weight nearest to one half), its
+        ``mean``, ``low`` and ``high``, ``measure``, ``queries``, and ``tried``, each with its ``mean``.
+        The interval is that of the queries tuned on, so it flatters the choice by what was tried.
+    """
+    values = {
+        fusion: evaluate(fusion.fuse(lexical, dense), qrels, [MEASURE])[MEASURE].to_numpy()
+        for fusion in (Fusion(method, weight) for method in METHODS for weight in WEIGHTS)
+    }
+    best = max(values, key=lambda fusion: (round(values[fusion].mean(), 12), -abs(fusion.dense - 0.5)))
+    return {
+        "chosen": asdict(best),
+        **asdict(mean_with_interval(values[best])),
+        "measure": MEASURE,
+        "queries": len(values[best]),
+        "tried": [{**asdict(fusion), "mean": float(found.mean())} for fusion, found in values.items()],
+    }
+
+
+def load(path: Path) -> Fusion | None:
+    """Weights that were kept, ``None`` where there are none.
+
+    Raises:
+        UserError: The file holds something else.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return Fusion(**stages.read_json(path)["chosen"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: no weights in it; remove the file, and tune again") from None
+
+
+def parse(text: str) -> Fusion:
+    """Weights as a person writes them: ``score:0.7`` gives dense search 0.7 of the scores.
+
+    Raises:
+        UserError: It is not written so.
+    """
+    method, _, weight = text.partition(":")
+    try:
+        fusion = Fusion(method, float(weight))
+    except ValueError:
+        fusion = Fusion("", -1)
+    if fusion.method not in METHODS or not 0 <= fusion.dense <= 1:
+        raise UserError(f"fusion {text!r}: write rank or score and the weight of dense search, such as score:0.7")
+    return fusion
+
+
+def table(found: dict[str, Any]) -> str:
+    """What was tried, a line per method."""
+    lines: list[str] = []
+    for method in METHODS:
+        row: Sequence[dict[str, Any]] = [tried for tried in found["tried"] if tried["method"] == method]
+        lines.append(f"{method:5} " + " ".join(f"{tried['dense']:g}: {tried['mean']:.3f}" for tried in row))
+    chosen = found["chosen"]
+    return "\n".join(
+        [
+            f"{found['measure']} over {found['queries']} queries, by the weight of dense search (0 is BM25 alone)",
+            *lines,
+            f"kept: {chosen['method']}:{chosen['dense']:g}, {found['mean']:.3f} "
+            f"({found['low']:.3f} to {found['high']:.3f})",
+        ]
+    )

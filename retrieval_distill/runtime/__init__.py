@@ -1,0 +1,1 @@
+"""Stages, files, locks, processes and progress: one of each."""

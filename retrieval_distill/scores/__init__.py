@@ -1,0 +1,1 @@
+"""Teacher scores: the store, its keys, exchange and statistics."""

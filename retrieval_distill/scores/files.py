@@ -1,0 +1,241 @@
+"""Scores that somebody else computed, read from a file: as a table, and as a teacher that looks pairs up by their ids.
+
+Layouts: a TREC run; Parquet with a row per pair, or per query with lists of documents and scores; JSON lines of the
+MS MARCO hard negatives, ``{"qid", "pos": [{"pid", "ce-score"}], "neg": {SYSTEM: [{"pid", "ce-score"}]}}``.
+
+Knows file layouts, ids and scores; must not know texts, hashes or stores.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from retrieval_distill.data.run import COLUMNS, Run
+from retrieval_distill.errors import UserError
+from retrieval_distill.scores.contract import Pairs, Scored
+
+DOCUMENT_COLUMNS = ("doc_id", "passage_id", "corpus_id", "document_id")
+SCORE_COLUMNS = ("score", "ce_score", "ce-score")
+"""Names that a Parquet column may have; a plural ``s`` is understood too."""
+
+JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
+PICKLE_ENDINGS = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib")
+
+PAIRS_PER_CHUNK = 1_000_000
+"""Pairs of a JSON file that are held as Python objects at a time."""
+
+
+def load(path: str | Path) -> Precomputed:
+    """A teacher that knows the scores in a file, and no others.
+
+    Raises:
+        UserError: The file cannot be read as scores; see ``read_scores``.
+    """
+    return Precomputed(Path(path), read_scores(path))
+
+
+class Precomputed:
+    """Looks scores up by query and document id."""
+
+    def __init__(self, path: Path, frame: pd.DataFrame) -> None:
+        self.fingerprint = fingerprint(path)
+        self.description: dict[str, Any] = {"kind": "scores", "model": path.name, "pairs": len(frame)}
+        self.frame = frame
+        self._path = path
+
+    def score(self, pairs: Pairs) -> Scored:
+        """The scores of the wanted pairs.
+
+        Raises:
+            UserError: Pairs are not in the file; those that are were yielded before.
+        """
+        positions = pairs.positions
+        ids = [pairs.ids(position) for position in positions]
+        asked = pd.DataFrame(ids, columns=COLUMNS[:2], dtype="str")
+        scores = asked.merge(self.frame, how="left", on=COLUMNS[:2])["score"].to_numpy(np.float32)
+        known = ~np.isnan(scores)
+        if known.any():
+            yield positions[known], scores[known]
+        if not known.all():
+            raise UserError(self._absent([pair for pair, there in zip(ids, known, strict=True) if not there]))
+
+    def _absent(self, absent: list[tuple[str, str]]) -> str:
+        first = ", ".join(f"query {query!r} with document {document!r}" for query, document in absent[:3])
+        return (
+            f"{self._path}: {len(absent):,} of the pairs asked for have no score there, first: {first}; "
+            "restrict the candidates to pairs of the file, or score them with a model"
+        )
+
+
+def fingerprint(path: str | Path) -> str:
+    """The first 32 hex digits of the SHA-256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def read_scores(path: str | Path) -> pd.DataFrame:
+    """Read scored pairs: ``query_id`` and ``doc_id`` (strings), ``score`` (float), every pair once.
+
+    Args:
+        path: ``.parquet``; ``.jsonl`` or ``.ndjson``, also with ``.gz``; any other ending is a TREC run.
+
+    Raises:
+        UserError: The file is missing, empty, a pickle or not in a known layout, a score is not a finite number, or
+            a pair has two different scores; the message names the line or the pair.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of scores")
+    ending = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if ending in PICKLE_ENDINGS:
+        raise UserError(
+            f"{path}: a pickled file can run code when it is read, so it is not; use the Parquet or JSON lines version "
+            "of these scores, or write one from Python yourself with pandas: frame.to_parquet(...)"
+        )
+    if ending == ".parquet":
+        frame = _parquet(path).to_pandas()
+    elif ending in JSON_ENDINGS:
+        frame = _json_lines(path).to_pandas()
+    else:
+        frame = _trec(path)
+    return _checked(path, frame)
+
+
+def _checked(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """The distinct rows; refuses scores that are no numbers and pairs with two scores."""
+    if frame.empty:
+        raise UserError(f"{path}: there are no scores in this file")
+    with np.errstate(over="ignore"):  # the store keeps float32
+        wrong = frame[~np.isfinite(frame["score"].to_numpy(np.float32))]
+    if len(wrong):
+        query, document, score = wrong.iloc[0]
+        raise UserError(
+            f"{path}: {len(wrong):,} scores are NaN or infinite, first {score} for query {query!r} and "
+            f"document {document!r}"
+        )
+    frame = frame.drop_duplicates(ignore_index=True)
+    twice = frame[frame.duplicated(COLUMNS[:2], keep=False)]
+    if len(twice):
+        query, document, _ = twice.iloc[0]
+        same = (twice["query_id"] == query) & (twice["doc_id"] == document)
+        values = " and ".join(f"{score:g}" for score in twice["score"][same])
+        raise UserError(f"{path}: query {query!r} and document {document!r} have different scores: {values}")
+    return frame
+
+
+def _trec(path: Path) -> pd.DataFrame:
+    try:
+        return Run.load(path).frame.astype({"query_id": "str", "doc_id": "str"})
+    except UnicodeDecodeError:
+        known = f".parquet, {', '.join(JSON_ENDINGS)} (also with .gz), or a TREC run as plain text"
+        raise UserError(f"{path}: not a text file; scores are read from {known}") from None
+
+
+def _parquet(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file: {error}") from None
+    query = _column(path, table, ("query_id", "qid"))
+    document, score = _column(path, table, DOCUMENT_COLUMNS), _column(path, table, SCORE_COLUMNS)
+    if _is_list(document.type) != _is_list(score.type):
+        raise UserError(f"{path}: documents and scores must both be lists (a row per query), or both be single values")
+    if _is_list(document.type):
+        unequal = pc.not_equal(pc.list_value_length(document), pc.list_value_length(score))
+        if pc.any(unequal).as_py():
+            raise UserError(f"{path}: row {pc.index(unequal, True).as_py()} has not as many scores as documents")
+        query = query.take(pc.list_parent_indices(document))
+        document, score = pc.list_flatten(document), pc.list_flatten(score)
+    return _table(_ids(path, "query", query), _ids(path, "document", document), _numbers(path, score))
+
+
+def _column(path: Path, table: pa.Table, names: tuple[str, ...]) -> pa.Array:
+    for name in names:
+        for candidate in (name, f"{name}s"):
+            if candidate in table.column_names:
+                column = table[candidate].combine_chunks()
+                if column.null_count:
+                    raise UserError(f"{path}: column {candidate!r} has {column.null_count:,} empty values")
+                return column
+    raise UserError(f"{path}: no column {' or '.join(names)}; it has: {', '.join(table.column_names)}")
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _ids(path: Path, what: str, column: pa.Array) -> pa.Array:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise UserError(f"{path}: {what} ids must be strings or whole numbers, they are of type {kind}")
+    if column.null_count:
+        raise UserError(f"{path}: {column.null_count:,} {what} ids are empty")
+    return column.cast(kind).cast(pa.large_string())
+
+
+def _numbers(path: Path, column: pa.Array) -> pa.Array:
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise UserError(f"{path}: scores must be numbers, they are of type {column.type}")
+    return column.cast(pa.float64()).fill_null(np.nan)
+
+
+def _json_lines(path: Path) -> pa.Table:
+    chunks: list[pa.Table] = []
+    rows: list[tuple[str, str, float]] = []
+    with _open(path) as lines:
+        try:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    rows += _entries(line, f"{path}:{number}")
+                if len(rows) >= PAIRS_PER_CHUNK:
+                    chunks.append(_rows(rows))
+                    rows = []
+        except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not readable as text: {error}") from None
+    return pa.concat_tables([*chunks, _rows(rows)])
+
+
+def _open(path: Path) -> TextIO:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+
+
+def _entries(line: str, place: str) -> Iterator[tuple[str, str, float]]:
+    """Query id, document id and score of every entry of one line."""
+    try:
+        record = json.loads(line)
+        query = _id(record["qid"])
+        for system in (record.get("pos", []), *record.get("neg", {}).values()):
+            for entry in system:
+                yield query, _id(entry["pid"]), float(entry["ce-score"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        wanted = '{"qid", "pos": [{"pid", "ce-score"}], "neg": {SYSTEM: [{"pid", "ce-score"}]}}'
+        raise UserError(f"{place}: not scored entries like {wanted} ({type(error).__name__}: {error})") from None
+
+
+def _id(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"an id must be a string or a whole number, not {value!r}")
+    return str(value)
+
+
+def _rows(rows: list[tuple[str, str, float]]) -> pa.Table:
+    queries, documents, scores = zip(*rows, strict=True) if rows else ((), (), ())
+    return _table(
+        pa.array(queries, pa.large_string()), pa.array(documents, pa.large_string()), pa.array(scores, pa.float64())
+    )
+
+
+def _table(queries: pa.Array, documents: pa.Array, scores: pa.Array) -> pa.Table:
+    return pa.table([queries, documents, scores], names=COLUMNS)

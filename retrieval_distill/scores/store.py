@@ -1,0 +1,322 @@
+"""The store of raw teacher logits: append-only, resumable, mergeable; a pair scored once is never paid for again.
+
+    ROOT/store.json                      {"format": 1}
+    ROOT/TEACHER/teacher.json            a description for people, written once
+    ROOT/TEACHER/CHECKSUM.parquet        a shard: columns query, document (uint64 text hashes) and score (float32)
+
+A shard's name *is* the checksum of its bytes (the first 32 hex digits of their SHA-256). So shards of two processes
+or two machines never collide, merging two stores is copying files, and a torn or altered shard shows by rehashing.
+
+Texts are known by 64 bits of BLAKE2b: among n distinct texts the odds that any two collide are about n^2 / 2^65
+(one in 370,000 for ten million texts). The same pair may lie in several shards; its smallest score counts.
+
+Knows hashes, scores and files; must not know teachers, models or tokenizers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retrieval_distill.data.hashes import text_hash, text_hashes
+from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import disk
+from retrieval_distill.runtime.stages import read_json, write_json
+from retrieval_distill.scores import lookup as pair_queries
+
+__all__ = ["ScoreStore", "text_hash", "text_hashes"]
+
+logger = logging.getLogger("retrieval_distill")
+
+FORMAT = 1
+"""The layout that this version writes, and the newest that it reads."""
+
+
+class ScoreStore:
+    """Raw scores by teacher fingerprint, query hash and document hash, in a folder that need not exist yet.
+
+    Any number of processes may read and add at once. Nothing is written before the first ``add`` or ``describe``.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        """Open a store.
+
+        Raises:
+            UserError: ``root`` is not a folder, or was written by a newer version of this package.
+        """
+        self.root = Path(root)
+        self._whole: set[Path] = set()
+        if self.root.exists() and not self.root.is_dir():
+            raise UserError(f"{self.root}: a score store is a folder, this is a file")
+        if self._header.is_file():
+            _check_format(self._header)
+
+    def add(self, teacher: str, queries: np.ndarray, documents: np.ndarray, scores: np.ndarray) -> Path:
+        """Commit one shard; when this returns, a crash or power cut no longer loses it.
+
+        Args:
+            teacher: The teacher's fingerprint.
+            queries: Text hashes [pairs].
+            documents: Text hashes [pairs], aligned with ``queries``.
+            scores: Raw logits [pairs], aligned with ``queries``.
+
+        Returns:
+            The shard's path.
+
+        Raises:
+            UserError: A score is NaN or infinite, or the disk is full; the store is then as it was before.
+        """
+        scores = _finite(teacher, scores)
+        table = pa.table({"query": _hashes(queries), "document": _hashes(documents), "score": scores})
+        with self._temporary(teacher) as temporary:
+            pq.write_table(table, temporary, compression="none")
+            return self._commit(temporary)
+
+    def describe(self, teacher: str, description: dict[str, Any]) -> None:
+        """Keep a teacher's description for people; the first one given stays."""
+        path = self._folder(teacher) / "teacher.json"
+        if not path.is_file():
+            with self._room():
+                self._create(teacher)
+                write_json(path, description)
+
+    def lookup(self, teacher: str, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+        """The stored score of each pair, float32 [pairs] aligned with the input; NaN where there is none."""
+        return pair_queries.scores(self.shards(teacher), *_aligned(queries, documents))
+
+    def missing(self, teacher: str, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+        """Rows of the distinct pairs that are not stored yet, each where it first occurs, ascending (int64)."""
+        queries, documents = _aligned(queries, documents)
+        wanted = np.isnan(self.lookup(teacher, queries, documents))
+        return pair_queries.first_rows(queries, documents, wanted)
+
+    def teachers(self) -> list[dict[str, Any]]:
+        """Per teacher, by fingerprint: ``fingerprint``, ``description``, ``pairs`` (distinct) and ``shards``."""
+        return [self._summary(teacher) for teacher in self.fingerprints()]
+
+    def fingerprints(self) -> list[str]:
+        """The teachers that have scores or a description here."""
+        folders = self.root.iterdir() if self.root.is_dir() else ()
+        return sorted(path.name for path in folders if path.is_dir() and not path.name.startswith("."))
+
+    def find(self, beginning: str | None) -> str:
+        """The one teacher whose fingerprint begins like this; ``None`` asks for the only one there is.
+
+        Raises:
+            UserError: None or several do.
+        """
+        known = self.fingerprints()
+        found = [mark for mark in known if mark.startswith(beginning or "")]
+        if len(found) != 1:
+            asked = "name a teacher" if beginning is None else f"{len(found)} teachers begin with {beginning!r}"
+            raise UserError(f"{self.root}: {asked}; teachers here: {', '.join(known) or 'none'}")
+        return found[0]
+
+    def description(self, teacher: str) -> dict[str, Any]:
+        """What ``describe`` was first given for a teacher; empty if it was never called."""
+        path = self._folder(teacher) / "teacher.json"
+        return read_json(path) if path.is_file() else {}
+
+    def shards(self, teacher: str) -> list[Path]:
+        """The shards to read: each was hashed once in this process and is whole."""
+        return [path for path in self._listed(teacher) if path in self._whole or self._is_whole(path)]
+
+    def scored_shards(self, teacher: str) -> list[Path]:
+        """The shards of a teacher that must have some.
+
+        Raises:
+            UserError: The store holds no scores of this teacher.
+        """
+        if not (shards := self.shards(teacher)):
+            known = ", ".join(self.fingerprints()) or "none"
+            raise UserError(f"{self.root}: no scores of teacher {teacher!r}; teachers here: {known}")
+        return shards
+
+    def merge(self, other: ScoreStore) -> int:
+        """Copy the shards that ``other`` has and this store has not; a damaged one is left out with a warning.
+
+        Returns:
+            How many shards were copied.
+
+        Raises:
+            UserError: ``other`` does not exist, or the disk is full; shards copied until then stay.
+        """
+        if not other.root.is_dir():
+            raise UserError(f"{other.root}: no such score store")
+        copied = 0
+        for teacher in other.fingerprints():
+            self.describe(teacher, other.description(teacher))
+            here = {shard.name for shard in self.shards(teacher)}
+            for shard in other._listed(teacher):
+                copied += shard.name not in here and self._copy(teacher, shard)
+        return copied
+
+    def export(self, teacher: str, path: str | Path) -> None:
+        """Write one teacher's distinct pairs as plain Parquet: query, document, score, in order of the hashes.
+
+        Raises:
+            UserError: The store holds no scores of this teacher.
+        """
+        shards = self.scored_shards(teacher)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_name(path.parent)
+        try:
+            pair_queries.write(shards, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def verify(self, teacher: str) -> list[Path]:
+        """Rehash every shard of a teacher and set the damaged ones aside.
+
+        Returns:
+            The shards set aside by this call, under their new names (``CHECKSUM.parquet.damaged``).
+        """
+        return [_aside(shard) for shard in self._listed(teacher) if not self._is_whole(shard)]
+
+    @property
+    def _header(self) -> Path:
+        return self.root / "store.json"
+
+    def _folder(self, teacher: str) -> Path:
+        if not re.fullmatch(r"\w[\w.-]*", teacher, re.ASCII):
+            raise UserError(f"{teacher!r} is not a teacher fingerprint: letters, digits, '_', '-' and '.' only")
+        return self.root / teacher
+
+    def _summary(self, teacher: str) -> dict[str, Any]:
+        shards = self.shards(teacher)
+        description = self.description(teacher)
+        return {
+            "fingerprint": teacher,
+            "description": description,
+            "pairs": pair_queries.count(shards),
+            "shards": len(shards),
+        }
+
+    def _listed(self, teacher: str) -> list[Path]:
+        """Every committed shard, whole or not, in a fixed order."""
+        return sorted(path for path in self._folder(teacher).glob("*.parquet") if not path.name.startswith("."))
+
+    def _is_whole(self, shard: Path) -> bool:
+        """Whether the bytes of a shard are those it is named for; if not, it is set aside."""
+        with suppress(FileNotFoundError):  # another process has just set it aside
+            if _checksum(shard) == shard.stem:
+                self._whole.add(shard)
+                return True
+        self._whole.discard(shard)
+        logger.warning("%s is damaged: set aside as %s, its pairs count as not scored", shard, _aside(shard).name)
+        with suppress(OSError):  # a store that may only be read: left where it is, and not read
+            shard.replace(_aside(shard))
+        return False
+
+    def _create(self, teacher: str) -> None:
+        """Make the folders and the header, unless they are there."""
+        folder = self._folder(teacher)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            _sync(self.root)
+        if not self._header.is_file():
+            write_json(self._header, {"format": FORMAT})
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Makes a full disk a mistake that the user can mend."""
+        with disk.room(self.root, "the last scores could not be stored; every score committed so far is kept"):
+            yield
+
+    @contextmanager
+    def _temporary(self, teacher: str) -> Iterator[Path]:
+        """A name for a file in the making, which is gone afterwards unless it was committed."""
+        temporary = _temporary_name(self._folder(teacher))
+        try:
+            with self._room():
+                self._create(teacher)
+                yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _commit(self, temporary: Path) -> Path:
+        """Make a written file a shard: on disk first, then under the name of its bytes, all at once."""
+        _sync(temporary)
+        shard = temporary.with_name(f"{_checksum(temporary)}.parquet")
+        temporary.replace(shard)
+        _sync(shard.parent)
+        self._whole.add(shard)
+        return shard
+
+    def _copy(self, teacher: str, shard: Path) -> bool:
+        """Take over a shard of another store; ``False`` if it is damaged there."""
+        with self._temporary(teacher) as temporary:
+            shutil.copyfile(shard, temporary)
+            if _checksum(temporary) != shard.stem:
+                logger.warning("%s is damaged: not copied", shard)
+                return False
+            self._commit(temporary)
+        return True
+
+
+def _check_format(header: Path) -> None:
+    try:
+        found = int(read_json(header)["format"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f'{header}: not the header of a score store; it should read {{"format": {FORMAT}}}') from None
+    if found > FORMAT:
+        mend = "update retrieval-distill, or choose another folder for the store"
+        raise UserError(f"{header}: the score store has format {found}, this version reads up to {FORMAT}; {mend}")
+
+
+def _finite(teacher: str, scores: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        scores = np.ascontiguousarray(scores, np.float32)
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if len(wrong):
+        count, first = f"{len(wrong)} of {len(scores)} scores", f"{scores[wrong[0]]} in row {wrong[0]}"
+        raise UserError(f"teacher {teacher}: {count} are NaN or infinite, the first is {first}; none was stored")
+    return scores
+
+
+def _hashes(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, np.uint64)
+
+
+def _aligned(queries: np.ndarray, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(queries) != len(documents):
+        raise ValueError(f"{len(queries)} queries but {len(documents)} documents: a pair needs one of each")
+    return _hashes(queries), _hashes(documents)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def _aside(shard: Path) -> Path:
+    return shard.with_name(f"{shard.name}.damaged")
+
+
+def _temporary_name(folder: Path) -> Path:
+    return folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on disk (Windows cannot sync a folder)."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Raw teacher scores brought to one scale."""

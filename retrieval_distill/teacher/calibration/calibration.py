@@ -1,0 +1,147 @@
+"""From the raw Runs of one or more teachers to the scores that objectives see; the store keeps the raw ones.
+
+Knows Runs and judgements; must not know models or stores.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.data.run import Run
+from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.teacher.calibration.fit import combine, fit_temperature, fit_weights
+from retrieval_distill.teacher.calibration.normalise import check_name, normalise, squashed, unsquash
+
+__all__ = ["Calibration", "Member", "combine", "fit_temperature", "fit_weights", "normalise", "squashed", "unsquash"]
+
+logger = logging.getLogger("retrieval_distill")
+
+Squashed = Literal["undo", "keep", "refuse"]
+"""What to do with a teacher whose scores went through a sigmoid."""
+
+SQUASHED: tuple[str, ...] = get_args(Squashed)
+
+
+@dataclass(frozen=True)
+class Member:
+    """How one teacher's raw scores enter: a sigmoid undone or not, normalised, and weighed."""
+
+    normalise: str = "none"
+    temperature: float = 1.0
+    weight: float = 1.0
+    unsquash: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.normalise)
+        if not (np.isfinite([self.temperature, self.weight]).all() and self.temperature > 0 and self.weight >= 0):
+            raise UserError(f"temperature {self.temperature} must be above 0, and weight {self.weight} not below 0")
+
+    def normalised(self, raw: Run, name: str) -> Run:
+        """The scores before they are weighed."""
+        return normalise(unsquash(raw, name) if self.unsquash else raw, self.normalise, self.temperature)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the raw Runs of teachers, one per member, become the scores that objectives see."""
+
+    members: tuple[Member, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        raw_dev: Sequence[Run] | None,
+        qrels: Qrels | None,
+        normalise: Sequence[str],
+        weights: Sequence[float] | None,
+        squashed: Squashed | Sequence[Squashed],
+    ) -> Calibration:
+        """Settle what is asked for: fitted are temperatures where asked for, and weights where none are given.
+
+        One member alone weighs 1 unless told otherwise: its scale is the temperature's affair.
+
+        Args:
+            raw_dev: Each member's raw Run of judged queries. Where nothing is fitted, any raw Runs do to see whether
+                scores are squashed; with none, scores are taken as they are.
+            qrels: Judgements of those queries.
+            normalise: A name in ``NORMALISATIONS`` per member.
+            weights: One per member, or ``None`` to fit them.
+            squashed: What to do with members whose scores went through a sigmoid, for all or per member.
+
+        Raises:
+            UserError: Something has to be fitted without judged queries, scores are squashed and that is refused or
+                cannot be undone, or an option is wrong.
+        """
+        runs, count = list(raw_dev or ()), len(normalise)
+        rules = [squashed] * count if isinstance(squashed, str) else list(squashed)
+        given = [1.0] if weights is None and count == 1 else weights
+        _check_counts({"weights": given, "squashed": rules, "runs": runs or None}, count)
+        if ("temperature" in normalise or given is None) and not (runs and qrels):
+            raise UserError(
+                "fitting teacher temperatures or weights needs judged dev queries; give the dataset a dev split, or "
+                "choose another normalisation and set the weights"
+            )
+        seen: list[Run | None] = [*runs] if runs else [None] * count
+        each = zip(normalise, rules, _names(count), seen, strict=True)
+        members = [_fit_member(how, rule, name, run, qrels or {}) for how, rule, name, run in each]
+        if given is None:
+            given = fit_weights(_normalised(members, runs), qrels or {}).tolist()
+        if not any(given):
+            raise UserError("teacher weights: at least one must be above 0")
+        return cls(tuple(replace(member, weight=float(w)) for member, w in zip(members, given, strict=True)))
+
+    def apply(self, raw: Sequence[Run]) -> Run:
+        """The calibrated Run of the members' raw Runs over the same pairs.
+
+        Raises:
+            UserError: The Runs hold different pairs, or a sigmoid cannot be undone.
+        """
+        return combine(_normalised(self.members, raw), [member.weight for member in self.members])
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON value."""
+        return {"members": [asdict(member) for member in self.members]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Calibration:
+        """From what ``to_json`` gave."""
+        return cls(tuple(Member(**member) for member in value["members"]))
+
+
+def _names(count: int) -> list[str]:
+    return ["the teacher"] if count == 1 else [f"teacher {number + 1} of {count}" for number in range(count)]
+
+
+def _normalised(members: Sequence[Member], raw: Sequence[Run]) -> list[Run]:
+    each = zip(members, raw, _names(len(members)), strict=True)
+    return [member.normalised(run, name) for member, run, name in each]
+
+
+def _check_counts(options: Mapping[str, Sequence[Any] | None], count: int) -> None:
+    for name, values in options.items():
+        if values is not None and len(values) != count:
+            raise UserError(f"{name}: {len(values)} given for {count} teachers; each needs one")
+
+
+def _fit_member(how: str, rule: str, name: str, run: Run | None, qrels: Qrels) -> Member:
+    """All but the weight; without a Run, nothing is looked at."""
+    if rule not in SQUASHED:
+        raise UserError(f"squashed={rule!r} is unknown{nearest(rule, SQUASHED)}")
+    if run is None:
+        return Member(how)
+    member = Member(how, unsquash=rule != "keep" and squashed(run))
+    if member.unsquash and rule == "refuse":
+        raise UserError(
+            f"{name}: all scores lie between 0 and 1, as if squashed by a sigmoid, which leaves margins too small to "
+            "learn from; score with raw logits (identity activation), or set squashed=undo or squashed=keep"
+        )
+    if member.unsquash:
+        logger.warning("%s: all scores lie between 0 and 1; taken for a sigmoid's, which is undone", name)
+    prepared = member.normalised(run, name)  # in any case: what cannot be undone is said before the costly scoring
+    return replace(member, temperature=fit_temperature(prepared, qrels)) if how == "temperature" else member

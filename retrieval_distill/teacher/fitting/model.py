@@ -1,0 +1,155 @@
+"""The cross-encoder that ``fit-teacher`` trains: opened from any encoder, given adapters, saved to be loaded anywhere.
+
+Knows model architecture and folders; must not know queries, candidates or judgements.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import CrossEncoder
+from torch import Tensor, nn
+
+from retrieval_distill import models
+from retrieval_distill.config.fit_teacher import FitTeacherConfig
+from retrieval_distill.data.tokens import token_batches
+from retrieval_distill.errors import UserError
+from retrieval_distill.hardware import devices
+from retrieval_distill.runtime import stages
+from retrieval_distill.student.build import set_dropout
+
+TOKENS_PER_FORWARD = {"cpu": 4096, "cuda": 65536}
+"""Padded tokens of one forward pass, by device type."""
+
+ADAPTER = "adapter_config.json"
+
+
+class PairsByLength(CrossEncoder):
+    """The library's cross-encoder, running a batch as several forward passes over pairs of like length.
+
+    A step's pairs differ much in length; padded to the longest, most of the work would be on padding. The scores and
+    gradients are those of one pass; the losses of the library see no difference.
+    """
+
+    def forward(self, input: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """``scores`` of every pair, in the order given."""
+        mask = input["attention_mask"]
+        batches = token_batches(mask.sum(1).cpu().numpy(), TOKENS_PER_FORWARD.get(mask.device.type, 4096))
+        scores = [super(PairsByLength, self).forward(_rows(input, rows), **kwargs)["scores"] for rows in batches]
+        back = torch.from_numpy(np.argsort(np.concatenate(batches))).to(mask.device)
+        return {**input, "scores": torch.cat(scores)[back]}
+
+
+def _rows(features: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    """These rows of a tokenised batch, without the columns that none of them uses (left or right padding)."""
+    mask = features["attention_mask"]
+    chosen = torch.from_numpy(rows).to(mask.device)
+    used = mask[chosen].any(0)
+    cut = {}
+    for key, value in features.items():
+        of_pairs = isinstance(value, Tensor) and value.shape[:1] == mask.shape[:1]
+        per_token = of_pairs and value.shape[:2] == mask.shape
+        cut[key] = value[chosen][:, used] if per_token else value[chosen] if of_pairs else value
+    return cut
+
+
+def build(config: FitTeacherConfig) -> PairsByLength:
+    """A model ready to train, in float32; weights that the start lacks are drawn by the seed.
+
+    Raises:
+        UserError: The model is not to be had, or adapters cannot be put on it.
+    """
+    torch.manual_seed(config.seed)
+    folder = models.resolve(config.model)
+    with models.quietly():
+        model = _open(folder, config)
+        if config.dropout is not None:
+            set_dropout(model, config.dropout)
+        if config.adapter == "lora":
+            _add_lora(model, config)
+    return model
+
+
+def trained_parameters(model: nn.Module) -> int:
+    """Number of parameters that training changes."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def save(model: CrossEncoder, config: FitTeacherConfig, folder: Path) -> None:
+    """Save the weights: a whole cross-encoder, or an adapter that names its base as the user did."""
+    with models.quietly():
+        model.save_pretrained(str(folder), create_model_card=False)
+    if config.adapter == "lora":
+        settings = stages.read_json(folder / ADAPTER)
+        start = Path(config.model)
+        settings["base_model_name_or_path"] = str(start.resolve()) if start.is_dir() else config.model
+        stages.write_json(folder / ADAPTER, settings)
+
+
+def _open(folder: Path, config: FitTeacherConfig) -> PairsByLength:
+    adapter = folder / ADAPTER
+    if adapter.is_file() and config.adapter == "lora":
+        raise UserError(
+            f"model {config.model!r} is itself an adapter: use adapter=none (all weights), or start from its base"
+        )
+    base = models.resolve(stages.read_json(adapter)["base_model_name_or_path"]) if adapter.is_file() else folder
+    model = PairsByLength(
+        str(base),
+        num_labels=1,
+        device=devices.device(),
+        activation_fn=nn.Identity(),
+        # a head for another number of labels gives way to a fresh one
+        model_kwargs={"dtype": torch.float32, "ignore_mismatched_sizes": True},
+        local_files_only=True,
+    )
+    if adapter.is_file():
+        from peft import PeftModel
+
+        model[0].model = PeftModel.from_pretrained(model.model, str(folder)).merge_and_unload()
+        model.requires_grad_(True)
+    model.max_seq_length = min(config.max_length, model.max_seq_length or 512)
+    model.model_card_data.generate_widget_examples = False
+    return model
+
+
+def _add_lora(model: CrossEncoder, config: FitTeacherConfig) -> None:
+    from peft import LoraConfig, TaskType
+
+    backbone: Any = model.model
+    layers = _linear_in_layers(backbone)
+    if not layers:
+        raise UserError(
+            f"model {config.model!r}: no linear layers to adapt in a {type(backbone).__name__}; adapter=none"
+        )
+    model.add_adapter(
+        LoraConfig(
+            task_type=TaskType.SEQ_CLS,
+            r=config.lora_rank,
+            lora_alpha=2 * config.lora_rank,
+            lora_dropout=0.0,
+            target_modules=layers,
+            modules_to_save=_head(backbone),
+        )
+    )
+
+
+def _linear_in_layers(backbone: nn.Module) -> list[str]:
+    """Names within a layer, such as ``attention.self.query``, of the linear maps of the repeated layers."""
+    names = set()
+    for name, module in backbone.named_modules():
+        parts = name.split(".")
+        numbers = [place for place, part in enumerate(parts) if part.isdigit()]
+        if isinstance(module, nn.Linear) and numbers and numbers[-1] + 1 < len(parts):
+            names.add(".".join(parts[numbers[-1] + 1 :]))
+    return sorted(names)
+
+
+def _head(backbone: Any) -> list[str]:
+    """Modules outside the encoder and its pooler: small, often fresh, so trained whole."""
+    encoder = getattr(backbone, backbone.base_model_prefix)
+    weighty = [name for name, module in backbone.named_children() if next(module.parameters(), None) is not None]
+    head = [name for name in weighty if getattr(backbone, name) is not encoder]
+    return head + (["pooler"] if getattr(encoder, "pooler", None) is not None else [])

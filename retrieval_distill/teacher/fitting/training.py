@@ -1,0 +1,229 @@
+"""The training of ``fit-teacher`` on the library's cross-encoder trainer: lists, losses, evaluation, checkpoints.
+
+Knows groups of candidates and the trainer; must not know how candidates were found or what a finished folder holds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset as Rows
+from sentence_transformers import CrossEncoder
+from sentence_transformers.base.evaluation import BaseEvaluator
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
+from sentence_transformers.cross_encoder.data_collator import CrossEncoderDataCollator
+from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, LambdaLoss, ListNetLoss
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, SequentialSampler
+from transformers import PrinterCallback, TrainerState
+
+from retrieval_distill import models
+from retrieval_distill.config.fit_teacher import FitTeacherConfig
+from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.data.run import Run
+from retrieval_distill.evaluation.measures import evaluate
+from retrieval_distill.hardware import devices
+from retrieval_distill.runtime.progress import progress
+from retrieval_distill.training.checkpoints import MarkWhole, last_whole
+from retrieval_distill.training.early_stopping import StopEarly, exhausted
+from retrieval_distill.training.groups import Draw, Group
+from retrieval_distill.training.trainer import Advance
+
+logger = logging.getLogger("retrieval_distill")
+
+MEASURE = "nDCG@10"
+"""What the dev queries are measured by."""
+
+LOGGED = f"eval_{MEASURE}"
+
+PAIRS_PER_CALL = 2048
+"""Pairs tokenised at once in an evaluation."""
+
+
+class BinaryLists(nn.Module):
+    """The library's pairwise loss over lists, so that every loss sees the same steps."""
+
+    def __init__(self, model: CrossEncoder) -> None:
+        super().__init__()
+        self.model = model
+        self.pairwise = BinaryCrossEntropyLoss(model)
+
+    def forward(self, inputs: list[Any], labels: list[Tensor], **options: Any) -> Tensor:
+        """Mean over all pairs of the step."""
+        pairs = [(query, doc) for query, docs in zip(*inputs, strict=True) for doc in docs]
+        return self.pairwise([list(column) for column in zip(*pairs, strict=True)], torch.cat(labels), **options)
+
+
+def _one_hot(grades: np.ndarray) -> np.ndarray:
+    """ListNet takes the softmax of its labels: grades 1 and 0 would leave the others most of the target."""
+    return np.where(grades > 0, 0.0, -np.inf)
+
+
+# mini_batch_size=-1: a step's pairs go to the model together, which is what lets it sort them by length
+LOSSES: dict[str, Callable[[CrossEncoder], nn.Module]] = {
+    "listwise": lambda model: ListNetLoss(model, mini_batch_size=-1),
+    "binary": BinaryLists,
+    "lambda": lambda model: LambdaLoss(model, mini_batch_size=-1),
+}
+
+LABELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "listwise": _one_hot,
+    "binary": lambda grades: (grades > 0).astype(float),
+    "lambda": lambda grades: grades.astype(float),
+}
+
+
+@dataclass
+class ListCollator(CrossEncoderDataCollator):
+    """From rows of the schedule to the library's columns: ``query``, ``documents``, ``labels`` (a list each).
+
+    Texts are looked up here, so that a schedule of any length holds numbers only.
+    """
+
+    groups: Sequence[Group] = ()
+    draws: Sequence[Draw] = ()
+    queries: Texts | None = None
+    documents: Texts | None = None
+    loss: str = "listwise"
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        """Assemble one step."""
+        return super().__call__([self.row(self.draws[feature["draw"]]) for feature in features])
+
+    def row(self, draw: Draw) -> dict[str, Any]:
+        """One list in texts."""
+        assert self.queries is not None and self.documents is not None
+        group = self.groups[draw.group]
+        grades = np.array([group.grades[candidate] for candidate in draw.candidates])
+        return {
+            "query": self.queries[group.query_id],
+            "documents": self.documents.take([group.doc_ids[candidate] for candidate in draw.candidates]),
+            "labels": LABELS[self.loss](grades).tolist(),
+        }
+
+
+@dataclass(eq=False)
+class DevQueries(BaseEvaluator):
+    """Reranks the candidates of the dev queries with a model's current weights."""
+
+    run: Run
+    qrels: Qrels
+    queries: Texts
+    documents: Texts
+    bf16: bool
+    pairs: list[tuple[str, str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.primary_metric = MEASURE
+        frame = self.run.frame
+        asked, found = self.queries.take(frame["query_id"].tolist()), self.documents.take(frame["doc_id"].tolist())
+        self.pairs = list(zip(asked, found, strict=True))
+
+    def __call__(self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1) -> Any:
+        """As the trainer asks for it."""
+        return {MEASURE: float(self.values(model).mean())}
+
+    def values(self, model: CrossEncoder) -> np.ndarray:
+        """The measure of every dev query, in the order of the judgements."""
+        reranked = self.run.rescored(scores(model, self.pairs, self.bf16))
+        return evaluate(reranked, self.qrels, [MEASURE])[MEASURE].to_numpy()
+
+
+@torch.no_grad()
+def scores(model: CrossEncoder, pairs: Sequence[tuple[str, str]], bf16: bool = False) -> np.ndarray:
+    """Raw logits of pairs of texts with the model as it is now (float32)."""
+    model.eval()
+    order = np.argsort([-len(query) - len(document) for query, document in pairs], kind="stable")
+    logits = np.empty(len(pairs), np.float32)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        for start in range(0, len(order), PAIRS_PER_CALL):
+            rows = order[start : start + PAIRS_PER_CALL]
+            features = model.preprocess([pairs[row] for row in rows])
+            on_device = {k: v.to(model.device) if isinstance(v, Tensor) else v for k, v in features.items()}
+            logits[rows] = model(on_device)["scores"].view(-1).float().cpu().numpy()
+    return logits
+
+
+class ListTrainer(CrossEncoderTrainer):
+    """The library's trainer, taking the schedule in order."""
+
+    def get_batch_sampler(self, dataset: Any, batch_size: int, drop_last: bool, *_: Any, **__: Any) -> BatchSampler:
+        """The schedule is shuffled already, in a way that a resumed training can repeat."""
+        return DefaultBatchSampler(SequentialSampler(dataset), batch_size=batch_size, drop_last=drop_last)
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """None: the card is ours."""
+
+
+def train(
+    model: CrossEncoder,
+    collator: ListCollator,
+    dev: DevQueries | None,
+    config: FitTeacherConfig,
+    steps: int,
+    checkpoints: Path,
+) -> TrainerState:
+    """Train in place, from the last whole checkpoint where there is one; the best weights are the ones left.
+
+    Without ``dev`` the last weights are left.
+    """
+    trainer = ListTrainer(
+        model=model,
+        args=_arguments(config, steps, dev is not None, checkpoints),
+        train_dataset=Rows.from_dict({"draw": list(range(len(collator.draws)))}),
+        data_collator=collator,
+        loss=LOSSES[config.loss](model),
+        evaluator=dev,
+        callbacks=[MarkWhole(), *([StopEarly(LOGGED, config.patience)] if dev else [])],
+    )
+    trainer.pop_callback(PrinterCallback)
+    last = last_whole(checkpoints)
+    state = TrainerState.load_from_json(str(last / "trainer_state.json")) if last else None
+    with ExitStack() as stack, models.quietly():
+        if state is None or not exhausted(state.log_history, LOGGED, config.patience):
+            done = state.global_step if state else 0
+            trainer.add_callback(Advance(stack.enter_context(progress("training the teacher", steps, "steps", done))))
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+            state = trainer.state
+        if dev:
+            # the library's own load_best_model_at_end only logs when it fails
+            trainer._load_from_checkpoint(str(checkpoints / f"checkpoint-{state.best_global_step}"))
+    return state
+
+
+def uses_bf16(config: FitTeacherConfig) -> bool:
+    """Whether training and evaluation compute in bfloat16."""
+    return devices.has_fast_bfloat16(devices.device()) if config.bf16 is None else config.bf16
+
+
+def _arguments(config: FitTeacherConfig, steps: int, evaluated: bool, folder: Path) -> CrossEncoderTrainingArguments:
+    return CrossEncoderTrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=config.queries_per_step,
+        learning_rate=config.peak_learning_rate,
+        warmup_steps=max(1, round(config.warmup * steps)) if config.warmup else 0,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        bf16=uses_bf16(config),
+        eval_strategy="steps" if evaluated else "no",
+        eval_steps=config.evaluate_every,
+        metric_for_best_model=LOGGED if evaluated else None,
+        greater_is_better=True if evaluated else None,
+        save_steps=config.evaluate_every,
+        logging_steps=min(5, config.evaluate_every),
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=devices.device() == "cpu",
+        dataloader_pin_memory=False,
+        seed=config.seed,
+    )
