@@ -15,6 +15,7 @@ check: .venv/ready-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 # torch comes first, at the exact version: a bare range would fetch the largest build there is
 .venv/ready: pyproject.toml constraints.txt

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
+from retrieval_distill import models
+from retrieval_distill.api.candidates import retrieve
+from retrieval_distill.api.vectors import index
 from retrieval_distill.config import NO_LIMIT, MemberConfig, parse
-from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.config.fit_teacher import FitTeacherConfig
+from retrieval_distill.data import generated
+from retrieval_distill.data.dataset import Dataset, Qrels
 from retrieval_distill.data.run import Run
-from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.runtime import processes
+from retrieval_distill.embedding.embed import embed
+from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import processes, stages
 from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.scores.contract import Teacher
-from retrieval_distill.scores.store import ScoreStore
-from retrieval_distill.teacher import ensemble, scoring
-from retrieval_distill.teacher.ensemble import Ensemble
+from retrieval_distill.teacher.rerank import rerank, score
+
+__all__ = ["fit_teacher", "load_teacher", "rerank", "score"]
+
+TRAIN_DEPTH = 30
+"""Candidates per training query, from which its hard negatives are drawn."""
 
 
 def load_teacher(
@@ -42,39 +52,6 @@ def load_teacher(
     return load.load(parse(MemberConfig, values, "teacher", overrides))
 
 
-def score(
-    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path, engine: str = "local"
-) -> tuple[Run, dict[str, Any]]:
-    """A teacher's raw scores for every pair of a Run, through the score store in folder ``store``.
-
-    Several teachers (an ensemble) give calibrated scores; the store keeps each one's raw ones. With ``engine="ray"``
-    a cross-encoder scores on the nodes of a Ray cluster (``RAY_ADDRESS``), and the store stays here.
-    """
-    if engine not in ("local", "ray"):
-        raise UserError(f"engine {engine!r} is unknown{nearest(engine, ('local', 'ray'))}")
-    if engine == "ray":
-        from retrieval_distill.teacher.on_cluster import on_cluster
-
-        teacher = on_cluster(teacher)
-    if isinstance(teacher, Ensemble):
-        return ensemble.score(run, queries, documents, teacher, ScoreStore(store))
-    return scoring.score(run, queries, documents, teacher, ScoreStore(store))
-
-
-def rerank(
-    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path, depth: int
-) -> tuple[Run, dict[str, Any]]:
-    """The first ``depth`` documents of every query in the teacher's order, the others below them in their old order."""
-    head, counts = score(run.top(depth), queries, documents, teacher, store)
-    tail = run.frame[run.frame.groupby("query_id", sort=False).cumcount() >= depth]
-    if tail.empty:
-        return head, counts
-    floor = tail["query_id"].map(head.frame.groupby("query_id")["score"].min())
-    below = tail.groupby("query_id", sort=False).cumcount() + 1
-    merged = pd.concat([head.frame, tail.assign(score=floor - below)])
-    return Run.from_columns(merged["query_id"], merged["doc_id"], merged["score"]), counts
-
-
 def fit_teacher(
     dataset: Dataset, folder: str | Path, overrides: Sequence[str] = (), bi_encoder: str | None = None,
     train: str = "train", dev: str | None = "dev", **options: Any,
@@ -95,8 +72,92 @@ def fit_teacher(
     """
     if processes.count() > 1:
         raise UserError("fit-teacher trains in one process; start it without torchrun")
-    from retrieval_distill.config.fit_teacher import FitTeacherConfig
-    from retrieval_distill.teacher.fitting.fit import fit_on
 
     config = parse(FitTeacherConfig, dict(options), "fit-teacher", overrides)
     return fit_on(dataset, config, folder, bi_encoder, train, dev)
+
+
+def fit_on(
+    dataset: Dataset,
+    config: FitTeacherConfig,
+    folder: str | Path,
+    bi_encoder: str | None = None,
+    train: str = "train",
+    dev: str | None = "dev",
+) -> Manifest:
+    """Fine-tune a cross-encoder on a dataset's judgements; candidates are found here.
+
+    Args:
+        dataset: Texts and judgements.
+        config: What to train and how.
+        folder: Where the teacher goes; candidates are kept beside it, in ``FOLDER-candidates``.
+        bi_encoder: Its search is fused with BM25's; ``None``: BM25 alone.
+        train: Split to learn from.
+        dev: Split that tells which weights are best; ``None``, or one the dataset lacks: the last weights are kept.
+
+    Returns:
+        The manifest; its ``counts`` hold ``dev``: the measure before and after, with its doubt.
+
+    Raises:
+        UserError: No training query is judged, or the model is not to be had.
+    """
+    from retrieval_distill.teacher.fitting import fit
+    from retrieval_distill.training.groups import with_relevant
+
+    folder = Path(folder)
+    qrels = {"train": _judged(dataset, train)}
+    if dev is not None and dev in dataset.qrels:
+        qrels["dev"] = _sample(_judged(dataset, dev), config.dev_queries, config.seed)
+    found = folder.with_name(f"{folder.name}-candidates")
+    depth = max(TRAIN_DEPTH, config.dev_depth)
+    inputs = {
+        "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
+        "queries": stages.fingerprint([list(judged) for judged in qrels.values()]),
+        "bi_encoder": models.fingerprint(bi_encoder) if bi_encoder else None,
+        "depth": depth,
+    }
+    stages.stage("retrieve", found, inputs, lambda out: _retrieve(dataset, qrels, depth, bi_encoder, out))
+    runs = {split: Run.load(found / f"{split}.parquet") for split in qrels}
+    asked = (with_relevant(runs["dev"].top(config.dev_depth), qrels["dev"]), qrels["dev"]) if "dev" in qrels else None
+    candidates = generated.renamed(with_relevant(runs["train"].top(TRAIN_DEPTH), qrels["train"]), dataset)
+    seen = generated.as_trained(dataset, train)
+    return fit.fit_teacher(config, candidates, _judged(seen, train), dataset.queries, seen.documents, asked, folder)
+
+
+def _judged(dataset: Dataset, split: str) -> Qrels:
+    """The judgements of a split's queries that have a text and a relevant document."""
+    from retrieval_distill.teacher.fitting.fit import NEEDED
+
+    if split not in dataset.qrels:
+        splits = ", ".join(dataset.qrels) or "none"
+        raise UserError(f"{NEEDED}; dataset {dataset.name!r} has no split {split!r}, it has: {splits}")
+    judged = dataset.split(split)
+    kept = {id_: judged[id_] for id_ in dataset.queries_of(split) if any(grade > 0 for grade in judged[id_].values())}
+    if not kept:
+        raise UserError(f"{NEEDED}; split {split!r} of dataset {dataset.name!r} has none")
+    return kept
+
+
+def _sample(qrels: Qrels, count: int, seed: int) -> Qrels:
+    ids = list(qrels)
+    if count >= len(ids):
+        return qrels
+    return {ids[row]: qrels[ids[row]] for row in sorted(np.random.default_rng(seed).choice(len(ids), count, False))}
+
+
+def _retrieve(
+    dataset: Dataset, qrels: dict[str, Qrels], depth: int, bi_encoder: str | None, out: Path
+) -> dict[str, Any]:
+    """Candidates of every split, a query's own document left out, as in evaluation."""
+    if bi_encoder:
+        embed(bi_encoder, dataset.documents, out / "embeddings")
+        index(out / "embeddings", out / "index")
+    queries = dataset.queries.select(list(dict.fromkeys(id_ for judged in qrels.values() for id_ in judged)))
+    built = out / "index" if bi_encoder else None
+    run = retrieve(dataset.documents, queries, depth, built, bi_encoder)
+    found = Run(run.frame[run.frame["query_id"] != run.frame["doc_id"]].reset_index(drop=True))
+    for split, judged in qrels.items():
+        found.select(list(judged)).save(out / f"{split}.parquet")
+    for used in ("embeddings", "index"):
+        shutil.rmtree(out / used, ignore_errors=True)
+    return {"queries": len(queries), "pairs": len(found)}

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill import api
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare
 from retrieval_distill.runtime import stages
 from retrieval_distill.scores.contract import Pairs, Teacher
+from retrieval_distill.teacher.rerank import rerank
 from retrieval_distill.teacher.scoring import pairs_of
 
 TIMED_QUERIES = 15
@@ -61,7 +61,7 @@ def benchmark(
         for reranker_name, reranker in rerankers.items():
             for depth in sorted(depths, reverse=True):
                 name = f"{run_name}+{Path(reranker_name).name}@{depth}"
-                systems[name], counts = api.rerank(first, queries, dataset.documents, reranker, store, depth)
+                systems[name], counts = rerank(first, queries, dataset.documents, reranker, store, depth)
                 systems[name].save(Path(folder) / "runs" / f"{name}.parquet")
                 speed = cost(reranker, pairs_of(first.top(depth), queries, dataset.documents))
                 costs[name] = {"run": run_name, "reranker": reranker_name, "depth": depth, **speed}

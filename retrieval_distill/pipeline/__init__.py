@@ -65,7 +65,10 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
     embed_student(turn)
     embed_baselines(job)
     if not job.measurable:
-        return unmeasured.write(job.out, job.dataset, recipe, job.manifests)
+        told = unmeasured.write(job.out, job.dataset, recipe, job.manifests)
+        page = publish.report(job.out, dataset=job.dataset)
+        logger.warning("%s The student is in %s; report: %s", told["unmeasured"], job.out / "student", page)
+        return told
     measure(job)
     finished = report.write(job.out, job.dataset, recipe, job.manifests)
     page = publish.report(job.out, dataset=job.dataset)

@@ -102,10 +102,10 @@ class Searcher:
         return self.index.allowed_rows(self.dataset.documents, self.allowed)
 
     def _reranked(self, run: Run, queries: Texts) -> Run:
-        from retrieval_distill import api
+        from retrieval_distill.teacher.rerank import rerank
 
         assert self.store is not None
-        found, _ = api.rerank(run, queries, self.dataset.documents, self.teacher, self.store, self.rerank_depth)
+        found, _ = rerank(run, queries, self.dataset.documents, self.teacher, self.store, self.rerank_depth)
         return found
 
 

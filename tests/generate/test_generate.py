@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from retrieval_distill import api, pipeline
+from retrieval_distill.api.teachers import fit_on
 from retrieval_distill.config import load_recipe, parse_recipe
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data import generated
@@ -226,7 +227,7 @@ def test_a_teacher_is_not_fitted_on_its_query_either(corpus, tmp_path, monkeypat
     api.generate(corpus, tmp_path / "made", ways={"sentences": 1}, keep=0)
     given = {}
     monkeypatch.setattr(fit, "fit_teacher", lambda *args: given.update(run=args[1], qrels=args[2], documents=args[4]))
-    fit.fit_on(load(str(tmp_path / "made"), tmp_path), FitTeacherConfig(), tmp_path / "teacher", train="generated")
+    fit_on(load(str(tmp_path / "made"), tmp_path), FitTeacherConfig(), tmp_path / "teacher", train="generated")
     for query, docs, _ in given["run"]:
         relevant = [doc for doc in docs if given["qrels"][query].get(doc)]
         assert relevant == [f"{query}:document"] and relevant[0] in given["documents"]

@@ -14,6 +14,7 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from retrieval_distill import models
+from retrieval_distill.api.teachers import fit_on
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
@@ -260,6 +261,7 @@ DRIVER = """
 import gc, os, signal, sys
 from retrieval_distill.training import trainer
 from retrieval_distill.data.formats import beir
+from retrieval_distill.api.teachers import fit_on
 from retrieval_distill.teacher.fitting import fit
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 
@@ -286,7 +288,7 @@ whens = {
 for when, how in whens.items():
     if (child := os.fork()) == 0:  # forked before anything is computed: one import of the libraries for all
         die_at(*how)
-        fit.fit_on(beir.load(data), FitTeacherConfig.model_validate_json(options), out + "/" + when)
+        fit_on(beir.load(data), FitTeacherConfig.model_validate_json(options), out + "/" + when)
         os._exit(0)
     print(when, os.waitpid(child, 0)[1], flush=True)
 """
@@ -295,7 +297,7 @@ for when, how in whens.items():
 def test_a_killed_fit_ends_with_the_same_weights(dataset, dataset_folder, cross_encoders, tmp_path):
     config = options(cross_encoders["bert"], adapter="lora", steps=7, evaluate_every=2, dropout=0.1, patience=None)
     whole, name = tmp_path / "whole", "adapter_model.safetensors"
-    assert fit.fit_on(dataset, config, whole)["counts"]["steps"] == 7
+    assert fit_on(dataset, config, whole)["counts"]["steps"] == 7
     command = [sys.executable, "-c", DRIVER, dataset_folder, str(tmp_path), config.model_dump_json()]
     killed = subprocess.run(command, capture_output=True, text=True)
     assert killed.stdout.split() == ["step", "9", "torn", "9", "trained", "9"], killed.stderr  # 9 is SIGKILL
@@ -303,7 +305,7 @@ def test_a_killed_fit_ends_with_the_same_weights(dataset, dataset_folder, cross_
             for when in ("step", "torn", "trained")}  # fmt: skip
     assert left["step"] == left["torn"] == {"checkpoint-2", "checkpoint-4"}
     for when in left:
-        fit.fit_on(dataset, config, tmp_path / when)
+        fit_on(dataset, config, tmp_path / when)
         assert (tmp_path / when / name).read_bytes() == (whole / name).read_bytes(), when
         assert log(tmp_path / when)["dev"] == log(whole)["dev"]
 
@@ -322,11 +324,11 @@ def test_candidates_are_fresh_every_epoch_and_fixed_by_the_seed(toy):
 
 def test_fit_on_finds_its_candidates(dataset, encoders, tmp_path):
     config = options(encoders["distilbert"], steps=2, dev_depth=5, dev_queries=4, evaluate_every=1)
-    manifest = fit.fit_on(dataset, config, tmp_path / "teacher", bi_encoder=encoders["distilbert"])
+    manifest = fit_on(dataset, config, tmp_path / "teacher", bi_encoder=encoders["distilbert"])
     assert manifest["counts"]["groups"] == 24 and manifest["counts"]["dev"]["queries"] == 4
     assert not (tmp_path / "teacher-candidates" / "embeddings").exists()
-    assert fit.fit_on(dataset, config, tmp_path / "teacher", bi_encoder=encoders["distilbert"])["skipped"]
-    without = fit.fit_on(dataset, config, tmp_path / "last", dev="none")
+    assert fit_on(dataset, config, tmp_path / "teacher", bi_encoder=encoders["distilbert"])["skipped"]
+    without = fit_on(dataset, config, tmp_path / "last", dev="none")
     assert without["counts"]["dev"] is None and without["counts"]["best_step"] == 2
 
 
@@ -343,9 +345,9 @@ def test_going_on_from_an_adapter(toy, encoders, tmp_path):
 def test_without_judgements_it_says_what_is_needed(toy, encoders, tmp_path):
     bare = Dataset("bare", toy.documents, toy.queries, {"train": {"q1": {"d1": 0}}})
     with pytest.raises(UserError, match=r"needs judged training queries.*'train' of dataset 'bare' has none"):
-        fit.fit_on(bare, options(encoders["bert"]), tmp_path / "teacher")
+        fit_on(bare, options(encoders["bert"]), tmp_path / "teacher")
     with pytest.raises(UserError, match="no split 'train', it has: none"):
-        fit.fit_on(Dataset("bare", toy.documents, toy.queries), options(encoders["bert"]), tmp_path / "teacher")
+        fit_on(Dataset("bare", toy.documents, toy.queries), options(encoders["bert"]), tmp_path / "teacher")
     with pytest.raises(UserError, match="needs judged training queries"):
         fit.fit_teacher(
             options(encoders["bert"]), candidates(toy, "train"), {}, toy.queries, toy.documents, None, tmp_path

@@ -16,8 +16,7 @@ import numpy as np
 
 from retrieval_distill import models
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
-from retrieval_distill.data import generated
-from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
@@ -26,7 +25,7 @@ from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.teacher.fitting import model as fit_model
 from retrieval_distill.teacher.fitting import training
 from retrieval_distill.teacher.fitting.training import LOGGED, MEASURE, DevQueries, ListCollator
-from retrieval_distill.training.groups import build_groups, schedule, with_relevant
+from retrieval_distill.training.groups import build_groups, schedule
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -34,53 +33,6 @@ NEEDED = (
     "fit-teacher needs judged training queries, each with a text and a relevant document "
     "(queries written by a model will do in a later version)"
 )
-
-TRAIN_DEPTH = 30
-"""Candidates per training query, from which its hard negatives are drawn."""
-
-
-def fit_on(
-    dataset: Dataset,
-    config: FitTeacherConfig,
-    folder: str | Path,
-    bi_encoder: str | None = None,
-    train: str = "train",
-    dev: str | None = "dev",
-) -> Manifest:
-    """Fine-tune a cross-encoder on a dataset's judgements; candidates are found here.
-
-    Args:
-        dataset: Texts and judgements.
-        config: What to train and how.
-        folder: Where the teacher goes; candidates are kept beside it, in ``FOLDER-candidates``.
-        bi_encoder: Its search is fused with BM25's; ``None``: BM25 alone.
-        train: Split to learn from.
-        dev: Split that tells which weights are best; ``None``, or one the dataset lacks: the last weights are kept.
-
-    Returns:
-        The manifest; its ``counts`` hold ``dev``: the measure before and after, with its doubt.
-
-    Raises:
-        UserError: No training query is judged, or the model is not to be had.
-    """
-    folder = Path(folder)
-    qrels = {"train": _judged(dataset, train)}
-    if dev is not None and dev in dataset.qrels:
-        qrels["dev"] = _sample(_judged(dataset, dev), config.dev_queries, config.seed)
-    found = folder.with_name(f"{folder.name}-candidates")
-    depth = max(TRAIN_DEPTH, config.dev_depth)
-    inputs = {
-        "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
-        "queries": stages.fingerprint([list(judged) for judged in qrels.values()]),
-        "bi_encoder": models.fingerprint(bi_encoder) if bi_encoder else None,
-        "depth": depth,
-    }
-    stages.stage("retrieve", found, inputs, lambda out: _retrieve(dataset, qrels, depth, bi_encoder, out))
-    runs = {split: Run.load(found / f"{split}.parquet") for split in qrels}
-    asked = (with_relevant(runs["dev"].top(config.dev_depth), qrels["dev"]), qrels["dev"]) if "dev" in qrels else None
-    candidates = generated.renamed(with_relevant(runs["train"].top(TRAIN_DEPTH), qrels["train"]), dataset)
-    seen = generated.as_trained(dataset, train)
-    return fit_teacher(config, candidates, _judged(seen, train), dataset.queries, seen.documents, asked, folder)
 
 
 def fit_teacher(
@@ -191,45 +143,6 @@ def _verdict(before: np.ndarray, after: np.ndarray, model: str) -> dict[str, Any
         "difference": asdict(difference),
         "p": paired_p(after, before),
     }
-
-
-def _judged(dataset: Dataset, split: str) -> Qrels:
-    """The judgements of a split's queries that have a text and a relevant document."""
-    if split not in dataset.qrels:
-        splits = ", ".join(dataset.qrels) or "none"
-        raise UserError(f"{NEEDED}; dataset {dataset.name!r} has no split {split!r}, it has: {splits}")
-    judged = dataset.split(split)
-    kept = {id_: judged[id_] for id_ in dataset.queries_of(split) if any(grade > 0 for grade in judged[id_].values())}
-    if not kept:
-        raise UserError(f"{NEEDED}; split {split!r} of dataset {dataset.name!r} has none")
-    return kept
-
-
-def _sample(qrels: Qrels, count: int, seed: int) -> Qrels:
-    ids = list(qrels)
-    if count >= len(ids):
-        return qrels
-    return {ids[row]: qrels[ids[row]] for row in sorted(np.random.default_rng(seed).choice(len(ids), count, False))}
-
-
-def _retrieve(
-    dataset: Dataset, qrels: dict[str, Qrels], depth: int, bi_encoder: str | None, out: Path
-) -> dict[str, Any]:
-    """Candidates of every split, a query's own document left out, as in evaluation."""
-    from retrieval_distill import api
-
-    if bi_encoder:
-        api.embed(bi_encoder, dataset.documents, out / "embeddings")
-        api.index(out / "embeddings", out / "index")
-    queries = dataset.queries.select(list(dict.fromkeys(id_ for judged in qrels.values() for id_ in judged)))
-    index = out / "index" if bi_encoder else None
-    run = api.retrieve(dataset.documents, queries, depth, index, bi_encoder)
-    found = Run(run.frame[run.frame["query_id"] != run.frame["doc_id"]].reset_index(drop=True))
-    for split, judged in qrels.items():
-        found.select(list(judged)).save(out / f"{split}.parquet")
-    for used in ("embeddings", "index"):
-        shutil.rmtree(out / used, ignore_errors=True)
-    return {"queries": len(queries), "pairs": len(found)}
 
 
 def _require_texts(run: Run, queries: Texts, documents: Texts) -> None:
