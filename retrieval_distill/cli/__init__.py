@@ -15,6 +15,7 @@ import typer
 from retrieval_distill.cli import candidates, data, measures, runs, search, stages, teachers, vectors
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import processes
+from retrieval_distill.runtime.progress import show_progress
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,8 +32,8 @@ for commands in (runs, search, data, candidates, stages, vectors, teachers, meas
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one clear message and exit code 2."""
-    level = logging.INFO if processes.rank() == 0 else logging.WARNING  # of several processes one tells how it goes
-    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    if processes.rank() == 0:  # of several processes one tells how it goes
+        show_progress()
     for noisy in ("httpx", "httpcore", "sentence_transformers", "faiss", "faiss.loader", "bm25s", "datasets"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -9,21 +9,17 @@ Knows where packages keep their sources and what a docstring looks like; must no
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import inspect
 import re
 import sysconfig
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 
+from retrieval_distill.data import docstrings
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.docstrings import Docstring
 
 VERSION = 3
 """Raised when the same packages would give other passages, queries or splits."""
@@ -48,19 +44,8 @@ SKIPPED_FOLDERS = frozenset(
 SPLITS = {"test": 0.07, "dev": 0.04}
 """Share of the qualified names in each held-out split; the rest is ``train``."""
 
-MIN_QUERY_WORDS, MAX_QUERY_CHARACTERS = 3, 300
-MIN_PASSAGE_WORDS = 18
 MAX_ANSWERS = 5
 """A summary shared by more docstrings than this ("Return a copy.") asks nothing: it is no query."""
-
-
-@dataclass(frozen=True)
-class Docstring:
-    """One documented object: its qualified name, its summary paragraph and the rest of its docstring."""
-
-    name: str
-    summary: str
-    body: str
 
 
 def build() -> Dataset:
@@ -72,11 +57,8 @@ def build() -> Dataset:
         move when packages are added or updated. A training or dev query that equals, contains or is
         contained in a held-out one is left out (its passage stays in the corpus).
     """
-    files = sorted(_source_files())
-    # spawn: a forked child would inherit whatever threads the caller already runs
-    with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
-        found = [doc for docs in pool.map(_read_file, files, chunksize=64) for doc in docs]
-    found += [doc for module in COMPILED for doc in _read_module(module)]
+    found = docstrings.read_files(sorted(_source_files()))
+    found += [doc for module in COMPILED for doc in docstrings.read_module(module)]
     documents = _without_repeats(found)
     queries = _queries(documents)
     splits = _splits(queries)
@@ -113,79 +95,6 @@ def _source_files() -> Iterator[tuple[str, str]]:
             public = [name for name in names if not name.startswith("_")]
             if public:
                 yield ".".join(public), str(path)
-
-
-def _read_file(file: tuple[str, str]) -> list[Docstring]:
-    """Every documented public object of one source file; a file that does not parse gives none."""
-    module, path = file
-    try:
-        tree = ast.parse(Path(path).read_bytes())
-    except (SyntaxError, ValueError, OSError):
-        return []
-    return [doc for name, text in _documented(module, tree) if (doc := _docstring(name, text))]
-
-
-def _read_module(module: str) -> list[Docstring]:
-    """Every documented public function and class of one standard module; none where this system lacks it."""
-    try:
-        members = vars(import_module(module))
-    except ImportError:
-        return []
-    texts = {name: inspect.getdoc(member) for name, member in members.items() if callable(member) and name[0] != "_"}
-    return [doc for name, text in texts.items() if text and (doc := _docstring(f"{module}.{name}", text))]
-
-
-def _documented(name: str, node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Pairs of (qualified name, docstring) of a module or class and what is defined in it."""
-    if text := ast.get_docstring(node):  # type: ignore[arg-type]
-        yield name, text
-    for child in getattr(node, "body", ()):
-        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            if child.name.startswith("_"):
-                continue
-            inner = f"{name}.{child.name}"
-            if isinstance(child, ast.ClassDef):
-                yield from _documented(inner, child)
-            elif text := ast.get_docstring(child):
-                yield inner, text
-        elif isinstance(child, ast.Expr) and (compiled := _compiled_docstring(name, child.value)):
-            yield compiled
-
-
-def _compiled_docstring(module: str, call: ast.expr) -> tuple[str, str] | None:
-    """The docstring that numpy (``add_newdoc``) or torch (``add_docstr``) attaches to a compiled function."""
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-        return None
-    while isinstance(call.args[-1:][0] if call.args else None, ast.Call):  # text.format(...) and the like
-        last = call.args[-1]
-        call.args[-1] = last.func.value if isinstance(last.func, ast.Attribute) else ast.Constant(None)  # type: ignore[attr-defined]
-    strings = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-    if call.func.id == "add_newdoc" and len(strings) >= 3:
-        return (
-            f"{strings[0].replace('._core.multiarray', '').replace('._core.umath', '')}.{strings[1]}",
-            inspect.cleandoc(strings[-1]),
-        )
-    if call.func.id == "add_docstr" and strings and isinstance(call.args[0], ast.Attribute):
-        return ast.unparse(call.args[0]), inspect.cleandoc(strings[-1])
-    return None
-
-
-def _docstring(name: str, text: str) -> Docstring | None:
-    """Split a docstring at its first empty line; ``None`` when either part says too little."""
-    paragraphs = re.split(r"\n\s*\n", text.strip())
-    # "func(args) -> result" signatures that C functions open with are no summary
-    while paragraphs and re.match(r"^[\w.]+\(.*\)?( ->.*)?$", paragraphs[0].split("\n")[0]):
-        paragraphs.pop(0)
-    if len(paragraphs) < 2:
-        return None
-    summary = re.sub(
-        r"\s+", " ", re.sub(r":\w+(?::\w+)*:`~?([^`]+)`|[`*]", lambda m: m[1] or "", paragraphs[0])
-    ).strip()
-    body = "\n\n".join(paragraphs[1:]).strip()
-    long_enough = len(summary.split()) >= MIN_QUERY_WORDS and len(body.split()) >= MIN_PASSAGE_WORDS
-    if not long_enough or len(summary) > MAX_QUERY_CHARACTERS:
-        return None
-    return Docstring(name, summary, body)
 
 
 def _normal(text: str) -> str:

@@ -1,6 +1,7 @@
-"""Progress with rate and time left: a bar on a terminal, plain log lines elsewhere.
+"""Progress with rate and time left: a bar on a terminal or in a notebook, plain log lines elsewhere.
 
-Knows counts and clocks; must not know what is counted.
+Silent until :func:`show_progress` is called, as a library should be. Knows counts and clocks; must not know what is
+counted.
 """
 
 from __future__ import annotations
@@ -13,8 +14,32 @@ from contextlib import contextmanager
 
 logger = logging.getLogger("retrieval_distill")
 
+_SHOWN = logging.StreamHandler(sys.stderr)
+"""Present among the logger's handlers while progress is shown."""
+_SHOWN.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+
 LINE_EVERY_SECONDS = 10.0
 """How often a plain log line says how far the work is; work shorter than this says only its end."""
+
+
+def show_progress(shown: bool = True) -> None:
+    """Show what the toolkit is doing on standard error: bars for long work, a line for what it finds out.
+
+    Example:
+        >>> import retrieval_distill as rd
+        >>> rd.show_progress()
+        >>> rd.show_progress(False)
+
+    Args:
+        shown: ``False``: be silent again.
+    """
+    if shown:
+        _SHOWN.setStream(sys.stderr)  # a notebook or a test may have replaced it
+        logger.addHandler(_SHOWN)
+        logger.setLevel(logging.INFO)
+    else:
+        logger.removeHandler(_SHOWN)
+        logger.setLevel(logging.NOTSET)
 
 
 @contextmanager
@@ -29,8 +54,18 @@ def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Callab
     """
     if total <= done:
         yield lambda units: None
-    elif sys.stderr.isatty():
-        with _bar(what, total, unit, done) as advance:
+    elif _SHOWN in logger.handlers and (sys.stderr.isatty() or _in_notebook()):
+        from tqdm.auto import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
+
+        with (
+            logging_redirect_tqdm([logger]),
+            tqdm(desc=what, total=total, initial=done, unit=f" {unit}") as bar,
+        ):
+
+            def advance(units: int) -> None:
+                bar.update(units)
+
             yield advance
     else:
         line = _Lines(what, total, unit, done)
@@ -38,37 +73,9 @@ def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Callab
         line.finish()
 
 
-@contextmanager
-def _bar(what: str, total: int, unit: str, done: int) -> Iterator[Callable[[int], None]]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    rate = TextColumn("{task.fields[rate]}")
-    columns = (
-        "{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        rate,
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    start, finished = time.monotonic(), 0
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=total, completed=done, rate="")
-
-        def advance(units: int) -> None:
-            nonlocal finished
-            finished += units
-            bar.update(task, advance=units, rate=f"{finished / max(time.monotonic() - start, 1e-9):,.0f} {unit}/s")
-
-        yield advance
+def _in_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 class _Lines:
