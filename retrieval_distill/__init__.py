@@ -1,9 +1,11 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
-Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
-Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``, ``score``, ``rerank``,
-``filter_negatives``, ``compress``, ``distill``, ``embed``, ``export``, ``index``, ``search``, ``evaluate``,
-``benchmark``, ``report``, ``fit_teacher``; each is also a command.
+Nouns: ``Dataset``, ``Texts``, ``Run``, ``TrainingSet``, ``Teacher``, ``Gate``, ``ScoreStore``, ``Student``,
+``Embeddings``, ``Index``, ``Searcher``, ``Report``, ``Recipe``.
+Verbs: ``run``, ``demo``, ``load_dataset``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``, ``gate``,
+``score``, ``rerank``, ``filter_negatives``, ``fit_teacher``, ``compress``, ``distill``, ``embed``, ``export``,
+``index``, ``search``, ``evaluate``, ``benchmark``, ``report``; each is also a command. ``show_progress`` shows what
+they are doing.
 
 Names are imported when first used, so importing the package is cheap and loads no torch.
 """
@@ -11,15 +13,25 @@ Names are imported when first used, so importing the package is cheap and loads 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+__version__ = version("retrieval-distill")
 
 _WHERE = {
     "Dataset": "data.dataset",
-    "Embeddings": "embedding.embed",
+    "Embeddings": "embedding.embeddings",
+    "Gate": "teacher.gate",
     "Index": "index.index",
     "Recipe": "config",
+    "Report": "reporting.results",
     "Run": "data.run",
     "ScoreStore": "scores.store",
+    "Searcher": "search.searcher",
+    "Student": "student.student",
+    "Teacher": "scores.contract",
+    "Texts": "data.dataset",
+    "TrainingSet": "data.training_set",
     "UserError": "errors",
     "benchmark": "api",
     "compress": "api",
@@ -31,9 +43,10 @@ _WHERE = {
     "export": "api",
     "filter_negatives": "api",
     "fit_teacher": "api",
+    "gate": "api",
     "generate": "api",
     "index": "api",
-    "load_dataset": "data.load",
+    "load_dataset": "api",
     "load_recipe": "config",
     "load_teacher": "api",
     "mine": "api",
@@ -44,15 +57,23 @@ _WHERE = {
     "run": "pipeline",
     "score": "api",
     "search": "api",
+    "show_progress": "runtime.progress",
 }
 
 __all__ = [
     "Dataset",
     "Embeddings",
+    "Gate",
     "Index",
     "Recipe",
+    "Report",
     "Run",
     "ScoreStore",
+    "Searcher",
+    "Student",
+    "Teacher",
+    "Texts",
+    "TrainingSet",
     "UserError",
     "benchmark",
     "compress",
@@ -64,6 +85,7 @@ __all__ = [
     "export",
     "filter_negatives",
     "fit_teacher",
+    "gate",
     "generate",
     "index",
     "load_dataset",
@@ -77,10 +99,11 @@ __all__ = [
     "run",
     "score",
     "search",
+    "show_progress",
 ]
 
 if TYPE_CHECKING:
-    from retrieval_distill.api import (  # fmt: skip
+    from retrieval_distill.api import (
         benchmark,
         compress,
         convert,
@@ -90,8 +113,10 @@ if TYPE_CHECKING:
         export,
         filter_negatives,
         fit_teacher,
+        gate,
         generate,
         index,
+        load_dataset,
         load_teacher,
         mine,
         prepare,
@@ -101,22 +126,27 @@ if TYPE_CHECKING:
         search,
     )
     from retrieval_distill.config import Recipe, load_recipe
-    from retrieval_distill.data.dataset import Dataset
-    from retrieval_distill.data.load import load as load_dataset
+    from retrieval_distill.data.dataset import Dataset, Texts
     from retrieval_distill.data.run import Run
-    from retrieval_distill.embedding.embed import Embeddings
+    from retrieval_distill.data.training_set import TrainingSet
+    from retrieval_distill.embedding.embeddings import Embeddings
     from retrieval_distill.errors import UserError
     from retrieval_distill.index.index import Index
     from retrieval_distill.pipeline import demo, run
     from retrieval_distill.reporting.publish import report
+    from retrieval_distill.reporting.results import Report
+    from retrieval_distill.runtime.progress import show_progress
+    from retrieval_distill.scores.contract import Teacher
     from retrieval_distill.scores.store import ScoreStore
+    from retrieval_distill.search.searcher import Searcher
+    from retrieval_distill.student.student import Student
+    from retrieval_distill.teacher.gate import Gate
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f"{__name__}.{_WHERE[name]}")
-    return getattr(module, "load" if name == "load_dataset" else name)
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -224,9 +224,9 @@ def medquad_ours(args: argparse.Namespace, dtype: str = "auto") -> Answer:
         from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 
         dataset = beir.load(folder)
-        queries = dataset.queries_of("test")
-        lexical = api.retrieve(dataset.documents, queries, DEPTH)
-        api.embed(models.PACKAGED, dataset.documents, vectors, dtype, MAX_LENGTH)
+        queries = dataset.queries("test")
+        lexical = api.retrieve(queries, dataset.documents, depth=DEPTH)
+        api.embed(dataset.documents, models.PACKAGED, out=vectors, dtype=dtype, max_length=MAX_LENGTH)
         dense = exact.search(Embeddings.open(vectors), models.PACKAGED, queries, DEPTH, dtype=dtype)
         return reciprocal_rank_fusion([lexical, dense]).top(DEPTH)
 

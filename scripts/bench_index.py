@@ -125,7 +125,7 @@ def asked_of(name: str, args: argparse.Namespace, dataset: Dataset) -> np.ndarra
     if not path.is_file():
         from retrieval_distill.student import encoder
 
-        np.save(path, encoder.encode(encoder.load(PACKAGED), dataset.queries_of("test").take(), "query"))
+        np.save(path, encoder.encode(encoder.load(PACKAGED), dataset.queries("test").take(), "query"))
     return np.load(path)
 
 
@@ -134,8 +134,8 @@ def quality(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         dataset, embeddings = corpus(name, args)
         queries = asked_of(name, args, dataset)
         # MedQuAD's queries have the ids of their answers, which evaluation would take for a query that finds itself
-        judged = {f"q-{id_}": docs for id_, docs in dataset.split("test").items()}
-        ids = [f"q-{id_}" for id_ in dataset.queries_of("test").ids]
+        judged = {f"q-{id_}": docs for id_, docs in dataset.qrels("test").items()}
+        ids = [f"q-{id_}" for id_ in dataset.queries("test").ids]
 
         def measured(scores: np.ndarray, found: np.ndarray, judged: Any = judged, ids: list[str] = ids) -> np.ndarray:
             return evaluate(Run.from_best(ids, found, scores), judged, ["nDCG@10"])["nDCG@10"].to_numpy()
@@ -311,7 +311,7 @@ def single(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     name = "scifact" if args.quick else "medquad"
     dataset, embeddings = corpus(name, args)
-    texts = dataset.queries_of("test").take()[: ROUNDS * PER_ROUND]
+    texts = dataset.queries("test").take()[: ROUNDS * PER_ROUND]
     index(embeddings.folder, args.work / name / "flat", "flat")
     dense = Searcher.open(args.work / name / "flat", PACKAGED, dataset)
     hybrid = replace(dense, lexical=BM25.kept(args.work / name / "bm25", dataset.documents))
@@ -387,7 +387,7 @@ for hit in found:
 def start(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     name = "scifact" if args.quick else "medquad"
     dataset, embeddings = corpus(name, args)
-    folder, query = args.work / name, dataset.queries_of("test").take()[0]
+    folder, query = args.work / name, dataset.queries("test").take()[0]
     index(embeddings.folder, folder / "flat", "flat")
     np.save(folder / "vectors.npy", np.concatenate(list(embeddings.shards())))
     source = args.beir / name

@@ -114,8 +114,8 @@ def merged_starter(folder: str) -> str:
 
 def real_pairs(source: str, count: int, cache: Path) -> Pairs:
     dataset = load(source, cache)
-    queries = dataset.queries_of("test")
-    run = api.retrieve(dataset.documents, queries, max(4, -(-count // len(queries))))
+    queries = dataset.queries("test")
+    run = api.retrieve(queries, dataset.documents, depth=max(4, -(-count // len(queries))))
     return pairs_of(Run(run.frame.head(count)), dataset.queries, dataset.documents)
 
 

@@ -56,13 +56,15 @@ from transformers.utils import logging
 from retrieval_distill import api, models
 from retrieval_distill.config import Recipe, parse_recipe
 from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.judged import with_relevant
 from retrieval_distill.data.load import load
 from retrieval_distill.data.run import Run
+from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import build
 from retrieval_distill.training import trainer
-from retrieval_distill.training.groups import build_groups, schedule, with_relevant
+from retrieval_distill.training.groups import build_groups, schedule
 
 SOURCE = "python-docs"
 CANDIDATES = 8
@@ -85,10 +87,10 @@ def passages(cache: Path, lengths: str) -> Dataset:
 
 def candidates(dataset: Dataset, queries: int) -> Run:
     """BM25's candidates of training queries that have enough of them, under a generator's scores."""
-    asked = dataset.queries_of("train")
+    asked = dataset.queries("train")
     asked = asked.select(list(asked)[:queries])
-    qrels = {query: dataset.split("train")[query] for query in asked}
-    found = with_relevant(api.retrieve(dataset.documents, asked, 20), qrels).as_dict()
+    qrels = {query: dataset.qrels("train")[query] for query in asked}
+    found = with_relevant(api.retrieve(asked, dataset.documents, depth=20), qrels).as_dict()
     rng = np.random.default_rng(SEED)
     full = {
         query: {doc: float(rng.normal(4.0 if qrels[query].get(doc, 0) > 0 else 0.0, 2.0)) for doc in docs}
@@ -198,14 +200,14 @@ def train_ours(spec: dict[str, Any], record: Record, folder: Path) -> None:
     """``distill`` as it stands, with a trainer that measures itself."""
     dataset, recipe = passages(spec["cache"], spec["lengths"]), recipe_of(spec)
     trainer.DistillationTrainer = measured(trainer.DistillationTrainer, spec, record)
-    run, qrels = Run.load(spec["run"]), dataset.split("train")
-    trainer.distill(run, qrels, dataset.queries, dataset.documents, recipe, folder / "student")
+    run, qrels = Run.load(spec["run"]), dataset.qrels("train")
+    trainer.distill(TrainingSet(run, qrels, dataset.queries, dataset.documents), recipe, folder / "student")
 
 
 def train_theirs(spec: dict[str, Any], record: Record, folder: Path) -> None:
     """The library's trainer over the same steps, as columns of texts and a list of scores."""
     dataset, recipe = passages(spec["cache"], spec["lengths"]), recipe_of(spec)
-    groups = build_groups(Run.load(spec["run"]), dataset.split("train"))
+    groups = build_groups(Run.load(spec["run"]), dataset.qrels("train"))
     torch.manual_seed(SEED)
     student = build.build(recipe.student)
     build.set_dropout(student, 0.0)

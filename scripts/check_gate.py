@@ -44,19 +44,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     dataset = load(args.dataset, args.work)
-    queries, qrels = dataset.queries_of("test"), dataset.split("test")
-    api.embed(models.PACKAGED, dataset.documents, args.work / f"{dataset.name}-vectors")
-    api.index(args.work / f"{dataset.name}-vectors", args.work / f"{dataset.name}-index")
+    queries, qrels = dataset.queries("test"), dataset.qrels("test")
+    api.embed(dataset.documents, models.PACKAGED, out=args.work / f"{dataset.name}-vectors")
+    api.index(args.work / f"{dataset.name}-vectors", out=args.work / f"{dataset.name}-index")
     baselines = {
-        "bm25": api.retrieve(dataset.documents, queries, args.depth),
-        "start": api.search(args.work / f"{dataset.name}-index", models.PACKAGED, queries, args.depth),
+        "bm25": api.retrieve(queries, dataset.documents, depth=args.depth),
+        "start": api.search(queries, args.work / f"{dataset.name}-index", model=models.PACKAGED, depth=args.depth),
     }
     sample = sorted(np.random.default_rng(7).choice(queries.ids, min(args.queries, len(queries)), replace=False))
     results = {}
     with tempfile.TemporaryDirectory() as temporary:
         for name, model in {"starter": "starter", "shuffled": shuffled_starter(temporary)}.items():
-            teacher = api.load_teacher(model, args.max_length)
-            scored, _ = api.score(gate.union(baselines), queries, dataset.documents, teacher, args.work / "scores")
+            teacher = api.load_teacher(model, max_length=args.max_length)
+            scored = api.score(gate.union(baselines), dataset, teacher=teacher, store=args.work / "scores")
             few = {system: run.select(sample) for system, run in baselines.items()}
             asked, _ = gate.ask(
                 [teacher], [scored.select(sample)], few, {q: qrels[q] for q in sample}, TeacherConfig(), "nDCG@10"

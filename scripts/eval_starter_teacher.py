@@ -29,20 +29,23 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=["python-docs", "scifact"])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    teacher = api.load_teacher(args.teacher, args.max_length)
+    teacher = api.load_teacher(args.teacher, max_length=args.max_length)
     results = {}
     for name in args.datasets:
         dataset = load.load(name if name == "python-docs" else str(args.beir / name), args.work)
-        queries = dataset.queries_of("test")
-        api.embed(models.PACKAGED, dataset.documents, args.work / f"{name}-vectors")
-        api.index(args.work / f"{name}-vectors", args.work / f"{name}-index")
-        lexical = api.retrieve(dataset.documents, queries, 100)
-        dense = api.search(args.work / f"{name}-index", models.PACKAGED, queries, 100)
+        queries = dataset.queries("test")
+        api.embed(dataset.documents, models.PACKAGED, out=args.work / f"{name}-vectors")
+        api.index(args.work / f"{name}-vectors", out=args.work / f"{name}-index")
+        lexical = api.retrieve(queries, dataset.documents, depth=100)
+        dense = api.search(queries, args.work / f"{name}-index", model=models.PACKAGED, depth=100)
         pool = reciprocal_rank_fusion([lexical.top(DEPTH), dense.top(DEPTH)])
         systems = {"bm25": lexical, "all-MiniLM-L6-v2": dense}
         with tempfile.TemporaryDirectory() as store:
-            systems["teacher"], counts = api.rerank(pool, queries, dataset.documents, teacher, store, 2 * DEPTH)
-        results[name] = api.evaluate(systems, dataset, "test", ["nDCG@10", "RR@10", "R@100"])
+            systems["teacher"] = api.rerank(pool, dataset, teacher=teacher, store=store, depth=2 * DEPTH)
+            counts = systems["teacher"].facts
+        results[name] = api.evaluate(
+            systems, dataset.qrels("test"), measures=["nDCG@10", "RR@10", "R@100"], dataset=dataset
+        ).systems
         print(f"{name}: {len(queries)} queries, {counts['pairs']} pairs")
         print(comparison(results[name], ["nDCG@10", "RR@10", "R@100"]), flush=True)
     if args.json:

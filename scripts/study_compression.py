@@ -40,7 +40,7 @@ from retrieval_distill.data.formats import beir
 from retrieval_distill.evaluation.seeds import summarise
 from retrieval_distill.evaluation.significance import paired_p
 from retrieval_distill.hardware import devices
-from retrieval_distill.pipeline import Job
+from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.runtime import stages
 
 START = {"layers": "spaced:3"}
@@ -95,8 +95,8 @@ def collection(name: str, args: argparse.Namespace) -> Path:
         if "dev" not in whole.qrels:  # SciFact's
             whole.qrels["dev"] = {}
         limits = {"train": DISTILLED["steps"] * DISTILLED["queries_per_step"], "dev": DEV_QUERIES}
-        ids = {split: whole.queries_of(split).drawn(limits.get(split), 0).ids for split in ("train", "dev", "test")}
-        qrels = {split: {query: whole.split(split)[query] for query in ids[split]} for split in ids if ids[split]}
+        ids = {split: whole.queries(split).drawn(limits.get(split), 0).ids for split in ("train", "dev", "test")}
+        qrels = {split: {query: whole.qrels(split)[query] for query in ids[split]} for split in ids if ids[split]}
         documents = base.searched(whole, args.documents).ids
         judged = (doc for split in qrels.values() for docs in split.values() for doc in docs)
         texts = whole.documents.select(list(dict.fromkeys([*documents, *judged])))
@@ -143,7 +143,7 @@ class Study:
         for name, data in self.datasets.items():
             folder = self.cell(system, seed, name)
             if not (folder / "values.parquet").is_file() and split in data.qrels:
-                asked = Dataset(name, data.documents, data.queries, {"test": data.split(split)})
+                asked = Dataset(name, data.documents, data.queries, {"test": data.qrels(split)})
                 values = base.measured(make(), asked, self.searched(name), folder, TRAINING["max_length"])
                 print(f"{system}, seed {seed}, {name}: {values.mean():.4f}", flush=True)
 
@@ -174,7 +174,7 @@ class Study:
         name = " ".join([system, *map(str, training.values())])
         options = {**TRAINING, **TAUGHT[system], **training, "tokens": self.args.tokens}
         folder, cache = self.student(name, seed), str(self.out / "teacher")
-        api.compress(self.texts, folder, seed=seed, model=MODEL, teacher_cache=cache, **options)
+        api.compress(self.texts, out=folder, seed=seed, model=MODEL, teacher_cache=cache, **options)
         return str(folder)
 
     def rates(self) -> None:
@@ -190,15 +190,15 @@ class Study:
         if (folder / "values.parquet").is_file():
             return
         start = self.student(system, seed if system in TAUGHT else 1)
-        job = Job(self.recipe(name, str(start), seed), self.out / "teacher-scores" / name)
+        job = open_job(self.recipe(name, str(start), seed), self.out / "teacher-scores" / name)
         lists = self.lists(name)
-        api.distill(lists, job.dataset, "train", job.recipe, folder / "student")
+        api.distill(lists, job.dataset, split="train", recipe=job.recipe, out=folder / "student")
         found = base.measured(str(folder / "student"), job.dataset, self.searched(name), folder, TRAINING["max_length"])
         print(f"{system}, distilled, seed {seed}, {name}: {found.mean():.4f}", flush=True)
 
     def lists(self, name: str) -> Any:
         """The teacher's scores of the whole model's and BM25's candidates: the same for all."""
-        return base.scored(Job(self.recipe(name, MODEL, 1), self.out / "teacher-scores" / name))
+        return base.scored(open_job(self.recipe(name, MODEL, 1), self.out / "teacher-scores" / name))
 
     def recipe(self, name: str, model: str, seed: int) -> Recipe:
         """Of distillation."""

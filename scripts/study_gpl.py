@@ -33,6 +33,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import minimum_detectable_difference
 from retrieval_distill.hardware import devices
+from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.reporting import generated, report
@@ -89,7 +90,9 @@ def recipe_of(source: Path, train: str, queries: int, share_of_steps: float = 1,
 def cranfield(source: Path, out: Path, sizes: Sizes) -> tuple[Dataset, Dataset]:
     """Cranfield with its generated queries: those that train, and those that are held out (a query per document)."""
     data = part_of(load(str(source / "cranfield"), out / "cache", ReadConfig(on_bad="skip")), sizes)
-    manifest = api.generate(data, out / "generated", seed=SEED, ways={"titles": 1, "sentences": 1}, keep=0.0)
+    manifest = api.generate(
+        data, out=out / "generated", seed=SEED, ways={"titles": 1, "sentences": 1}, keep=0.0
+    ).manifest
     print(generated.table(manifest["counts"]), flush=True)
     found = beir.load(out / "generated")
     assert found.generated is not None
@@ -105,7 +108,7 @@ def part_of(data: Dataset, sizes: Sizes) -> Dataset:
     """As many of the test queries, the documents judged for them, and others up to the number of documents."""
     if sizes.documents is None:
         return data
-    test = dict(list(data.split("test").items())[: sizes.tested])
+    test = dict(list(data.qrels("test").items())[: sizes.tested])
     judged = dict.fromkeys(doc for grades in test.values() for doc in grades)
     kept = list(dict.fromkeys([*judged, *data.documents.ids]))[: sizes.documents]
     test = {query: {doc: grade for doc, grade in grades.items() if doc in kept} for query, grades in test.items()}
@@ -113,14 +116,14 @@ def part_of(data: Dataset, sizes: Sizes) -> Dataset:
 
 
 def _only(data: Dataset, queries: Sequence[str]) -> Dataset:
-    judged = data.split(copies.SPLIT)
+    judged = data.qrels(copies.SPLIT)
     return replace(data, qrels={**data.qrels, copies.SPLIT: {query: judged[query] for query in queries}})
 
 
 def medquad(source: Path, folder: Path, sizes: Sizes) -> None:
     """As many of MedQuAD's training queries, their documents and others."""
     data = beir.load(source / "medquad")
-    rng, judged = np.random.default_rng(SEED), data.split("train")
+    rng, judged = np.random.default_rng(SEED), data.qrels("train")
     queries = sorted(rng.choice(sorted(judged), sizes.queries, replace=False).tolist())
     relevant = {doc for query in queries for doc in judged[query]}
     others = rng.permutation([doc for doc in data.documents.ids if doc not in relevant]).tolist()
@@ -132,7 +135,7 @@ def medquad(source: Path, folder: Path, sizes: Sizes) -> None:
 
 def scored(source: Path, train: str, queries: int, out: Path) -> Job:
     """A run of a recipe as far as the teacher's scores of the training candidates."""
-    job = Job(recipe_of(source, train, queries), out)
+    job = open_job(recipe_of(source, train, queries), out)
     job.check()
     pipeline.embed_start(job)
     turn = Round(job, 1)
@@ -145,8 +148,8 @@ def lists_of(job: Job, ways: Sequence[str] | None, masked: bool) -> Run:
     """The teacher's scores of the candidates, of some ways' queries, each without what it was made of or with it."""
     run = Run.load(job.out / "teacher-scores" / "run.parquet")
     if not masked:
-        raw, _ = job.raw_scores(Run.load(job.out / "candidates" / "run.parquet"), job.training_queries)
-        run = raw[0]
+        candidates = Run.load(job.out / "candidates" / "run.parquet")
+        run = api.score(candidates, replace(job.dataset, generated=None), teacher=job.teachers, store=job.store)
     return run if ways is None else run.select([id_ for id_ in run.query_ids if id_.startswith(tuple(ways))])
 
 
@@ -156,24 +159,24 @@ def student(job: Job, options: dict[str, Any], folder: Path) -> str:
     data = job.recipe.dataset
     recipe = recipe_of(Path(data.source), data.train, data.train_queries or 0, **training)
     seen = job.dataset if options.get("masked", True) else replace(job.dataset, generated=None)
-    api.distill(lists, seen, data.train, recipe, folder)
+    api.distill(lists, seen, split=data.train, recipe=recipe, out=folder)
     return str(folder)
 
 
 def searched(model: str, documents: Texts, queries: Texts, folder: Path, max_length: int) -> Run:
     kept = folder / "run.parquet"
     if not kept.is_file():
-        api.embed(model, documents, folder / "vectors", max_length=max_length)
-        api.index(folder / "vectors", folder / "index")
-        api.search(folder / "index", model, queries, 100).save(kept)
+        api.embed(documents, model, out=folder / "vectors", max_length=max_length)
+        api.index(folder / "vectors", out=folder / "index")
+        api.search(queries, folder / "index", model=model, depth=100).save(kept)
     return Run.load(kept)
 
 
 def held_out_measure(model: str, asked: Dataset, folder: Path) -> float:
     """RR@10 of the held-out generated queries, over their documents' copies and as many other documents."""
-    seen, queries = copies.as_trained(asked, copies.SPLIT), asked.queries_of(copies.SPLIT)
+    seen, queries = copies.as_trained(asked, copies.SPLIT), asked.queries(copies.SPLIT)
     own = {query: f"{query}:document" for query in queries}
-    documents = {doc for judged in asked.split(copies.SPLIT).values() for doc in judged}
+    documents = {doc for judged in asked.qrels(copies.SPLIT).values() for doc in judged}
     others = [doc for doc in asked.documents.ids if doc not in documents]
     drawn = np.random.default_rng(SEED).choice(others, len(own), replace=False).tolist()
     run = searched(model, seen.documents.select([*own.values(), *drawn]), queries, folder, MAX_LENGTH)
@@ -182,19 +185,21 @@ def held_out_measure(model: str, asked: Dataset, folder: Path) -> float:
 
 def tested(job: Job, models: dict[str, str], out: Path) -> dict[str, Run]:
     """Runs over the test queries: BM25, the models, and the teacher on what BM25 and the start find."""
-    queries, documents = job.dataset.queries_of("test"), job.dataset.documents
+    queries, documents = job.dataset.queries("test"), job.dataset.documents
     runs = {"bm25": job.bm25.search(queries, 100)}
     for name, model in models.items():
         runs[name] = searched(model, documents, queries, out / name.replace(" ", "-").replace(":", ""), TEST_LENGTH)
     runs["bm25 + start"] = reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(100)
-    runs["teacher"], _ = api.rerank(runs["bm25 + start"], queries, documents, job.teacher, job.store, RERANKED)
+    runs["teacher"] = api.rerank(
+        runs["bm25 + start"], job.dataset, teacher=job.teacher, store=job.store, depth=RERANKED
+    )
     return runs
 
 
 def table(job: Job, runs: dict[str, Run], student: str) -> dict[str, Any]:
     """The systems' measures, printed."""
-    systems = api.evaluate(runs, job.dataset, "test", MEASURES)
-    values = [evaluate(runs[name], job.dataset.split("test"), ["nDCG@10"])["nDCG@10"] for name in (student, "start")]
+    systems = api.evaluate(runs, job.dataset.qrels("test"), measures=MEASURES, dataset=job.dataset).systems
+    values = [evaluate(runs[name], job.dataset.qrels("test"), ["nDCG@10"])["nDCG@10"] for name in (student, "start")]
     shown = minimum_detectable_difference((values[0] - values[1]).to_numpy())
     print(f"\n{report.comparison(systems, MEASURES)}", flush=True)
     print(f"so many queries reliably show differences in nDCG@10 from {shown:.3f} on\n", flush=True)

@@ -40,7 +40,9 @@ from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.seeds import summarise
 from retrieval_distill.evaluation.significance import paired_p
 from retrieval_distill.hardware import devices
-from retrieval_distill.pipeline import Job, rounds
+from retrieval_distill.pipeline import rounds
+from retrieval_distill.pipeline.data import open_job
+from retrieval_distill.pipeline.job import Job
 from retrieval_distill.runtime import stages
 
 REFERENCE = "hybrid"
@@ -71,9 +73,9 @@ def smaller(dataset: Dataset, sizes: Sizes, folder: Path) -> str:
     """A folder with as much of the dataset as is used."""
     if not folder.is_dir():
         rng = np.random.default_rng(0)
-        train = {query: docs for query, docs in dataset.split("train").items() if any(docs.values())}
+        train = {query: docs for query, docs in dataset.qrels("train").items() if any(docs.values())}
         chosen = sorted(rng.permutation(len(train))[: sizes.queries])
-        splits = {"train": {list(train)[row]: train[list(train)[row]] for row in chosen}, "test": dataset.split("test")}
+        splits = {"train": {list(train)[row]: train[list(train)[row]] for row in chosen}, "test": dataset.qrels("test")}
         judged = dict.fromkeys(doc for qrels in splits.values() for docs in qrels.values() for doc in docs)
         others = [id_ for id_ in dataset.documents if id_ not in judged]
         drawn = [others[row] for row in sorted(rng.permutation(len(others))[: max(sizes.documents - len(judged), 0)])]
@@ -99,11 +101,11 @@ def recipe_of(collection: str, source: str, system: str, seed: int, steps: int) 
 
 def measured(model: str, dataset: Dataset, folder: Path) -> pd.Series:
     """nDCG@10 by test query; the vectors go."""
-    api.embed(model, dataset.documents, folder / "vectors", max_length=MAX_LENGTH)
-    api.index(folder / "vectors", folder / "index")
-    run = api.search(folder / "index", model, dataset.queries_of("test"), 100)
+    api.embed(dataset.documents, model, out=folder / "vectors", max_length=MAX_LENGTH)
+    api.index(folder / "vectors", out=folder / "index")
+    run = api.search(dataset.queries("test"), folder / "index", model=model, depth=100)
     shutil.rmtree(folder)
-    return evaluate(run, dataset.split("test"), [MEASURE])[MEASURE]
+    return evaluate(run, dataset.qrels("test"), [MEASURE])[MEASURE]
 
 
 @dataclass
@@ -118,7 +120,7 @@ class OneOfMany(Job):
     def share(self) -> None:
         """Make the start model's vectors, or find them made."""
         self.out.mkdir(parents=True, exist_ok=True)
-        pipeline.embed_start(base := Job(self.recipe, self.out.parents[2] / "base"))
+        pipeline.embed_start(base := open_job(self.recipe, self.out.parents[2] / "base"))
         for folder in ("embeddings-start", "index-start"):
             if not (self.out / folder).exists():
                 (self.out / folder).symlink_to((base.out / folder).resolve())
@@ -129,7 +131,7 @@ def trained(recipe: Recipe, folder: Path) -> dict[str, Any]:
     kept = folder / "result.json"
     if kept.is_file():
         return stages.read_json(kept)
-    job = OneOfMany(recipe, folder / "run")
+    job = OneOfMany(recipe, folder / "run", open_job(recipe, folder / "run").dataset)
     job.share()
     pipeline.embed_start(job)
     pairs: set[tuple[str, str]] = set()

@@ -33,7 +33,9 @@ from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.seeds import summarise
 from retrieval_distill.evaluation.significance import paired_p
 from retrieval_distill.hardware import devices
-from retrieval_distill.pipeline import Job, rounds
+from retrieval_distill.pipeline import rounds
+from retrieval_distill.pipeline.data import open_job
+from retrieval_distill.pipeline.job import Job
 from retrieval_distill.runtime import stages
 
 KL = {"weight": 1.0, "teacher_temperature": 2.0}
@@ -77,7 +79,7 @@ def scored(job: Job) -> Run:
 
 def searched(dataset: Dataset, count: int = DOCUMENTS) -> Texts:
     """The documents that are searched."""
-    judged = dict.fromkeys(doc for docs in dataset.split("test").values() for doc in docs)
+    judged = dict.fromkeys(doc for docs in dataset.qrels("test").values() for doc in docs)
     others = [id_ for id_ in dataset.documents if id_ not in judged]
     kept = np.random.default_rng(0).permutation(len(others))[: max(0, count - len(judged))]
     return dataset.documents.select([*judged, *(others[row] for row in sorted(kept))])
@@ -87,10 +89,10 @@ def measured(model: str, dataset: Dataset, documents: Texts, folder: Path, max_l
     """nDCG@10 by test query; only the values are kept."""
     kept = folder / "values.parquet"
     if not kept.is_file():
-        api.embed(model, documents, folder / "vectors", max_length=max_length)
-        api.index(folder / "vectors", folder / "index")
-        run = api.search(folder / "index", model, dataset.queries_of("test"), 100)
-        evaluate(run, dataset.split("test"), [MEASURE]).to_parquet(kept)
+        api.embed(documents, model, out=folder / "vectors", max_length=max_length)
+        api.index(folder / "vectors", out=folder / "index")
+        run = api.search(dataset.queries("test"), folder / "index", model=model, depth=100)
+        evaluate(run, dataset.qrels("test"), [MEASURE]).to_parquet(kept)
         shutil.rmtree(folder / "vectors")
         shutil.rmtree(folder / "index")
     return pd.read_parquet(kept)[MEASURE]
@@ -100,14 +102,14 @@ def student_of(mix: str, seed: int, recipe: Recipe, lists: Run, dataset: Dataset
     values = recipe.model_dump(mode="json")
     training = {**TRAINING, "learning_rate": LEARNING_RATES[dataset.name]}
     values |= {"objectives": MIXES[mix], "seed": seed, "training": training}
-    api.distill(lists, dataset, recipe.dataset.train, parse_recipe(values), folder)
+    api.distill(lists, dataset, split=recipe.dataset.train, recipe=parse_recipe(values), out=folder)
     return str(folder)
 
 
 def study(collection: str, out: Path, beir: Path) -> dict[str, list[pd.Series]]:
     """System -> values by query, a series per seed."""
     recipe = recipe_of(collection, beir)
-    job = Job(recipe, out / collection / "base")
+    job = open_job(recipe, out / collection / "base")
     lists, documents = scored(job), searched(job.dataset)
     found = {"start": [measured(recipe.student.model, job.dataset, documents, out / collection / "start")]}
     for seed in SEEDS:

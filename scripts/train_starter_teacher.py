@@ -66,7 +66,7 @@ def dense_run(model: SentenceTransformer, queries: Texts, documents: Texts, vect
 def source(model: SentenceTransformer, dataset: Dataset, split: str, tokenizer, bodies: Texts | None = None) -> Source:
     """Mine one collection; ``bodies`` replaces the documents' texts (abstracts without their titles)."""
     documents = bodies or dataset.documents
-    queries = dataset.queries_of(split)
+    queries = dataset.queries(split)
     vectors = model.encode_document([t[:1500] for t in documents.take()], batch_size=64)
     lexical = BM25(documents).search(queries, CANDIDATES).as_dict()
     dense = dense_run(model, queries, documents, vectors).as_dict()

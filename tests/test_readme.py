@@ -14,7 +14,7 @@ import yaml
 from retrieval_distill.config import load_recipe, parse_recipe
 from retrieval_distill.models import STARTER_FOLDER
 from retrieval_distill.teacher import load
-from retrieval_distill.training.objective_mix import asked
+from retrieval_distill.training.objective_mix import objective_mix
 from tests.commands import command
 
 ROOT = Path(__file__).parent.parent
@@ -105,7 +105,7 @@ def test_the_yaml_blocks_of_the_data_readme_are_recipes():
 def test_the_yaml_blocks_are_recipes():
     ensemble, training = (parse_recipe({"name": "readme", **yaml.safe_load(block)}) for block in blocks("yaml"))
     assert [load.split(member.model)[0] for member in ensemble.teacher.members] == ["cross-encoder", "bi-encoder"]
-    mix, views = asked(training)
+    mix, views = objective_mix(training)
     assert set(mix.parts) == {"in_batch", "listwise_kl", "margin_mse"}
     assert [view.name for view in views] == ["full", "64", "int8"]
 

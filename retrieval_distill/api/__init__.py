@@ -1,19 +1,36 @@
-"""The verbs: what the command line, a recipe and Python code do, each in one function.
+"""The verbs: one function for each act, which recipes, the command line and people call alike.
 
-Each takes the nouns (Dataset, Run, folders of models and vectors) and gives one back; a stage of the pipeline adds
-only where results are kept. Knows how rooms fit together; must not know recipes or option parsing.
+Nouns come first (queries, documents; or the one noun that an act is about), options are keywords, and objects come
+back. Knows what each act takes and gives; must not know options' spelling in a shell, or a terminal. Importing it is
+cheap: what is heavy is imported by the function that needs it.
 """
 
 from retrieval_distill.api.candidates import filter_negatives, mine, retrieve
-from retrieval_distill.api.data import convert, generate, prepare
+from retrieval_distill.api.data import convert, generate, load_dataset, prepare
 from retrieval_distill.api.measures import benchmark, evaluate
 from retrieval_distill.api.students import compress, distill
-from retrieval_distill.api.teachers import fit_teacher, load_teacher, rerank, score
-from retrieval_distill.api.vectors import index, search
-from retrieval_distill.embedding.embed import embed
-from retrieval_distill.embedding.export import export
+from retrieval_distill.api.teachers import fit_teacher, gate, load_teacher, rerank, score
+from retrieval_distill.api.vectors import embed, export, index, search
 
 __all__ = [
-    "benchmark", "compress", "convert", "distill", "embed", "evaluate", "export", "filter_negatives", "fit_teacher",
-    "generate", "index", "load_teacher", "mine", "prepare", "rerank", "retrieve", "score", "search",
-]  # fmt: skip
+    "benchmark",
+    "compress",
+    "convert",
+    "distill",
+    "embed",
+    "evaluate",
+    "export",
+    "filter_negatives",
+    "fit_teacher",
+    "gate",
+    "generate",
+    "index",
+    "load_dataset",
+    "load_teacher",
+    "mine",
+    "prepare",
+    "rerank",
+    "retrieve",
+    "score",
+    "search",
+]

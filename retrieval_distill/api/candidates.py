@@ -1,111 +1,168 @@
-"""Verbs that find documents for queries, to answer or to train: ``retrieve``, ``mine``, ``filter_negatives``."""
+"""Verbs that find documents for queries, to answer or to train: ``retrieve``, ``mine``, ``filter_negatives``.
+
+Knows Runs, retrievers and judgements; must not know teachers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from os import fspath
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from retrieval_distill.api.vectors import search
-from retrieval_distill.config import MiningConfig, parse
+from retrieval_distill.api.nouns import documents_of, queries_of
+from retrieval_distill.config import FilterConfig, MiningConfig, configured
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
-from retrieval_distill.retrieval.bm25 import BM25
-from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
+
+if TYPE_CHECKING:
+    from retrieval_distill.api.nouns import Documents, Model, Queries
+    from retrieval_distill.embedding.embeddings import Embeddings
+    from retrieval_distill.index.index import Index
+    from retrieval_distill.mining.mine import Candidates
+    from retrieval_distill.retrieval.bm25 import BM25
 
 
 def retrieve(
-    documents: Texts,
-    queries: Texts,
+    queries: Queries,
+    documents: Documents,
+    *,
     depth: int = 100,
-    index_folder: str | Path | None = None,
-    model: str | None = None,
+    index: Index | str | Path | None = None,
+    model: Model | None = None,
     k1: float = 1.5,
     b: float = 0.75,
     stemmer: str | None = None,
+    bm25: BM25 | None = None,
+    dtype: str = "auto",
 ) -> Run:
-    """First-stage retrieval: BM25, fused with dense search where an index is given.
+    """First-stage retrieval: BM25, fused by reciprocal ranks with dense search where an index is given.
 
     Args:
-        documents: The corpus.
-        queries: What to ask.
+        queries: What to ask: ``Texts``, ``{id: text}`` or a list of texts.
+        documents: The corpus: ``Texts``, ``{id: text}``, a list of texts, or a ``Dataset``. Of several datasets that
+            were joined, each query is asked over its own.
         depth: Documents per query that each retriever puts forward, and that are kept.
-        index_folder: Index written by ``index``; ``None`` retrieves with BM25 alone.
-        model: The bi-encoder the index was built with.
+        index: Index over the documents' vectors, or its folder; ``None``: BM25 alone.
+        model: The bi-encoder that embedded them; needed with ``index``.
         k1: BM25's term-frequency saturation.
         b: BM25's length normalisation.
-        stemmer: PyStemmer language for BM25, or ``None``.
+        stemmer: PyStemmer language for BM25, such as ``"english"``; ``None``: words as they are written.
+        bm25: BM25 over these documents, built before; ``None``: it is built here.
+        dtype: What the bi-encoder computes in.
+
+    Raises:
+        UserError: The model is not the one that embedded the documents, or only one of the two is given.
+
+    Example:
+        >>> import retrieval_distill as rd
+        >>> rd.retrieve({"q": "a black cat"}, {"a": "the cat sat", "b": "a dog barked"}).pairs
+        [('q', 'a')]
     """
-    lexical = BM25(documents, k1, b, stemmer).search(queries, depth)
-    if index_folder is None or model is None:
-        return lexical
-    return reciprocal_rank_fusion([lexical, search(index_folder, model, queries, depth)]).top(depth)
+    from retrieval_distill.api.vectors import search
+    from retrieval_distill.errors import UserError
+    from retrieval_distill.retrieval.bm25 import BM25
+    from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
+    from retrieval_distill.retrieval.scopes import scopes
+
+    if (index is None) != (model is None):
+        raise UserError("index and model belong together: the model is the one that embedded the index's documents")
+    asked, texts = queries_of(queries), documents_of(documents)
+    lexical = bm25 or BM25(texts, k1, b, stemmer)
+    found = Run.joined(lexical.search(own, depth, allowed) for own, allowed in scopes(documents, asked))
+    if index is None or model is None:
+        return found
+    dense = search(asked, index, model=model, documents=documents, depth=depth, dtype=dtype)
+    return reciprocal_rank_fusion([found, dense]).top(depth)
 
 
 def mine(
     dataset: Dataset,
-    folder: str | Path,
+    *,
     split: str = "train",
+    queries: Texts | None = None,
     depth: int = 30,
     keep: int = 12,
+    start: Model | None = None,
+    indexes: Mapping[str, Index | str | Path] | None = None,
+    vectors: str | Path | None = None,
+    topic_vectors: Embeddings | None = None,
+    bm25: BM25 | None = None,
     seed: int = 7,
     dtype: str = "auto",
-    overrides: Sequence[str] = (),
+    config: MiningConfig | None = None,
     **options: Any,
-) -> tuple[Run, dict[str, Any]]:
+) -> Candidates:
     """Candidates of a split's queries, by any number of retrievers, with every relevant document.
 
     Args:
         dataset: Texts and judgements.
-        folder: Keeps the vectors of the retrievers, so that they are made once.
         split: Whose queries are mined.
+        queries: Some of them; ``None``: all.
         depth: Documents that each retriever puts forward per query.
         keep: Candidates per query.
-        seed: Of every draw.
+        start: The model that the retriever name ``start`` stands for; ``None``: that name is left out of the default
+            retrievers, and refused where it is named.
+        indexes: Indexes by retriever, or their folders; a retriever without one is searched exactly.
+        vectors: Folder that keeps the vectors of retrievers without an index; ``None``: only ``bm25`` and retrievers
+            with an index can be named.
+        topic_vectors: Vectors of the documents for the draw ``in-topic``; ``None``: those of the first retriever that
+            has some in ``vectors``.
+        bm25: BM25 over the documents, built before; ``None``: it is built where it is needed.
+        seed: Random seed.
         dtype: What models compute in.
-        overrides: Keys of a recipe's section ``mining``, as ``"retrievers=[bm25, my-model]"``; those for scores
-            (``filter``) and training (``rounds``) do nothing here.
-        options: The same as Python values.
+        config: The recipe's section ``mining``; ``filter`` and ``rounds`` are for other acts.
+        options: Its keys by name, on top of ``config``, such as ``retrievers=["bm25", "my-model"]``.
 
     Returns:
-        The candidates; their scores are those of the fusion, 0 where there is none. And the mining report, see
-        :func:`retrieval_distill.mining.report.of_lists`, with the ``copies`` of relevant documents left out.
+        The candidates, a Run whose scores are those of the fusion (0 for a document that was not found); it holds the
+        retrievers' ``lists``, what was ``drawn``, and the ``report``.
 
     Raises:
-        UserError: An option is unknown, or a retriever is no model; ``start`` is none outside of a recipe.
-    """
-    from retrieval_distill.mining import report
-    from retrieval_distill.mining.mine import mine
-    from retrieval_distill.mining.search import search_all
+        UserError: An option is unknown, or a retriever is no model.
 
-    config = parse(MiningConfig, dict(options), "mine", overrides)
-    queries, qrels = dataset.queries_of(split), dataset.split(split)
-    lists, vectors = search_all(config, queries, dataset.documents, depth, Path(folder), dtype)
-    mined = mine(lists, queries, qrels, dataset.documents, config, keep, seed, vectors)
-    return mined.candidates, {**report.of_lists(lists, mined.drawn, qrels), "copies": mined.copies}
+    Example:
+        >>> import retrieval_distill as rd
+        >>> pool = rd.mine(rd.load_dataset("data/sample"), retrievers=["bm25"], keep=3)
+        >>> len(pool.query_ids) > 0
+        True
+    """
+    from retrieval_distill.mining import mine as mining
+    from retrieval_distill.mining.search import Retrievers, default_retrievers
+
+    first = None if start is None else fspath(start)
+    chosen = configured(MiningConfig, config, default_retrievers(config, options, first), "mine")
+    asked = dataset.queries(split) if queries is None else queries
+    judged = dataset.qrels(split)
+    folder = None if vectors is None else Path(vectors)
+    retrievers = Retrievers(dataset, indexes or {}, folder, first, bm25, dtype)
+    lists = retrievers.lists(chosen, asked, depth)
+    topics = topic_vectors or retrievers.vectors(chosen)
+    qrels = {id_: judged[id_] for id_ in asked}
+    return mining.mine(lists, asked, qrels, dataset.documents, chosen, keep, seed, topics)
 
 
 def filter_negatives(
-    scored: Run, dataset: Dataset, split: str = "train", overrides: Sequence[str] = (), **options: Any
-) -> tuple[Run, dict[str, int]]:
+    scored: Run, dataset: Dataset, *, split: str = "train", config: FilterConfig | None = None, **options: Any
+) -> Run:
     """A scored run without what looks like false negatives.
 
     Args:
         scored: Candidates under a teacher's raw scores.
         dataset: Whose judgements tell the relevant ones, which always stay.
         split: Of these judgements.
-        overrides: Keys of a recipe's section ``mining.filter``, as ``"margin=1"``.
-        options: The same as Python values.
+        config: The recipe's section ``mining.filter``.
+        options: Its keys by name, such as ``margin=1``.
 
     Returns:
-        The run, and how many documents each rule would have removed alone.
+        The run; its ``facts["removed"]`` tells how many documents each rule would have removed alone.
 
     Raises:
         UserError: An option is unknown or out of bounds.
     """
-    from retrieval_distill.config import FilterConfig
     from retrieval_distill.data import generated
     from retrieval_distill.mining.filters import keep_negatives
 
-    config = parse(FilterConfig, dict(options), "filter-negatives", overrides)
-    return keep_negatives(scored, generated.as_trained(dataset, split).split(split), config)
+    config = configured(FilterConfig, config, options, "filter-negatives")
+    kept, removed = keep_negatives(scored, generated.as_trained(dataset, split).qrels(split), config)
+    return kept.with_facts(removed={**removed, "all": len(scored) - len(kept)})

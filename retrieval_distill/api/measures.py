@@ -1,59 +1,80 @@
-"""Verbs of evaluation: ``evaluate``, ``benchmark``."""
+"""Verbs of evaluation: ``evaluate``, ``benchmark``.
+
+Knows Runs, judgements and names of models; must not know how a measure is computed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from retrieval_distill import models
-from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.run import Run
-from retrieval_distill.evaluation import compare, measures
-from retrieval_distill.evaluation.passages import by_document
+from retrieval_distill.api.nouns import run_of
+from retrieval_distill.data.dataset import Dataset, Qrels
+
+if TYPE_CHECKING:
+    from retrieval_distill.api.nouns import Runs
+    from retrieval_distill.reporting.results import Report
 
 
 def evaluate(
-    systems: Mapping[str, Run], dataset: Dataset, split: str, names: Sequence[str] = measures.DEFAULT_MEASURES
-) -> dict[str, dict[str, Any]]:
+    runs: Runs, qrels: Qrels, *, measures: Sequence[str] | None = None, dataset: Dataset | None = None
+) -> Report:
     """Measures of several Runs over the same judged queries, with intervals and paired tests between them.
 
-    Of a dataset cut into passages, documents are measured: each by its best passage.
+    Args:
+        runs: Runs by name; a run may be ``{query_id: {doc_id: score}}``.
+        qrels: Judgements, ``{query_id: {doc_id: grade}}``, such as ``dataset.qrels("test")``.
+        measures: As ir_measures names them; the first one is the headline. ``None``: nDCG@10, RR@10, R@100.
+        dataset: The documents: of one that was cut into passages, documents are measured, each by its best passage;
+            and a warning counts documents of a run that it does not have. ``None``: ids are taken as they are.
+
+    Returns:
+        The report: printed, a table with letters for significant wins; ``report["student"]["nDCG@10"].interval``.
 
     Raises:
         UserError: A run belongs to another dataset, or is defective; see :mod:`retrieval_distill.evaluation.checks`.
     """
-    measured, judged = by_document(systems, dataset, split)
-    documents = dataset.documents if dataset.parents is None else None
-    return compare.summarise(compare.per_query(measured, judged, names, documents))
+    from retrieval_distill.evaluation import compare
+    from retrieval_distill.evaluation.measures import DEFAULT_MEASURES
+    from retrieval_distill.evaluation.passages import by_document
+    from retrieval_distill.reporting.results import Report
+
+    found = {name: run_of(run) for name, run in runs.items()}
+    measured, judged = by_document(found, dataset, qrels) if dataset else (found, qrels)
+    documents = dataset.documents if dataset is not None and dataset.parents is None else None
+    return Report.of_values(compare.per_query(measured, judged, measures or DEFAULT_MEASURES, documents))
 
 
 def benchmark(
-    bi_encoders: Sequence[str],
+    models: Sequence[str],
+    *,
     on: Sequence[str],
-    folder: str | Path,
+    out: str | Path,
     runs: Mapping[str, str] | None = None,
-    cache: str | Path = "runs/cache",
+    cache: str | Path | None = None,
     split: str = "test",
-    names: Sequence[str] = ("nDCG@10", "RR@10", "R@100"),
+    measures: Sequence[str] = ("nDCG@10", "RR@10", "R@100"),
     depth: int = 100,
     dtype: str = "auto",
 ) -> dict[str, Any]:
     """Measure BM25, models and runs from elsewhere on many datasets, resumably.
 
     Args:
-        bi_encoders: Hub ids, folders or packaged names.
+        models: Bi-encoders: hub ids, folders or packaged names.
         on: Datasets and tasks; see :func:`retrieval_distill.benchmarks.benchmark.benchmark`, which also says what
             comes back and what is refused.
-        folder: Where everything is kept.
+        out: Folder where everything is kept.
         runs: Run files by name; ``{dataset}`` in a file's name stands for the dataset's.
-        cache: Keeps datasets that are built or downloaded.
+        cache: Keeps datasets that are built or downloaded; ``None``: the user's cache folder.
         split: Which judgements.
-        names: Measures; the first one is the headline.
+        measures: The first one is the headline.
         depth: Documents per query.
         dtype: What models compute in.
     """
+    from retrieval_distill import models as known
+    from retrieval_distill.api.data import CACHE
     from retrieval_distill.benchmarks.benchmark import Systems, benchmark
 
-    found = models.by_short_name(bi_encoders, ["bm25", *(runs or {})], "benchmark")
-    return benchmark(on, Systems(found, runs or {}, dtype), folder, cache, split, names, depth)
+    found = known.by_short_name(models, ["bm25", *(runs or {})], "benchmark")
+    return benchmark(on, Systems(found, runs or {}, dtype), out, cache or CACHE, split, measures, depth)

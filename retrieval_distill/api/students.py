@@ -1,104 +1,128 @@
-"""Verbs of students: ``compress``, ``distill``."""
+"""Verbs of students: ``compress``, ``distill``.
+
+Knows what decides a student, which is what its stage is known by; must not know how one is trained.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import fspath
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retrieval_distill import models
-from retrieval_distill.config import CompressConfig, Recipe, parse
+from retrieval_distill.api.nouns import documents_of
+from retrieval_distill.config import CompressConfig, Recipe, configured, load_recipe
 from retrieval_distill.data import generated
-from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
+from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import processes, stages
-from retrieval_distill.runtime.stages import Manifest
+from retrieval_distill.student.student import Student
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+    from retrieval_distill.api.nouns import Documents, Model
 
 TRAINS = {"student", "objectives", "views", "embedding_teacher", "training"}
 """Sections of a recipe that decide what the student learns."""
 
 
 def compress(
-    texts: Texts, folder: str | Path, overrides: Sequence[str] = (), seed: int = 7, **options: Any
-) -> Manifest:
+    documents: Documents, *, out: str | Path, seed: int = 7, config: CompressConfig | None = None, **options: Any
+) -> Student:
     """Make a small encoder of a larger one, on plain text; a killed training continues, a finished one is kept.
 
     Args:
-        texts: What to learn from, such as a dataset's ``documents``.
-        folder: Where the student goes; ``SentenceTransformer(folder)`` loads it.
-        overrides: Keys of ``CompressConfig``, as ``"layers=spaced:3"``.
-        seed: Of all that is drawn.
-        options: Keys of ``CompressConfig`` as Python values; ``model`` or ``teacher`` is needed.
+        documents: What to learn from: ``Texts``, a ``Dataset``, ``{id: text}`` or a list of texts.
+        out: Folder of the student; ``SentenceTransformer(out)`` loads it too.
+        seed: Random seed.
+        config: The recipe's section ``compress``.
+        options: Its keys by name, such as ``model="my-encoder"`` or ``layers="spaced:3"``; ``model`` or ``teacher`` is
+            needed.
 
     Raises:
         UserError: Several processes were started, or see ``retrieval_distill.compress.training``.
     """
-    from retrieval_distill.compress import training
+    chosen, texts = configured(CompressConfig, config, options, "compress"), documents_of(documents)
 
-    config = parse(CompressConfig, dict(options), "compress", overrides)
+    def work(folder: Path) -> dict[str, Any]:
+        from retrieval_distill.compress import training
 
-    def work(out: Path) -> dict[str, Any]:
         if processes.count() > 1:
             raise UserError("compress trains in one process; start it without torchrun, then the rest with it")
-        return training.compress(config, texts, out, seed)
+        return training.compress(chosen, texts, folder, seed)
 
-    named = {name for name in (config.model, config.teacher) if name}
+    named = {name for name in (chosen.model, chosen.teacher) if name}
     inputs = {
         "texts": texts.fingerprint,
         "models": {name: models.fingerprint(name) for name in sorted(named)},
         "seed": seed,
-        "config": config.model_dump(mode="json"),
+        "config": chosen.model_dump(mode="json"),
     }
-    return stages.stage("compress", folder, inputs, work)
+    return Student(str(out), manifest=stages.stage("compress", out, inputs, work))
 
 
 def distill(
-    run: Run,
+    scored: Run,
     dataset: Dataset,
-    split: str,
-    recipe: Recipe,
-    folder: str | Path,
+    *,
+    out: str | Path,
+    model: Model | None = None,
+    recipe: Recipe | str = "own-corpus",
+    split: str = "train",
     dev: tuple[Run, str] | None = None,
-) -> Manifest:
+    callbacks: Sequence[TrainerCallback] = (),
+    **sections: Any,
+) -> Student:
     """Train a student on raw teacher scores; a killed training continues, a finished one is kept.
 
     Args:
-        run: Candidates of the split's queries under teacher scores.
+        scored: Candidates of the split's queries under teacher scores, as ``score`` gives them.
         dataset: Texts and judgements.
+        out: Folder of the student; ``SentenceTransformer(out)`` loads it too.
+        model: What the student starts from: a folder, a hub id, a packaged name or a ``Student``; ``None``: as the
+            recipe says.
+        recipe: A recipe, its file or the name of a shipped one. Its sections ``student``, ``objectives``, ``views``,
+            ``embedding_teacher`` and ``training`` and its ``seed`` are used; with ``dev``, ``evaluate`` too.
         split: Which judgements tell relevant candidates from the others.
-        recipe: Its sections ``student``, ``objectives``, ``views``, ``embedding_teacher`` and ``training`` and its
-            ``seed`` are used; with ``dev``, ``evaluate`` too.
-        folder: Where the student goes; ``SentenceTransformer(folder)`` loads it.
         dev: First-stage candidates of other queries and the split that judges them, for ``training.evaluate_steps``.
+        callbacks: Called while training, as in ``transformers.Trainer``; they do not count for what is kept.
+        sections: Keys of the recipe's sections on top of it, such as ``training={"steps": 200}``.
 
     Raises:
         UserError: ``training.evaluate_steps`` without ``dev``, or see ``retrieval_distill.training.trainer``.
     """
+    chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    if model is not None:
+        sections = {**sections, "student": {**sections.get("student", {}), "model": fspath(model)}}
+    chosen = configured(Recipe, chosen, sections, "distill")
     asked = None
     if dev:
         from retrieval_distill.training.dev import DevSet
 
-        asked = DevSet.pool(*dev, dataset, recipe.training.dev_documents, recipe.seed)
-    run, seen = generated.renamed(run, dataset), generated.as_trained(dataset, split)
+        asked = DevSet.pool(*dev, dataset, chosen.training.dev_documents, chosen.seed)
+    seen = generated.as_trained(dataset, split)
+    training_set = TrainingSet(generated.renamed(scored, dataset), seen.qrels(split), seen.queries, seen.documents)
 
-    def work(out: Path) -> dict[str, Any]:
-        from retrieval_distill.training.trainer import distill
+    def work(folder: Path) -> dict[str, Any]:
+        from retrieval_distill.training import trainer
 
-        return distill(run, seen.split(split), seen.queries, seen.documents, recipe, out, asked)
+        return trainer.distill(training_set, chosen, folder, asked, callbacks)
 
-    embedding_teacher = recipe.embedding_teacher.model
-    named = None if embedding_teacher in (None, "start") else models.fingerprint(embedding_teacher)
+    embedding_teacher, query_model = chosen.embedding_teacher.model, chosen.student.query_model
     inputs = {
-        "scores": stages.fingerprint(run.frame.to_csv(index=False)),
-        "texts": [seen.documents.fingerprint, seen.queries.fingerprint],
-        "qrels": stages.fingerprint(seen.split(split)),
-        "model": models.fingerprint(recipe.student.model),
-        "embedding_teacher_model": named,
-        "query_model": recipe.student.query_model and models.fingerprint(recipe.student.query_model),
-        "seed": recipe.seed,
-        "dev": [asked.fingerprint, recipe.evaluate.measures[0], recipe.evaluate.depth] if asked else None,
-        "datasets": {name: source.weight for name, source in recipe.datasets.items()},
-        **recipe.model_dump(mode="json", include=TRAINS, exclude={"training": {"report_to"}}),
+        **training_set.inputs,
+        "model": models.fingerprint(chosen.student.model),
+        "embedding_teacher_model": (
+            None if embedding_teacher in (None, "start") else models.fingerprint(str(embedding_teacher))
+        ),
+        "query_model": query_model and models.fingerprint(query_model),
+        "seed": chosen.seed,
+        "dev": [asked.fingerprint, chosen.evaluate.measures[0], chosen.evaluate.depth] if asked else None,
+        "datasets": {name: source.weight for name, source in chosen.datasets.items()},
+        **chosen.model_dump(mode="json", include=TRAINS, exclude={"training": {"report_to"}}),
     }
-    return stages.stage("distill", folder, inputs, work, together=True)
+    return Student(str(out), manifest=stages.stage("distill", out, inputs, work, together=True))

@@ -1,46 +1,53 @@
-"""Verbs of teachers: ``load_teacher``, ``score``, ``rerank``, ``fit_teacher``."""
+"""Verbs of teachers: ``load_teacher``, ``gate``, ``score``, ``rerank``, ``fit_teacher``.
+
+Knows Runs, datasets and the score store; must not know what kind of teacher scores.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from os import fspath
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from retrieval_distill import models
 from retrieval_distill.api.candidates import retrieve
-from retrieval_distill.api.vectors import index
-from retrieval_distill.config import NO_LIMIT, MemberConfig, parse
+from retrieval_distill.api.nouns import run_of
+from retrieval_distill.api.vectors import embed, index
+from retrieval_distill.config import NO_LIMIT, MemberConfig, TeacherConfig, configured, parse
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data import generated
-from retrieval_distill.data.dataset import Dataset, Qrels
+from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.data.judged import with_relevant
 from retrieval_distill.data.run import Run
-from retrieval_distill.embedding.embed import embed
-from retrieval_distill.errors import UserError
+from retrieval_distill.data.training_set import TrainingSet
+from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.runtime import processes, stages
-from retrieval_distill.runtime.stages import Manifest
-from retrieval_distill.scores.contract import Teacher
-from retrieval_distill.teacher.rerank import rerank, score
 
-__all__ = ["fit_teacher", "load_teacher", "rerank", "score"]
+if TYPE_CHECKING:
+    from retrieval_distill.api.nouns import Model, Runs
+    from retrieval_distill.scores.contract import Teacher
+    from retrieval_distill.teacher.calibration.calibration import Calibration
+    from retrieval_distill.teacher.ensemble import Ensemble
+    from retrieval_distill.teacher.gate import Gate
 
 TRAIN_DEPTH = 30
-"""Candidates per training query, from which its hard negatives are drawn."""
+"""Candidates per training query, from which ``fit_teacher`` draws its hard negatives."""
+
+ENGINES = ("local", "ray")
 
 
-def load_teacher(
-    name: str, max_length: int | None = 512, dtype: str = "auto", overrides: Sequence[str] = (), **options: Any
-) -> Teacher:
+def load_teacher(name: Model, *, max_length: int | None = 512, dtype: str = "auto", **options: Any) -> Teacher:
     """A teacher by name.
 
     Args:
         name: A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``llm:NAME`` or ``scores:FILE``.
         max_length: Tokens of a pair, at most the model's own limit, which ``None`` stands for.
         dtype: What the model computes in; ``"auto"``: bfloat16 where it is native.
-        overrides: Other keys of a recipe's teacher section, as ``"llm.endpoint=http://localhost:8000/v1"``.
-        options: The same as Python values, such as ``label=1`` or ``llm={"endpoint": URL}``.
+        options: Other keys of a recipe's section ``teacher``, such as ``label=1`` or ``llm={"endpoint": URL}``.
 
     Raises:
         UserError: No such teacher, or an option is missing or unknown.
@@ -48,80 +55,192 @@ def load_teacher(
     from retrieval_distill.teacher import load
 
     limit = NO_LIMIT if max_length is None else max_length
-    values = {"model": name, "max_length": limit, "dtype": dtype, **options}
-    return load.load(parse(MemberConfig, values, "teacher", overrides))
+    values = {"model": fspath(name), "max_length": limit, "dtype": dtype, **options}
+    return load.load(parse(MemberConfig, values, "teacher"))
+
+
+def gate(
+    dataset: Dataset,
+    *,
+    teacher: Teacher | Sequence[Teacher],
+    baselines: Runs,
+    store: str | Path,
+    split: str | None = "dev",
+    measure: str = "nDCG@10",
+    config: TeacherConfig | None = None,
+) -> Gate:
+    """Is this teacher better than what it would replace, here? Asked before the costly part.
+
+    The teacher reranks each baseline's own documents. What a recipe's ``normalise`` and ``weights`` ask for is fitted
+    on every second query and judged on the others.
+
+    Args:
+        dataset: Texts and judgements.
+        teacher: One, or several that score together.
+        baselines: First-stage Runs of the same queries by name, cut to the depth that is reranked.
+        store: Folder that keeps the scores.
+        split: Judgements of these queries; ``None``: there are none, and only agreement is reported.
+        measure: As ir_measures names it.
+        config: The recipe's section ``teacher``; ``None``: raw scores, un-squashed where a sigmoid squashed them.
+
+    Raises:
+        UserError: The teacher cannot score a pair, or something has to be fitted without judgements.
+    """
+    from retrieval_distill.scores.store import ScoreStore
+    from retrieval_distill.teacher import gate as gating
+    from retrieval_distill.teacher.ensemble import raw_scores
+
+    teachers, runs = _members(teacher), {name: run_of(run) for name, run in baselines.items()}
+    pairs = gating.union(runs)
+    asked = dict.fromkeys(pairs.query_ids)
+    qrels = None if split is None else {id_: dataset.qrels(split)[id_] for id_ in asked}
+    raw, facts = raw_scores(pairs, dataset.queries, generated.with_copies(dataset), teachers, ScoreStore(store))
+    verdict, calibration = gating.ask(teachers, raw, runs, qrels, _config(config, teachers), measure)
+    return gating.Gate(verdict, calibration, facts)
+
+
+def score(
+    run: Run | Mapping[str, Mapping[str, float]],
+    dataset: Dataset,
+    *,
+    teacher: Teacher | Ensemble | Sequence[Teacher],
+    store: str | Path,
+    calibration: Calibration | None = None,
+    config: TeacherConfig | None = None,
+    engine: str = "local",
+) -> Run:
+    """Teacher scores for every pair of a Run; raw scores are kept in the store, so asking twice costs nothing.
+
+    Args:
+        run: The pairs; their own scores do not matter.
+        dataset: Texts of the queries and documents. A generated query's document is read as training will see it.
+        teacher: One, or several that score together.
+        store: Folder of the score store.
+        calibration: How raw scores become what students learn from, as ``gate`` settled it; ``None``: as ``config``
+            says.
+        config: The recipe's section ``teacher``: its ``normalise``, ``weights`` and ``squashed``; ``None``: raw scores,
+            un-squashed where a sigmoid squashed them to 0..1.
+        engine: ``"local"``, or ``"ray"``: one cross-encoder on the nodes of a Ray cluster (``RAY_ADDRESS``).
+
+    Returns:
+        The same pairs under their scores; ``facts`` has ``pairs``, ``scored`` (now), ``stored`` (before), each
+        teacher's ``raw`` Run and the ``calibration``.
+
+    Raises:
+        UserError: The teacher cannot score a pair; what it scored before is kept. Or a text is missing.
+    """
+    from retrieval_distill.scores.store import ScoreStore
+    from retrieval_distill.teacher import gate as gating
+    from retrieval_distill.teacher.ensemble import Ensemble, raw_scores
+
+    if engine not in ENGINES:
+        raise UserError(f"engine {engine!r} is unknown{nearest(engine, ENGINES)}")
+    if engine == "ray":
+        from retrieval_distill.teacher.on_cluster import on_cluster
+
+        teacher = on_cluster(teacher)
+    teachers = _members(teacher)
+    if calibration is None and isinstance(teacher, Ensemble):
+        calibration = teacher.calibration
+    pairs = generated.renamed(run_of(run), dataset)
+    raw, facts = raw_scores(pairs, dataset.queries, generated.with_copies(dataset), teachers, ScoreStore(store))
+    if calibration is None:
+        calibration = gating.calibrate(teachers, raw, None, _config(config, teachers))
+    return calibration.apply(raw).with_facts(**facts, raw=raw, calibration=calibration)
+
+
+def rerank(
+    run: Run | Mapping[str, Mapping[str, float]],
+    dataset: Dataset,
+    *,
+    teacher: Teacher | Ensemble,
+    store: str | Path,
+    depth: int = 100,
+) -> Run:
+    """The first ``depth`` documents of every query in the teacher's order, the others below them in their old order.
+
+    Args:
+        run: A first stage.
+        dataset: Texts of the queries and documents.
+        teacher: Reads query and document together.
+        store: Folder of the score store.
+        depth: Documents per query that are reordered.
+
+    Returns:
+        The reordered run; ``facts`` has ``pairs``, ``scored`` (now) and ``stored`` (before).
+
+    Raises:
+        UserError: As ``score``.
+    """
+    from retrieval_distill.teacher import rerank as reranking
+
+    return reranking.rerank(run_of(run), dataset.queries, dataset.documents, teacher, store, depth)
 
 
 def fit_teacher(
-    dataset: Dataset, folder: str | Path, overrides: Sequence[str] = (), bi_encoder: str | None = None,
-    train: str = "train", dev: str | None = "dev", **options: Any,
-) -> Manifest:  # fmt: skip
-    """Fine-tune a cross-encoder on a dataset's judgements; ``load_teacher(folder)`` loads it.
-
-    Args:
-        dataset: Texts and judgements.
-        folder: Where the teacher goes; a killed fit continues, a finished one is kept.
-        overrides: Keys of ``FitTeacherConfig``, as ``"loss=lambda"``.
-        bi_encoder: Fused with BM25 to find hard candidates; ``None``: BM25 alone.
-        train: Split to learn from.
-        dev: Split that tells which weights to keep; ``None``: the last ones are kept.
-        options: Keys of ``FitTeacherConfig`` as Python values.
-
-    Raises:
-        UserError: Several processes were started, or see ``retrieval_distill.teacher.fitting.fit``.
-    """
-    if processes.count() > 1:
-        raise UserError("fit-teacher trains in one process; start it without torchrun")
-
-    config = parse(FitTeacherConfig, dict(options), "fit-teacher", overrides)
-    return fit_on(dataset, config, folder, bi_encoder, train, dev)
-
-
-def fit_on(
     dataset: Dataset,
-    config: FitTeacherConfig,
-    folder: str | Path,
-    bi_encoder: str | None = None,
+    *,
+    out: str | Path,
+    bi_encoder: Model | None = None,
     train: str = "train",
     dev: str | None = "dev",
-) -> Manifest:
-    """Fine-tune a cross-encoder on a dataset's judgements; candidates are found here.
+    config: FitTeacherConfig | None = None,
+    **options: Any,
+) -> Teacher:
+    """Fine-tune a cross-encoder on a dataset's judgements; a killed fit continues, a finished one is kept.
 
     Args:
         dataset: Texts and judgements.
-        config: What to train and how.
-        folder: Where the teacher goes; candidates are kept beside it, in ``FOLDER-candidates``.
-        bi_encoder: Its search is fused with BM25's; ``None``: BM25 alone.
+        out: Folder of the teacher, which ``load_teacher(out)`` loads too; candidates are kept beside it, in
+            ``OUT-candidates``.
+        bi_encoder: Fused with BM25 to find hard candidates; ``None``: BM25 alone.
         train: Split to learn from.
-        dev: Split that tells which weights are best; ``None``, or one the dataset lacks: the last weights are kept.
-
-    Returns:
-        The manifest; its ``counts`` hold ``dev``: the measure before and after, with its doubt.
+        dev: Split that tells which weights to keep; ``None``, or one the dataset lacks: the last ones are kept.
+        config: How to train.
+        options: Its keys by name, such as ``loss="lambda"``.
 
     Raises:
-        UserError: No training query is judged, or the model is not to be had.
+        UserError: Several processes were started, no training query is judged, or the model is not to be had.
     """
     from retrieval_distill.teacher.fitting import fit
-    from retrieval_distill.training.groups import with_relevant
 
-    folder = Path(folder)
+    if processes.count() > 1:
+        raise UserError("fit-teacher trains in one process; start it without torchrun")
+    chosen, folder = configured(FitTeacherConfig, config, options, "fit-teacher"), Path(out)
     qrels = {"train": _judged(dataset, train)}
     if dev is not None and dev in dataset.qrels:
-        qrels["dev"] = _sample(_judged(dataset, dev), config.dev_queries, config.seed)
+        qrels["dev"] = _sample(_judged(dataset, dev), chosen.dev_queries, chosen.seed)
     found = folder.with_name(f"{folder.name}-candidates")
-    depth = max(TRAIN_DEPTH, config.dev_depth)
+    depth, name = max(TRAIN_DEPTH, chosen.dev_depth), None if bi_encoder is None else fspath(bi_encoder)
     inputs = {
         "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
         "queries": stages.fingerprint([list(judged) for judged in qrels.values()]),
-        "bi_encoder": models.fingerprint(bi_encoder) if bi_encoder else None,
+        "bi_encoder": models.fingerprint(name) if name else None,
         "depth": depth,
     }
-    stages.stage("retrieve", found, inputs, lambda out: _retrieve(dataset, qrels, depth, bi_encoder, out))
+    stages.stage("retrieve", found, inputs, lambda work: _retrieve(dataset, qrels, depth, name, work))
     runs = {split: Run.load(found / f"{split}.parquet") for split in qrels}
-    asked = (with_relevant(runs["dev"].top(config.dev_depth), qrels["dev"]), qrels["dev"]) if "dev" in qrels else None
-    candidates = generated.renamed(with_relevant(runs["train"].top(TRAIN_DEPTH), qrels["train"]), dataset)
     seen = generated.as_trained(dataset, train)
-    return fit.fit_teacher(config, candidates, _judged(seen, train), dataset.queries, seen.documents, asked, folder)
+    candidates = generated.renamed(with_relevant(runs["train"].top(TRAIN_DEPTH), qrels["train"]), dataset)
+    learnt = TrainingSet(candidates, _judged(seen, train), dataset.queries, seen.documents)
+    asked = None
+    if "dev" in qrels:
+        pool = with_relevant(runs["dev"].top(chosen.dev_depth), qrels["dev"])
+        asked = TrainingSet(pool, qrels["dev"], dataset.queries, seen.documents)
+    fit.fit_teacher(chosen, learnt, asked, folder)
+    return load_teacher(folder)
+
+
+def _members(teacher: Any) -> tuple[Teacher, ...]:
+    from retrieval_distill.teacher.ensemble import Ensemble
+
+    if isinstance(teacher, Ensemble):
+        return teacher.teachers
+    return tuple(teacher) if isinstance(teacher, Sequence) else (teacher,)
+
+
+def _config(config: TeacherConfig | None, teachers: Sequence[Teacher]) -> TeacherConfig:
+    return config or TeacherConfig(ensemble=tuple(MemberConfig() for _ in teachers))
 
 
 def _judged(dataset: Dataset, split: str) -> Qrels:
@@ -131,8 +250,8 @@ def _judged(dataset: Dataset, split: str) -> Qrels:
     if split not in dataset.qrels:
         splits = ", ".join(dataset.qrels) or "none"
         raise UserError(f"{NEEDED}; dataset {dataset.name!r} has no split {split!r}, it has: {splits}")
-    judged = dataset.split(split)
-    kept = {id_: judged[id_] for id_ in dataset.queries_of(split) if any(grade > 0 for grade in judged[id_].values())}
+    judged = dataset.qrels(split)
+    kept = {id_: judged[id_] for id_ in dataset.queries(split) if any(grade > 0 for grade in judged[id_].values())}
     if not kept:
         raise UserError(f"{NEEDED}; split {split!r} of dataset {dataset.name!r} has none")
     return kept
@@ -149,12 +268,11 @@ def _retrieve(
     dataset: Dataset, qrels: dict[str, Qrels], depth: int, bi_encoder: str | None, out: Path
 ) -> dict[str, Any]:
     """Candidates of every split, a query's own document left out, as in evaluation."""
+    queries: Texts = dataset.queries.select(list(dict.fromkeys(id_ for judged in qrels.values() for id_ in judged)))
+    built = None
     if bi_encoder:
-        embed(bi_encoder, dataset.documents, out / "embeddings")
-        index(out / "embeddings", out / "index")
-    queries = dataset.queries.select(list(dict.fromkeys(id_ for judged in qrels.values() for id_ in judged)))
-    built = out / "index" if bi_encoder else None
-    run = retrieve(dataset.documents, queries, depth, built, bi_encoder)
+        built = index(embed(dataset.documents, bi_encoder, out=out / "embeddings"), out=out / "index")
+    run = retrieve(queries, dataset.documents, depth=depth, index=built, model=bi_encoder)
     found = Run(run.frame[run.frame["query_id"] != run.frame["doc_id"]].reset_index(drop=True))
     for split, judged in qrels.items():
         found.select(list(judged)).save(out / f"{split}.parquet")

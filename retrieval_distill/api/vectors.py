@@ -1,60 +1,164 @@
-"""Verbs of vectors and indexes: ``index``, ``search``; ``embed`` and ``export`` are whole where they are."""
+"""Verbs of vectors and indexes: ``embed``, ``export``, ``index``, ``search``.
+
+Knows texts, bi-encoders and folders; must not know FAISS, judgements or how what was tried is shown.
+"""
 
 from __future__ import annotations
 
+from os import fspath
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from retrieval_distill.config import IntentConfig
-from retrieval_distill.data.dataset import Texts
+from retrieval_distill.api.nouns import documents_of, queries_of
+from retrieval_distill.config import IntentConfig, configured
+from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
-from retrieval_distill.embedding.embed import Embeddings, embed_queries
-from retrieval_distill.index import faiss_index
-from retrieval_distill.index.faiss_index import Index
-from retrieval_distill.runtime.stages import Manifest
+
+if TYPE_CHECKING:
+    from retrieval_distill.api.nouns import Documents, Model, Queries
+    from retrieval_distill.embedding.embeddings import Embeddings
+    from retrieval_distill.index.index import Index
+
+
+def embed(
+    documents: Documents,
+    model: Model,
+    *,
+    out: str | Path,
+    dtype: str = "auto",
+    max_length: int | None = None,
+    storage: str = "float32",
+    engine: str = "local",
+    backend: str = "torch",
+) -> Embeddings:
+    """Embed documents to disk, shard by shard; a killed embedding continues, and only what is new is embedded.
+
+    Args:
+        documents: ``Texts``, a ``Dataset``, ``{id: text}`` or a list of texts.
+        model: Bi-encoder: a ``Student``, a folder, a hub id or a packaged name.
+        out: Folder of the vectors.
+        dtype: What the model computes in; ``"auto"``: bfloat16 where it is native.
+        max_length: Token limit; ``None``: the model's own.
+        storage: ``"float32"``, ``"float16"`` (half the bytes), ``"int8"`` (a quarter) or ``"binary"`` (a 32nd).
+        engine: ``"local"``, or ``"ray"``: the nodes of a Ray cluster (``RAY_ADDRESS``).
+        backend: ``"torch"``, ``"onnx"``, ``"openvino"``, or ``"auto"``: the fastest here, measured on these texts.
+
+    Raises:
+        UserError: See :func:`retrieval_distill.embedding.embed.embed`.
+    """
+    from retrieval_distill.embedding import embed as embedding
+
+    manifest = embedding.embed(
+        fspath(model), documents_of(documents), out, dtype, max_length, storage=storage, engine=engine, backend=backend
+    )
+    return embedding.Embeddings.open(out, manifest)
+
+
+def export(embeddings: Embeddings | str | Path, *, out: str | Path) -> int:
+    """Write vectors for other systems: ``NAME.parquet``, or a LanceDB table, ``DATABASE/NAME.lance``.
+
+    Args:
+        embeddings: What ``embed`` gave, or its folder.
+        out: A file, or a table in a folder or an object store (``s3://``).
+
+    Returns:
+        How many vectors were written.
+
+    Raises:
+        UserError: See :func:`retrieval_distill.embedding.export.export`.
+    """
+    from retrieval_distill.embedding import export as exporting
+
+    return exporting.export(_folder(embeddings), str(out))
 
 
 def index(
-    embeddings: str | Path,
-    folder: str | Path,
-    kind: str = "flat",
+    embeddings: Embeddings | str | Path,
+    *,
+    out: str | Path | None = None,
+    kind: str | None = None,
     similarity: str = "cosine",
     dimensions: int | None = None,
     rescore: int | None = None,
-    intent: IntentConfig | None = None,
-    asked: tuple[str, Texts] | None = None,
-) -> Manifest:
-    """Build a FAISS index over embedded documents, or (``kind="auto"``) find the cheapest that meets an intent.
+    model: Model | None = None,
+    queries: Queries | None = None,
+    config: IntentConfig | None = None,
+    **intent: Any,
+) -> Index:
+    """Build a FAISS index over embedded documents, or find the cheapest one that meets an intent.
 
     Args:
-        embeddings: Folder written by ``embed``.
-        folder: Where the index goes; with ``auto`` also ``tuning.json`` and ``tuning.html``, which tell what was tried.
-        kind: ``flat``, ``hnsw``, ``ivf``, ``ivf-pq``, ``sq8``, ``binary`` or ``auto``.
+        embeddings: What ``embed`` gave, or its folder.
+        out: Folder of the index; ``None``: ``EMBEDDINGS-index`` beside the vectors. With ``auto`` it also gets
+            ``tuning.json``, which tells what was tried.
+        kind: ``flat``, ``hnsw``, ``ivf``, ``ivf-pq``, ``sq8``, ``binary`` or ``auto``; ``None``: ``auto`` where an
+            intent is given, else ``flat``.
         similarity: ``"cosine"`` or ``"dot"``.
         dimensions: Dimensions kept, the first ones; ``None``: all.
-        rescore: Rescoring depth, see :func:`retrieval_distill.index.faiss_index.index`; ``auto`` tunes its own.
-        intent: What ``auto`` aims at; ``None``: its defaults.
-        asked: The model that embedded the documents and held-out queries for ``auto``; ``None``: documents' own
-            vectors, moved, stand in for queries.
+        rescore: How many times as many documents are looked up and ordered by their stored vectors; ``None``: what the
+            kind does by itself; ``auto`` tunes its own.
+        model: For ``auto``: the model that embedded the documents.
+        queries: For ``auto``: held-out queries; ``None``: documents' own vectors, moved, stand in for queries.
+        config: What ``auto`` aims at, the recipe's section ``index.intent``.
+        intent: Its keys by name, such as ``recall=0.95`` or ``memory="200MB"``.
 
     Raises:
-        UserError: See :mod:`retrieval_distill.index`; or the model is not the one that embedded the documents.
+        UserError: See :func:`retrieval_distill.index.faiss_index.index`; the model is not the one that embedded the
+            documents; or only one of ``model`` and ``queries`` is given.
     """
-    if kind != "auto":
-        return faiss_index.index(embeddings, folder, kind, similarity, dimensions, rescore)
+    from retrieval_distill.errors import UserError
+    from retrieval_distill.index import faiss_index
+
+    source = _folder(embeddings)
+    folder = Path(out) if out is not None else source.with_name(f"{source.name}-index")
+    if (kind or ("auto" if intent or config else "flat")) != "auto":
+        manifest = faiss_index.index(source, folder, kind or "flat", similarity, dimensions, rescore)
+        return faiss_index.Index.open(folder, manifest)
+    from retrieval_distill.embedding.embed import Embeddings, embed_queries
     from retrieval_distill.index import tune
-    from retrieval_distill.reporting import tradeoff
 
-    source, queries = Embeddings.open(embeddings), None
-    aim = intent or IntentConfig()
-    if asked is not None:
-        model, texts = asked
-        drawn = texts.select(tune.drawn(texts.ids, aim.queries))
-        queries = tune.HeldOut(drawn.fingerprint, lambda: embed_queries(model, drawn, source.manifest, source.folder))
-    manifest = tune.auto(embeddings, folder, aim, similarity, dimensions, queries)
-    tradeoff.write(Path(folder))
-    return manifest
+    if (model is None) != (queries is None):
+        raise UserError("model and queries belong together: held-out queries, and the model that embeds them")
+    aim, held_out = configured(IntentConfig, config, intent, "index"), None
+    if model is not None and queries is not None:
+        texts, opened = queries_of(queries), Embeddings.open(source)
+        drawn, name = texts.select(tune.drawn(texts.ids, aim.queries)), fspath(model)
+        held_out = tune.HeldOut(drawn.fingerprint, lambda: embed_queries(name, drawn, opened.manifest, opened.folder))
+    manifest = tune.auto(source, folder, aim, similarity, dimensions, held_out)
+    return faiss_index.Index.open(folder, manifest)
 
 
-def search(index_folder: str | Path, model: str, queries: Texts, depth: int = 100, dtype: str = "auto") -> Run:
-    """Dense search of an index with the model it was built with."""
-    return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype)
+def search(
+    queries: Queries,
+    index: Index | str | Path,
+    *,
+    model: Model,
+    documents: Documents | None = None,
+    depth: int = 100,
+    dtype: str = "auto",
+) -> Run:
+    """Dense search of an index with the model that embedded its documents.
+
+    Args:
+        queries: What to ask: ``Texts``, ``{id: text}`` or a list of texts.
+        index: What ``index`` gave, or its folder.
+        model: The bi-encoder.
+        documents: A ``Dataset`` of several that were joined: each query finds its own one's documents. ``None``, or
+            anything else: all documents may be found.
+        depth: Documents per query.
+        dtype: What the model computes in.
+
+    Raises:
+        UserError: The model is not the one that embedded the documents, or the folder holds no index.
+    """
+    from retrieval_distill.index import faiss_index
+
+    asked = queries_of(queries)
+    opened = index if isinstance(index, faiss_index.Index) else faiss_index.Index.open(index)
+    if isinstance(documents, Dataset):
+        return faiss_index.search_dataset(opened, fspath(model), asked, depth, documents, dtype)
+    return faiss_index.search(opened, fspath(model), asked, depth, dtype)
+
+
+def _folder(embeddings: Embeddings | str | Path) -> Path:
+    return Path(embeddings) if isinstance(embeddings, str | Path) else embeddings.folder

@@ -89,12 +89,12 @@ def benchmark(
             report["tasks"][name] = {model: _task(source, systems, model, out / name) for model in systems.models}
             continue
         dataset = load(source, cache)
-        runs = _runs(name, dataset, dataset.queries_of(split), systems, out / name, depth)
-        values[name] = compare.per_query(runs, dataset.split(split), measures, dataset.documents)
+        runs = _runs(name, dataset, dataset.queries(split), systems, out / name, depth)
+        values[name] = compare.per_query(runs, dataset.qrels(split), measures, dataset.documents)
         values[name].to_parquet(out / name / "per_query.parquet", index=False)
         report["datasets"][name] = {
             "docs": len(dataset.documents),
-            "queries": len(dataset.split(split)),
+            "queries": len(dataset.qrels(split)),
             "systems": compare.summarise(values[name]),
             "minimum_detectable": compare.minimum_detectable(values[name]),
         }

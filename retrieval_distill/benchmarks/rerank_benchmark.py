@@ -52,7 +52,7 @@ def benchmark(
         comparisons), ``pairs``, and of the reranker
         ``pairs_per_second``, ``latency_ms`` per query (``p50``, ``p95``) and ``peak_memory_bytes`` of the process.
     """
-    queries = dataset.queries_of(split)
+    queries = dataset.queries(split)
     rows: list[dict[str, Any]] = []
     for run_name, run in runs.items():
         first = run.select(queries.ids)
@@ -61,12 +61,12 @@ def benchmark(
         for reranker_name, reranker in rerankers.items():
             for depth in sorted(depths, reverse=True):
                 name = f"{run_name}+{Path(reranker_name).name}@{depth}"
-                systems[name], counts = rerank(first, queries, dataset.documents, reranker, store, depth)
+                systems[name] = rerank(first, queries, dataset.documents, reranker, store, depth)
                 systems[name].save(Path(folder) / "runs" / f"{name}.parquet")
                 speed = cost(reranker, pairs_of(first.top(depth), queries, dataset.documents))
                 costs[name] = {"run": run_name, "reranker": reranker_name, "depth": depth, **speed}
-                costs[name]["pairs"] = counts["pairs"]
-        measured = compare.compare(systems, dataset.split(split), measures)
+                costs[name]["pairs"] = systems[name].facts["pairs"]
+        measured = compare.compare(systems, dataset.qrels(split), measures)
         rows += [_row(name, values, costs[name], run_name) for name, values in measured.items()]
     return {"measures": list(measures), "queries": len(queries), "systems": rows}
 

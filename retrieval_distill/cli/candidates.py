@@ -19,6 +19,7 @@ from retrieval_distill.cli.options import (
     OutFile,
     SplitOption,
     load,
+    pairs,
     save,
     say,
 )
@@ -36,6 +37,10 @@ def mine(
     split: SplitOption = "train",
     depth: DepthOption = 30,
     keep: Annotated[int, typer.Option("--keep", min=1, help="Candidates per query.")] = 12,
+    index: Annotated[
+        list[str] | None,
+        typer.Option("--index", help="RETRIEVER=FOLDER, its index; searched exactly without one. Repeatable."),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", help="A key of a recipe's section mining, e.g. preset=hybrid-banded. Repeatable."),
@@ -53,12 +58,17 @@ def mine(
     --set 'draw={top: 0.5, 10-50: 0.5}' --out candidates.parquet
     """
     from retrieval_distill import api
+    from retrieval_distill.config import MiningConfig, parse
     from retrieval_distill.mining import report
 
     kept = vectors or out.with_name(f"{out.stem}-vectors")
-    asked = [*(overrides or ()), f"retrievers={list(retriever or ['bm25'])}"]
-    found, counts = api.mine(load(dataset, cache), kept, split, depth, keep, seed, dtype, asked)
-    say(report.lists_table(counts))
+    config = parse(MiningConfig, {"retrievers": list(retriever or ["bm25"])}, "mine", overrides or ())
+    indexes = {name: Path(folder) for name, folder in pairs("--index", index or []).items()}
+    found = api.mine(
+        load(dataset, cache), split=split, depth=depth, keep=keep, indexes=indexes, vectors=kept, seed=seed,
+        dtype=dtype, config=config,
+    )  # fmt: skip
+    say(report.lists_table(found.report))
     save(found, out)
 
 
@@ -80,12 +90,14 @@ def filter_negatives(
     --out lists.parquet
     """
     from retrieval_distill import api
+    from retrieval_distill.config import FilterConfig, parse
     from retrieval_distill.data import generated
     from retrieval_distill.data.run import Run
     from retrieval_distill.mining import report
 
     data, run = load(dataset, cache), Run.load(scored)
-    found, removed = api.filter_negatives(run, data, split, rules)
-    say(report.scores_line(report.of_scores(run, generated.as_trained(data, split).split(split))))
-    say("removed: " + ", ".join(f"{count:,} by {rule}" for rule, count in removed.items()))
+    found = api.filter_negatives(run, data, split=split, config=parse(FilterConfig, {}, "filter-negatives", rules))
+    removed = found.facts["removed"]
+    say(report.scores_line(report.of_scores(run, generated.as_trained(data, split).qrels(split))))
+    say("removed: " + ", ".join(f"{count:,} by {rule}" for rule, count in removed.items() if rule != "all"))
     save(found, out)

@@ -54,7 +54,8 @@ def convert(
 
     dataset = load(source, cache, options)
     reads_scores = scores is not None and to == training_table.TRAINING_TABLE.name
-    api.convert(dataset, out, to, Run.load(scores) if scores and reads_scores else None, split, negatives)
+    run = Run.load(scores) if scores and reads_scores else None
+    api.convert(dataset, out=out, to=to, scores=run, split=split, negatives=negatives)
     if scores is not None and not reads_scores:
         if options.format != training_table.TRAINING_TABLE.name:
             raise UserError("--scores is read with --to sentence-transformers, written with --format of that name")
@@ -88,14 +89,15 @@ def prepare(
         --set student=packaged:all-MiniLM-L6-v2
     """
     from retrieval_distill import api
-    from retrieval_distill.config import load_values
+    from retrieval_distill.config import PrepareConfig, load_values, parse
     from retrieval_distill.data.load import load
     from retrieval_distill.reporting import data_report
     from retrieval_distill.runtime.stages import read_json
 
     values = {} if options_file is None else load_values(options_file)
+    config = parse(PrepareConfig, values, "prepare", overrides or ())
     dataset = load(source, cache, options)
-    api.prepare(dataset, out, overrides or (), **values)
+    api.prepare(dataset, out=out, config=config)
     say(data_report.table(read_json(out / "report.json")))
     say(f"{out}: corpus.jsonl, queries.jsonl, qrels/, report.json")
 
@@ -115,6 +117,10 @@ def generate(
         list[str] | None,
         typer.Option("--set", help="e.g. round_trip.retrieval=10 or seq2seq.model=my-t5. Repeatable."),
     ] = None,
+    index: Annotated[
+        Path | None, typer.Option("--index", help="For round_trip.retrieval: an index, fused with BM25.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The bi-encoder of --index.")] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help=f"For round_trip.teacher. {TEACHERS}")] = None,
     max_length: LengthOption = 512,
     store: Annotated[Path | None, typer.Option("--store", help="The teacher's score store.")] = None,
@@ -125,14 +131,16 @@ def generate(
     Example: retrieval-distill generate --dataset data/sample --ways titles,sentences=2 --out with-queries
     """
     from retrieval_distill import api
+    from retrieval_distill.config import GenerateConfig, parse
     from retrieval_distill.data.load import load
     from retrieval_distill.reporting import generated
 
     data = load(source, cache, options)
-    asked = api.load_teacher(teacher, max_length) if teacher else None
+    asked = api.load_teacher(teacher, max_length=max_length) if teacher else None
     values: dict[str, Any] = {"ways": _ways(ways)} if ways else {}
-    manifest = api.generate(data, out, overrides or (), asked, store, seed, **values)
-    say(generated.table(manifest["counts"]))
+    config = parse(GenerateConfig, values, "generate", overrides or ())
+    made = api.generate(data, out=out, index=index, model=model, teacher=asked, store=store, seed=seed, config=config)
+    say(generated.table(made.manifest["counts"]))
     say(f"{out}: corpus.jsonl, queries.jsonl, qrels/generated.tsv, generated.parquet, report.json")
 
 

@@ -9,8 +9,16 @@ from typing import Annotated
 
 import typer
 
-from retrieval_distill.cli.options import CACHE, CacheOption, DepthOption, DtypeOption, OutFolder, SplitOption, say
-from retrieval_distill.errors import UserError
+from retrieval_distill.cli.options import (
+    CACHE,
+    CacheOption,
+    DepthOption,
+    DtypeOption,
+    OutFolder,
+    SplitOption,
+    pairs,
+    say,
+)
 
 app = typer.Typer()
 
@@ -48,19 +56,10 @@ def benchmark(
     from retrieval_distill.reporting.benchmark import table
 
     names = tuple(measure or EvaluateConfig().measures)
-    report = api.benchmark(model or (), on, out, _runs(run or []), cache, split, names, depth, dtype)
+    report = api.benchmark(
+        model or (), on=on, out=out, runs=pairs("--run", run or []), cache=cache, split=split, measures=names,
+        depth=depth, dtype=dtype,
+    )  # fmt: skip
     (out / "benchmark.txt").write_text(table(report) + "\n", encoding="utf-8")
     say(table(report))
     say(f"{out}: benchmark.json, benchmark.txt")
-
-
-def _runs(options: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for option in options:
-        name, equals, file = option.partition("=")
-        if not (name and equals and file):
-            raise UserError(f"--run {option}: write it as NAME=FILE")
-        if name in found:
-            raise UserError(f"--run {option}: {name!r} is there twice")
-        found[name] = file
-    return found

@@ -40,9 +40,9 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override, e.g. training.steps=50. May be repeated.")
 ]
 
-DEFAULT_TEACHER = "cross-encoder/ms-marco-MiniLM-L6-v2"
-
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retrieval-distill"
+
+DEFAULT_TEACHER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 
 
 def load(source: str, cache: Path) -> Any:
@@ -75,3 +75,19 @@ def say(text: str) -> None:
     """Print a result; of several processes the first does."""
     if processes.rank() == 0:
         typer.echo(text)
+
+
+def pairs(option: str, given: list[str]) -> dict[str, str]:
+    """``NAME=VALUE`` options as a dictionary.
+
+    Raises:
+        UserError: One is written in another way, or a name is there twice.
+    """
+    parts = [text.partition("=") for text in given]
+    if wrong := [text for text, part in zip(given, parts, strict=True) if not (part[0] and part[2])]:
+        raise UserError(f"{option} {wrong[0]!r}: write it as NAME=VALUE")
+    found = {name.strip(): value.strip() for name, _, value in parts}
+    if len(found) < len(parts):
+        names = [name.strip() for name, _, _ in parts]
+        raise UserError(f"{option}: {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found

@@ -12,8 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retrieval_distill.cli.options import CACHE, CacheOption
-from retrieval_distill.errors import UserError
+from retrieval_distill.cli.options import CACHE, CacheOption, pairs
 
 OPTIONS: dict[str, tuple[Any, Any]] = {
     "format": (
@@ -77,12 +76,5 @@ def _checked(given: dict[str, Any]) -> Any:
     from retrieval_distill.config import ReadConfig, parse
 
     columns, qrels = (given["columns"] or "").split(","), given["qrels"] or []
-    pairs = {"columns": _pairs("--columns", [*filter(None, columns)]), "qrels": _pairs("--qrels", qrels)}
-    return parse(ReadConfig, {**given, **pairs}, "options")
-
-
-def _pairs(option: str, given: list[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in given]
-    if wrong := [text for text, pair in zip(given, pairs, strict=True) if not (pair[0] and pair[2])]:
-        raise UserError(f"{option} {wrong[0]!r}: write it as NAME=VALUE")
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    given_pairs = {"columns": pairs("--columns", [*filter(None, columns)]), "qrels": pairs("--qrels", qrels)}
+    return parse(ReadConfig, {**given, **given_pairs}, "options")

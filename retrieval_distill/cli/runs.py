@@ -28,9 +28,8 @@ def run(
     Example: retrieval-distill run my.yaml --out runs/mine --set training.steps=200
     """
     from retrieval_distill import pipeline
-    from retrieval_distill.config import load_recipe
 
-    pipeline.run(load_recipe(recipe, overrides or ()), out)
+    pipeline.run(recipe, out=out, overrides=overrides or ())
 
 
 @app.command()
@@ -44,7 +43,7 @@ def demo(
     """
     from retrieval_distill import pipeline
 
-    pipeline.demo(out, overrides or ())
+    pipeline.demo(out=out, overrides=overrides or ())
 
 
 @app.command()

@@ -39,6 +39,8 @@ def retrieve(
         str | None, typer.Option("--model", help="Bi-encoder to fuse with BM25; BM25 alone if not given.")
     ] = None,
     index: Annotated[Path | None, typer.Option("--index", help="That bi-encoder's index, written by `index`.")] = None,
+    k1: Annotated[float, typer.Option("--k1", min=0, help="BM25's term-frequency saturation.")] = 1.5,
+    b: Annotated[float, typer.Option("--b", min=0, max=1, help="BM25's length normalisation.")] = 0.75,
     stemmer: Annotated[str | None, typer.Option("--stemmer", help="PyStemmer language, e.g. english.")] = None,
     cache: CacheOption = CACHE,
 ) -> None:
@@ -51,7 +53,7 @@ def retrieve(
     if (model is None) != (index is None):
         raise UserError("--model and --index belong together: give both, or neither for BM25 alone")
     data = load(dataset, cache)
-    found = api.retrieve(data.documents, data.queries_of(split), depth, index, model, stemmer=stemmer)
+    found = api.retrieve(data.queries(split), data, depth=depth, index=index, model=model, k1=k1, b=b, stemmer=stemmer)
     save(found, out)
 
 
@@ -75,8 +77,10 @@ def compress(
     --set layers=spaced:3 --set tokens=500000 --out small
     """
     from retrieval_distill import api
+    from retrieval_distill.config import CompressConfig, parse
 
-    counts = api.compress(load(dataset, cache).documents, out, overrides or (), seed, model=model)["counts"]
+    config = parse(CompressConfig, {"model": model}, "compress", overrides or ())
+    counts = api.compress(load(dataset, cache), out=out, seed=seed, config=config).manifest["counts"]
     say(
         f"{out}: {counts['layers']} layers of width {counts['width']}, {counts['parameters']:,} parameters, "
         f"after {counts['tokens']:,} tokens"
@@ -109,8 +113,9 @@ def distill(
 
     data = load(dataset, cache)
     asked = (Run.load(dev), dev_split) if dev else None
-    manifest = api.distill(Run.load(scored), data, split, load_recipe(recipe, overrides or ()), out, asked)
-    say(f"{out}: student of {manifest['counts']['parameters']:,} parameters after {manifest['counts']['steps']} steps")
+    chosen = load_recipe(recipe, overrides or ())
+    counts = api.distill(Run.load(scored), data, out=out, recipe=chosen, split=split, dev=asked).manifest["counts"]
+    say(f"{out}: student of {counts['parameters']:,} parameters after {counts['steps']} steps")
 
 
 @app.command()
@@ -151,11 +156,14 @@ def index(
 
     if (model is None) != (dataset is None):
         raise UserError("--model and --dataset belong together: held-out queries of the one, embedded by the other")
-    asked = (model, load(dataset, cache).queries_of(split)) if model and dataset else None
-    intent = parse(IntentConfig, {}, "--intent", overrides or ())
-    manifest = api.index(embeddings, out, kind, similarity, dimensions, rescore, intent, asked)
-    counts = manifest["counts"]
+    queries = load(dataset, cache).queries(split) if dataset else None
+    built = api.index(
+        embeddings, out=out, kind=kind, similarity=similarity, dimensions=dimensions, rescore=rescore, model=model,
+        queries=queries, config=parse(IntentConfig, {}, "--intent", overrides or ()),
+    )  # fmt: skip
+    counts = built.manifest["counts"]
     if kind == "auto":
+        tradeoff.write(out)
         say(tradeoff.table(read_json(out / "tuning.json")))
         say(f"{out / 'tuning.html'}: the same with plots")
     added = f", {counts['added']:,} of them added" if 0 < counts["added"] < counts["documents"] else ""
@@ -176,13 +184,10 @@ def evaluate(
     Example: retrieval-distill evaluate bm25.trec reranked.trec --dataset python-docs --measure nDCG@10
     """
     from retrieval_distill import api
-    from retrieval_distill.evaluation.measures import DEFAULT_MEASURES
-    from retrieval_distill.reporting import report
     from retrieval_distill.runtime.stages import write_json
 
-    names = tuple(measure or DEFAULT_MEASURES)
-    runs = load_runs(run_files)
-    systems = api.evaluate(runs, load(dataset, cache), split, names)
+    data = load(dataset, cache)
+    report = api.evaluate(load_runs(run_files), data.qrels(split), measures=measure, dataset=data)
     if json_file:
-        write_json(json_file, systems)
-    say(report.comparison(systems, names))
+        write_json(json_file, report.systems)
+    say(str(report))

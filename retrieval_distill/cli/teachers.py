@@ -45,23 +45,63 @@ def score(
     max_length: LengthOption = 512,
     dtype: DtypeOption = "auto",
     options: TeacherSetOption = None,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="Folder written by `gate`; raw scores if not given.")
+    ] = None,
     engine: EngineOption = "local",
     cache: CacheOption = CACHE,
 ) -> None:
-    """Score every pair of a run with a teacher (raw scores), resumably.
+    """Score every pair of a run with a teacher, resumably; the store keeps raw scores.
 
     Example: retrieval-distill score bm25.trec --dataset python-docs --teacher starter --store s --out scored.parquet
     """
     from retrieval_distill import api
-    from retrieval_distill.data import generated
     from retrieval_distill.data.run import Run
+    from retrieval_distill.teacher.calibration.calibration import Calibration
 
-    data = load(dataset, cache)
-    pairs, documents = generated.renamed(Run.load(run_file), data), generated.with_copies(data)
-    asked = api.load_teacher(teacher, max_length, dtype, options or ())
-    scored, counts = api.score(pairs, data.queries, documents, asked, store, engine)
+    data, known = load(dataset, cache), None if calibration is None else Calibration.open(calibration)
+    scorer = _teacher(teacher, max_length, dtype, options)
+    scored = api.score(Run.load(run_file), data, teacher=scorer, store=store, calibration=known, engine=engine)
     save(scored, out)
-    say(f"scored {counts['scored']:,} pairs, found {counts['stored']:,} in {store}")
+    say(f"scored {scored.facts['scored']:,} pairs, found {scored.facts['stored']:,} in {store}")
+
+
+@app.command()
+def gate(
+    run_files: Annotated[list[Path], typer.Argument(help="First-stage runs that the teacher would replace.")],
+    dataset: DatasetArgument,
+    out: OutFolder,
+    store: StoreOption,
+    teacher: TeacherOption = DEFAULT_TEACHER,
+    split: Annotated[str | None, typer.Option("--split", help="Split that judges the runs' queries.")] = "dev",
+    measure: Annotated[str, typer.Option("--measure", help="What the teacher is judged by.")] = "nDCG@10",
+    max_length: LengthOption = 512,
+    dtype: DtypeOption = "auto",
+    options: TeacherSetOption = None,
+    cache: CacheOption = CACHE,
+) -> None:
+    """Ask whether a teacher is better than first-stage runs here, before the costly part; and settle its calibration.
+
+    Example: retrieval-distill gate bm25-dev.trec start-dev.trec --dataset python-docs --teacher starter --store s
+    --out gate
+    """
+    from retrieval_distill import api
+
+    data, scorer = load(dataset, cache), _teacher(teacher, max_length, dtype, options)
+    found = api.gate(data, teacher=scorer, baselines=load_runs(run_files), store=store, split=split, measure=measure)
+    found.save(out)
+    say(found.say(teacher))
+    say(f"{out}: gate.json, calibration.json (for `score --calibration {out}`)")
+
+
+def _teacher(name: str, max_length: int | None, dtype: str, options: list[str] | None) -> Any:
+    """The teacher of ``--teacher``."""
+    from retrieval_distill.config import NO_LIMIT, MemberConfig, parse
+    from retrieval_distill.teacher import load
+
+    limit = NO_LIMIT if max_length is None else max_length
+    values = {"model": name, "max_length": limit, "dtype": dtype}
+    return load.load(parse(MemberConfig, values, "teacher", options or ()))
 
 
 @app.command()
@@ -90,10 +130,10 @@ def rerank(
 
     data = load(dataset, cache)
     runs = load_runs(run_files)
-    teachers = {name: api.load_teacher(name, max_length, dtype, options or ()) for name in teacher}
+    teachers = {name: _teacher(name, max_length, dtype, options) for name in teacher}
     if len(runs) == len(teachers) == len(depth) == 1 and out.suffix:
         (first,), (asked,) = runs.values(), teachers.values()
-        save(api.rerank(first, data.queries, data.documents, asked, store, depth[0])[0], out)
+        save(api.rerank(first, data, teacher=asked, store=store, depth=depth[0]), out)
         return
     if out.suffix:
         raise UserError(f"--out {out}: several runs, teachers or depths give a folder; leave the ending off")
@@ -198,11 +238,14 @@ def fit_teacher(
     Example: retrieval-distill fit-teacher --dataset my-folder --model cross-encoder/ms-marco-MiniLM-L6-v2 --out teacher
     """
     from retrieval_distill import api
+    from retrieval_distill.config import parse
+    from retrieval_distill.config.fit_teacher import FitTeacherConfig
+    from retrieval_distill.runtime.stages import read_manifest
 
-    chosen = {} if model is None else {"model": model}
-    data = load(dataset, cache)
-    manifest = api.fit_teacher(data, out, overrides or (), bi_encoder, train, dev, **chosen)
-    counts = manifest["counts"]
+    values = {} if model is None else {"model": model}
+    config = parse(FitTeacherConfig, values, "fit-teacher", overrides or ())
+    api.fit_teacher(load(dataset, cache), out=out, bi_encoder=bi_encoder, train=train, dev=dev, config=config)
+    counts = (read_manifest(out) or {})["counts"]
     say(f"{out}: teacher after {counts['steps']} steps" + (_gained(counts["dev"]) if counts["dev"] else ""))
 
 

@@ -51,7 +51,9 @@ def embed(
     from retrieval_distill import api
 
     documents = load(dataset, cache).documents
-    manifest = api.embed(model, documents, out, dtype, max_length, storage=storage, engine=engine, backend=backend)
+    manifest = api.embed(
+        documents, model, out=out, dtype=dtype, max_length=max_length, storage=storage, engine=engine, backend=backend
+    ).manifest
     counts = manifest["counts"]
     done = "embedded before" if manifest["skipped"] else "{new:,} new, {gone:,} gone, {kept:,} kept".format(**counts)
     say(f"{out}: {counts['documents']:,} documents, {counts['dimensions']} dimensions as {storage}; {done}")
@@ -70,4 +72,4 @@ def export(
     """
     from retrieval_distill import api
 
-    say(f"{out}: {api.export(vectors, out):,} vectors")
+    say(f"{out}: {api.export(vectors, out=out):,} vectors")

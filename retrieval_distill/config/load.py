@@ -83,6 +83,27 @@ def parse(schema: type[S], values: dict[str, Any], where: str, overrides: Sequen
         raise UserError("\n".join(_explain(problem, where, schema) for problem in error.errors())) from None
 
 
+def configured(schema: type[S], config: S | None, options: dict[str, Any], where: str) -> S:
+    """A section with keys by name on top of it; see :func:`parse`.
+
+    Args:
+        schema: The section.
+        config: What the keys are put on; ``None``: the defaults.
+        options: Keys and values; of a section within the section, the keys that are not given stay.
+        where: Opens the message.
+
+    Raises:
+        UserError: A key does not exist, or a value is out of bounds.
+    """
+    if config is not None and not options:
+        return config
+    values = config.model_dump(exclude_unset=True) if config else {}
+    for key, value in options.items():
+        inner = isinstance(value, dict) and isinstance(getattr(config, key, None), Section)
+        values[key] = {**values.get(key, {}), **value} if inner else value
+    return parse(schema, values, where)
+
+
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -131,9 +132,52 @@ def _fingerprint(table: Iterable[Iterable[pa.Array]]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, eq=False)
+class Judgements(dict[str, Qrels]):
+    """Judgements by split: ``qrels("test")``, or ``qrels["test"]``, are those of one."""
+
+    def __init__(self, by_split: Mapping[str, Qrels], dataset: str) -> None:
+        super().__init__(by_split)
+        self.dataset = dataset
+
+    def __call__(self, split: str) -> Qrels:
+        """The judgements of one split.
+
+        Raises:
+            UserError: The dataset has no such split.
+        """
+        if split not in self:
+            splits = ", ".join(self) or "none"
+            raise UserError(f"dataset {self.dataset!r} has no split {split!r}; it has: {splits}")
+        return self[split]
+
+
+class Queries(Texts):
+    """All queries of a dataset; ``queries("test")`` are the judged ones of one split, in the same order."""
+
+    qrels: Judgements
+
+    @classmethod
+    def of_dataset(cls, texts: Texts, qrels: Judgements) -> Queries:
+        """The same texts, knowing the splits."""
+        queries = cls(texts.table)
+        queries.__dict__.update(texts.__dict__, qrels=qrels)  # with what was computed or opened
+        return queries
+
+    def __call__(self, split: str) -> Texts:
+        """The judged queries of one split.
+
+        Raises:
+            UserError: The dataset has no such split.
+        """
+        judged = self.qrels(split)
+        return self.select([id_ for id_ in self if id_ in judged])
+
+
+@dataclass(frozen=True, eq=False, init=False)
 class Dataset:
     """A named collection: ``documents``, ``queries`` and ``qrels[split][query_id][doc_id] = grade``.
+
+    ``queries(split)`` and ``qrels(split)`` are those of one split.
 
     ``parents`` tells, for each of ``documents`` in order, the id of the document that it is a passage of (a column of
     strings); ``None``: the documents are whole. ``generated`` tells of generated queries how each was made: columns
@@ -145,12 +189,53 @@ class Dataset:
 
     name: str
     documents: Texts
-    queries: Texts
-    qrels: dict[str, Qrels] = field(default_factory=dict)
-    parents: pa.ChunkedArray | None = None
-    generated: pa.Table | None = None
-    left_out: dict[str, dict[str, object]] = field(default_factory=dict)
-    sources: dict[str, range] = field(default_factory=dict)
+    queries: Queries
+    qrels: Judgements
+    parents: pa.ChunkedArray | None
+    generated: pa.Table | None
+    left_out: dict[str, dict[str, object]]
+    sources: dict[str, range]
+    manifest: dict[str, Any]
+    """Of the stage that just made it; empty for one that was read."""
+
+    def __init__(
+        self,
+        name: str,
+        documents: Texts,
+        queries: Texts,
+        qrels: Mapping[str, Qrels] | None = None,
+        parents: pa.ChunkedArray | None = None,
+        generated: pa.Table | None = None,
+        left_out: dict[str, dict[str, object]] | None = None,
+        sources: dict[str, range] | None = None,
+        manifest: dict[str, Any] | None = None,
+    ) -> None:
+        judgements = Judgements(qrels or {}, name)
+        values = {
+            "name": name,
+            "documents": documents,
+            "queries": Queries.of_dataset(queries, judgements),
+            "qrels": judgements,
+            "parents": parents,
+            "generated": generated,
+            "left_out": left_out or {},
+            "sources": sources or {},
+            "manifest": manifest or {},
+        }
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    def replaced(self, **fields: Any) -> Dataset:
+        """The same dataset with other values of some fields."""
+        return replace(self, **fields)
+
+    def made_by(self, manifest: dict[str, Any]) -> Dataset:
+        """The same dataset, knowing the stage that made it."""
+        return self.replaced(manifest=manifest)
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{len(judged):,} {split}" for split, judged in self.qrels.items())
+        return f"Dataset({self.name!r}, {len(self.documents):,} documents, {len(self.queries):,} queries: {splits})"
 
     @classmethod
     def from_records(
@@ -167,21 +252,6 @@ class Dataset:
             for query_id, doc_id, grade in rows:
                 judged.setdefault(query_id, {})[doc_id] = grade
         return cls(name, Texts.from_records(documents), Texts.from_records((i, "", t) for i, t in queries), by_split)
-
-    def split(self, name: str) -> Qrels:
-        """The judgements of one split.
-
-        Raises:
-            UserError: The dataset has no such split.
-        """
-        if name not in self.qrels:
-            raise UserError(f"dataset {self.name!r} has no split {name!r}; it has: {', '.join(self.qrels) or 'none'}")
-        return self.qrels[name]
-
-    def queries_of(self, split: str) -> Texts:
-        """The judged queries of one split, in the order of the queries file."""
-        judged = self.split(split)
-        return self.queries.select([id_ for id_ in self.queries if id_ in judged])
 
     def parents_of(self, ids: Sequence[str]) -> list[str]:
         """The document that each id is a passage of; an id that is no passage stands for itself."""

@@ -7,8 +7,6 @@ must not know how queries are made.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pandas as pd
 import pyarrow as pa
 
@@ -36,8 +34,7 @@ def merged(dataset: Dataset, made: pd.DataFrame) -> Dataset:
     refuse_generated(dataset)
     asked = Texts.from_records((id_, "", text) for id_, text in zip(made["query_id"], made["query"], strict=True))
     qrels = {query: {doc: 1} for query, doc in zip(made["query_id"], made["doc_id"], strict=True)}
-    return replace(
-        dataset,
+    return dataset.replaced(
         queries=_joined(dataset.queries, asked),
         qrels={**dataset.qrels, SPLIT: qrels},
         generated=pa.Table.from_pandas(made[MARKS.names], MARKS, preserve_index=False),
@@ -65,7 +62,7 @@ def as_trained(dataset: Dataset, split: str) -> Dataset:
     The document itself, and its other queries' copies of it, are judged relevant too: training on a query never takes
     them for negatives. A split without generated queries is seen as it is.
     """
-    marks, asked = _taken_out(dataset), dataset.split(split)
+    marks, asked = _taken_out(dataset), dataset.qrels(split)
     if not marks["query_id"].isin(list(asked)).any():
         return dataset
     siblings = marks.groupby("doc_id")["copy"].agg(list).to_dict()
@@ -73,7 +70,7 @@ def as_trained(dataset: Dataset, split: str) -> Dataset:
         query: {**grades, **{copy: 1 for doc, grade in grades.items() if grade > 0 for copy in siblings.get(doc, ())}}
         for query, grades in asked.items()
     }
-    return replace(dataset, documents=with_copies(dataset), qrels={**dataset.qrels, split: judged}, parents=None)
+    return dataset.replaced(documents=with_copies(dataset), qrels={**dataset.qrels, split: judged}, parents=None)
 
 
 def with_copies(dataset: Dataset) -> Texts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,12 @@ class Run:
     """
 
     frame: pd.DataFrame
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the act that made it counted, such as pairs ``scored``; neither saved nor handed on."""
+
+    def with_facts(self, **facts: Any) -> Run:
+        """The same run with facts about how it was made."""
+        return replace(self, facts={**self.facts, **facts})
 
     @classmethod
     def from_columns(cls, query_ids: Column, doc_ids: Column, scores: Column) -> Run:

@@ -50,10 +50,10 @@ def _asked(part: Dataset, source: SourceConfig, recipe: Recipe) -> Dataset:
         split = getattr(source, role)
         if split is not None:
             try:
-                qrels[getattr(recipe.dataset, role) or role] = part.split(split)
+                qrels[getattr(recipe.dataset, role) or role] = part.qrels(split)
             except UserError as error:
                 raise UserError(f"{error}; a dataset may do without: set its {role} to null") from None
     if source.train is not None:
-        drawn = part.queries_of(source.train).drawn(source.train_queries, recipe.seed)
-        qrels[recipe.dataset.train] = {id_: part.split(source.train)[id_] for id_ in drawn}
-    return replace(part, qrels=qrels)
+        drawn = part.queries(source.train).drawn(source.train_queries, recipe.seed)
+        qrels[recipe.dataset.train] = {id_: part.qrels(source.train)[id_] for id_ in drawn}
+    return part.replaced(qrels=qrels)

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,22 +29,35 @@ class Embeddings:
     """
 
     folder: Path
+    manifest: stages.Manifest
+    """What made these vectors: model, length, dtype, storage."""
 
     @classmethod
-    def open(cls, folder: str | Path) -> Embeddings:
+    def open(cls, folder: str | Path, manifest: stages.Manifest | None = None) -> Embeddings:
         """Open what ``embed`` wrote.
+
+        Args:
+            folder: The vectors'.
+            manifest: What ``embed`` just gave; ``None``: it is read.
 
         Raises:
             UserError: The folder holds no finished embeddings, or a shard is missing.
         """
         folder = Path(folder)
-        if stages.read_manifest(folder) is None or not (folder / "shards.json").is_file():
+        manifest = manifest or stages.read_manifest(folder)
+        if manifest is None or not (folder / "shards.json").is_file():
             raise UserError(f"{folder}: no embeddings there; make them with: retrieval-distill embed")
-        opened = cls(folder)
+        opened = cls(folder, manifest)
         for shard in opened.files:
             if not shard.path.is_file():
                 shard.verify()
         return opened
+
+    def __len__(self) -> int:
+        return int(self.manifest["counts"]["documents"])
+
+    def __repr__(self) -> str:
+        return f"Embeddings({str(self.folder)!r}, {len(self):,} documents, {self.storage.dimensions} dimensions)"
 
     @cached_property
     def ids(self) -> list[str]:
@@ -66,11 +78,6 @@ class Embeddings:
     def hashes(self) -> np.ndarray:
         """Of the texts, in row order, uint64 [rows]; see ``data.hashes``."""
         return pq.read_table(self.folder / "ids.parquet", columns=["hash"])["hash"].to_numpy()
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """What made these vectors: model, length, dtype, storage."""
-        return stages.read_manifest(self.folder) or {}
 
     @cached_property
     def storage(self) -> Storage:

@@ -12,9 +12,8 @@ from retrieval_distill.data.passages import max_pool
 from retrieval_distill.data.run import Run
 
 
-def by_document(systems: Mapping[str, Run], dataset: Dataset, split: str) -> tuple[Mapping[str, Run], Qrels]:
+def by_document(systems: Mapping[str, Run], dataset: Dataset, judged: Qrels) -> tuple[Mapping[str, Run], Qrels]:
     """Runs and judgements of documents; those of a dataset of whole documents stay as they are."""
-    judged = dataset.split(split)
     if dataset.parents is None:
         return systems, judged
     pooled = {name: max_pool(run, dataset.parents_of(run.frame["doc_id"])) for name, run in systems.items()}

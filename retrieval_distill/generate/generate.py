@@ -21,7 +21,7 @@ from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.generate import blocks, filters, round_trip, ways
-from retrieval_distill.generate.round_trip import Asked
+from retrieval_distill.generate.round_trip import Judges
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import Manifest
 
@@ -34,7 +34,7 @@ Save = Callable[[pd.DataFrame, Path], None]
 
 
 def generate(
-    dataset: Dataset, folder: str | Path, config: GenerateConfig, seed: int, asked: Asked, save: Save
+    dataset: Dataset, folder: str | Path, config: GenerateConfig, seed: int, judges: Judges, save: Save
 ) -> Manifest:
     """Make queries into a folder; what is there is kept, and a killed attempt continues.
 
@@ -43,27 +43,27 @@ def generate(
         folder: Gets what ``save`` writes, and ``report.json``: counts of what was made and dropped, by way and reason.
         config: The recipe's section.
         seed: Draws documents, tokens and the queries that stay in their documents.
-        asked: Who tells whether a query leads back to its document.
+        judges: Who tells whether a query leads back to its document.
         save: Writes the result.
 
     Raises:
         UserError: The dataset has generated queries already, an option of a way is missing, or no query is left.
     """
     generated.refuse_generated(dataset)
-    if asked.score is None and config.round_trip.asks_teacher:
+    if judges.score is None and config.round_trip.asks_teacher:
         raise UserError("round_trip.teacher and round_trip.score need a teacher: name one")
     inputs = {
         "documents": dataset.documents.fingerprint,
         "held_out": [dataset.queries.fingerprint, stages.fingerprint(dataset.qrels)],
         "generate": ways.identity(config),
-        "asked": asked.identity if config.round_trip.asks else None,
+        "asked": judges.identity if config.round_trip.asks else None,
         "seed": seed,
         "version": VERSION,
     }
 
     def work(out: Path) -> dict[str, Any]:
         made, dropped = _made(dataset, config, seed, out / "parts"), Ledger()
-        kept = _kept(made, dataset, config, asked, dropped)
+        kept = _kept(made, dataset, config, judges, dropped)
         save(kept, out)
         told = {"made": _by_way(made[made["query"].notna()]), "kept": _by_way(kept), "dropped": dropped.as_dict()}
         stages.write_json(out / "report.json", told)
@@ -85,10 +85,12 @@ def _made(dataset: Dataset, config: GenerateConfig, seed: int, folder: Path) -> 
     return pd.concat(tables, ignore_index=True)
 
 
-def _kept(made: pd.DataFrame, dataset: Dataset, config: GenerateConfig, asked: Asked, dropped: Ledger) -> pd.DataFrame:
+def _kept(
+    made: pd.DataFrame, dataset: Dataset, config: GenerateConfig, judges: Judges, dropped: Ledger
+) -> pd.DataFrame:
     kept = filters.by_text(made, config, dropped)
     kept = filters.by_leakage(kept, dataset, config, dropped)
-    kept = round_trip.check(kept, dataset, config.round_trip, asked, dropped)
+    kept = round_trip.check(kept, dataset, config.round_trip, judges, dropped)
     if kept.empty:
         raise UserError(f"generate: no query is left of {len(made)}; dropped were {dict(dropped.counts)}")
     if taken := [id_ for id_ in kept["query_id"] if id_ in dataset.queries]:

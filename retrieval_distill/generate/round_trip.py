@@ -19,42 +19,44 @@ from retrieval_distill.config.generate import RoundTripConfig
 from retrieval_distill.data import generated as copies
 from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.judged import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.generate.filters import keep
-from retrieval_distill.training.groups import with_relevant
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Who is asked: ``find`` (queries, depth) retrieves, ``score`` (pairs, queries, documents) is the teacher.
+class Judges:
+    """Who tells: ``find`` (queries, depth) retrieves, ``score`` (pairs, dataset) is the teacher.
 
     ``score`` is ``None`` where there is none; ``identity`` tells both from others, as JSON values.
     """
 
     find: Callable[[Texts, int], Run]
-    score: Callable[[Run, Texts, Texts], Run] | None
+    score: Callable[[Run, Dataset], Run] | None
     identity: dict[str, Any]
 
 
-def check(made: pd.DataFrame, dataset: Dataset, config: RoundTripConfig, asked: Asked, dropped: Ledger) -> pd.DataFrame:
+def check(
+    made: pd.DataFrame, dataset: Dataset, config: RoundTripConfig, judges: Judges, dropped: Ledger
+) -> pd.DataFrame:
     """The queries that lead back.
 
     Args:
         made: Columns ``query_id``, ``way``, ``doc_id``, ``query``, ``title`` and ``text``.
         dataset: What they were made from, without them.
         config: What is asked of them.
-        asked: Retrieval and the teacher.
+        judges: Retrieval and the teacher.
         dropped: Gets what goes.
     """
     if config.retrieval is not None and len(made):
         generated = copies.merged(dataset, made)
-        found = asked.find(generated.queries_of(copies.SPLIT), config.retrieval).top(config.retrieval)
+        found = judges.find(generated.queries(copies.SPLIT), config.retrieval).top(config.retrieval)
         back = set(found.pairs)
         mask = pd.Series([pair in back for pair in zip(made["query_id"], made["doc_id"], strict=True)], made.index)
         made = keep(made, mask, f"query that does not find its document among {config.retrieval}", dropped)
     if not config.asks_teacher or made.empty:
         return made
-    own = _of_own_document(copies.merged(dataset, made), config, asked)
+    own = _of_own_document(copies.merged(dataset, made), config, judges)
     rank, score = (made["query_id"].map(own[column]) for column in ("rank", "score"))
     if config.score is not None:
         made = keep(made, score >= config.score, f"query whose document scores below {config.score:g}", dropped)
@@ -64,14 +66,14 @@ def check(made: pd.DataFrame, dataset: Dataset, config: RoundTripConfig, asked: 
     return made
 
 
-def _of_own_document(generated: Dataset, config: RoundTripConfig, asked: Asked) -> pd.DataFrame:
+def _of_own_document(generated: Dataset, config: RoundTripConfig, judges: Judges) -> pd.DataFrame:
     """Query id -> ``rank`` (from 1) and ``score`` that the teacher gives its own document among the candidates."""
-    assert asked.score is not None
-    queries, judged = generated.queries_of(copies.SPLIT), generated.split(copies.SPLIT)
-    found = with_relevant(asked.find(queries, config.candidates).top(config.candidates), judged)
+    assert judges.score is not None
+    queries, judged = generated.queries(copies.SPLIT), generated.qrels(copies.SPLIT)
+    found = with_relevant(judges.find(queries, config.candidates).top(config.candidates), judged)
     trained = copies.as_trained(generated, copies.SPLIT)
-    scored = asked.score(copies.renamed(found, generated), queries, trained.documents)
+    scored = judges.score(found, generated)
     frame = scored.frame.assign(rank=scored.frame.groupby("query_id", sort=False).cumcount() + 1)
-    relevant = trained.split(copies.SPLIT)
+    relevant = trained.qrels(copies.SPLIT)
     own = [doc in relevant[query] for query, doc in scored.pairs]
     return frame[own].set_index("query_id")[["rank", "score"]]

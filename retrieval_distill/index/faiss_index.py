@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.mixture import apart
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed_queries
 from retrieval_distill.errors import UserError
@@ -22,7 +23,7 @@ from retrieval_distill.index.kinds import kind_named
 from retrieval_distill.index.vectors import Prepared
 from retrieval_distill.runtime import disk, lock, stages
 
-__all__ = ["Index", "building", "identity", "index", "search"]
+__all__ = ["Index", "building", "identity", "index", "search", "search_dataset"]
 
 
 def index(
@@ -96,3 +97,20 @@ def search(
     """
     scores, found = index.search(embed_queries(model, queries, index.manifest, index.folder, dtype), depth, allowed)
     return Run.from_best(queries.ids, found, scores)
+
+
+def search_dataset(index: Index, model: str, queries: Texts, depth: int, dataset: Dataset, dtype: str = "auto") -> Run:
+    """Dense retrieval over a dataset's documents; of several that were joined, each query finds its own one's.
+
+    Args:
+        index: Over the dataset's documents.
+        model: The query encoder.
+        queries: What to ask.
+        depth: Documents per query.
+        dataset: Tells which documents a query may find.
+        dtype: What the model computes in.
+    """
+    return Run.joined(
+        search(index, model, own, depth, dtype, index.allowed_rows(dataset.documents, allowed))
+        for own, allowed in apart(dataset, queries)
+    )

@@ -51,8 +51,12 @@ class Index:
     stored: np.ndarray | None = None
 
     @classmethod
-    def open(cls, folder: str | Path) -> Index:
+    def open(cls, folder: str | Path, made: stages.Manifest | None = None) -> Index:
         """Open what ``index`` wrote; while it is being replaced, the old one or the new one.
+
+        Args:
+            folder: The index's.
+            made: The manifest that ``index`` just gave, which tells whether the index was there before.
 
         Raises:
             UserError: The folder holds no finished index, or one of its files is missing or was altered.
@@ -62,7 +66,7 @@ class Index:
             if manifest is None or "files" not in manifest["counts"]:
                 raise UserError(f"{folder}: no index there, or an old one; make one with: retrieval-distill index")
             try:
-                opened = cls._read(Path(folder), manifest)
+                opened = cls._read(Path(folder), {**manifest, **(made or {})})
             except (UserError, OSError):
                 if _is_still(folder, manifest):
                     raise
@@ -82,6 +86,12 @@ class Index:
             pq.read_table(folder / build.IDS)["id"],
             rescoring.open_stored(stored) if rescoring.FILE in counts["files"] else None,
         )  # fmt: skip
+
+    def __len__(self) -> int:
+        return self.documents
+
+    def __repr__(self) -> str:
+        return f"Index({str(self.folder)!r}, {self.manifest['counts']['kind']}, {self.documents:,} documents)"
 
     def verify(self) -> None:
         """Hash every file again, however large.

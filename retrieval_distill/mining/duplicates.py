@@ -10,10 +10,9 @@ import pandas as pd
 
 from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.hashes import text_hashes
+from retrieval_distill.data.judged import relevance
 from retrieval_distill.data.prepare.words import words
 from retrieval_distill.data.run import Run
-
-PAIR = ["query_id", "doc_id"]
 
 
 def without_copies(candidates: Run, qrels: Qrels, queries: Texts, documents: Texts) -> Run:
@@ -27,13 +26,6 @@ def without_copies(candidates: Run, qrels: Qrels, queries: Texts, documents: Tex
     known = pd.MultiIndex.from_frame(pd.concat([found[relevant], asked]))
     copies = pd.MultiIndex.from_frame(found).isin(known) & ~relevant
     return Run(frame[~copies].reset_index(drop=True))
-
-
-def relevance(run: Run, qrels: Qrels) -> np.ndarray:
-    """Which pairs of a Run are judged relevant, bool [pairs]."""
-    pairs = [(query, doc) for query, docs in qrels.items() for doc, grade in docs.items() if grade > 0]
-    judged = pd.MultiIndex.from_tuples(pairs, names=PAIR)
-    return pd.MultiIndex.from_frame(run.frame[PAIR]).isin(judged)
 
 
 def _hashes(texts: Texts, ids: pd.Series) -> np.ndarray:

@@ -13,8 +13,8 @@ from scipy.special import expit
 
 from retrieval_distill.config.mining import FilterConfig
 from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.data.judged import relevance
 from retrieval_distill.data.run import Run
-from retrieval_distill.mining.duplicates import relevance
 
 Removed = Callable[[pd.DataFrame, float], pd.Series]
 """Of scored pairs as :func:`compared` gives them, those that do not pass a rule with this limit."""

@@ -6,31 +6,40 @@ Knows lists, texts, judgements and vectors of documents; must not know which ret
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
 from retrieval_distill.config.mining import MiningConfig
 from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.data.judged import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError
+from retrieval_distill.mining import report
 from retrieval_distill.mining.draw import Pool, draw
 from retrieval_distill.mining.duplicates import without_copies
 from retrieval_distill.mining.topics import documents_by_topic
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
-from retrieval_distill.training.groups import with_relevant
 
 FUSIONS: dict[str, Callable[..., Run]] = {"rrf": reciprocal_rank_fusion, "weighted": weighted_sum}
 
 
-@dataclass(frozen=True)
-class Mined:
-    """``drawn`` by source, and all of it together with the relevant documents; ``copies`` were left out."""
+@dataclass(frozen=True, eq=False)
+class Candidates(Run):
+    """A Run that knows where its documents come from.
 
-    drawn: dict[str, Run]
-    candidates: Run
-    copies: int
+    Args:
+        lists: What each retriever found, by its name.
+        drawn: What each source of ``config.draw`` gave.
+        report: The mining report, see :func:`retrieval_distill.mining.report.of_lists`, and the number of ``copies`` of
+            relevant documents that were left out.
+    """
+
+    lists: Mapping[str, Run] = field(default_factory=dict)
+    drawn: Mapping[str, Run] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
 
 
 def mine(
@@ -42,7 +51,7 @@ def mine(
     keep: int,
     seed: int,
     vectors: Embeddings | None = None,
-) -> Mined:
+) -> Candidates:
     """Fuse the retrievers' lists, draw from them and from pools, and leave out copies of relevant documents.
 
     Args:
@@ -69,5 +78,6 @@ def mine(
     frame = pd.concat([run.frame for run in drawn.values()])
     union = Run.from_columns(frame["query_id"], frame["doc_id"], frame["score"])
     found = with_relevant(union, {id_: qrels.get(id_, {}) for id_ in queries.ids})
-    candidates = without_copies(found, qrels, queries, documents)
-    return Mined(drawn, candidates, len(found) - len(candidates))
+    kept = without_copies(found, qrels, queries, documents)
+    told = {**report.of_lists(lists, drawn, qrels), "copies": len(found) - len(kept)}
+    return Candidates(kept.frame, lists=lists, drawn=drawn, report=told)

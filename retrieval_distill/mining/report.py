@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.data.judged import PAIR, relevance
 from retrieval_distill.data.run import Run
-from retrieval_distill.mining.duplicates import PAIR, relevance
 from retrieval_distill.mining.filters import compared
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -66,7 +66,7 @@ def of_scores(scored: Run, qrels: Qrels) -> dict[str, Any]:
     }
 
 
-def lists_table(found: dict[str, Any]) -> str:
+def lists_table(found: Mapping[str, Any]) -> str:
     """:func:`of_lists` to read."""
     lines = [f"{'retriever':24} {'documents':>10} {'found by others':>16} {'positives found':>16} {'median rank':>12}"]
     for name, row in found["retrievers"].items():

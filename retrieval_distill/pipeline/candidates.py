@@ -6,14 +6,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import models
+from retrieval_distill import api, models
 from retrieval_distill.config.mining import LEXICAL, START
-from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.mining import report
-from retrieval_distill.mining.filters import keep_negatives
-from retrieval_distill.mining.mine import mine
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.runtime import stages
@@ -25,28 +22,35 @@ logger = logging.getLogger("retrieval_distill")
 def retrieve(turn: Round) -> None:
     """Candidates of the training queries, chosen as the recipe's ``mining`` says, with every relevant document."""
     job, config, mining = turn.job, turn.job.recipe.retrieve, turn.job.recipe.mining
-    qrels, dense = _judged(job), _dense(turn)
+    indexes = _indexes(turn)
 
     def work(folder: Path) -> dict[str, int]:
-        lists = {name: _list(turn, name, mining.depth(config.depth)) for name in mining.retrievers}
-        vectors = Embeddings.open(turn.start_vectors) if "in-topic" in mining.draw else None
-        texts = job.training_queries, qrels, job.dataset.documents
-        mined = mine(lists, *texts, mining, config.keep, job.recipe.seed, vectors)
-        mined.candidates.save(folder / "run.parquet")
-        for name, run in lists.items():
+        found = api.mine(
+            job.dataset,
+            split=job.train_split,
+            queries=job.training_queries,
+            depth=config.depth,
+            keep=config.keep,
+            start=turn.start,
+            indexes=indexes,
+            topic_vectors=Embeddings.open(turn.start_vectors) if "in-topic" in mining.draw else None,
+            bm25=job.bm25 if LEXICAL in mining.retrievers else None,
+            seed=job.recipe.seed,
+            config=mining,
+        )
+        found.save(folder / "run.parquet")
+        for name, run in found.lists.items():
             run.save(folder / "lists" / f"{models.short_name(name)}.parquet")
-        for source, run in mined.drawn.items():
+        for source, run in found.drawn.items():
             run.save(folder / "drawn" / f"{source}.parquet")
-        found = {**report.of_lists(lists, mined.drawn, qrels), "copies": mined.copies}
-        write_json(folder / "mining.json", found)
-        logger.info(report.lists_table(found))
-        candidates = mined.candidates
-        return {"queries": len(candidates.query_ids), "pairs": len(candidates), "copies": mined.copies}
+        write_json(folder / "mining.json", found.report)
+        logger.info(report.lists_table(found.report))
+        return {"queries": len(found.query_ids), "pairs": len(found), "copies": found.report["copies"]}
 
     inputs = {
         "texts": [job.dataset.documents.fingerprint, job.training_queries.fingerprint],
-        "qrels": stages.fingerprint(job.dataset.split(job.train_split)),
-        "indexes": {name: (stages.read_manifest(index) or {})["fingerprint"] for name, (index, _) in dense.items()},
+        "qrels": stages.fingerprint(job.dataset.qrels(job.train_split)),
+        "indexes": {name: (stages.read_manifest(index) or {})["fingerprint"] for name, index in indexes.items()},
         "retrieve": config.model_dump(),
         "mining": mining.model_dump(exclude={"preset", "filter", "rounds"}),
         "seed": job.recipe.seed if mining.draws_by_chance else None,
@@ -57,13 +61,13 @@ def retrieve(turn: Round) -> None:
 def filter_negatives(turn: Round) -> None:
     """The scored candidates without those that the recipe's ``mining.filter`` takes for false negatives."""
     job, config = turn.job, turn.job.recipe.mining.filter
-    qrels = job.trained.split(job.train_split)
+    qrels = job.trained.qrels(job.train_split)
 
     def work(folder: Path) -> dict[str, Any]:
         scored = Run.load(turn.out / "teacher-scores" / "run.parquet")
-        kept, removed = keep_negatives(scored, qrels, config)
+        kept = api.filter_negatives(scored, job.dataset, split=job.train_split, config=config)
         kept.save(folder / "run.parquet")
-        found = {**report.of_scores(scored, qrels), "removed": {**removed, "all": len(scored) - len(kept)}}
+        found = {**report.of_scores(scored, qrels), "removed": kept.facts["removed"]}
         write_json(folder / "mining.json", found)
         logger.info(report.scores_line(found))
         return {"pairs": len(scored), "removed": len(scored) - len(kept)}
@@ -81,10 +85,10 @@ def find_dev(job: Job) -> None:
     training, depth = job.recipe.training, job.recipe.retrieve.depth
     if not training.evaluate_steps:
         return
-    queries = job.dataset.queries_of(job.dev_split()).drawn(training.dev_queries, job.recipe.seed)
+    queries = job.dataset.queries(job.dev_split()).drawn(training.dev_queries, job.recipe.seed)
 
     def work(folder: Path) -> dict[str, int]:
-        found = job.first_stage(queries, depth)
+        found = api.retrieve(queries, job.dataset, depth=depth, **job.first_stage)
         found.save(folder / "run.parquet")
         return {"queries": len(queries), "pairs": len(found)}
 
@@ -96,22 +100,8 @@ def find_dev(job: Job) -> None:
     job.stage("retrieve-dev", "dev-candidates", inputs, work)
 
 
-def _judged(job: Job) -> Qrels:
-    """The judgements of the training queries."""
-    qrels = job.dataset.split(job.train_split)
-    return {id_: qrels[id_] for id_ in job.training_queries}
-
-
-def _dense(turn: Round) -> dict[str, tuple[Path, str]]:
-    """Each dense retriever's index and model."""
-    others = {model: (turn.job.out / f"index-{name}", model) for name, model in turn.job.retrievers.items()}
-    known = {START: (turn.start_index, turn.start), **others}
+def _indexes(turn: Round) -> dict[str, Path]:
+    """Each dense retriever's index."""
+    others = {model: turn.job.out / f"index-{name}" for name, model in turn.job.retrievers.items()}
+    known = {START: turn.start_index, **others}
     return {name: known[name] for name in turn.job.recipe.mining.retrievers if name != LEXICAL}
-
-
-def _list(turn: Round, retriever: str, depth: int) -> Run:
-    """What one retriever finds for the training queries."""
-    queries: Texts = turn.job.training_queries
-    if retriever == LEXICAL:
-        return turn.job.lexical(queries, depth)
-    return turn.job.dense(*_dense(turn)[retriever], queries, depth)

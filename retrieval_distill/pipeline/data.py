@@ -1,35 +1,38 @@
-"""The stage before all others: the recipe's datasets, cleaned where it says so."""
+"""Stages of the data: the recipe's datasets, cleaned where it says so, and queries made from the documents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+from retrieval_distill import api
 from retrieval_distill.config import DatasetConfig, PrepareConfig, Recipe, SourceConfig
 from retrieval_distill.data import sources
-from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.load import load
+from retrieval_distill.pipeline.job import Job
+from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.teacher import load as teachers
 
-if TYPE_CHECKING:
-    from retrieval_distill.pipeline.job import Job
 
-
-def dataset(job: Job) -> Dataset:
-    """The dataset that all other stages work on; each source is cleaned by itself, into the run's folder."""
-    folder, recipe = job.out / "dataset", job.recipe
+def open_job(recipe: Recipe, out: Path) -> Job:
+    """The recipe in its folder, with its dataset: each source is cleaned by itself, into the run's folder."""
+    folder = out / "dataset"
+    manifests: dict[str, Manifest] = {}
     if recipe.prepare is not None:
-        from retrieval_distill.data.prepare import prepare
-
         every: Mapping[str, DatasetConfig | SourceConfig] = recipe.datasets or {"": recipe.dataset}
         for name, source in every.items():
             found = load(source.source, folder, source)
-            manifest = prepare(found, sources.prepared(folder, name), options(recipe.prepare, recipe, source))
-            job.note("-".join(filter(None, ("prepare", name))), manifest)
-    return sources.of_run(recipe, folder)
+            options = prepare_options(recipe.prepare, recipe, source)
+            cleaned = api.prepare(found, out=sources.prepared(folder, name), config=options)
+            manifests["-".join(filter(None, ("prepare", name)))] = cleaned.manifest
+    job = Job(recipe, out, sources.of_run(recipe, folder))
+    for name, manifest in manifests.items():
+        job.note(name, manifest)
+    return job
 
 
-def options(config: PrepareConfig, recipe: Recipe, source: DatasetConfig | SourceConfig) -> PrepareConfig:
+def prepare_options(config: PrepareConfig, recipe: Recipe, source: DatasetConfig | SourceConfig) -> PrepareConfig:
     """The section ``prepare``; splits, models and lengths that it leaves open are the recipe's."""
     student, teacher = recipe.student, recipe.teacher.members[0]
     kind, model = teachers.split(teacher.model)
@@ -42,3 +45,16 @@ def options(config: PrepareConfig, recipe: Recipe, source: DatasetConfig | Sourc
     if kind == "cross-encoder":
         known |= {"teacher": model, "teacher_length": teacher.max_length}
     return config.filled(known)
+
+
+def generate(job: Job) -> None:
+    """Queries for training, where the recipe asks for them; from then on they are the dataset's."""
+    config, recipe = job.recipe.generate, job.recipe
+    if config is None:
+        return
+    asked: dict[str, Any] = {"teacher": job.teachers, "store": job.store} if config.round_trip.asks_teacher else {}
+    job.dataset = api.generate(
+        job.dataset, out=job.out / "generated", seed=recipe.seed, corpus=False, config=config,
+        teacher_config=recipe.teacher, **asked, **job.first_stage,
+    )  # fmt: skip
+    job.note("generate", job.dataset.manifest)

@@ -11,31 +11,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import models
+from retrieval_distill import api, models
 from retrieval_distill.config import Recipe
 from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
-from retrieval_distill.data.mixture import apart
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures
 from retrieval_distill.generate import ways
-from retrieval_distill.index import faiss_index
-from retrieval_distill.index.faiss_index import Index
-from retrieval_distill.pipeline import data
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
-from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 from retrieval_distill.runtime import processes, stages
 from retrieval_distill.runtime.stages import Manifest, stage, write_json
 from retrieval_distill.scores.contract import Teacher
-from retrieval_distill.scores.store import ScoreStore
 from retrieval_distill.teacher import load as teachers
 from retrieval_distill.teacher.calibration.calibration import Calibration
-from retrieval_distill.teacher.ensemble import Ensemble, raw_scores
-from retrieval_distill.training.objective_mix import asked
+from retrieval_distill.teacher.ensemble import Ensemble
+from retrieval_distill.training.objective_mix import objective_mix
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -46,17 +40,18 @@ class Job:
 
     recipe: Recipe
     out: Path
+    dataset: Dataset
     manifests: dict[str, Manifest] = field(default_factory=dict)
+    _teachers: tuple[Teacher, ...] = ()
 
     def check(self) -> None:
-        """Find what would stop the run later, before anything is written; then make the folder this recipe's.
+        """Find what would stop the run later, before anything costly; then make the folder this recipe's.
 
         Of several processes only the first does.
         """
         if processes.rank() > 0:
             return
-        check_owner(self.out, self.recipe)
-        asked(self.recipe)
+        objective_mix(self.recipe)
         measures.parse_measures(self.recipe.evaluate.measures)
         models.resolve(self.recipe.student.model)
         for model in [*self.baselines.values(), *self.retrievers.values()]:
@@ -64,12 +59,12 @@ class Job:
         for member in self.recipe.teacher.members:
             teachers.check(member)
         if self.recipe.generate is None:
-            self.dataset.split(self.recipe.dataset.train)
+            self.dataset.qrels(self.recipe.dataset.train)
         else:
             ways.check(self.recipe.generate)
             generated.refuse_generated(self.dataset)
         if self.measurable:
-            self.dataset.split(self.recipe.dataset.test)
+            self.dataset.qrels(self.recipe.dataset.test)
         if self.recipe.training.report_to:
             from retrieval_distill.training.trackers import trackers
 
@@ -77,11 +72,6 @@ class Job:
         if self.recipe.training.evaluate_steps:
             self.dev_split()
         write_json(self.out / "recipe.json", self.recipe.model_dump(mode="json"))
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        """The recipe's dataset; building, downloading and cleaning it is the first stage."""
-        return data.dataset(self)
 
     @property
     def measurable(self) -> bool:
@@ -101,28 +91,33 @@ class Job:
     @cached_property
     def training_queries(self) -> Texts:
         """The training split's queries, or as many as the recipe takes, drawn by the seed."""
-        queries = self.dataset.queries_of(self.train_split)
+        queries = self.dataset.queries(self.train_split)
         return queries.drawn(self.recipe.dataset.train_queries, self.recipe.seed)
 
     @cached_property
     def gate_queries(self) -> tuple[Texts, Qrels | None]:
         """Queries the gate asks, drawn by the seed, with judgements if the dataset has a dev split of that name."""
         split = self.recipe.dataset.dev
-        judged = self.dataset.split(split) if split in self.dataset.qrels else None
-        queries = self.training_queries if judged is None else self.dataset.queries_of(str(split))
+        judged = self.dataset.qrels.get(split) if split else None
+        queries = self.training_queries if judged is None else self.dataset.queries(str(split))
         drawn = queries.drawn(self.recipe.teacher.gate_queries, self.recipe.seed)
         return drawn, None if judged is None else {id_: judged[id_] for id_ in drawn}
 
-    @cached_property
+    @property
     def teachers(self) -> tuple[Teacher, ...]:
         """The teachers, loaded when the first pair has to be scored."""
-        return tuple(teachers.load(member) for member in self.recipe.teacher.members)
+        if not self._teachers:
+            self._teachers = tuple(teachers.load(member) for member in self.recipe.teacher.members)
+        return self._teachers
+
+    def release_teachers(self) -> None:
+        """Give back the teachers' memory; they are loaded again when they are needed."""
+        self._teachers = ()
 
     @property
     def teacher(self) -> Ensemble:
         """The teachers as one, calibrated as the scores that train the student are."""
-        calibration = stages.read_json(self.out / "teacher-scores" / "calibration.json")
-        return Ensemble(self.teachers, Calibration.from_json(calibration))
+        return Ensemble(self.teachers, Calibration.open(self.out / "teacher-scores"))
 
     @cached_property
     def baselines(self) -> dict[str, str]:
@@ -156,29 +151,21 @@ class Job:
 
     def lexical(self, queries: Texts, depth: int) -> Run:
         """BM25's best documents; of several datasets, each query's own."""
-        return Run.joined(self.bm25.search(own, depth, allowed) for own, allowed in apart(self.dataset, queries))
+        return api.retrieve(queries, self.dataset, depth=depth, bm25=self.bm25)
 
-    def dense(self, index: Path, model: str, queries: Texts, depth: int) -> Run:
-        """A bi-encoder's best documents; of several datasets, each query's own."""
-        opened, documents = Index.open(index), self.dataset.documents
-        return Run.joined(
-            faiss_index.search(opened, model, own, depth, allowed=opened.allowed_rows(documents, allowed))
-            for own, allowed in apart(self.dataset, queries)
-        )
+    def dense(self, name: str, model: str, queries: Texts, depth: int) -> Run:
+        """A bi-encoder's best documents, by the index of that name; of several datasets, each query's own."""
+        return api.search(queries, self.out / f"index-{name}", model=model, documents=self.dataset, depth=depth)
 
-    def first_stage(self, queries: Texts, depth: int) -> Run:
-        """BM25 and the start model, each to this depth, fused."""
-        dense = self.dense(self.out / "index-start", self.recipe.student.model, queries, depth)
-        return reciprocal_rank_fusion([self.lexical(queries, depth), dense])
+    @property
+    def first_stage(self) -> dict[str, Any]:
+        """Options of ``api.retrieve`` and ``api.generate`` for BM25 and the start model, fused."""
+        return {"index": self.out / "index-start", "model": self.recipe.student.model, "bm25": self.bm25}
 
     @property
     def store(self) -> Path:
         """Folder of the score store."""
         return self.out / "scores"
-
-    def raw_scores(self, run: Run, queries: Texts) -> tuple[list[Run], dict[str, Any]]:
-        """Each teacher's raw scores of a Run, through the score store, and what they cost."""
-        return raw_scores(run, queries, self.trained.documents, self.teachers, ScoreStore(self.store))
 
     @property
     def compressed(self) -> list[Path]:

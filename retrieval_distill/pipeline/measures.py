@@ -18,17 +18,15 @@ from retrieval_distill.runtime.stages import write_json
 def measure(job: Job) -> None:
     """Runs of every system over the test queries, the student's scores of the teacher's pool, and their speed."""
     config = job.recipe.evaluate
-    queries, depth = job.dataset.queries_of(job.recipe.dataset.test), job.dataset.in_passages(config.depth)
+    queries, depth = job.dataset.queries(job.recipe.dataset.test), job.dataset.in_passages(config.depth)
     dense = {"start": job.recipe.student.model, "student": str(job.out / "student"), **job.baselines}
 
     def work(folder: Path) -> dict[str, Any]:
         runs = {"bm25": job.lexical(queries, depth)}
         for name, model in dense.items():
-            runs[name] = job.dense(job.out / f"index-{name}", model, queries, depth)
+            runs[name] = job.dense(name, model, queries, depth)
         pool = reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(depth)
-        runs["teacher"], counts = api.rerank(
-            pool, queries, job.dataset.documents, job.teacher, job.store, config.rerank_depth
-        )
+        runs["teacher"] = api.rerank(pool, job.dataset, teacher=job.teacher, store=job.store, depth=config.rerank_depth)
         runs["student-on-pool"] = exact.rescore(
             runs["teacher"].top(config.rerank_depth), job.embeddings("student"), dense["student"], queries,
             job.recipe.student.similarity,
@@ -36,7 +34,7 @@ def measure(job: Job) -> None:
         for name, found in runs.items():
             found.save(folder / f"{name}.parquet")
         write_json(folder / "speed.json", _speeds(job, dense, queries))
-        return {"queries": len(queries), **counts}
+        return {"queries": len(queries), **runs["teacher"].facts}
 
     inputs = {
         "indexes": {name: job.manifests[f"index-{name}"]["fingerprint"] for name in dense},

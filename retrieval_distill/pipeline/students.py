@@ -1,10 +1,21 @@
-"""The stage that trains the student."""
+"""Stages of the student: made smaller on plain text where the recipe says so, then trained on the teacher's scores."""
 
 from __future__ import annotations
 
 from retrieval_distill import api
 from retrieval_distill.data.run import Run
+from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
+
+
+def compress(job: Job) -> None:
+    """The recipe's chain: each step starts from the one before and, where nothing else is said, learns from it."""
+    model = job.recipe.student.model
+    for folder, config in zip(job.compressed, job.recipe.compress, strict=True):
+        step = config if config.model else config.model_copy(update={"model": model})
+        student = api.compress(job.dataset.documents, out=folder, seed=job.recipe.seed, config=step)
+        job.note(folder.name, student.manifest)
+        model = str(folder)
 
 
 def distill(turn: Round) -> None:
@@ -14,6 +25,8 @@ def distill(turn: Round) -> None:
     dev = None
     if job.recipe.training.evaluate_steps:
         dev = Run.load(job.out / "dev-candidates" / "run.parquet"), job.dev_split()
-    split = job.train_split
-    job.__dict__.pop("teachers", None)  # make room: their scores are all there
-    turn.note("distill", api.distill(lists, job.dataset, split, turn.recipe, turn.out / "student", dev))
+    job.release_teachers()  # their scores are all there
+    student = api.distill(
+        lists, job.dataset, out=turn.out / "student", recipe=turn.recipe, split=job.train_split, dev=dev
+    )
+    turn.note("distill", student.manifest)

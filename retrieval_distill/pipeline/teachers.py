@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.data import generated
+from retrieval_distill import api
 from retrieval_distill.data.run import Run
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.runtime import stages
-from retrieval_distill.runtime.stages import write_json
 from retrieval_distill.teacher import gate, precision
 from retrieval_distill.teacher.calibration.calibration import Calibration
+from retrieval_distill.teacher.gate import Gate
 
 
 def ask_gate(job: Job) -> None:
     """Is the teacher better than the start model and BM25 on this corpus? Asked before the costly part."""
     config, (queries, qrels) = job.recipe.teacher, job.gate_queries
-    fitted = gate.needs_fit(config)
-    if config.gate == "off" and not fitted:
+    if config.gate == "off" and not gate.needs_fit(config):
         return
 
     def work(folder: Path) -> dict[str, Any]:
-        start = job.dense(job.out / "index-start", job.recipe.student.model, queries, config.gate_depth)
-        baselines = {"bm25": job.lexical(queries, config.gate_depth), "start": start}
-        raw, counts = job.raw_scores(gate.union(baselines), queries)
-        verdict, calibration = gate.ask(job.teachers, raw, baselines, qrels, config, job.recipe.evaluate.measures[0])
-        write_json(folder / "gate.json", verdict)
-        write_json(folder / "calibration.json", calibration.to_json())
-        return counts
+        start = job.dense("start", job.recipe.student.model, queries, config.gate_depth)
+        found = api.gate(
+            job.dataset,
+            teacher=job.teachers,
+            baselines={"bm25": job.lexical(queries, config.gate_depth), "start": start},
+            store=job.store,
+            split=None if qrels is None else job.recipe.dataset.dev,
+            measure=job.recipe.evaluate.measures[0],
+            config=config,
+        )
+        found.save(folder)
+        return found.facts
 
     inputs = {
         "teacher": job.teacher_inputs,
@@ -41,7 +46,7 @@ def ask_gate(job: Job) -> None:
         "depth": config.gate_depth,
     }
     job.stage("gate", "gate", inputs, work)
-    gate.apply(stages.read_json(job.out / "gate" / "gate.json"), config.gate, job.teacher_name)
+    gate.apply(Gate.open(job.out / "gate").verdict, config.gate, job.teacher_name)
 
 
 def score(turn: Round) -> None:
@@ -49,19 +54,16 @@ def score(turn: Round) -> None:
     job, config = turn.job, turn.job.recipe.teacher
 
     def work(folder: Path) -> dict[str, Any]:
-        candidates = generated.renamed(Run.load(turn.out / "candidates" / "run.parquet"), job.dataset)
-        raw, counts = job.raw_scores(candidates, job.training_queries)
-        if "gate" in job.manifests:
-            calibration = Calibration.from_json(stages.read_json(job.out / "gate" / "calibration.json"))
-        else:
-            calibration = gate.calibrate(job.teachers, raw, None, config)
-        write_json(folder / "calibration.json", calibration.to_json())
-        calibration.apply(raw).save(folder / "run.parquet")
-        agreement = [
-            precision.against_float32(member, run, job.training_queries, job.trained.documents)
-            for member, run in zip(config.members, raw, strict=True)
-        ]
-        return {**counts, "rank_agreement": [found for found in agreement if found]}
+        candidates = Run.load(turn.out / "candidates" / "run.parquet")
+        known = Gate.open(job.out / "gate").calibration if "gate" in job.manifests else None
+        scored = api.score(
+            candidates, job.dataset, teacher=job.teachers, store=job.store, calibration=known, config=config
+        )
+        scored.save(folder / "run.parquet")
+        counts = {key: scored.facts[key] for key in ("pairs", "scored", "stored", "members")}
+        calibration: Calibration = scored.facts["calibration"]
+        calibration.save(folder)
+        return {**counts, "rank_agreement": _agreement(job, scored.facts["raw"])}
 
     inputs = {
         "candidates": turn.fingerprint("retrieve"),
@@ -69,3 +71,12 @@ def score(turn: Round) -> None:
         "calibration": job.manifests["gate"]["fingerprint"] if "gate" in job.manifests else None,
     }
     turn.stage("score", "teacher-scores", inputs, work)
+
+
+def _agreement(job: Job, raw: Sequence[Run]) -> list[Any]:
+    """How far each teacher's ranking is that of float32, where it computes in less."""
+    found = [
+        precision.against_float32(member, run, job.training_queries, job.trained.documents)
+        for member, run in zip(job.recipe.teacher.members, raw, strict=True)
+    ]
+    return [agreement for agreement in found if agreement]

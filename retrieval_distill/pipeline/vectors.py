@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from retrieval_distill import api, models
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
+from retrieval_distill.reporting import tradeoff
 
 
 def embed_start(job: Job) -> None:
@@ -33,12 +36,23 @@ def embed_baselines(job: Job) -> None:
 
 def _embed_and_index(job: Job, at: Job | Round, name: str, model: str, max_length: int | None, similarity: str) -> None:
     """In the folder of the job or of a round, under its names."""
-    vectors, how = at.out / f"embeddings-{name}", job.recipe.embed
-    embedded = api.embed(model, job.dataset.documents, vectors, how.dtype, max_length, storage=how.storage)
-    at.note(f"embed-{name}", embedded)
-    index, config = at.out / f"index-{name}", job.recipe.index
-    held_out = (model, job.training_queries) if config.kind == "auto" else None
-    made = api.index(
-        vectors, index, config.kind, similarity, config.dimensions, config.rescore, config.intent, held_out
+    how, config = job.recipe.embed, job.recipe.index
+    vectors = api.embed(
+        job.dataset,
+        model,
+        out=at.out / f"embeddings-{name}",
+        dtype=how.dtype,
+        max_length=max_length,
+        storage=how.storage,
     )
-    at.note(f"index-{name}", made)
+    at.note(f"embed-{name}", vectors.manifest)
+    tuned: dict[str, Any] = (
+        {"model": model, "queries": job.training_queries, "config": config.intent} if config.kind == "auto" else {}
+    )
+    built = api.index(
+        vectors, out=at.out / f"index-{name}", kind=config.kind, similarity=similarity, dimensions=config.dimensions,
+        rescore=config.rescore, **tuned,
+    )  # fmt: skip
+    if config.kind == "auto":
+        tradeoff.write(built.folder)
+    at.note(f"index-{name}", built.manifest)

@@ -203,6 +203,6 @@ def _facts(report: dict[str, Any], compared: list[Difference]) -> list[Fact]:
 def _examples(run: RunFolder, compared: list[Difference]) -> tuple[list[Example], list[Example]]:
     if not compared or run.dataset is None or not run.runs:
         return [], []
-    qrels = run.dataset.split(run.report["recipe"]["dataset"]["test"])
+    qrels = run.dataset.qrels(run.report["recipe"]["dataset"]["test"])
     paired = run.paired(systems.measures(run.report)[0])
     return wins.examples(compared[0], paired, run.runs, run.dataset, qrels)

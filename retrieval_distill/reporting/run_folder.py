@@ -163,7 +163,7 @@ class RunFolder:
             return pd.read_parquet(kept)
         if not self.runs or self.dataset is None:
             return pd.DataFrame(columns=["system", "query_id"])
-        runs, qrels = by_document(self.runs, self.dataset, self.report["recipe"]["dataset"]["test"])
+        runs, qrels = by_document(self.runs, self.dataset, self.dataset.qrels(self.report["recipe"]["dataset"]["test"]))
         return per_query(runs, qrels, self.report["recipe"]["evaluate"]["measures"])
 
     def paired(self, measure: str) -> pd.DataFrame:

@@ -33,6 +33,7 @@ class BM25:
     """
 
     def __init__(self, documents: Texts, k1: float = 1.5, b: float = 0.75, stemmer: str | None = None) -> None:
+        self.options = {"k1": k1, "b": b, "stemmer": stemmer}
         self.ids = np.array(documents.ids, dtype=object)
         self._stem = _stemmer(stemmer)
         tokens = bm25s.tokenize(documents.take(), stopwords="en", stemmer=self._stem, show_progress=False)
@@ -44,7 +45,8 @@ class BM25:
         cls, folder: str | Path, documents: Texts, k1: float = 1.5, b: float = 0.75, stemmer: str | None = None
     ) -> BM25:
         """The index in a folder, memory-mapped; built there first unless it is there for these documents."""
-        inputs = {"documents": documents.fingerprint, "k1": k1, "b": b, "stemmer": stemmer}
+        options = {"k1": k1, "b": b, "stemmer": stemmer}
+        inputs = {"documents": documents.fingerprint, **options}
 
         def work(out: Path) -> dict[str, int]:
             built = cls(documents, k1, b, stemmer)
@@ -54,6 +56,7 @@ class BM25:
 
         stages.stage("bm25", folder, inputs, work)
         opened = cls.__new__(cls)
+        opened.options = options
         opened.ids = pq.read_table(Path(folder) / "ids.parquet")["id"].to_numpy()
         opened._stem = _stemmer(stemmer)
         opened._index = bm25s.BM25.load(str(folder), mmap=True, show_progress=False)

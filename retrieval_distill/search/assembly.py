@@ -49,7 +49,7 @@ def tune(searcher: Searcher, place: Place, split: str) -> str:
         UserError: The dataset has no such split.
     """
     dataset = searcher.dataset
-    judged, asked = dataset.split(split), dataset.queries_of(split)
+    judged, asked = dataset.qrels(split), dataset.queries(split)
     found = hybrid.tune(lexical(place).search(asked, FUSED), searcher.dense(asked, FUSED), judged)
     path = place.beside / WEIGHTS
     stages.write_json(path, found | {"split": split})
@@ -68,7 +68,7 @@ def queries(dataset: Dataset, named: str) -> Texts:
         UserError: There is neither, or a query is empty.
     """
     if named in dataset.qrels:
-        return dataset.queries_of(named)
+        return dataset.queries(named)
     if not Path(named).is_file():
         splits = ", ".join(dataset.qrels) or "none"
         raise UserError(f"--queries {named!r}: no such file, and no split of {dataset.name!r}, which has: {splits}")

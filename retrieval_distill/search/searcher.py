@@ -105,8 +105,7 @@ class Searcher:
         from retrieval_distill.teacher.rerank import rerank
 
         assert self.store is not None
-        found, _ = rerank(run, queries, self.dataset.documents, self.teacher, self.store, self.rerank_depth)
-        return found
+        return rerank(run, queries, self.dataset.documents, self.teacher, self.store, self.rerank_depth)
 
 
 def texts_of(dataset: Dataset, ids: Sequence[str]) -> list[Record]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +22,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import mean_with_interval, minimum_detectable_difference, paired_p
+from retrieval_distill.runtime import stages
 from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.teacher.calibration.calibration import Calibration
 from retrieval_distill.teacher.ensemble import Ensemble
@@ -27,6 +30,47 @@ from retrieval_distill.teacher.ensemble import Ensemble
 logger = logging.getLogger("retrieval_distill")
 
 Verdict = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the gate found, and how the teachers' raw scores become one from here on.
+
+    Args:
+        verdict: As :func:`judge` or :func:`agreement` gives it.
+        calibration: Of the teachers.
+        facts: ``pairs``, ``scored`` and ``stored``, as scoring counts them.
+    """
+
+    verdict: Verdict
+    calibration: Calibration
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def better(self) -> bool | None:
+        """Whether the teacher is shown to be better than every baseline; ``None``: there were no judgements."""
+        found: bool | None = self.verdict["better"]
+        return found
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``gate.json`` and ``calibration.json``."""
+        stages.write_json(Path(folder) / "gate.json", self.verdict)
+        self.calibration.save(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Gate:
+        """What :meth:`save` wrote.
+
+        Raises:
+            UserError: It is not there.
+        """
+        if not (Path(folder) / "gate.json").is_file():
+            raise UserError(f"{folder}: no verdict of the gate there")
+        return cls(stages.read_json(Path(folder) / "gate.json"), Calibration.open(folder))
+
+    def say(self, teacher: str) -> str:
+        """The verdict as a sentence."""
+        return _sentence(self.verdict, teacher)
 
 
 def union(runs: Mapping[str, Run]) -> Run:

@@ -15,9 +15,7 @@ from sentence_transformers import CrossEncoder
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import cluster
-from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.teacher.cross_encoder import CrossEncoderTeacher, forward, is_plain
-from retrieval_distill.teacher.ensemble import Ensemble
 
 
 class ClusterTeacher(CrossEncoderTeacher):
@@ -30,7 +28,7 @@ class ClusterTeacher(CrossEncoderTeacher):
         return cluster.call(_forward_there, model, features, self.label)
 
 
-def on_cluster(teacher: Teacher | Ensemble) -> ClusterTeacher:
+def on_cluster(teacher: object) -> ClusterTeacher:
     """The same teacher on the nodes of a Ray cluster.
 
     Raises:

@@ -41,7 +41,7 @@ class DevSet:
             size: Documents of the pool.
             seed: Draws the documents that fill it up.
         """
-        qrels = {query: dataset.split(split)[query] for query in candidates.query_ids}
+        qrels = {query: dataset.qrels(split)[query] for query in candidates.query_ids}
         relevant = [doc for judged in qrels.values() for doc, grade in judged.items() if grade > 0]
         frame = candidates.frame
         by_rank = frame["doc_id"].iloc[np.argsort(frame.groupby("query_id").cumcount(), kind="stable")]

@@ -34,17 +34,6 @@ class Group:
     grades: tuple[int, ...]
 
 
-def with_relevant(candidates: Run, qrels: Qrels) -> Run:
-    """Candidates together with every judged relevant document, so that the teacher scores those too."""
-    found = candidates.as_dict()
-    merged = {
-        query: {**{doc: 0.0 for doc, grade in judged.items() if grade > 0}, **found.get(query, {})}
-        for query, judged in qrels.items()
-        if query in found or any(grade > 0 for grade in judged.values())
-    }
-    return Run.from_dict(merged)
-
-
 def build_groups(teacher_run: Run, qrels: Qrels) -> list[Group]:
     """A group per query that has a relevant document and at least one other; a warning counts and names the rest.
 

@@ -1,4 +1,4 @@
-"""What a recipe asks of the student: its objectives and views, held against what the training can give them.
+"""The recipe's objectives and views, checked against what its training can give them.
 
 Knows the recipe; must not know models or data.
 """
@@ -10,7 +10,7 @@ from retrieval_distill.objectives import Mix
 from retrieval_distill.objectives.views import FULL, View, parse_views
 
 
-def asked(recipe: Recipe) -> tuple[Mix, list[View]]:
+def objective_mix(recipe: Recipe) -> tuple[Mix, list[View]]:
     """The recipe's mix of objectives and its views.
 
     Raises:

@@ -12,8 +12,9 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from retrieval_distill.config import Recipe
-from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.mixture import source_of
+from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import encoder
@@ -28,22 +29,20 @@ logger = logging.getLogger("retrieval_distill")
 def collator(
     student: SentenceTransformer,
     groups: list[Group],
-    qrels: Qrels,
-    queries: Texts,
-    documents: Texts,
+    training_set: TrainingSet,
     recipe: Recipe,
     folder: Path,
 ) -> Collator:
     """Cut every text of the training once, at the training's length, and embed it where there is a teacher for that."""
     doc_ids = dict.fromkeys(doc for group in groups for doc in group.doc_ids)
-    own_queries = queries.select([group.query_id for group in groups])
-    own_documents = documents.select(list(doc_ids))
+    own_queries = training_set.queries.select([group.query_id for group in groups])
+    own_documents = training_set.documents.select(list(doc_ids))
     limit = recipe.training.max_length
     return Collator(
         groups,
         token_store.cut(student, own_queries, "query", limit, folder / "tokens" / "queries"),
         token_store.cut(student, own_documents, "document", limit, folder / "tokens" / "documents"),
-        qrels,
+        training_set.qrels,
         teacher_vectors(recipe, own_queries, own_documents, folder / "teacher-vectors"),
     )
 

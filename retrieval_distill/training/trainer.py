@@ -7,6 +7,7 @@ training is fixed before it starts, so a training killed at any step and started
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +21,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerState, Trainin
 
 from retrieval_distill import models
 from retrieval_distill.config import Recipe
-from retrieval_distill.data.dataset import Qrels, Texts
-from retrieval_distill.data.run import Run
+from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives.scale import check_scale
 from retrieval_distill.runtime.progress import progress
@@ -39,20 +39,18 @@ from retrieval_distill.training.early_stopping import StopEarly, exhausted
 from retrieval_distill.training.groups import Draw, Group, build_groups, counted, indifferent
 from retrieval_distill.training.loop import DistillationTrainer
 from retrieval_distill.training.model import DistillationModel
-from retrieval_distill.training.objective_mix import asked
+from retrieval_distill.training.objective_mix import objective_mix
 from retrieval_distill.training.trackers import trackers
 
 logger = logging.getLogger("retrieval_distill")
 
 
 def distill(
-    teacher_run: Run,
-    qrels: Qrels,
-    queries: Texts,
-    documents: Texts,
+    training_set: TrainingSet,
     recipe: Recipe,
     folder: Path,
     dev: DevSet | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Train a student on a teacher's scores and save it to ``folder`` (a sentence-transformers model).
 
@@ -60,15 +58,13 @@ def distill(
     a script of your own calls ``retrieval_distill.runtime.processes.leave()`` last.
 
     Args:
-        teacher_run: Candidates of the training queries under raw teacher logits; NaN where one is missing.
-        qrels: Judgements of the training split.
-        queries: Texts of the training queries.
-        documents: Texts of the candidates.
+        training_set: Scored candidates, judgements and texts.
         recipe: Sections ``student``, ``objectives``, ``views``, ``embedding_teacher``, ``training`` and ``seed`` are
             used, and ``evaluate`` with ``dev``.
         folder: Where the student goes; ``checkpoints`` in it holds, until it is finished, what a resumed training
             reads: checkpoints, token ids, topics, an embedding teacher's vectors.
         dev: What ``training.evaluate_steps`` evaluates on.
+        callbacks: The caller's own, beside ours.
 
     Returns:
         Counts: groups, steps taken, the step whose weights were kept, queries seen, parameters, dimensions, and the
@@ -81,13 +77,15 @@ def distill(
     """
     if recipe.training.evaluate_steps and dev is None:
         raise UserError("training.evaluate_steps needs dev queries; give some, or leave it out")
-    asked(recipe)
-    groups = _groups(teacher_run, qrels, recipe)
+    objective_mix(recipe)
+    groups = _groups(training_set, recipe)
     torch.manual_seed(recipe.seed)
-    student = _student(groups, qrels, queries, documents, recipe)
-    collator = plan.collator(student, groups, qrels, queries, documents, recipe, folder / "checkpoints")
-    draws = plan.draws(student, groups, queries, recipe, folder / "checkpoints" / "topics")
+    student = _student(groups, training_set, recipe)
+    collator = plan.collator(student, groups, training_set, recipe, folder / "checkpoints")
+    draws = plan.draws(student, groups, training_set.queries, recipe, folder / "checkpoints" / "topics")
     training = _training(student, collator, draws, recipe, folder, dev)
+    for callback in callbacks:
+        training.trainer.add_callback(callback)
     start = distributed.from_first(lambda: training.agreement(student))
     training.run()
     return distributed.from_first(lambda: training.finish(start))
@@ -162,9 +160,10 @@ class Advance(TrainerCallback):
         self.advance(1)
 
 
-def _groups(teacher_run: Run, qrels: Qrels, recipe: Recipe) -> list[Group]:
+def _groups(training_set: TrainingSet, recipe: Recipe) -> list[Group]:
     """What is learnt from, with a word on all that looks wrong."""
-    groups = build_groups(missing_scores.settle(teacher_run, recipe.training.missing_scores), qrels)
+    scored = missing_scores.settle(training_set.scored, recipe.training.missing_scores)
+    groups = build_groups(scored, training_set.qrels)
     if alike := indifferent(groups):
         logger.warning("training queries all of whose candidates the teacher scores alike: %s", counted(alike))
     scores = [np.array(group.scores) for group in groups]
@@ -173,13 +172,12 @@ def _groups(teacher_run: Run, qrels: Qrels, recipe: Recipe) -> list[Group]:
     return groups
 
 
-def _student(
-    groups: list[Group], qrels: Qrels, queries: Texts, documents: Texts, recipe: Recipe
-) -> SentenceTransformer:
+def _student(groups: list[Group], training_set: TrainingSet, recipe: Recipe) -> SentenceTransformer:
+    queries = training_set.queries.select([group.query_id for group in groups])
     student = build.build(
         recipe.student,
-        {"query": queries.select([group.query_id for group in groups]), "document": documents},
-        partial(untrained.ndcg, groups=groups, qrels=qrels, queries=queries, documents=documents),
+        {"query": queries, "document": training_set.documents},
+        partial(untrained.ndcg, groups=groups, training_set=training_set),
     )
     if recipe.training.dropout is not None:
         build.set_dropout(student, recipe.training.dropout)
@@ -196,7 +194,7 @@ def _training(
 ) -> Training:
     """The trainer with all that listens to it."""
     config, computed = recipe.training, dtype(recipe.training)
-    objectives, views = asked(recipe)
+    objectives, views = objective_mix(recipe)
     vectors = collator.teacher_vectors if "embedding" in objectives.parts else None
     agreement = Agreement.sample(
         config.agreement_queries, collator.groups, collator, recipe.student.scale, computed, recipe.seed

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.run import Run
+from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.evaluation import measures
 from retrieval_distill.student import encoder
 from retrieval_distill.training.groups import Group
@@ -18,19 +18,19 @@ QUERIES = 200
 """Training queries asked at most: drawn once, the same for every encoder."""
 
 
-def ndcg(model: SentenceTransformer, groups: list[Group], qrels: Qrels, queries: Texts, documents: Texts) -> float:
+def ndcg(model: SentenceTransformer, groups: list[Group], training_set: TrainingSet) -> float:
     """Mean nDCG@10 of a bi-encoder ranking the candidates of some training queries against their judgements."""
     drawn = [groups[row] for row in np.random.default_rng(0).permutation(len(groups))[:QUERIES]]
     query_ids = [group.query_id for group in drawn]
     doc_ids = list(dict.fromkeys(doc for group in drawn for doc in group.doc_ids))
     row = {doc: number for number, doc in enumerate(doc_ids)}
-    asked = encoder.encode(model, queries.take(query_ids), "query")
-    found = encoder.encode(model, documents.take(doc_ids), "document")
+    asked = encoder.encode(model, training_set.queries.take(query_ids), "query")
+    found = encoder.encode(model, training_set.documents.take(doc_ids), "document")
     run = Run.from_dict(
         {
             group.query_id: dict(zip(group.doc_ids, found[[row[doc] for doc in group.doc_ids]] @ query, strict=True))
             for group, query in zip(drawn, asked, strict=True)
         }
     )
-    values = measures.evaluate(run, {id_: qrels[id_] for id_ in query_ids}, ["nDCG@10"])
+    values = measures.evaluate(run, {id_: training_set.qrels[id_] for id_ in query_ids}, ["nDCG@10"])
     return float(values["nDCG@10"].mean())

@@ -13,4 +13,4 @@ from tests.training.driver import die_after
 if __name__ == "__main__":
     job = json.loads(Path(sys.argv[1]).read_text())
     die_after(int(sys.argv[3]))
-    api.compress(beir.load(job["dataset"]).documents, sys.argv[2], **job["options"])
+    api.compress(beir.load(job["dataset"]).documents, out=sys.argv[2], **job["options"])

@@ -44,7 +44,9 @@ def distance(folder: str | Path, teacher: str, plain: Texts) -> float:
 def test_a_student_of_every_family_learns(family, transfers, every_encoder, dataset, tmp_path):
     """From random weights it comes nearer to its teacher in what is asked of it, and is a plain model."""
     options = {**SMALL, "model": every_encoder[family], "layers": "spaced:2", "weights": "random"}
-    counts = api.compress(dataset.documents, tmp_path / "small", steps=14, transfers=transfers, **options)["counts"]
+    counts = api.compress(dataset.documents, out=tmp_path / "small", steps=14, transfers=transfers, **options).manifest[
+        "counts"
+    ]
     log = json.loads((tmp_path / "small" / "training_log.json").read_text())
     assert (counts["layers"], counts["steps"], counts["texts"]) == (2, 14, 60)
     for name in transfers:
@@ -66,7 +68,7 @@ def test_killed_at_any_step_it_ends_the_same(more, every_encoder, dataset, datas
     for name in ("undisturbed", "disturbed"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "undisturbed")
-    api.compress(dataset.documents, tmp_path / "whole", **options)
+    api.compress(dataset.documents, out=tmp_path / "whole", **options)
     monkeypatch.chdir(tmp_path / "disturbed")
     (tmp_path / "job.json").write_text(json.dumps({"dataset": dataset_folder, "options": options}))
     command = [sys.executable, "-m", "tests.compress.driver", "job.json", "killed", "5"]
@@ -75,11 +77,11 @@ def test_killed_at_any_step_it_ends_the_same(more, every_encoder, dataset, datas
     killed = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (tmp_path / "killed.partial" / "checkpoints" / "checkpoint-4").is_dir()
-    api.compress(dataset.documents, tmp_path / "killed", **options)
+    api.compress(dataset.documents, out=tmp_path / "killed", **options)
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
     assert not (tmp_path / "killed" / "checkpoints").exists()
-    assert api.compress(dataset.documents, tmp_path / "killed", **options)["skipped"]
+    assert api.compress(dataset.documents, out=tmp_path / "killed", **options).manifest["skipped"]
 
 
 def test_a_backbone_of_a_cross_encoder_teaches(cross_encoders, dataset, tmp_path):
@@ -93,7 +95,7 @@ def test_a_backbone_of_a_cross_encoder_teaches(cross_encoders, dataset, tmp_path
     assert found.keys() >= backbone.keys()
     assert all(torch.equal(found[key], backbone[key]) for key in backbone)
     options = {**SMALL, "teacher": name, "steps": 1, "transfers": {"hidden_states": 1.0}}
-    api.compress(dataset.documents, tmp_path / "copy", **options)
+    api.compress(dataset.documents, out=tmp_path / "copy", **options)
     log = json.loads((tmp_path / "copy" / "training_log.json").read_text())
     assert log[0]["hidden_states"] == pytest.approx(0, abs=1e-9)
 
@@ -101,8 +103,14 @@ def test_a_backbone_of_a_cross_encoder_teaches(cross_encoders, dataset, tmp_path
 def test_a_trimmed_vocabulary_still_goes_token_by_token(every_encoder, dataset, tmp_path):
     model, few = every_encoder["bert"], dataset.documents.select(dataset.documents.ids[:5])
     counts = api.compress(
-        few, tmp_path / "small", model=model, vocabulary="corpus", steps=1, transfers={"hidden_states": 1.0}, **SMALL
-    )["counts"]
+        few,
+        out=tmp_path / "small",
+        model=model,
+        vocabulary="corpus",
+        steps=1,
+        transfers={"hidden_states": 1.0},
+        **SMALL,
+    ).manifest["counts"]
     whole = sum(weight.numel() for weight in encoder.load(model).parameters())
     assert counts["parameters"] < whole
     log = json.loads((tmp_path / "small" / "training_log.json").read_text())
@@ -124,7 +132,7 @@ def test_layers_chosen_by_their_vectors(every_encoder, dataset, tmp_path):
             layer.output.dense.weight.mul_(30)
     model.save_pretrained(str(tmp_path / "model"))
     options = {**SMALL, "learning_rate": 1e-9, "steps": 1, "transfers": {"embedding": 1.0}}
-    api.compress(dataset.documents, tmp_path / "small", model=str(tmp_path / "model"), layers="auto:2", **options)
+    api.compress(dataset.documents, out=tmp_path / "small", model=str(tmp_path / "model"), layers="auto:2", **options)
     assert distance(tmp_path / "small", str(tmp_path / "model"), dataset.documents) == pytest.approx(0, abs=1e-5)
 
 
@@ -134,7 +142,7 @@ def test_depths_are_trained(every_encoder, dataset, tmp_path):
     for depths in ((), (2,)):
         folder = tmp_path / f"depths-{len(depths)}"
         options = {**SMALL, "transfers": {"embedding": 1.0}, "steps": 20, "weights": "random"}
-        api.compress(dataset.documents, folder, model=every_encoder["bert"], depths=depths, **options)
+        api.compress(dataset.documents, out=folder, model=every_encoder["bert"], depths=depths, **options)
         cut = SentenceTransformer(str(folder), device="cpu")
         layers.keep(cut, layers.chosen(cut, "spaced:2"))
         cut.save_pretrained(str(folder / "cut"))
@@ -204,7 +212,7 @@ def test_mistakes(options, message, every_encoder, dataset, tmp_path):
     if "teacher" in options:
         options["teacher"] = every_encoder[options["teacher"]]
     with pytest.raises(UserError, match=message):
-        api.compress(dataset.documents, tmp_path / "small", **options)
+        api.compress(dataset.documents, out=tmp_path / "small", **options)
 
 
 def test_another_tokenizer_teaches_sentence_vectors(every_encoder, dataset, tmp_path):
@@ -214,7 +222,7 @@ def test_another_tokenizer_teaches_sentence_vectors(every_encoder, dataset, tmp_
         "teacher": every_encoder["roberta"],
         "transfers": {"embedding": 1},
     }
-    api.compress(dataset.documents, tmp_path / "small", steps=20, **options)
+    api.compress(dataset.documents, out=tmp_path / "small", steps=20, **options)
     near, far = tmp_path / "small", every_encoder["bert"]
     assert distance(near, options["teacher"], dataset.documents) < distance(far, options["teacher"], dataset.documents)
 
@@ -222,9 +230,9 @@ def test_another_tokenizer_teaches_sentence_vectors(every_encoder, dataset, tmp_
 def test_texts_that_say_nothing(every_encoder, tmp_path, caplog):
     empty = Texts.from_records([("a", "", ""), ("b", "", "path")])
     with pytest.raises(UserError, match="none of the 2 texts has 2 tokens"):
-        api.compress(empty, tmp_path / "none", model=every_encoder["bert"], steps=1, **SMALL)
+        api.compress(empty, out=tmp_path / "none", model=every_encoder["bert"], steps=1, **SMALL)
     some = Texts.from_records([("a", "", ""), ("b", "", "path file root"), ("c", "", "join read")])
-    counts = api.compress(some, tmp_path / "some", model=every_encoder["bert"], steps=1, **SMALL)["counts"]
+    counts = api.compress(some, out=tmp_path / "some", model=every_encoder["bert"], steps=1, **SMALL).manifest["counts"]
     assert counts["texts"] == 2
     assert "left out 1 texts of fewer than 2 tokens" in caplog.text
 
@@ -237,7 +245,7 @@ def test_a_loss_that_is_not_a_number_names_its_texts(every_encoder, dataset, tmp
     with pytest.raises(
         UserError, match=r"step 1: the loss is nan .*compress\.learning_rate[^\n]*\ntexts of this step: d"
     ):
-        api.compress(dataset.documents, tmp_path / "small", model=every_encoder["bert"], steps=1, **SMALL)
+        api.compress(dataset.documents, out=tmp_path / "small", model=every_encoder["bert"], steps=1, **SMALL)
 
 
 def test_too_little_memory(every_encoder, dataset, tmp_path, monkeypatch):
@@ -246,7 +254,7 @@ def test_too_little_memory(every_encoder, dataset, tmp_path, monkeypatch):
 
     monkeypatch.setattr(CompressionModel, "forward", fail)
     with pytest.raises(UserError, match=r"lower compress\.tokens_per_step"):
-        api.compress(dataset.documents, tmp_path / "small", model=every_encoder["bert"], steps=1, **SMALL)
+        api.compress(dataset.documents, out=tmp_path / "small", model=every_encoder["bert"], steps=1, **SMALL)
 
 
 def test_one_step_in_a_recipe_is_a_chain_of_one():

@@ -60,10 +60,10 @@ def test_what_is_read_is_what_was_seen(family, dtype, every_encoder, tmp_path):
 def test_the_student_is_the_same(transfers, every_encoder, dataset, tmp_path, monkeypatch):
     """Padding is all that may differ: the second training reads everything, and ends where the first one did."""
     options = {**SMALL, "model": every_encoder["bert"], "layers": "first:2", "steps": 6, "transfers": transfers}
-    asked = api.compress(dataset.documents, tmp_path / "asked", **options)
-    api.compress(dataset.documents, tmp_path / "kept", teacher_cache=str(tmp_path / "cache"), **options)
+    asked = api.compress(dataset.documents, out=tmp_path / "asked", **options).manifest
+    api.compress(dataset.documents, out=tmp_path / "kept", teacher_cache=str(tmp_path / "cache"), **options)
     monkeypatch.setattr(CompressionModel, "_wanted", _only_kept)
-    api.compress(dataset.documents, tmp_path / "read", teacher_cache=str(tmp_path / "cache"), **options)
+    api.compress(dataset.documents, out=tmp_path / "read", teacher_cache=str(tmp_path / "cache"), **options)
     models = [encoder.load(str(tmp_path / name)).state_dict() for name in ("asked", "kept", "read")]
     assert asked["counts"]["steps"] == 6
     for name, weight in models[0].items():
@@ -81,7 +81,7 @@ def test_another_teacher_or_other_texts_have_a_folder_of_their_own(every_encoder
     for number, (name, texts) in enumerate(
         (("bert", few), ("roberta", few), ("bert", dataset.documents), ("bert", few))
     ):
-        api.compress(texts, tmp_path / str(number), model=every_encoder[name], **options)
+        api.compress(texts, out=tmp_path / str(number), model=every_encoder[name], **options)
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
@@ -94,10 +94,7 @@ def test_another_teacher_or_other_texts_have_a_folder_of_their_own(every_encoder
 )
 def test_what_cannot_be_kept_is_refused(options, said, every_encoder, dataset, tmp_path):
     with pytest.raises(UserError, match=said):
-        api.compress(
-            dataset.documents, tmp_path / "small", model=every_encoder["bert"], steps=1,
-            teacher_cache=str(tmp_path / "cache"), **SMALL, **options,
-        )  # fmt: skip
+        api.compress(dataset.documents, out=tmp_path / "small", model=every_encoder["bert"], steps=1, teacher_cache=str(tmp_path / "cache"), **SMALL, **options)  # fmt: skip
 
 
 def test_a_full_disk_is_said_before_training(every_encoder, dataset, tmp_path, monkeypatch):
@@ -108,4 +105,4 @@ def test_a_full_disk_is_said_before_training(every_encoder, dataset, tmp_path, m
     monkeypatch.setattr(training, "_train", lambda *_: never())
     options = {"model": every_encoder["bert"], "teacher_cache": str(tmp_path / "cache")}
     with pytest.raises(UserError, match=r"the disk is full, .*leave compress.teacher_cache out"):
-        api.compress(dataset.documents, tmp_path / "small", **options)
+        api.compress(dataset.documents, out=tmp_path / "small", **options)

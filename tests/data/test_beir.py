@@ -31,7 +31,7 @@ def test_reads(tmp_path):
     assert dataset.documents["d1"] == "T one"
     assert dataset.documents.record("d2") == ("", "two")
     assert dataset.qrels == {"test": {"q1": {"d1": 2}}}
-    assert dataset.queries_of("test").ids == ["q1"]
+    assert dataset.queries("test").ids == ["q1"]
 
 
 @pytest.mark.parametrize(

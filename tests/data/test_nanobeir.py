@@ -41,7 +41,7 @@ def test_a_collection_is_a_dataset(repository, tmp_path):
         assert dataset.name == "nano-scifact"
     assert {id_: dataset.documents[id_] for id_ in dataset.documents} == {"d1": "one", "d2": "two"}
     assert dataset.queries["q2"] == "second"
-    assert dataset.split("test") == {"q1": {"d1": 1}, "q2": {"d2": 1}}  # the empty d3 and its judgement are gone
+    assert dataset.qrels("test") == {"q1": {"d1": 1}, "q2": {"d2": 1}}  # the empty d3 and its judgement are gone
 
 
 def test_by_its_name_on_the_command_line(repository, tmp_path):

@@ -15,7 +15,9 @@ SCIFACT = Path(__file__).parents[3] / "shared" / "beir" / "scifact"
 @pytest.mark.skipif(not SCIFACT.is_dir(), reason="needs ../shared/beir/scifact")
 def test_bm25_on_scifact():
     dataset = beir.load(SCIFACT)
-    found = api.retrieve(dataset.documents, dataset.queries_of("test"), 100)
-    measured = api.evaluate({"bm25": found}, dataset, "test", ["nDCG@10"])["bm25"]["nDCG@10"]
+    found = api.retrieve(dataset.queries("test"), dataset.documents, depth=100)
+    measured = api.evaluate({"bm25": found}, dataset.qrels("test"), measures=["nDCG@10"], dataset=dataset).systems[
+        "bm25"
+    ]["nDCG@10"]
     assert 0.657 <= measured["mean"] <= 0.679  # other implementations: another bm25s set-up, Lucene's with stemming
     assert measured["low"] < measured["mean"] < measured["high"]

@@ -7,7 +7,8 @@ from sentence_transformers import SentenceTransformer
 
 from retrieval_distill import pipeline
 from retrieval_distill.config import parse_recipe
-from retrieval_distill.pipeline import compressing
+from retrieval_distill.pipeline import students
+from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.student import layers
 from tests.commands import command
 
@@ -21,23 +22,23 @@ def depth(folder) -> int:
 def test_a_chain_before_distillation(tiny_recipe, tmp_path):
     steps = [{"layers": "first:3", **QUICK}, {"layers": "spaced:2", **QUICK}]
     recipe = parse_recipe({**tiny_recipe, "compress": steps, "training": {**tiny_recipe["training"], "steps": 2}})
-    report = pipeline.run(recipe, tmp_path / "run")
+    report = pipeline.run(recipe, out=tmp_path / "run").details
     out = tmp_path / "run"
     assert [depth(out / name) for name in ("compressed-1", "compressed-2", "student")] == [3, 2, 2]
     stages = list(report["stages"])
     assert stages.index("compressed-1") < stages.index("compressed-2") < stages.index("distill")
     card = (out / "student" / "README.md").read_text()
     assert "; compressed on the documents' plain text (layers spaced:2, transfers `relations`)" in card
-    job = pipeline.Job(recipe, out)
-    compressing.compress(job)
+    job = open_job(recipe, out)
+    students.compress(job)
     assert [job.manifests[name]["skipped"] for name in ("compressed-1", "compressed-2")] == [True, True]
     second = job.manifests["compressed-2"]["inputs"]
     assert list(second["models"]) == [str(out / "compressed-1")]  # which it starts from, and is taught by
 
 
 def test_without_the_section_nothing_changes(tiny_recipe, tmp_path):
-    job = pipeline.Job(parse_recipe(tiny_recipe), tmp_path)
-    compressing.compress(job)
+    job = open_job(parse_recipe(tiny_recipe), tmp_path)
+    students.compress(job)
     assert job.manifests == {}
     assert job.student_recipe == job.recipe
     assert not any(tmp_path.iterdir())

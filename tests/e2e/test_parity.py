@@ -41,8 +41,8 @@ def collection(name: str, folder: Path) -> Dataset:
 @pytest.mark.parametrize("name", ["scifact", "medquad", "cranfield"])
 def test_equal_on_a_real_run(name, tmp_path):
     dataset = collection(name, tmp_path)
-    qrels = dataset.split("test")
-    found = api.retrieve(dataset.documents, dataset.queries_of("test"), 100)
+    qrels = dataset.qrels("test")
+    found = api.retrieve(dataset.queries("test"), dataset.documents, depth=100)
     run = found.as_dict()
     frame = evaluate(found, qrels, list(NAMES))
     own = any(docs.get(query) for query, docs in qrels.items())  # queries and documents number their texts alike

@@ -31,7 +31,7 @@ def cut(tiny_recipe, tmp_path_factory):
     """Documents of up to 40 words, cut at 24 tokens."""
     out = tmp_path_factory.mktemp("runs") / "cut"
     values = {"prepare": {"segment": True, "student_length": 24, "leakage": "off"}, "training": TRAINING}
-    return out, pipeline.run(parse_recipe({**tiny_recipe, **values}), out)
+    return out, pipeline.run(parse_recipe({**tiny_recipe, **values}), out=out).details
 
 
 def test_documents_are_measured_against_the_original_judgements(cut, dataset):
@@ -43,7 +43,7 @@ def test_documents_are_measured_against_the_original_judgements(cut, dataset):
         run = run.assign(doc_id=run["doc_id"].str.partition("#")[0])
         best = run.groupby(["query_id", "doc_id"], as_index=False)["score"].max()
         assert len(best) < len(run)
-        expected = mean_by_ir_measures(best, dataset.split("test"), "nDCG@10")
+        expected = mean_by_ir_measures(best, dataset.qrels("test"), "nDCG@10")
         assert report["systems"][system]["nDCG@10"]["mean"] == pytest.approx(expected)
 
 
@@ -66,7 +66,7 @@ def test_a_search_shows_documents_once_each(cut, dataset):
 def test_a_second_run_keeps_all(cut, tiny_recipe):
     out, _ = cut
     recipe = json.loads((out / "recipe.json").read_text())
-    again = pipeline.run(parse_recipe(recipe), out)
+    again = pipeline.run(parse_recipe(recipe), out=out).details
     assert all(costs["skipped"] for costs in again["stages"].values())
 
 
@@ -85,7 +85,7 @@ def mixed(tiny_recipe, dataset, tmp_path_factory):
     values = {key: value for key, value in tiny_recipe.items() if key != "dataset"}
     training = {**TRAINING, "dataset_exponent": 0, "dataset_batches": "one"}
     recipe = parse_recipe({**values, "datasets": sources, "training": training})
-    return folder / "run", pipeline.run(recipe, folder / "run")
+    return folder / "run", pipeline.run(recipe, out=folder / "run").details
 
 
 def test_each_query_meets_its_own_documents_only(mixed):
@@ -111,7 +111,7 @@ def test_the_report_measures_each_dataset(mixed, dataset):
     plain = plain[plain["query_id"].str.startswith("tiny/")].map(
         lambda v: v.removeprefix("tiny/") if isinstance(v, str) else v
     )
-    expected = mean_by_ir_measures(plain, dataset.split("test"), "nDCG@10")
+    expected = mean_by_ir_measures(plain, dataset.qrels("test"), "nDCG@10")
     assert report["datasets"]["tiny"]["student"]["nDCG@10"]["mean"] == pytest.approx(expected)
 
 

@@ -16,7 +16,8 @@ from retrieval_distill import models, pipeline
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
-from retrieval_distill.pipeline import Job, rounds
+from retrieval_distill.pipeline import rounds
+from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.pipeline.vectors import embed_retrievers, embed_start
 from retrieval_distill.retrieval import exact
 from retrieval_distill.runtime.stages import read_manifest
@@ -40,7 +41,7 @@ def dying(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
 
 trainer.Advance.on_step_end = dying
-pipeline.run(load_recipe(sys.argv[1]), Path(sys.argv[2]))
+pipeline.run(load_recipe(sys.argv[1]), out=Path(sys.argv[2]))
 """
 
 
@@ -73,7 +74,7 @@ def test_every_stage_of_every_round_is_reported(finished):
 
 def test_the_student_of_the_first_round_mines_and_trains_on(finished, recipe):
     out, _ = finished
-    job = Job(parse_recipe(recipe), out)
+    job = open_job(parse_recipe(recipe), out)
     _, second = rounds(job)
     student = str(out / "round-1" / "student")
     found = exact.search(Embeddings.open(out / "round-1" / "embeddings-student"), student, job.training_queries, 10)
@@ -126,7 +127,7 @@ def test_killed_in_the_second_round_it_ends_the_same(finished, recipe, tmp_path)
 def test_a_changed_filter_retrains_but_mines_the_first_round_only_once(finished, recipe, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
-    job = Job(parse_recipe({**recipe, "mining": {**recipe["mining"], "filter": {}}}), out)
+    job = open_job(parse_recipe({**recipe, "mining": {**recipe["mining"], "filter": {}}}), out)
     embed_start(job)
     pipeline.teach(next(rounds(job)))
     assert [name for name, manifest in job.manifests.items() if not manifest["skipped"]] == ["filter-1", "distill-1"]
@@ -134,7 +135,7 @@ def test_a_changed_filter_retrains_but_mines_the_first_round_only_once(finished,
 
 def test_other_retrievers_are_embedded_and_their_lists_kept(recipe, encoders, tmp_path):
     mining = {"retrievers": ["bm25", encoders["bert"]], "weights": [1, 2]}
-    job = Job(parse_recipe({**recipe, "mining": mining}), tmp_path)
+    job = open_job(parse_recipe({**recipe, "mining": mining}), tmp_path)
     embed_retrievers(job)
     [turn] = rounds(job)
     pipeline.retrieve(turn)

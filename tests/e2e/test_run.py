@@ -45,7 +45,7 @@ def finished(tiny_recipe, tmp_path_factory) -> tuple[Path, dict]:
     """An uninterrupted run and its report."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     cross_encoder.TOKENS_PER_BATCH["cpu"] = 300  # many batches, so that a kill falls between two
-    return out, pipeline.run(parse_recipe(tiny_recipe), out)
+    return out, pipeline.run(parse_recipe(tiny_recipe), out=out).details
 
 
 def student_bytes(out: Path) -> bytes:
@@ -109,7 +109,7 @@ def test_baselines_are_measured_as_the_student_is(finished, tiny_recipe, encoder
     shutil.copytree(finished[0], out)
     name = Path(encoders["bert"]).name
     recipe = {**tiny_recipe, "evaluate": {**tiny_recipe["evaluate"], "baselines": [encoders["bert"]]}}
-    report = pipeline.run(parse_recipe(recipe), out)
+    report = pipeline.run(parse_recipe(recipe), out=out).details
     assert list(report["systems"]) == ["bm25", "start", "student", "teacher", name]
     rerun = [stage for stage, costs in report["stages"].items() if not costs["skipped"]]
     assert rerun == [f"embed-{name}", f"index-{name}", "search"]
@@ -121,13 +121,13 @@ def test_baselines_are_measured_as_the_student_is(finished, tiny_recipe, encoder
     taken = tmp_path / "bm25"
     taken.mkdir()
     with pytest.raises(UserError, match="would be named 'bm25', which another system is"):
-        pipeline.run(parse_recipe({**recipe, "evaluate": {"baselines": [str(taken)]}}), tmp_path / "new")
+        pipeline.run(parse_recipe({**recipe, "evaluate": {"baselines": [str(taken)]}}), out=tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def queries_of(recipe: dict):
     """The test queries of a recipe's dataset."""
-    return beir.load(recipe["dataset"]["source"]).queries_of("test")
+    return beir.load(recipe["dataset"]["source"]).queries("test")
 
 
 def test_the_page_its_twin_and_the_card_stand_beside_the_report(finished):
@@ -145,7 +145,7 @@ def test_the_student_is_the_librarys_and_its_vectors_are_ours(finished):
     embedded = Embeddings.open(out / "embeddings-student")
     recipe = json.loads((out / "recipe.json").read_text())
     documents = beir.load(recipe["dataset"]["source"]).documents
-    api.embed(str(out / "student"), documents, out.parent / "float32", dtype="float32")
+    api.embed(documents, str(out / "student"), out=out.parent / "float32", dtype="float32")
     ours = np.concatenate(list(Embeddings.open(out.parent / "float32").shards()))
     np.testing.assert_allclose(ours, student.encode_document(documents.take()), atol=1e-5)
     assert embedded.ids == documents.ids
@@ -164,7 +164,7 @@ def test_training_changed_the_student(finished, tiny_recipe):
 def test_a_rerun_skips_everything(finished, tiny_recipe):
     out, _ = finished
     before = student_bytes(out)
-    again = pipeline.run(parse_recipe(tiny_recipe), out)
+    again = pipeline.run(parse_recipe(tiny_recipe), out=out).details
     assert all(stage["skipped"] for stage in again["stages"].values())
     assert student_bytes(out) == before
 
@@ -173,21 +173,21 @@ def test_a_changed_option_reruns_what_depends_on_it(finished, tiny_recipe, tmp_p
     out = tmp_path / "copy"
     shutil.copytree(finished[0], out)
     changed = {**tiny_recipe, "training": {**tiny_recipe["training"], "steps": 4}}
-    report = pipeline.run(parse_recipe(changed), out)
+    report = pipeline.run(parse_recipe(changed), out=out).details
     rerun = [name for name, stage in report["stages"].items() if not stage["skipped"]]
     assert rerun == ["distill", "embed-student", "index-student", "search"]
     assert report["stages"]["search"]["counts"]["scored"] == 0  # the teacher's test scores were in the store
     changed["training"]["steps"] = 6  # a third student in this process: its vectors are its own
-    pipeline.run(parse_recipe(changed), out)
+    pipeline.run(parse_recipe(changed), out=out)
     Index.open(out / "index-student").require(str(out / "student"))
 
 
 def test_a_folder_of_another_recipe_is_refused(finished, tiny_recipe, tmp_path):
     with pytest.raises(UserError, match="belongs to recipe 'tiny'"):
-        pipeline.run(parse_recipe({**tiny_recipe, "name": "other"}), finished[0])
+        pipeline.run(parse_recipe({**tiny_recipe, "name": "other"}), out=finished[0])
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(UserError, match="is not empty and holds no run"):
-        pipeline.run(parse_recipe(tiny_recipe), tmp_path)
+        pipeline.run(parse_recipe(tiny_recipe), out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -226,7 +226,7 @@ elif when.startswith("training"):
 elif when == "step":
     from retrieval_distill.training import trainer
     die_after(trainer.Advance, "on_step_end", 7)
-pipeline.run(load_recipe(sys.argv[1]), Path(sys.argv[2]))
+pipeline.run(load_recipe(sys.argv[1]), out=Path(sys.argv[2]))
 """
 
 

@@ -20,7 +20,7 @@ from tests.commands import command
 @pytest.fixture(scope="module")
 def bm25(dataset, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "bm25.trec"
-    api.retrieve(dataset.documents, dataset.queries_of("test"), 20).save(path)
+    api.retrieve(dataset.queries("test"), dataset.documents, depth=20).save(path)
     return path
 
 
@@ -30,7 +30,7 @@ def test_an_ensemble_in_a_recipe(tiny_recipe, encoders, cross_encoders, tmp_path
         {"model": f"bi-encoder:{encoders['roberta']}", "normalise": "z-score"},
     ]
     teacher = {"ensemble": members, "weights": "fitted", "gate_queries": 10}
-    report = pipeline.run(parse_recipe({**tiny_recipe, "teacher": teacher}), tmp_path)
+    report = pipeline.run(parse_recipe({**tiny_recipe, "teacher": teacher}), out=tmp_path).details
     assert report["distillation"]["gate"]["queries"] == 3  # half of the six dev queries; the fit has the others
     found = {teacher["description"]["kind"]: teacher for teacher in ScoreStore(tmp_path / "scores").teachers()}
     assert found.keys() == {"cross-encoder", "bi-encoder"}
@@ -39,10 +39,10 @@ def test_an_ensemble_in_a_recipe(tiny_recipe, encoders, cross_encoders, tmp_path
     candidates = Run.load(tmp_path / "candidates" / "run.parquet")
     data = beir.load(tiny_recipe["dataset"]["source"])
     raw = [
-        api.score(candidates, data.queries, data.documents, loaded, tmp_path / "scores")[0]
+        api.score(candidates, data, teacher=loaded, store=tmp_path / "scores")[0]
         for loaded in (
-            api.load_teacher(cross_encoders["bert"], 48),
-            api.load_teacher(f"bi-encoder:{encoders['roberta']}", 512),
+            api.load_teacher(cross_encoders["bert"], max_length=48),
+            api.load_teacher(f"bi-encoder:{encoders['roberta']}", max_length=512),
         )
     ]
     expected = saved.apply(raw).frame
@@ -62,7 +62,7 @@ def test_without_judged_dev_queries_the_gate_says_so(tiny_recipe, dataset, tmp_p
         "training": {"steps": 2, "queries_per_step": 4},
     }
     recipe["teacher"] = {**tiny_recipe["teacher"], "gate": "stop"}
-    report = pipeline.run(parse_recipe(recipe), tmp_path / "run")
+    report = pipeline.run(parse_recipe(recipe), out=tmp_path / "run").details
     assert report["distillation"]["gate"]["better"] is None
     assert "nobody can say" in caplog.text
 
@@ -111,7 +111,12 @@ def test_rerankers_as_a_benchmark(dataset_folder, encoders, cross_encoders, bm25
     assert deep["latency_ms"]["p50"] > 0 and deep["pairs_per_second"] > 0 and deep["peak_memory_bytes"] > 1e8
     assert list(deep["nDCG@10"]["p_vs"]) == ["bm25"]
     kept = Run.load(tmp_path / "benchmark" / "runs" / f"{deep['name']}.parquet")
-    measured = api.evaluate({"again": kept}, beir.load(dataset_folder), "test", ["nDCG@10"])
+    measured = api.evaluate(
+        {"again": kept},
+        beir.load(dataset_folder).qrels("test"),
+        measures=["nDCG@10"],
+        dataset=beir.load(dataset_folder),
+    ).systems
     assert measured["again"]["nDCG@10"]["mean"] == pytest.approx(deep["nDCG@10"]["mean"])
     assert (tmp_path / "benchmark" / "quality-against-cost.png").read_bytes().startswith(b"\x89PNG")
     assert deep["name"] in text and "one query at a time" in text

@@ -34,7 +34,7 @@ def folders(dataset, dataset_folder, tmp_path_factory) -> list[str]:
     kept = dataset.documents.ids[:36]
     records = [(id_, *dataset.documents.record(id_)) for id_ in kept]
     queries = [(id_, dataset.queries[id_]) for id_ in dataset.queries]
-    judged = {"test": [(q, d, g) for q, docs in dataset.split("test").items() for d, g in docs.items() if d in kept]}
+    judged = {"test": [(q, d, g) for q, docs in dataset.qrels("test").items() for d, g in docs.items() if d in kept]}
     beir.save(Dataset.from_records("half", records, queries, judged), folder)
     return [dataset_folder, str(folder)]
 
@@ -51,7 +51,7 @@ def finished(folders, pairs, encoders, tmp_path_factory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("benchmarks") / "whole"
     models = [encoders["bert"], encoders["distilbert"]]
     on = [*folders, f"sts:{pairs}"]
-    return out, api.benchmark(models, on, out, names=MEASURES, depth=20, dtype="float32")
+    return out, api.benchmark(models, on=on, out=out, measures=MEASURES, depth=20, dtype="float32")
 
 
 def test_every_system_on_every_dataset(finished, folders, encoders, dataset):
@@ -61,8 +61,10 @@ def test_every_system_on_every_dataset(finished, folders, encoders, dataset):
     for part in report["datasets"].values():
         assert list(part["systems"]) == names
     kept = Run.load(out / "tiny" / "bm25" / "run.parquet")
-    assert kept.pairs == api.retrieve(dataset.documents, dataset.queries_of("test"), 20).pairs
-    measured = api.evaluate({"bm25": kept}, dataset, "test", MEASURES)["bm25"]["nDCG@10"]
+    assert kept.pairs == api.retrieve(dataset.queries("test"), dataset.documents, depth=20).pairs
+    measured = api.evaluate({"bm25": kept}, dataset.qrels("test"), measures=MEASURES, dataset=dataset).systems["bm25"][
+        "nDCG@10"
+    ]
     assert report["datasets"]["tiny"]["systems"]["bm25"]["nDCG@10"]["mean"] == measured["mean"]
     assert list(report["tasks"]) == ["sts-mine"] and set(report["tasks"]["sts-mine"]) == set(names[1:])
     assert report == json.loads((out / "benchmark.json").read_text())
@@ -89,10 +91,7 @@ def test_a_longer_list_measures_only_what_is_new(finished, folders, encoders, tm
     searched, embedded = [], []
     monkeypatch.setattr(benchmark.exact, "search", _noting(searched, benchmark.exact.search))
     monkeypatch.setattr(embedding, "_embed", _noting(embedded, embedding._embed))
-    again = api.benchmark(
-        [encoders["bert"], encoders["distilbert"], encoders["roberta"]], folders, out, names=MEASURES, depth=20,
-        dtype="float32",
-    )  # fmt: skip
+    again = api.benchmark([encoders["bert"], encoders["distilbert"], encoders["roberta"]], on=folders, out=out, measures=MEASURES, depth=20, dtype="float32")  # fmt: skip
     assert len(embedded) == 2  # the new model on two datasets
     assert len(searched) == 3  # and the search that was lost
     for name in report["datasets"]:
@@ -111,7 +110,7 @@ def _noting(calls, function):
 def test_on_the_command_line(folders, encoders, dataset, tmp_path):
     for folder in folders:
         data = beir.load(folder)
-        perfect = {q: dict.fromkeys(docs, 1.0) for q, docs in data.split("test").items()}
+        perfect = {q: dict.fromkeys(docs, 1.0) for q, docs in data.qrels("test").items()}
         Run.from_dict(perfect).save(tmp_path / f"oracle-{data.name}.trec")
     arguments = ["benchmark", encoders["bert"], "--on", folders[0], "--on", folders[1], "--out", str(tmp_path / "out")]
     arguments += ["--run", f"oracle={tmp_path}/oracle-{{dataset}}.trec", "--measure", "nDCG@10", "--dtype", "float32"]

@@ -52,7 +52,7 @@ def test_throughput_by_length():
 def test_dense_and_lexical_say_the_same_things(dataset, encoders, tmp_path):
     embed(encoders["bert"], dataset.documents, tmp_path / "vectors", "float32")
     index(tmp_path / "vectors", tmp_path / "index")
-    queries = dataset.queries_of("test")
+    queries = dataset.queries("test")
     dense = speed.dense(
         Index.open(tmp_path / "index"), Embeddings.open(tmp_path / "vectors"), encoders["bert"], "float32", queries,
         dataset.documents,

@@ -117,7 +117,7 @@ def test_training_sees_copies_and_never_takes_them_for_negatives():
     made.loc[0, ["title", "text"]] = ["", "alpha beta."]
     made.loc[1, ["title", "text"]] = ["A", "gamma"]
     generated = copies.merged(DATA, made)
-    assert generated.queries_of("generated").take() == ["x", "y", "z"]
+    assert generated.queries("generated").take() == ["x", "y", "z"]
     assert generated.documents is DATA.documents  # what is searched stays as it was
     seen = copies.as_trained(generated, "generated")
     run = Run.from_dict({"g0": {"a": 3.0, "b": 2.0}, "g1": {"b": 5.0, "a": 4.0}, "g2": {"a": 1.0, "c": 0.5}})
@@ -127,5 +127,5 @@ def test_training_sees_copies_and_never_takes_them_for_negatives():
     }  # fmt: skip
     assert seen.documents["g0:document"] == "alpha beta." and seen.documents["g1:document"] == "A gamma"
     everything = {"a": 1, "g0:document": 1, "g1:document": 1}
-    assert seen.split("generated") == {"g0": everything, "g1": everything, "g2": {"c": 1}}
+    assert seen.qrels("generated") == {"g0": everything, "g1": everything, "g2": {"c": 1}}
     assert copies.as_trained(generated, "train") is generated

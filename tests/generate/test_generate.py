@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from retrieval_distill import api, pipeline
-from retrieval_distill.api.teachers import fit_on
+from retrieval_distill.api import teachers
+from retrieval_distill.api.teachers import fit_teacher
 from retrieval_distill.config import load_recipe, parse_recipe
-from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
@@ -22,7 +22,7 @@ from retrieval_distill.data.load import load
 from retrieval_distill.data.mixture import joined
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.pipeline.job import Job
+from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.reporting.publish import report
 from retrieval_distill.teacher.fitting import fit
@@ -69,25 +69,25 @@ def test_the_command_writes_a_dataset_that_loads(bare, corpus, tmp_path):
 
 def test_only_a_full_set_of_options_is_taken(bare, corpus, tmp_path):
     with pytest.raises(UserError, match="need a teacher"):
-        api.generate(corpus, tmp_path / "x", ways=WAYS, round_trip={"teacher": 1})
+        api.generate(corpus, out=tmp_path / "x", ways=WAYS, round_trip={"teacher": 1})
     with pytest.raises(UserError, match=r"ways.*title"):
-        api.generate(corpus, tmp_path / "x", ways={"title": 1})
+        api.generate(corpus, out=tmp_path / "x", ways={"title": 1})
     with pytest.raises(UserError, match="no query is left of 40; dropped were"):
-        api.generate(corpus, tmp_path / "x", ways={"titles": 1}, min_words=40)
+        api.generate(corpus, out=tmp_path / "x", ways={"titles": 1}, min_words=40)
     assert "generate.llm.endpoint" in command("generate", "--dataset", bare, "--ways", "llm", "--out", tmp_path / "y", code=2)  # fmt: skip
 
 
 def test_several_datasets_are_refused(gpl, bare, tmp_path):
     sources = {name: {"source": bare, "train": None, "dev": None, "test": None} for name in ("one", "two")}
     with pytest.raises(UserError, match="for one dataset"):
-        pipeline.run(parse_recipe({**gpl, "dataset": {}, "datasets": sources}), tmp_path / "run")
+        pipeline.run(parse_recipe({**gpl, "dataset": {}, "datasets": sources}), out=tmp_path / "run")
 
 
 def test_the_same_seed_gives_the_same_queries(corpus, t5, tmp_path):
     options = {"ways": {"sentences": 1, "seq2seq": 2}, "seq2seq": {"model": t5, "query_length": 8}, "min_words": 1}
     made = {}
     for name, seed in (("one", 7), ("other", 7), ("third", 8)):
-        api.generate(corpus, tmp_path / name, seed=seed, **options)
+        api.generate(corpus, out=tmp_path / name, seed=seed, **options)
         made[name] = (tmp_path / name / "queries.jsonl").read_text()
     assert made["one"] == made["other"] != made["third"]
 
@@ -129,9 +129,9 @@ def test_killed_and_started_again_it_ends_the_same(bare, corpus, t5, tmp_path, m
     monkeypatch.setattr(seq2seq.Seq2Seq, "_write", lambda *given: written.extend(given[3]) or real(*given))
     options = {"ways": {"seq2seq": 2, "titles": 0.2}, "min_words": 1,
                "seq2seq": {"model": t5, "query_length": 8, "dtype": "float32"}}  # fmt: skip
-    api.generate(corpus, tmp_path / "killed", **options)
+    api.generate(corpus, out=tmp_path / "killed", **options)
     resumed = len(written)
-    api.generate(corpus, tmp_path / "whole", **options)
+    api.generate(corpus, out=tmp_path / "whole", **options)
     assert 0 < resumed < len(written) - resumed == 40
     for name in ("queries.jsonl", "report.json"):
         assert (tmp_path / "killed" / name).read_text() == (tmp_path / "whole" / name).read_text()
@@ -152,7 +152,7 @@ def gpl(tiny_recipe, bare) -> dict:
 @pytest.fixture(scope="module")
 def finished(gpl, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "gpl"
-    return out, pipeline.run(parse_recipe(gpl), out)
+    return out, pipeline.run(parse_recipe(gpl), out=out).details
 
 
 def test_a_bare_corpus_ends_with_a_student_and_says_that_nothing_was_measured(finished, gpl):
@@ -166,7 +166,7 @@ def test_a_bare_corpus_ends_with_a_student_and_says_that_nothing_was_measured(fi
     again = report(out).read_text()  # from its folder alone
     assert "Nothing could be measured" in again and "queries generated" in again
     before = (out / "student" / "model.safetensors").read_bytes()
-    pipeline.run(parse_recipe(gpl), out)
+    pipeline.run(parse_recipe(gpl), out=out)
     assert (out / "student" / "model.safetensors").read_bytes() == before
 
 
@@ -189,7 +189,9 @@ def test_test_queries_are_measured_and_only_what_leads_back_is_trained_on(gpl, c
     beir.save(Dataset.from_records("judged", list(corpus.documents.records()), queries, judged), tmp_path / "judged")
     out = tmp_path / "run"
     config = {**gpl["generate"], "round_trip": {"teacher": 2, "candidates": 4, "retrieval": 10}}
-    told = pipeline.run(parse_recipe({**gpl, "dataset": {"source": str(tmp_path / "judged")}, "generate": config}), out)
+    told = pipeline.run(
+        parse_recipe({**gpl, "dataset": {"source": str(tmp_path / "judged")}, "generate": config}), out=out
+    ).details
     assert told["systems"]["student"].keys() >= {"nDCG@10"}
     assert "`generated`" in (out / "student" / "README.md").read_text()
     dropped = json.loads((out / "generated" / "report.json").read_text())["dropped"]
@@ -203,7 +205,7 @@ def test_test_queries_are_measured_and_only_what_leads_back_is_trained_on(gpl, c
 def test_the_commands_one_by_one_do_not_show_the_student_its_query_either(bare, t5, tmp_path, tiny_recipe):
     """retrieve, score and a training table of a generated folder: the document is scored, and written, without it."""
     out, run, scored = (tmp_path / name for name in ("made", "found.parquet", "scored.parquet"))
-    api.generate(load(bare, tmp_path), out, ways={"sentences": 1}, keep=0)
+    api.generate(load(bare, tmp_path), out=out, ways={"sentences": 1}, keep=0)
     data = f"--dataset {out} --cache {tmp_path}".split()
     command("retrieve", *data, "--split", "generated", "--depth", 5, "--out", run)
     teacher = tiny_recipe["teacher"]["model"]
@@ -224,19 +226,20 @@ def test_the_commands_one_by_one_do_not_show_the_student_its_query_either(bare, 
 
 
 def test_a_teacher_is_not_fitted_on_its_query_either(corpus, tmp_path, monkeypatch):
-    api.generate(corpus, tmp_path / "made", ways={"sentences": 1}, keep=0)
+    api.generate(corpus, out=tmp_path / "made", ways={"sentences": 1}, keep=0)
     given = {}
-    monkeypatch.setattr(fit, "fit_teacher", lambda *args: given.update(run=args[1], qrels=args[2], documents=args[4]))
-    fit_on(load(str(tmp_path / "made"), tmp_path), FitTeacherConfig(), tmp_path / "teacher", train="generated")
-    for query, docs, _ in given["run"]:
+    monkeypatch.setattr(fit, "fit_teacher", lambda _, learnt, *rest: given.update(learnt.__dict__))
+    monkeypatch.setattr(teachers, "load_teacher", lambda folder: None)
+    fit_teacher(load(str(tmp_path / "made"), tmp_path), out=tmp_path / "teacher", train="generated")
+    for query, docs, _ in given["scored"]:
         relevant = [doc for doc in docs if given["qrels"][query].get(doc)]
         assert relevant == [f"{query}:document"] and relevant[0] in given["documents"]
 
 
 def test_joined_datasets_keep_what_is_known_of_their_queries(bare, corpus, tmp_path):
-    api.generate(corpus, tmp_path / "made", ways={"sentences": 1}, keep=0.5)
+    api.generate(corpus, out=tmp_path / "made", ways={"sentences": 1}, keep=0.5)
     made, other = load(str(tmp_path / "made"), tmp_path), Dataset.from_records("o", [("d0", "", "x")], [("q", "x")], {"train": [("q", "d0", 1)]})  # fmt: skip
-    asked = replace(made, qrels={"train": made.split("generated")})
+    asked = replace(made, qrels={"train": made.qrels("generated")})
     both = joined({"a": asked, "b": other})
     alone = generated.as_trained(made, "generated")
     seen = generated.as_trained(both, "train")
@@ -244,26 +247,26 @@ def test_joined_datasets_keep_what_is_known_of_their_queries(bare, corpus, tmp_p
     assert 5 < len(taken_out) < 35
     for copy in taken_out:
         assert seen.documents[f"a/{copy}"] == alone.documents[copy]
-    assert seen.split("train")["b/q"] == {"b/d0": 1}
+    assert seen.qrels("train")["b/q"] == {"b/d0": 1}
     assert seen.sources == both.sources
     first = made.queries.ids[0]
-    assert seen.split("train")[f"a/{first}"] == {f"a/{doc}": grade for doc, grade in alone.split("generated")[first].items()}  # fmt: skip
+    assert seen.qrels("train")[f"a/{first}"] == {f"a/{doc}": grade for doc, grade in alone.qrels("generated")[first].items()}  # fmt: skip
     assert (
         generated.as_trained(replace(both, qrels={"train": {"b/q": {"b/d0": 1}}}), "train").documents is both.documents
     )
 
 
 def test_a_generated_dataset_is_not_prepared(corpus, tmp_path):
-    api.generate(corpus, tmp_path / "made", ways={"titles": 1})
+    api.generate(corpus, out=tmp_path / "made", ways={"titles": 1})
     with pytest.raises(UserError, match="prepare the dataset that they were generated from"):
-        api.prepare(load(str(tmp_path / "made"), tmp_path), tmp_path / "clean")
+        api.prepare(load(str(tmp_path / "made"), tmp_path), out=tmp_path / "clean")
 
 
 def test_a_generated_folder_is_scored_as_the_stage_is(gpl, corpus, finished, tmp_path):
     """The command's folder and the stage are the same data: what trains the student is the same."""
-    api.generate(corpus, tmp_path / "made", ways=WAYS, keep=0.2)
+    api.generate(corpus, out=tmp_path / "made", ways=WAYS, keep=0.2)
     values = {**gpl, "dataset": {"source": str(tmp_path / "made"), "train": "generated", "test": "generated"}}
-    job = Job(parse_recipe({**values, "generate": None}), tmp_path / "run")
+    job = open_job(parse_recipe({**values, "generate": None}), tmp_path / "run")
     job.check()
     pipeline.embed_start(job)
     for stage in (pipeline.retrieve, pipeline.score):

@@ -217,7 +217,7 @@ def test_the_page_says_what_the_report_says(tuned):
 def test_the_verb_asks_for_queries_of_the_model_that_embedded(tuned, encoders, dataset):
     folder, _ = tuned
     with pytest.raises(UserError, match="was not built with"):
-        api.index(folder / "vectors", folder / "x", "auto", asked=(encoders["bert"], dataset.queries))
+        api.index(folder / "vectors", out=folder / "x", kind="auto", model=encoders["bert"], queries=dataset.queries)
 
 
 def test_a_recipe_states_an_intent():

@@ -42,7 +42,7 @@ def test_two_relevant_copies_both_stay():
     data = Dataset.from_records("x", [("a", "", "one"), ("b", "", "one"), ("c", "", "One!")], [("q", "two")],
                                 {"train": [("q", "a", 1), ("q", "b", 1)]})  # fmt: skip
     run = without_copies(
-        Run.from_dict({"q": {"a": 1, "b": 1, "c": 1}}), data.split("train"), data.queries, data.documents
+        Run.from_dict({"q": {"a": 1, "b": 1, "c": 1}}), data.qrels("train"), data.queries, data.documents
     )
     assert set(run.as_dict()["q"]) == {"a", "b"}
 

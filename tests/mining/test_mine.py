@@ -8,31 +8,32 @@ import pytest
 from retrieval_distill import api
 from retrieval_distill.config import MiningConfig
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.judged import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
 from retrieval_distill.mining.mine import mine
 from retrieval_distill.mining.topics import documents_by_topic
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
-from retrieval_distill.training.groups import with_relevant
 from tests.commands import command
 
 
 def test_three_retrievers_as_their_parts(dataset, encoders, tmp_path):
     models = [encoders["bert"], encoders["distilbert"]]
     options = {"retrievers": ["bm25", *models], "weights": [2, 1, 1], "fusion": "weighted"}
-    found, counts = api.mine(dataset, tmp_path / "vectors", depth=10, keep=5, dtype="float32", **options)
-    queries = dataset.queries_of("train")
-    lists = [api.retrieve(dataset.documents, queries, 10)]
+    found = api.mine(dataset, vectors=tmp_path / "vectors", depth=10, keep=5, dtype="float32", **options)
+    counts = found.report
+    queries = dataset.queries("train")
+    lists = [api.retrieve(queries, dataset.documents, depth=10)]
     for number, model in enumerate(models):
-        api.embed(model, dataset.documents, tmp_path / f"v{number}", "float32")
-        api.index(tmp_path / f"v{number}", tmp_path / f"i{number}")
-        lists.append(api.search(tmp_path / f"i{number}", model, queries, 10, "float32"))
-    expected = with_relevant(weighted_sum(lists, [2, 1, 1]).top(5), dataset.split("train"))
+        api.embed(dataset.documents, model, out=tmp_path / f"v{number}", dtype="float32")
+        api.index(tmp_path / f"v{number}", out=tmp_path / f"i{number}")
+        lists.append(api.search(queries, tmp_path / f"i{number}", model=model, depth=10, dtype="float32"))
+    expected = with_relevant(weighted_sum(lists, [2, 1, 1]).top(5), dataset.qrels("train"))
     assert sorted(found.pairs) == sorted(expected.pairs)
     assert list(counts["retrievers"]) == ["bm25", *models]
     assert counts["retrievers"]["bm25"]["positives"]["share"] == 1.0  # queries are parts of documents
-    again, _ = api.mine(dataset, tmp_path / "vectors", depth=10, keep=5, dtype="float32", **options)
+    again = api.mine(dataset, vectors=tmp_path / "vectors", depth=10, keep=5, dtype="float32", **options)
     assert again.frame.equals(found.frame)
 
 
@@ -40,14 +41,15 @@ def test_a_copy_of_the_relevant_document_is_no_candidate(dataset):
     records = [(id_, *dataset.documents.record(id_)) for id_ in dataset.documents.ids]
     copies = [(f"copy-{id_}", "", f"{title}: {text}".upper()) for id_, title, text in records[:24]]
     queries = [(id_, dataset.queries[id_]) for id_ in dataset.queries]
-    judged = [(q, d, g) for q, docs in dataset.split("train").items() for d, g in docs.items()]
+    judged = [(q, d, g) for q, docs in dataset.qrels("train").items() for d, g in docs.items()]
     doubled = Dataset.from_records("doubled", [*records, *copies], queries, {"train": judged})
     for draw, fewest in (({"top": 1}, 24), ({"random": 1}, 1), ({"1-20": 1}, 24)):
-        found, counts = api.mine(doubled, "unused", depth=20, keep=20, retrievers=["bm25"], draw=draw)
+        found = api.mine(doubled, vectors="unused", depth=20, keep=20, retrievers=["bm25"], draw=draw)
+        counts = found.report
         texts = doubled.documents
         for query, docs in found.as_dict().items():
-            relevant = {texts[doc].lower() for doc in doubled.split("train")[query]}
-            others = {texts[doc].lower().replace(":", "") for doc in docs if doc not in doubled.split("train")[query]}
+            relevant = {texts[doc].lower() for doc in doubled.qrels("train")[query]}
+            others = {texts[doc].lower().replace(":", "") for doc in docs if doc not in doubled.qrels("train")[query]}
             assert not others & relevant
         assert fewest <= counts["copies"] <= 24
 
@@ -55,16 +57,16 @@ def test_a_copy_of_the_relevant_document_is_no_candidate(dataset):
 def test_topics_are_those_of_the_nearest_means(dataset, encoders, tmp_path):
     embed(encoders["bert"], dataset.documents, tmp_path / "vectors", "float32")
     vectors = Embeddings.open(tmp_path / "vectors")
-    relevant = {query: list(docs) for query, docs in dataset.split("train").items()} | {"none": [], "gone": ["zz"]}
+    relevant = {query: list(docs) for query, docs in dataset.qrels("train").items()} | {"none": [], "gone": ["zz"]}
     pool = documents_by_topic(vectors, relevant, 4, seed=1)
-    topics = {frozenset(pool(query)) for query in dataset.split("train")}
+    topics = {frozenset(pool(query)) for query in dataset.qrels("train")}
     assert sum(map(len, topics)) == len(set().union(*topics))  # they do not overlap
-    for query, docs in dataset.split("train").items():
+    for query, docs in dataset.qrels("train").items():
         assert set(docs) <= set(pool(query))
     assert not pool("none") and not pool("gone")
     # the relevant document is nearer to the mean of its topic than to that of any other
     means = {topic: vectors.take(sorted(topic)).mean(axis=0) for topic in topics}
-    for query, docs in dataset.split("train").items():
+    for query, docs in dataset.qrels("train").items():
         own = vectors.take(list(docs))[0]
         nearest = min(means, key=lambda topic: np.linalg.norm(means[topic] - own))
         assert nearest == frozenset(pool(query))
@@ -72,19 +74,20 @@ def test_topics_are_those_of_the_nearest_means(dataset, encoders, tmp_path):
 
 def test_in_topic_draws(dataset, encoders, tmp_path):
     draw = {"top": 1, "in-topic": 1}
-    found, counts = api.mine(
-        dataset, tmp_path, depth=10, keep=6, seed=1, retrievers=["bm25", encoders["bert"]], draw=draw, topics=4
+    found = api.mine(
+        dataset, vectors=tmp_path, depth=10, keep=6, seed=1, retrievers=["bm25", encoders["bert"]], draw=draw, topics=4
     )
+    counts = found.report
     vectors = Embeddings.open(tmp_path / encoders["bert"].rpartition("/")[2])
-    relevant = {query: list(docs) for query, docs in dataset.split("train").items()}
+    relevant = {query: list(docs) for query, docs in dataset.qrels("train").items()}
     pool = documents_by_topic(vectors, relevant, 4, seed=1)
     assert counts["drawn"] == {"top": 72, "in-topic": 72}
     for query, docs in found.as_dict().items():
         assert len(set(docs) & set(pool(query))) >= 4  # three drawn and the relevant one
     with pytest.raises(UserError, match="in-topic draws need the vectors"):
-        api.mine(dataset, tmp_path, retrievers=["bm25"], draw=draw)
+        api.mine(dataset, vectors=tmp_path, retrievers=["bm25"], draw=draw)
     with pytest.raises(UserError, match=r"mining\.topics=500: only 60 texts"):
-        api.mine(dataset, tmp_path, retrievers=[encoders["bert"]], draw=draw, topics=500)
+        api.mine(dataset, vectors=tmp_path, retrievers=[encoders["bert"]], draw=draw, topics=500)
 
 
 def test_fusion_is_as_asked(dataset):

@@ -86,7 +86,7 @@ def write_run(
     manifests = {stage: _manifest(stage, number) for number, stage in enumerate(STAGES, 1)}
     for stage, folder in STAGES.items():
         write_json(out / folder / "manifest.json", manifests[stage])
-    values = compare.per_query(runs, data.split("test"), ["RR@10", "nDCG@10"])
+    values = compare.per_query(runs, data.qrels("test"), ["RR@10", "nDCG@10"])
     values.to_parquet(out / "per_query.parquet", index=False)
     write_json(out / "report.json", _report(data, values, manifests, recipe))
     return out

@@ -46,13 +46,13 @@ def test_json_lines_of_a_pipe(corpus, monkeypatch):
 def test_a_file_of_queries_becomes_a_run(corpus, tmp_path, queries):
     if queries == "table":
         asked = tmp_path / "queries.tsv"
-        rows = corpus.dataset.queries_of("test").records()
+        rows = corpus.dataset.queries("test").records()
         asked.write_text("id\ttext\n" + "".join(f"{id_}\t{text}\n" for id_, _, text in rows))
     else:
         asked = "test"
     command("search", *corpus.options, "--queries", asked, "--out", tmp_path / "run.trec", "--depth", "9")
     found = Run.load(tmp_path / "run.trec")
-    expected = corpus.searcher().documents(corpus.dataset.queries_of("test"), 9)
+    expected = corpus.searcher().documents(corpus.dataset.queries("test"), 9)
     assert found.pairs == expected.pairs
 
 
@@ -67,7 +67,7 @@ def test_weights_are_tuned_kept_and_used(corpus, tmp_path):
     assert (tmp_path / "tuned.trec").read_bytes() == (tmp_path / "said.trec").read_bytes()
     from retrieval_distill.evaluation.measures import evaluate
 
-    means = evaluate(Run.load(tmp_path / "tuned.trec"), corpus.dataset.split("dev"), ["nDCG@10"])
+    means = evaluate(Run.load(tmp_path / "tuned.trec"), corpus.dataset.qrels("dev"), ["nDCG@10"])
     assert means["nDCG@10"].mean() == pytest.approx(kept["mean"], abs=1e-9)
 
 

@@ -46,10 +46,10 @@ def test_hybrid_is_both_runs_fused(searcher, corpus, tmp_path):
 
 
 def test_reranking_is_the_teachers_order(searcher, corpus, cross_encoders, tmp_path):
-    teacher = api.load_teacher(cross_encoders["bert"], 48, "float32")
+    teacher = api.load_teacher(cross_encoders["bert"], max_length=48, dtype="float32")
     asked = corpus.dataset.queries.select(["q1", "q2"])
     found = replace(searcher, teacher=teacher, store=tmp_path, rerank_depth=8).documents(asked, 4)
-    scored, _ = api.score(searcher.dense(asked, 8), asked, corpus.dataset.documents, teacher, tmp_path / "own")
+    scored = api.score(searcher.dense(asked, 8), corpus.dataset, teacher=teacher, store=tmp_path / "own")
     assert found.pairs == scored.top(4).pairs
 
 

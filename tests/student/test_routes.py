@@ -70,10 +70,10 @@ def test_trained_saved_and_searched(tiny_recipe, families, dataset, tmp_path):
     loaded = encoder.load(folder)
     assert_equals_library(folder, loaded)
     assert np.abs(loaded.encode_query(TEXTS) - loaded.encode_document(TEXTS)).max() > 1e-3  # they have parted
-    api.embed(folder, dataset.documents, tmp_path / "vectors", "float32")
-    api.index(tmp_path / "vectors", tmp_path / "index", "flat", "cosine")
-    queries = dataset.queries_of("test")
-    run = api.search(tmp_path / "index", folder, queries, 5, "float32").as_dict()
+    api.embed(dataset.documents, folder, out=tmp_path / "vectors", dtype="float32")
+    api.index(tmp_path / "vectors", out=tmp_path / "index", kind="flat", similarity="cosine")
+    queries = dataset.queries("test")
+    run = api.search(queries, tmp_path / "index", model=folder, depth=5, dtype="float32").as_dict()
     documents = loaded.encode_document(dataset.documents.take())
     for id_, vector in zip(queries, loaded.encode_query(queries.take()), strict=True):
         nearest = np.argsort(-(documents @ vector))[:5]

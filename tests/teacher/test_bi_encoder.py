@@ -14,8 +14,9 @@ from retrieval_distill.teacher import bi_encoder, load, precision
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_scores_are_the_models_similarity(encoders, dataset, tmp_path, kind):
     teacher = bi_encoder.load(encoders[kind], dtype="float32")
-    run = api.retrieve(dataset.documents, dataset.queries, 5)
-    scored, counts = api.score(run, dataset.queries, dataset.documents, teacher, tmp_path)
+    run = api.retrieve(dataset.queries, dataset.documents, depth=5)
+    scored = api.score(run, dataset, teacher=teacher, store=tmp_path)
+    counts = scored.facts
     model = SentenceTransformer(encoders[kind])
     for query, document, score in scored.frame.sample(20, random_state=0).itertuples(index=False):
         vectors = model.encode_query([dataset.queries[query]]), model.encode_document([dataset.documents[document]])
@@ -25,20 +26,20 @@ def test_scores_are_the_models_similarity(encoders, dataset, tmp_path, kind):
 
 def test_only_wanted_texts_are_embedded(encoders, dataset, tmp_path, monkeypatch):
     teacher = load.load(MemberConfig(model=f"bi-encoder:{encoders['bert']}", dtype="float32"))
-    run = api.retrieve(dataset.documents, dataset.queries, 5)
-    api.score(run.top(4), dataset.queries, dataset.documents, teacher, tmp_path)
+    run = api.retrieve(dataset.queries, dataset.documents, depth=5)
+    api.score(run.top(4), dataset, teacher=teacher, store=tmp_path)
     embedded = []
     encode = bi_encoder.encoder.encode
     monkeypatch.setattr(bi_encoder.encoder, "encode", lambda m, t, k: embedded.extend(t) or encode(m, t, k))
-    api.score(run, dataset.queries, dataset.documents, teacher, tmp_path)
+    api.score(run, dataset, teacher=teacher, store=tmp_path)
     fifth = run.frame[run.frame.groupby("query_id").cumcount() == 4]
     assert len(embedded) == fifth["query_id"].nunique() + fifth["doc_id"].nunique()
 
 
 def test_rank_agreement_with_float32(dataset, tmp_path):
     config = MemberConfig(model="starter", max_length=48, dtype="bfloat16")
-    run = api.retrieve(dataset.documents, dataset.queries, 4)
-    scored, _ = api.score(run, dataset.queries, dataset.documents, load.load(config), tmp_path)
+    run = api.retrieve(dataset.queries, dataset.documents, depth=4)
+    scored = api.score(run, dataset, teacher=load.load(config), store=tmp_path)
     found = precision.against_float32(config, scored, dataset.queries, dataset.documents)
     assert found["queries"] == 40 and found["pairs"] == len(run)
     assert 0.8 < found["kendall_tau"] <= 1.0 and 0 < found["max_difference"] < 0.5

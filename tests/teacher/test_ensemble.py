@@ -46,7 +46,7 @@ def share(query, document):
 
 @pytest.fixture(scope="module")
 def candidates(dataset):
-    return api.retrieve(dataset.documents, dataset.queries, 6)
+    return api.retrieve(dataset.queries, dataset.documents, depth=6)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_store_keeps_raw_scores_and_nothing_is_asked_twice(dataset, candidat
 
 def test_fitted_on_dev_and_seen_by_groups(dataset, candidates, store):
     teachers = [ByHand("one", shared), ByHand("two", lambda query, document: -len(document))]
-    dev = dataset.split("dev")
+    dev = dataset.qrels("dev")
     raw, counts = ensembles.raw_scores(
         candidates.select(list(dev)), dataset.queries, dataset.documents, teachers, store
     )
@@ -115,7 +115,7 @@ def test_fitted_on_dev_and_seen_by_groups(dataset, candidates, store):
     run, _ = ensembles.score(candidates, dataset.queries, dataset.documents, fitted, store)
     seen = {
         (g.query_id, doc): s
-        for g in build_groups(run, dataset.split("train"))
+        for g in build_groups(run, dataset.qrels("train"))
         for doc, s in zip(g.doc_ids, g.scores, strict=True)
     }
     calibrated = run.as_dict()

@@ -14,17 +14,20 @@ import torch
 from sentence_transformers import CrossEncoder
 
 from retrieval_distill import models
-from retrieval_distill.api.teachers import fit_on
+from retrieval_distill.api.teachers import fit_teacher
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.judged import with_relevant
 from retrieval_distill.data.run import Run
+from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime.stages import read_manifest
 from retrieval_distill.scores.contract import Pairs
 from retrieval_distill.teacher import cross_encoder
 from retrieval_distill.teacher.fitting import fit, training
 from retrieval_distill.teacher.fitting import model as fit_model
 from retrieval_distill.teacher.fitting.training import MEASURE
-from retrieval_distill.training.groups import build_groups, schedule, with_relevant
+from retrieval_distill.training.groups import build_groups, schedule
 from tests.conftest import sentence
 
 PAIRS = [
@@ -64,7 +67,7 @@ def candidates(dataset: Dataset, split: str) -> Run:
     others = [doc for doc in dataset.documents if doc.startswith("x")]
     rows = {
         query: {**{doc: rng.random() for doc in rng.sample(others, 7)}, **dict.fromkeys(judged, 0.0)}
-        for query, judged in dataset.split(split).items()
+        for query, judged in dataset.qrels(split).items()
     }
     return Run.from_dict(rows)
 
@@ -87,11 +90,12 @@ def options(model: str, **changes) -> FitTeacherConfig:
 
 
 def fitted(dataset: Dataset, config: FitTeacherConfig, folder, dev: bool = True) -> dict:
-    asked = (candidates(dataset, "dev"), dataset.split("dev")) if dev else None
-    train = dataset.split("train")
-    return fit.fit_teacher(
-        config, candidates(dataset, "train"), train, dataset.queries, dataset.documents, asked, folder
-    )
+    asked = learnt(dataset, "dev") if dev else None
+    return fit.fit_teacher(config, learnt(dataset, "train"), asked, folder)
+
+
+def learnt(dataset: Dataset, split: str) -> TrainingSet:
+    return TrainingSet(candidates(dataset, split), dataset.qrels(split), dataset.queries, dataset.documents)
 
 
 def log(folder) -> dict:
@@ -138,7 +142,7 @@ def test_the_folder_loads_as_what_was_trained(toy, encoders, tmp_path, monkeypat
 
     def watched(model, config, folder):
         run = candidates(toy, "dev")
-        asked = training.DevQueries(run, toy.split("dev"), toy.queries, toy.documents, False)
+        asked = training.DevQueries(run, toy.qrels("dev"), toy.queries, toy.documents, False)
         trained["scores"] = training.scores(model, asked.pairs)
         save(model, config, folder)
 
@@ -187,7 +191,7 @@ def test_the_packaged_base_is_named_as_on_every_machine(toy, tmp_path):
 def test_the_listwise_loss_is_softmax_cross_entropy(toy, spread):
     config = options(spread)
     model = fit_model.build(config).eval()
-    groups = build_groups(candidates(toy, "train"), toy.split("train"))
+    groups = build_groups(candidates(toy, "train"), toy.qrels("train"))
     draws = schedule(groups, 1, 8, 5, seed=0)
     collator = training.ListCollator(
         model.preprocess, groups=groups, draws=draws, queries=toy.queries, documents=toy.documents
@@ -261,7 +265,7 @@ DRIVER = """
 import gc, os, signal, sys
 from retrieval_distill.training import trainer
 from retrieval_distill.data.formats import beir
-from retrieval_distill.api.teachers import fit_on
+from retrieval_distill.api.teachers import fit_teacher
 from retrieval_distill.teacher.fitting import fit
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 
@@ -288,7 +292,7 @@ whens = {
 for when, how in whens.items():
     if (child := os.fork()) == 0:  # forked before anything is computed: one import of the libraries for all
         die_at(*how)
-        fit_on(beir.load(data), FitTeacherConfig.model_validate_json(options), out + "/" + when)
+        fit_teacher(beir.load(data), config=FitTeacherConfig.model_validate_json(options), out=out + "/" + when)
         os._exit(0)
     print(when, os.waitpid(child, 0)[1], flush=True)
 """
@@ -297,7 +301,8 @@ for when, how in whens.items():
 def test_a_killed_fit_ends_with_the_same_weights(dataset, dataset_folder, cross_encoders, tmp_path):
     config = options(cross_encoders["bert"], adapter="lora", steps=7, evaluate_every=2, dropout=0.1, patience=None)
     whole, name = tmp_path / "whole", "adapter_model.safetensors"
-    assert fit_on(dataset, config, whole)["counts"]["steps"] == 7
+    fit_teacher(dataset, config=config, out=whole)
+    assert read_manifest(whole)["counts"]["steps"] == 7
     command = [sys.executable, "-c", DRIVER, dataset_folder, str(tmp_path), config.model_dump_json()]
     killed = subprocess.run(command, capture_output=True, text=True)
     assert killed.stdout.split() == ["step", "9", "torn", "9", "trained", "9"], killed.stderr  # 9 is SIGKILL
@@ -305,13 +310,13 @@ def test_a_killed_fit_ends_with_the_same_weights(dataset, dataset_folder, cross_
             for when in ("step", "torn", "trained")}  # fmt: skip
     assert left["step"] == left["torn"] == {"checkpoint-2", "checkpoint-4"}
     for when in left:
-        fit_on(dataset, config, tmp_path / when)
+        fit_teacher(dataset, config=config, out=tmp_path / when)
         assert (tmp_path / when / name).read_bytes() == (whole / name).read_bytes(), when
         assert log(tmp_path / when)["dev"] == log(whole)["dev"]
 
 
 def test_candidates_are_fresh_every_epoch_and_fixed_by_the_seed(toy):
-    groups = build_groups(candidates(toy, "train"), toy.split("train"))
+    groups = build_groups(candidates(toy, "train"), toy.qrels("train"))
     steps = 2 * len(groups) // 8
     first, again, other = (schedule(groups, steps, 8, 4, seed) for seed in (1, 1, 2))
     assert first == again != other
@@ -322,13 +327,18 @@ def test_candidates_are_fresh_every_epoch_and_fixed_by_the_seed(toy):
         assert [groups[draw.group].grades[candidate] for candidate in draw.candidates].count(1) == 1
 
 
-def test_fit_on_finds_its_candidates(dataset, encoders, tmp_path):
+def test_fit_teacher_finds_its_candidates(dataset, encoders, tmp_path):
     config = options(encoders["distilbert"], steps=2, dev_depth=5, dev_queries=4, evaluate_every=1)
-    manifest = fit_on(dataset, config, tmp_path / "teacher", bi_encoder=encoders["distilbert"])
+    teacher, bi_encoder = tmp_path / "teacher", encoders["distilbert"]
+    fit_teacher(dataset, config=config, out=teacher, bi_encoder=bi_encoder)
+    manifest = read_manifest(teacher)
     assert manifest["counts"]["groups"] == 24 and manifest["counts"]["dev"]["queries"] == 4
     assert not (tmp_path / "teacher-candidates" / "embeddings").exists()
-    assert fit_on(dataset, config, tmp_path / "teacher", bi_encoder=encoders["distilbert"])["skipped"]
-    without = fit_on(dataset, config, tmp_path / "last", dev="none")
+    written = (teacher / "manifest.json").stat().st_mtime_ns
+    assert fit_teacher(dataset, config=config, out=teacher, bi_encoder=bi_encoder).fingerprint
+    assert (teacher / "manifest.json").stat().st_mtime_ns == written
+    fit_teacher(dataset, config=config, out=tmp_path / "last", dev="none")
+    without = read_manifest(tmp_path / "last")
     assert without["counts"]["dev"] is None and without["counts"]["best_step"] == 2
 
 
@@ -345,13 +355,15 @@ def test_going_on_from_an_adapter(toy, encoders, tmp_path):
 def test_without_judgements_it_says_what_is_needed(toy, encoders, tmp_path):
     bare = Dataset("bare", toy.documents, toy.queries, {"train": {"q1": {"d1": 0}}})
     with pytest.raises(UserError, match=r"needs judged training queries.*'train' of dataset 'bare' has none"):
-        fit_on(bare, options(encoders["bert"]), tmp_path / "teacher")
+        fit_teacher(bare, config=options(encoders["bert"]), out=tmp_path / "teacher")
     with pytest.raises(UserError, match="no split 'train', it has: none"):
-        fit_on(Dataset("bare", toy.documents, toy.queries), options(encoders["bert"]), tmp_path / "teacher")
-    with pytest.raises(UserError, match="needs judged training queries"):
-        fit.fit_teacher(
-            options(encoders["bert"]), candidates(toy, "train"), {}, toy.queries, toy.documents, None, tmp_path
+        fit_teacher(
+            Dataset("bare", toy.documents, toy.queries), config=options(encoders["bert"]), out=tmp_path / "teacher"
         )
+    with pytest.raises(UserError, match="needs judged training queries"):
+        nothing = TrainingSet(candidates(toy, "train"), {}, toy.queries, toy.documents)
+        fit.fit_teacher(options(encoders["bert"]), nothing, None, tmp_path)
     with pytest.raises(UserError, match="1 document ids that the dataset does not have: 'gone'"):
         run = with_relevant(candidates(toy, "train"), {"q1": {"gone": 1}})
-        fit.fit_teacher(options(encoders["bert"]), run, {"q1": {"gone": 1}}, toy.queries, toy.documents, None, tmp_path)
+        lacking = TrainingSet(run, {"q1": {"gone": 1}}, toy.queries, toy.documents)
+        fit.fit_teacher(options(encoders["bert"]), lacking, None, tmp_path)

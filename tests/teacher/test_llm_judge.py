@@ -275,7 +275,7 @@ def test_a_failed_pair_costs_no_other_pair_its_score(endpoint, dataset, tmp_path
 
     def score():
         judge = llm_judge.load("m", endpoint.url, attempts=2, concurrency=2)
-        return api.score(run, dataset.queries, dataset.documents, judge, tmp_path / "s")
+        return api.score(run, dataset, teacher=judge, store=tmp_path / "s")
 
     broken = dataset.queries["q5"], dataset.documents["d6"]
     endpoint.always[broken] = b"broken"

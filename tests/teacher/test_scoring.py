@@ -28,12 +28,13 @@ class WordOverlap:
 
 @pytest.fixture
 def first_stage(dataset):
-    return api.retrieve(dataset.documents, dataset.queries, 6)
+    return api.retrieve(dataset.queries, dataset.documents, depth=6)
 
 
 def test_every_pair_gets_its_own_score(dataset, first_stage, tmp_path):
     teacher = WordOverlap()
-    scored, counts = api.score(first_stage, dataset.queries, dataset.documents, teacher, tmp_path / "s")
+    scored = api.score(first_stage, dataset, teacher=teacher, store=tmp_path / "s")
+    counts = scored.facts
     assert counts == {"pairs": len(first_stage), "scored": len(first_stage), "stored": 0}
     for query, document, value in scored.frame.itertuples(index=False):
         assert value == len(set(dataset.queries[query].split()) & set(dataset.documents[document].split()))
@@ -41,15 +42,17 @@ def test_every_pair_gets_its_own_score(dataset, first_stage, tmp_path):
 
 def test_nothing_is_asked_twice(dataset, first_stage, tmp_path):
     teacher = WordOverlap()
-    first, _ = api.score(first_stage.top(3), dataset.queries, dataset.documents, teacher, tmp_path / "s")
+    first = api.score(first_stage.top(3), dataset, teacher=teacher, store=tmp_path / "s")
     asked = len(teacher.asked)
-    _, counts = api.score(first_stage, dataset.queries, dataset.documents, teacher, tmp_path / "s")
+    scored = api.score(first_stage, dataset, teacher=teacher, store=tmp_path / "s")
+    counts = scored.facts
     assert counts["stored"] == len(first) == asked
     assert len(teacher.asked) == len(set(teacher.asked)) == len(first_stage)
 
 
 def test_rerank_keeps_the_tail_below_the_head(dataset, first_stage, tmp_path):
-    reranked, counts = api.rerank(first_stage, dataset.queries, dataset.documents, WordOverlap(), tmp_path / "s", 2)
+    reranked = api.rerank(first_stage, dataset, teacher=WordOverlap(), store=tmp_path / "s", depth=2)
+    counts = reranked.facts
     before = {query: docs for query, docs, _ in first_stage}
     for query, docs, scores in reranked:
         assert set(docs[:2]) == set(before[query][:2])
@@ -65,10 +68,10 @@ def test_scores_that_are_no_numbers(dataset, first_stage, tmp_path, value):
             yield np.array([0, 1]), np.array([1.0, value], np.float32)
 
     with pytest.raises(UserError, match=r"gave NaN or infinite scores for 1 pairs, first for query 'q0'"):
-        api.score(first_stage, dataset.queries, dataset.documents, Broken(), tmp_path / "s")
+        api.score(first_stage, dataset, teacher=Broken(), store=tmp_path / "s")
 
 
 def test_unknown_ids(dataset, tmp_path):
     run = Run.from_dict({"q0": {"d0": 1.0, "gone": 1.0}})
     with pytest.raises(UserError, match="1 document ids that the dataset does not have: 'gone'"):
-        api.score(run, dataset.queries, dataset.documents, WordOverlap(), tmp_path / "s")
+        api.score(run, dataset, teacher=WordOverlap(), store=tmp_path / "s")

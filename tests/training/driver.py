@@ -16,6 +16,7 @@ from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.run import Run
+from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.runtime import processes
 from retrieval_distill.training import trainer
 from retrieval_distill.training.dev import DevSet
@@ -25,7 +26,7 @@ def teacher_run(dataset: Dataset) -> Run:
     """Each query's relevant document and five others, under scores of a generator."""
     rng = random.Random(11)
     scores = {}
-    for query, judged in dataset.split("train").items():
+    for query, judged in dataset.qrels("train").items():
         others = rng.sample([doc for doc in dataset.documents if doc not in judged], 5)
         scores[query] = {doc: rng.gauss(4.0 if doc in judged else 0.0, 2.0) for doc in [*judged, *others]}
     return Run.from_dict(scores)
@@ -33,16 +34,16 @@ def teacher_run(dataset: Dataset) -> Run:
 
 def dev_set(dataset: Dataset) -> DevSet:
     """The dev queries over all documents."""
-    return DevSet(dataset.queries_of("dev"), dataset.split("dev"), dataset.documents)
+    return DevSet(dataset.queries("dev"), dataset.qrels("dev"), dataset.documents)
 
 
 def distill(values: dict, folder: Path, run: Run | None = None) -> dict:
     """Train and give back the counts."""
     dataset = beir.load(values["dataset"]["source"])
-    texts = dataset.split("train"), dataset.queries, dataset.documents
     recipe = parse_recipe(values)
     dev = dev_set(dataset) if recipe.training.evaluate_steps else None
-    return trainer.distill(run or teacher_run(dataset), *texts, recipe, folder, dev)
+    learnt = TrainingSet(run or teacher_run(dataset), dataset.qrels("train"), dataset.queries, dataset.documents)
+    return trainer.distill(learnt, recipe, folder, dev)
 
 
 def train(values: dict, folder: Path, run: Run | None = None) -> list[dict]:

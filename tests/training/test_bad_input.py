@@ -55,7 +55,7 @@ def test_nothing_missing_nothing_done(how, caplog):
 def test_a_training_does_as_the_recipe_says(tiny_recipe, dataset, tmp_path, caplog):
     scores = teacher_run(dataset).as_dict()
     query = sorted(scores)[0]
-    scores[query] = {doc: NAN if doc not in dataset.split("train")[query] else 1.0 for doc in scores[query]}
+    scores[query] = {doc: NAN if doc not in dataset.qrels("train")[query] else 1.0 for doc in scores[query]}
     with pytest.raises(UserError, match="5 of 144 candidates have no teacher score"):
         train(tiny_recipe, tmp_path / "student", Run.from_dict(scores))
     train(with_training(tiny_recipe, steps=1, missing_scores="drop"), tmp_path / "drop", Run.from_dict(scores))

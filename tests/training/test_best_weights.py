@@ -153,7 +153,7 @@ def test_agreement_at_the_start_and_in_the_end(tiny_recipe, tmp_path):
 def test_evaluation_needs_dev_queries(tiny_recipe, dataset, tmp_path):
     recipe = parse_recipe(with_training(tiny_recipe, evaluate_steps=2))
     with pytest.raises(UserError, match=r"training\.evaluate_steps needs dev queries"):
-        api.distill(teacher_run(dataset), dataset, "train", recipe, tmp_path / "student")
+        api.distill(teacher_run(dataset), dataset, split="train", recipe=recipe, out=tmp_path / "student")
     with pytest.raises(UserError, match=r"training: patience needs evaluate_steps, such as evaluate_steps=25$"):
         parse_recipe(with_training(tiny_recipe, patience=2))
 
@@ -163,11 +163,13 @@ def test_the_stage_knows_what_it_was_evaluated_on(tiny_recipe, dataset, tmp_path
     monkeypatch.setattr(trainer, "trackers", lambda *_: [])
     run = teacher_run(dataset)
     values = with_training(tiny_recipe, steps=1, evaluate_steps=1, dev_documents=20, agreement_queries=0)
-    asked = Run.from_dict({query: {"d1": 1.0} for query in dataset.split("dev")})
+    asked = Run.from_dict({query: {"d1": 1.0} for query in dataset.qrels("dev")})
 
     def skipped(dev: Run, **changes) -> bool:
         recipe = parse_recipe({**values, **changes})
-        return api.distill(run, dataset, "train", recipe, tmp_path / "student", (dev, "dev"))["skipped"]
+        return api.distill(
+            run, dataset, split="train", recipe=recipe, out=tmp_path / "student", dev=(dev, "dev")
+        ).manifest["skipped"]
 
     assert not skipped(asked)
     assert skipped(asked)

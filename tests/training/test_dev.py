@@ -52,7 +52,7 @@ def test_the_fingerprint_covers_it_all():
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 def test_values_are_the_librarys(encoders, dataset, similarity):
     student = build.build(StudentConfig(model=encoders["bert"], max_length=40, similarity=similarity)).train()
-    dev = DevSet(dataset.queries_of("dev"), dataset.split("dev"), dataset.documents)
+    dev = DevSet(dataset.queries("dev"), dataset.qrels("dev"), dataset.documents)
     found = measured(student, dev, "nDCG@10", depth=20)
     evaluator = InformationRetrievalEvaluator(
         dict(zip(dev.queries.ids, dev.queries.take(), strict=True)),
@@ -78,7 +78,7 @@ def test_values_are_the_librarys(encoders, dataset, similarity):
 
 def test_the_interval_is_that_of_the_values_by_query(encoders, dataset):
     student = build.build(StudentConfig(model=encoders["bert"], max_length=40))
-    dev = DevSet(dataset.queries_of("dev"), dataset.split("dev"), dataset.documents)
+    dev = DevSet(dataset.queries("dev"), dataset.qrels("dev"), dataset.documents)
     found = measured(student, dev, "RR", depth=60)
     ranks = [documents.index(next(iter(dev.qrels[query]))) + 1 for query, documents, _ in retrieve(student, dev, 60)]
     interval = mean_with_interval(1 / np.array(ranks))

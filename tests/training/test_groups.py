@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from retrieval_distill.data.judged import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.errors import UserError
 from retrieval_distill.training.batches import Collator
-from retrieval_distill.training.groups import Draw, Group, build_groups, schedule, with_relevant
+from retrieval_distill.training.groups import Draw, Group, build_groups, schedule
 from retrieval_distill.training.token_store import TokenizedTexts
 
 QRELS = {"q1": {"b": 1}, "q2": {"x": 2, "y": 0}, "q3": {"z": 1}}

@@ -14,10 +14,11 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.index.faiss_index import Index
 from retrieval_distill.objectives import Mix
 from retrieval_distill.objectives.views import parse_views
+from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import build, encoder
 from retrieval_distill.training.model import DistillationModel
-from retrieval_distill.training.objective_mix import asked
+from retrieval_distill.training.objective_mix import objective_mix
 from tests.conftest import tiny_config
 from tests.training.driver import teacher_run, train
 from tests.training.test_gradient_caching import batch_of
@@ -85,7 +86,7 @@ def test_an_embedding_teacher(tiny_recipe, dataset, encoders, wide_encoder, tmp_
     assert row["loss"] == pytest.approx(row["embedding"] + 0.5 * row["in_batch_kl"], rel=1e-5)
     theirs, ours = (SentenceTransformer(name, device="cpu") for name in (teacher, tiny_recipe["student"]["model"]))
     theirs.max_seq_length = ours.max_seq_length = 48
-    queries = dataset.queries_of("train").take()
+    queries = dataset.queries("train").take()
     if kind == "roberta":  # of the student's dimension: no projection in between
         run = teacher_run(dataset)
         drawn = {doc for _, docs, _ in run for doc in docs}
@@ -129,7 +130,7 @@ def test_the_student_before_training_teaches_nothing_at_first(tiny_recipe, tmp_p
 )
 def test_what_a_recipe_cannot_ask(tiny_recipe, sections, message):
     with pytest.raises(UserError, match=message):
-        asked(parse_recipe({**tiny_recipe, **sections}))
+        objective_mix(parse_recipe({**tiny_recipe, **sections}))
 
 
 def test_a_run_over_short_vectors(tiny_recipe, tmp_path):
@@ -141,19 +142,19 @@ def test_a_run_over_short_vectors(tiny_recipe, tmp_path):
         "index": {"dimensions": 8},
         "embed": {"dtype": "float32"},
     }
-    report = pipeline.run(parse_recipe(values), tmp_path)
+    report = pipeline.run(parse_recipe(values), out=tmp_path).details
     index = Index.open(tmp_path / "index-student")
     assert index.faiss.d == 8
     assert {"self_distillation@8", "listwise_kl@8", "listwise_kl"} <= set(
         stages.read_json(tmp_path / "student" / "training_log.json")[0]
     )
     student = SentenceTransformer(str(tmp_path / "student"), device="cpu", truncate_dim=8)
-    job = pipeline.Job(parse_recipe(values), tmp_path)
-    queries = job.dataset.queries_of("test")
+    job = open_job(parse_recipe(values), tmp_path)
+    queries = job.dataset.queries("test")
     expected = student.similarity(
         student.encode_query(queries.take()), student.encode_document(job.dataset.documents.take())
     )
-    found = api.search(tmp_path / "index-student", str(tmp_path / "student"), queries, 5, dtype="float32")
+    found = api.search(queries, tmp_path / "index-student", model=str(tmp_path / "student"), depth=5, dtype="float32")
     for query, docs, scores in found:
         row = expected[queries.rows[query]]
         np.testing.assert_allclose(scores, row.sort(descending=True).values[:5], atol=1e-5)

@@ -93,7 +93,7 @@ def write(dataset: Dataset, path: Path, export: Export) -> None:
 def _exported(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[Any, ...]]:
     assert export.run is not None
     seen, short = generated.as_trained(dataset, export.split), []
-    judged = seen.split(export.split)
+    judged = seen.qrels(export.split)
     for query_id, doc_ids, values in generated.renamed(export.run, dataset):
         relevant = {doc_id for doc_id, grade in judged.get(query_id, {}).items() if grade > 0}
         scored = dict(zip(doc_ids, values.tolist(), strict=True))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,7 @@ def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Datas
     to_kept = carry.to_kept(copies, documents, queries, dropped)
     qrels = {split: carry.carried(judged, to_kept) for split, judged in dataset.qrels.items()}
     cleaned = Dataset(dataset.name, documents, queries, qrels)
-    cleaned = replace(cleaned, qrels=leakage.check(cleaned, config, leaks))
+    cleaned = cleaned.replaced(qrels=leakage.check(cleaned, config, leaks))
     if config.segment:
         assert config.student is not None and config.student_length is not None
         segmenter = Segmenter(report.tokenizer(config.student), config.student_length, config.overlap)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,7 +51,7 @@ def segmented(dataset: Dataset, config: PrepareConfig, segmenter: Segmenter, pat
     carry = _to_all(of) if config.judged_passages == "all" else _to_best(of, passages, dataset.queries)
     qrels = {split: carried(judged, carry) for split, judged in dataset.qrels.items()}
     mapping = pa.chunked_array([pa.array(parents, pa.large_string())])
-    return replace(dataset, documents=passages, qrels=qrels, parents=mapping)
+    return dataset.replaced(documents=passages, qrels=qrels, parents=mapping)
 
 
 def _to_all(of: dict[str, list[str]]) -> Carry:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.runtime import stages
 from retrieval_distill.teacher.calibration.fit import combine, fit_temperature, fit_weights
 from retrieval_distill.teacher.calibration.normalise import check_name, normalise, squashed, unsquash
 
@@ -45,6 +47,9 @@ class Member:
     def normalised(self, raw: Run, name: str) -> Run:
         """The scores before they are weighed."""
         return normalise(unsquash(raw, name) if self.unsquash else raw, self.normalise, self.temperature)
+
+
+FILE = "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,21 @@ class Calibration:
     def to_json(self) -> dict[str, Any]:
         """As a JSON value."""
         return {"members": [asdict(member) for member in self.members]}
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``calibration.json``."""
+        stages.write_json(Path(folder) / FILE, self.to_json())
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Calibration:
+        """What :meth:`save` wrote.
+
+        Raises:
+            UserError: It is not there.
+        """
+        if not (Path(folder) / FILE).is_file():
+            raise UserError(f"{folder}: no calibration there; the verb gate writes one")
+        return cls.from_json(stages.read_json(Path(folder) / FILE))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Calibration:

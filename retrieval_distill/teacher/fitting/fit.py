@@ -16,8 +16,9 @@ import numpy as np
 
 from retrieval_distill import models
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
-from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
+from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
 from retrieval_distill.runtime import stages
@@ -36,64 +37,46 @@ NEEDED = (
 
 
 def fit_teacher(
-    config: FitTeacherConfig,
-    candidates: Run,
-    qrels: Qrels,
-    queries: Texts,
-    documents: Texts,
-    dev: tuple[Run, Qrels] | None,
-    folder: str | Path,
+    config: FitTeacherConfig, training_set: TrainingSet, dev: TrainingSet | None, folder: str | Path
 ) -> Manifest:
     """Fine-tune a cross-encoder on candidates and judgements; a killed fit continues, a finished one is kept.
 
     Args:
         config: What to train and how.
-        candidates: Documents of the training queries, relevant ones among them, hardest first.
-        qrels: Judgements of the training queries.
-        queries: Texts of the training and dev queries.
-        documents: Texts of the candidates.
-        dev: Candidates and judgements of other queries: the weights that rerank these best are the ones kept.
+        training_set: Candidates of the training queries, relevant ones among them, hardest first; their scores do not
+            matter.
+        dev: The same of other queries: the weights that rerank these best are the ones kept. ``None``: the last ones.
         folder: Where the teacher goes; ``retrieval_distill.load_teacher(folder)`` loads it.
 
     Raises:
         UserError: No training query is judged, a text is missing, or the model is not to be had.
     """
-    if not any(grade > 0 for judged in qrels.values() for grade in judged.values()):
+    if not any(grade > 0 for judged in training_set.qrels.values() for grade in judged.values()):
         raise UserError(f"{NEEDED}; no training query has one")
-    for run in [candidates, *([dev[0]] if dev else [])]:
-        _require_texts(run, queries, documents)
+    for one in filter(None, (training_set, dev)):
+        _require_texts(one.scored, one.queries, one.documents)
+    named = training_set.inputs
     inputs = {
-        "candidates": stages.fingerprint(candidates.frame.to_csv(index=False)),
-        "texts": [documents.fingerprint, queries.fingerprint],
-        "qrels": stages.fingerprint(qrels),
-        "dev": stages.fingerprint([dev[0].frame.to_csv(index=False), dev[1]]) if dev else None,
+        "candidates": named["scores"],
+        "texts": named["texts"],
+        "qrels": named["qrels"],
+        "dev": stages.fingerprint([dev.scored.frame.to_csv(index=False), dev.qrels]) if dev else None,
         "model": models.fingerprint(config.model),
         "config": config.model_dump(mode="json"),
     }
-
-    def work(out: Path) -> dict[str, Any]:
-        return _fit(config, candidates, qrels, queries, documents, dev, out)
-
-    return stages.stage("fit-teacher", folder, inputs, work)
+    return stages.stage("fit-teacher", folder, inputs, lambda out: _fit(config, training_set, dev, out))
 
 
-def _fit(
-    config: FitTeacherConfig,
-    candidates: Run,
-    qrels: Qrels,
-    queries: Texts,
-    documents: Texts,
-    dev: tuple[Run, Qrels] | None,
-    out: Path,
-) -> dict[str, Any]:
-    groups = build_groups(candidates, qrels)
+def _fit(config: FitTeacherConfig, training_set: TrainingSet, dev: TrainingSet | None, out: Path) -> dict[str, Any]:
+    groups = build_groups(training_set.scored, training_set.qrels)
     steps = config.steps or max(1, round(config.epochs * len(groups) / config.queries_per_step))
     draws = schedule(groups, steps, config.queries_per_step, config.candidates, config.seed)
     model = fit_model.build(config)
     collator = ListCollator(
-        model.preprocess, groups=groups, draws=draws, queries=queries, documents=documents, loss=config.loss
-    )
-    asked = DevQueries(*dev, queries, documents, training.uses_bf16(config)) if dev else None
+        model.preprocess, groups=groups, draws=draws, queries=training_set.queries, documents=training_set.documents,
+        loss=config.loss,
+    )  # fmt: skip
+    asked = DevQueries(dev.scored, dev.qrels, dev.queries, dev.documents, training.uses_bf16(config)) if dev else None
     before = _baseline(asked, model, out) if asked else None
     state = training.train(model, collator, asked, config, steps, out / "checkpoints")
     counts: dict[str, Any] = {

@@ -61,7 +61,7 @@ def place(tmp_path_factory):
 @given(found=data())
 def test_folders(place, to, found):
     folder = place()
-    api.convert(found, folder, to)
+    api.convert(found, out=folder, to=to)
     assert same(load.load(str(folder), folder / "cache"), found)
 
 
@@ -73,11 +73,11 @@ def test_what_a_folder_tells_of_its_passages_and_generated_queries(tmp_path, to)
     marks = generated.MARKS.empty_table().to_pandas()
     marks.loc[0] = ["g", "titles", "a#1", "", "o"]
     told = replace(plain, parents=parents, generated=pa.Table.from_pandas(marks, generated.MARKS, preserve_index=False))
-    api.convert(told, tmp_path / "x", to)
+    api.convert(told, out=tmp_path / "x", to=to)
     again = load.load(str(tmp_path / "x"), tmp_path / "cache")
     assert same(again, told)
     assert again.parents.to_pylist() == ["a", "a"] and again.generated.equals(told.generated)
-    api.convert(plain, tmp_path / "x", to)
+    api.convert(plain, out=tmp_path / "x", to=to)
     bare = load.load(str(tmp_path / "x"), tmp_path / "cache")
     assert bare.parents is None and bare.generated is None
 
@@ -87,21 +87,21 @@ def test_what_a_folder_tells_of_its_passages_and_generated_queries(tmp_path, to)
 @given(found=data(nul=True))
 def test_nul_where_the_format_holds_it(place, to, found):
     folder = place()
-    api.convert(found, folder, to)
+    api.convert(found, out=folder, to=to)
     assert same(load.load(str(folder), folder / "cache"), found)
 
 
 def test_csv_refuses_nul(tmp_path):
     found = Dataset.from_records("x", [("d\t1", "", "a\0b")], [], {})
     with pytest.raises(UserError, match=r"corpus.csv: 'd\\t1' has a NUL byte"):
-        api.convert(found, tmp_path, "csv")
+        api.convert(found, out=tmp_path, to="csv")
 
 
 @pytest.mark.parametrize("to", ["beir", "trec", "ms-marco"])
 def test_ids_that_separate_fields_are_refused(tmp_path, to):
     found = Dataset.from_records("x", [("d\t1", "", "a")], [("q", "b")], {"test": [("q", "d\t1", 1)]})
     with pytest.raises(UserError, match=r"'d\\t1'"):
-        api.convert(found, tmp_path, to)
+        api.convert(found, out=tmp_path, to=to)
 
 
 @settings(deadline=None, max_examples=30)
@@ -113,9 +113,9 @@ def test_ms_marco_folders(place, found):
     marked = any(id_.startswith("\ufeff") for id_ in [*found.documents, *found.queries])
     if marked or any({"\t", "\n", "\r"} & {*field} for field in fields):
         with pytest.raises(UserError, match="has a tab, a line break, a NUL byte or"):
-            api.convert(found, folder, "ms-marco")
+            api.convert(found, out=folder, to="ms-marco")
     else:
-        api.convert(found, folder, "ms-marco")
+        api.convert(found, out=folder, to="ms-marco")
         assert same(load.load(str(folder), folder / "cache"), found)
 
 
@@ -123,8 +123,8 @@ def test_ms_marco_folders(place, found):
 @given(found=data(id_=plain_ids))
 def test_trec_judgements(place, found):
     folder = place()
-    api.convert(found, folder / "corpus", "parquet")
-    api.convert(found, folder / "judged", "trec")
+    api.convert(found, out=folder / "corpus", to="parquet")
+    api.convert(found, out=folder / "judged", to="trec")
     options = ReadConfig(
         queries=str(folder / "corpus" / "queries.parquet"), qrels={"train": str(folder / "judged" / "train.qrels")}
     )
@@ -149,9 +149,9 @@ def test_training_tables(place, ending, found, scores):
     path = place() / f"table.{ending}"
     if not expected:
         with pytest.raises(UserError, match="no query has 1 negatives"):
-            api.convert(found, path, "sentence-transformers", run, negatives=1)
+            api.convert(found, out=path, to="sentence-transformers", scores=run, negatives=1)
         return
-    api.convert(found, path, "sentence-transformers", run, negatives=1)
+    api.convert(found, out=path, to="sentence-transformers", scores=run, negatives=1)
     reading = Reading.of(ReadConfig(format="sentence-transformers"))
     again, scored = training_table.read(str(path), reading), training_table.scores(str(path), reading)
     read = {(again.queries[q], again.documents[d]): score for (q, d), score in zip(scored.pairs, scored.frame["score"], strict=True)}  # fmt: skip
@@ -169,13 +169,13 @@ def test_training_table_by_hand(tmp_path):
         {"train": [("q", "b", 1), ("r", "a", 1)]},
     )  # fmt: skip
     run = Run.from_dict({"q": {"a": 3.0, "b": 1.5, "c": -2.0}, "r": {"a": 1.0, "b": 0.0}})
-    api.convert(found, tmp_path / "t.parquet", "sentence-transformers", run, negatives=2)
+    api.convert(found, out=tmp_path / "t.parquet", to="sentence-transformers", scores=run, negatives=2)
     rows = datasets.Dataset.from_parquet(str(tmp_path / "t.parquet")).to_list()
     assert rows == [
         {"query": "ask", "positive": "two", "negative_1": "one", "negative_2": "T three", "scores": [1.5, 3.0, -2.0]}
     ]  # "more" has one negative only and is left out
     with pytest.raises(UserError, match="give --scores RUN"):
-        api.convert(found, tmp_path / "t.parquet", "sentence-transformers")
+        api.convert(found, out=tmp_path / "t.parquet", to="sentence-transformers")
 
 
 def test_negatives_as_a_list_and_a_triplet(tmp_path):

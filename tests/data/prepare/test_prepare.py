@@ -40,7 +40,7 @@ def toy() -> Dataset:
 
 
 def prepared(tmp_path, **options):
-    api.prepare(toy(), tmp_path / "out", **options)
+    api.prepare(toy(), out=tmp_path / "out", **options)
     return load.load(str(tmp_path / "out"), tmp_path / "cache"), read_json(tmp_path / "out" / "report.json")
 
 
@@ -137,7 +137,7 @@ def test_near_leaks(tmp_path):
         [("q1", " ".join(words[:19])), ("q2", " ".join(words)), ("q3", "other")],
         {"train": [("q1", "d3", 1), ("q3", "d1", 1)], "test": [("q2", "d2", 1)]},
     )
-    api.prepare(dataset, tmp_path / "out", duplicates="exact", leakage="remove-all")
+    api.prepare(dataset, out=tmp_path / "out", duplicates="exact", leakage="remove-all")
     assert load.load(str(tmp_path / "out"), tmp_path).qrels["train"] == {}
     assert read_json(tmp_path / "out" / "report.json")["leakage"] == {
         "training query near a held-out one: removed": {"count": 1, "first": ["q1"]},
@@ -158,14 +158,14 @@ def test_languages(tmp_path):
         [("q", "report")],
         {"test": [("q", "en", 1), ("q", "de", 1)]},
     )
-    api.prepare(dataset, tmp_path / "out", languages=["en"])
+    api.prepare(dataset, out=tmp_path / "out", languages=["en"])
     assert load.load(str(tmp_path / "out"), tmp_path).documents.ids == ["en", "code"]  # too unclear to tell: stays
     assert read_json(tmp_path / "out" / "report.json")["dropped"] == {
         "document in another language (de)": {"count": 1, "first": ["de"]},
         "judgement of a dropped document": {"count": 1, "first": ["q de"]},
     }
     with pytest.raises(UserError, match="english is not known"):
-        api.prepare(dataset, tmp_path / "other", languages=["english"])
+        api.prepare(dataset, out=tmp_path / "other", languages=["english"])
 
 
 SENTENCES = ["Path file root split join.", "Read write open close array.", "Matrix sort search index graph."]
@@ -184,7 +184,7 @@ def long_documents() -> Dataset:
 def test_passages(tmp_path, encoders, tokenizers_by_kind, rule, judged):
     limit = max(len(tokenizers_by_kind["bert"](f"title {text}")["input_ids"]) for text in SENTENCES)
     options = {"segment": True, "student": encoders["bert"], "student_length": limit, "overlap": 0}
-    api.prepare(long_documents(), tmp_path / "out", judged_passages=rule, **options)
+    api.prepare(long_documents(), out=tmp_path / "out", judged_passages=rule, **options)
     found = load.load(str(tmp_path / "out"), tmp_path / "cache")
     assert list(found.documents.records()) == [
         *((f"d#{number}", "title", text) for number, text in enumerate(SENTENCES, 1)),
@@ -200,23 +200,30 @@ def test_passages(tmp_path, encoders, tokenizers_by_kind, rule, judged):
     run = Run.from_dict({"q1": {"e": 2.0, "d#1": 1.0, "d#3": 3.0}})
     whole = Run.from_dict({"q1": {"e": 2.0, "d": 3.0}})
     for measure in ("nDCG@10", "RR@10"):
-        pooled = api.evaluate({"x": run}, found, "test", [measure])["x"][measure]["mean"]
-        assert pooled == api.evaluate({"x": whole}, long_documents(), "test", [measure])["x"][measure]["mean"]
+        pooled = api.evaluate({"x": run}, found.qrels("test"), measures=[measure], dataset=found).systems["x"][measure][
+            "mean"
+        ]
+        assert (
+            pooled
+            == api.evaluate(
+                {"x": whole}, long_documents().qrels("test"), measures=[measure], dataset=long_documents()
+            ).systems["x"][measure]["mean"]
+        )
     with pytest.raises(UserError, match="cut into passages already"):
-        api.prepare(found, tmp_path / "again")
+        api.prepare(found, out=tmp_path / "again")
 
 
 def test_ids_that_collide_once_documents_are_cut(tmp_path, encoders):
     dataset = Dataset.from_records("x", [("d", "", " ".join(SENTENCES)), ("d#2", "", "tree")], [], {})
     with pytest.raises(UserError, match=r"ids collide once documents are cut: 'd#2' .* 'd' and 'd#2'"):
-        api.prepare(dataset, tmp_path / "out", segment=True, student=encoders["bert"], student_length=16)
+        api.prepare(dataset, out=tmp_path / "out", segment=True, student=encoders["bert"], student_length=16)
     assert not (tmp_path / "out").exists()
 
 
 def test_lengths_are_the_tokenizers(tmp_path, encoders, tokenizers_by_kind):
     texts = ["path file", "tree " * 20, "sum"]
     dataset = Dataset.from_records("x", [(f"d{row}", "", text) for row, text in enumerate(texts)], [], {})
-    api.prepare(dataset, tmp_path / "out", student=encoders["bert"], student_length=8)
+    api.prepare(dataset, out=tmp_path / "out", student=encoders["bert"], student_length=8)
     told = read_json(tmp_path / "out" / "report.json")["before"]["lengths"]["student"]["documents"]
     lengths = sorted(len(tokenizers_by_kind["bert"](text)["input_ids"]) for text in texts)
     assert (told["p50"], told["max"], told["truncated"]) == (lengths[1], lengths[2], pytest.approx(1 / 3))
@@ -234,7 +241,7 @@ def test_a_teacher_reads_query_and_document_together(tmp_path, encoders, tokeniz
         [(f"q{row}", text) for row, text in enumerate(queries)],
         {},
     )
-    api.prepare(dataset, tmp_path / "out", teacher=encoders[kind], teacher_length=16)
+    api.prepare(dataset, out=tmp_path / "out", teacher=encoders[kind], teacher_length=16)
     told = read_json(tmp_path / "out" / "report.json")["before"]["lengths"]["teacher"]["documents"]
     pairs = [len(tokenizers_by_kind[kind](queries[1], text.strip())["input_ids"]) for text in texts]
     alone = [len(tokenizers_by_kind[kind](text.strip())["input_ids"]) for text in texts]
@@ -245,21 +252,21 @@ def test_a_teacher_reads_query_and_document_together(tmp_path, encoders, tokeniz
 def test_bad_input_is_in_the_report(tmp_path):
     (tmp_path / "d.jsonl").write_text('{"id": "a", "text": "fine"}\n{"id": 3, "text": "x"}\n')
     dataset = load.load(str(tmp_path / "d.jsonl"), tmp_path, ReadConfig(on_bad="skip"))
-    api.prepare(dataset, tmp_path / "out")
+    api.prepare(dataset, out=tmp_path / "out")
     report = read_json(tmp_path / "out" / "report.json")
     assert report["left_out_as_bad_input"]["id that is no string"] == {"count": 1, "first": [f"{tmp_path}/d.jsonl:2"]}
 
 
 def test_again_keeps_what_is_there_and_options_count(tmp_path):
-    assert not api.prepare(toy(), tmp_path / "out")["skipped"]
-    assert api.prepare(toy(), tmp_path / "out")["skipped"]
-    assert not api.prepare(toy(), tmp_path / "out", ["min_words=2"])["skipped"]
+    assert not api.prepare(toy(), out=tmp_path / "out").manifest["skipped"]
+    assert api.prepare(toy(), out=tmp_path / "out").manifest["skipped"]
+    assert not api.prepare(toy(), out=tmp_path / "out", min_words=2).manifest["skipped"]
     with pytest.raises(UserError, match="did you mean 'min_words'"):
-        api.prepare(toy(), tmp_path / "out", ["min_word=2"])
+        api.prepare(toy(), out=tmp_path / "out", min_word=2)
 
 
 def test_mistakes(tmp_path):
     with pytest.raises(UserError, match="segment needs student"):
-        api.prepare(toy(), tmp_path / "out", segment=True)
+        api.prepare(toy(), out=tmp_path / "out", segment=True)
     with pytest.raises(UserError, match="no document is left"):
-        api.prepare(toy(), tmp_path / "out", min_words=1000)
+        api.prepare(toy(), out=tmp_path / "out", min_words=1000)

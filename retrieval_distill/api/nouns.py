@@ -1,0 +1,77 @@
+"""What the verbs take where a noun is wanted: the noun itself, or plain Python values that stand for it.
+
+Knows nouns and plain values; must not know what is done with them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.data.run import Run
+from retrieval_distill.errors import UserError
+
+Queries = Texts | Mapping[str, str] | Sequence[str]
+"""Queries: ``Texts``, ``{id: text}``, or a list of texts, whose ids are their places from ``"0"`` on."""
+
+Documents = Texts | Dataset | Mapping[str, str] | Sequence[str]
+"""Documents: as queries, or a ``Dataset``, whose documents are meant."""
+
+Model = str | os.PathLike[str]
+"""A bi-encoder: a folder, a hub id, a packaged name, or a ``Student``."""
+
+Runs = Mapping[str, Run | Mapping[str, Mapping[str, float]]]
+"""Runs by name; a run may be ``{query_id: {doc_id: score}}``."""
+
+
+def queries_of(value: Queries) -> Texts:
+    """Queries as ``Texts``.
+
+    Raises:
+        UserError: They are something else.
+    """
+    return _texts(value, "queries")
+
+
+def documents_of(value: Documents) -> Texts:
+    """Documents as ``Texts``.
+
+    Raises:
+        UserError: They are something else.
+    """
+    return value.documents if isinstance(value, Dataset) else _texts(value, "documents")
+
+
+def run_of(value: Run | Mapping[str, Mapping[str, float]]) -> Run:
+    """A Run."""
+    return value if isinstance(value, Run) else Run.from_dict(value)
+
+
+def dataset_of(value: Dataset | Mapping[str, Any]) -> Dataset:
+    """A Dataset, also from ``{"documents": {id: text}, "queries": {id: text}, "qrels": {split: {...}}}``.
+
+    Raises:
+        UserError: It is something else, or a key is missing or unknown.
+    """
+    if isinstance(value, Dataset):
+        return value
+    if not isinstance(value, Mapping) or not {"documents", "queries"} <= set(value) <= {
+        "documents",
+        "queries",
+        "qrels",
+    }:
+        raise UserError('a dataset is a Dataset, or {"documents": {id: text}, "queries": {id: text}, "qrels": {...}}')
+    qrels: dict[str, Qrels] = {split: dict(judged) for split, judged in value.get("qrels", {}).items()}
+    return Dataset("dataset", documents_of(value["documents"]), queries_of(value["queries"]), qrels)
+
+
+def _texts(value: Any, what: str) -> Texts:
+    if isinstance(value, Texts):
+        return value
+    if isinstance(value, Mapping):
+        return Texts.from_records((str(id_), "", text) for id_, text in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(text, str) for text in value):
+        return Texts.from_records((str(place), "", text) for place, text in enumerate(value))
+    raise UserError(f"{what} are Texts, a dictionary of texts by id, or a list of texts, not {type(value).__name__}")

@@ -1,0 +1,42 @@
+"""The training set: scored candidates together with the judgements and texts they refer to.
+
+Knows Runs, texts and grades; must not know tokens, models or objectives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from retrieval_distill.data.dataset import Qrels, Texts
+from retrieval_distill.data.run import Run
+from retrieval_distill.runtime import stages
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """What a student learns from.
+
+    Args:
+        scored: Candidates of the training queries under a teacher's raw scores; NaN where one is missing.
+        qrels: Judgements of the training split, which tell relevant candidates from the others.
+        queries: Texts of the training queries.
+        documents: Texts of the candidates.
+    """
+
+    scored: Run
+    qrels: Qrels
+    queries: Texts
+    documents: Texts
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What a stage that depends on it is known by."""
+        return {
+            "scores": stages.fingerprint(self.scored.frame.to_csv(index=False)),
+            "texts": [self.documents.fingerprint, self.queries.fingerprint],
+            "qrels": stages.fingerprint(self.qrels),
+        }
+
+    def __repr__(self) -> str:
+        return f"TrainingSet({len(self.scored.query_ids):,} queries, {len(self.scored):,} scored candidates)"

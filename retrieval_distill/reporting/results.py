@@ -1,0 +1,184 @@
+"""What an evaluation found, as an object: one row per system, each value with its doubt, shown as a table with letters.
+
+Knows measured values; must not know how they were measured, or models.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation import compare
+from retrieval_distill.reporting.letters import TEST, beaten, marks
+from retrieval_distill.runtime import stages
+
+
+@dataclass(frozen=True)
+class Value:
+    """A measure's mean over the queries.
+
+    Args:
+        mean: The mean.
+        low: Lower end of its 95 % bootstrap interval over queries.
+        high: Upper end of it.
+        p: p-value against each other system (two-sided paired randomisation test, Holm-corrected per measure).
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: Mapping[str, float]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval."""
+        return self.low, self.high
+
+    def __float__(self) -> float:
+        return self.mean
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ({self.low:.3f}-{self.high:.3f})"
+
+
+@dataclass(frozen=True, eq=False)
+class Report(Mapping[str, Mapping[str, Value]]):
+    """Measured systems by name; ``report["student"]["nDCG@10"].interval``. Printed, it is a table with letters.
+
+    Args:
+        systems: System -> measure -> ``mean``, ``low``, ``high``, ``p_vs``, ``p_holm_vs``, as ``report.json`` has
+            them; beside measures there may be costs, such as ``latency_ms``.
+        measures: The measures in order; the first one is the headline.
+        details: All of a run's ``report.json``; empty for an evaluation.
+        folder: The run's folder; ``None`` for an evaluation.
+
+    Example:
+        >>> import retrieval_distill as rd
+        >>> good, bad = rd.Run.from_dict({"q": {"a": 2.0, "b": 1.0}}), rd.Run.from_dict({"q": {"a": 1.0, "b": 2.0}})
+        >>> report = rd.evaluate({"good": good, "bad": bad}, {"q": {"a": 1}}, measures=["RR@10"])
+        >>> report["good"]["RR@10"].mean, report["bad"]["RR@10"].mean
+        (1.0, 0.5)
+    """
+
+    systems: dict[str, dict[str, Any]]
+    measures: tuple[str, ...]
+    details: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @classmethod
+    def of_values(cls, values: pd.DataFrame) -> Report:
+        """From values by query, as :func:`retrieval_distill.evaluation.compare.per_query` gives them."""
+        measures = tuple(name for name in values.columns if name not in ("system", "query_id"))
+        return cls(compare.summarise(values), measures)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Report:
+        """The report of a finished run.
+
+        Raises:
+            UserError: The folder holds no finished run.
+        """
+        path = Path(folder) / "report.json"
+        if not path.is_file():
+            raise UserError(
+                f"{folder}: no finished run there; make one with: retrieval-distill run RECIPE --out {folder}"
+            )
+        return cls.of_run(stages.read_json(path), Path(folder))
+
+    @classmethod
+    def of_run(cls, details: dict[str, Any], folder: Path) -> Report:
+        """From what ``report.json`` holds; of a run without test queries nothing was measured."""
+        measures = tuple(details["recipe"]["evaluate"]["measures"])
+        return cls(details.get("systems", {}), measures, details, folder)
+
+    def __getitem__(self, system: str) -> dict[str, Value]:
+        found = self.systems[system]
+        return {
+            name: Value(found[name]["mean"], found[name]["low"], found[name]["high"], found[name]["p_holm_vs"])
+            for name in self.measures
+        }
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.systems)
+
+    def __len__(self) -> int:
+        return len(self.systems)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row per system, and per measure the columns ``NAME``, ``NAME low``, ``NAME high`` and ``NAME beats``.
+
+        ``beats`` names the systems that are lower, significantly so.
+        """
+        rows = {
+            system: {
+                column: value
+                for name in self.measures
+                for column, value in {
+                    name: found[name].mean,
+                    f"{name} low": found[name].low,
+                    f"{name} high": found[name].high,
+                    f"{name} beats": ", ".join(beaten(system, name, self.systems)),
+                }.items()
+            }
+            for system, found in self.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("system")
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """The same as CSV, written to ``path`` if one is given."""
+        text = self.to_pandas().to_csv()
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def to_latex(self, caption: str | None = None) -> str:
+        """A table for a paper (package ``booktabs``): means, superscript letters for significant wins, and a legend."""
+        letters = marks(self.systems)
+        lines = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{ll{'r' * len(self.measures)}}}", r"\toprule"]
+        lines += [" & ".join(["", "System", *map(_latex, self.measures)]) + r" \\", r"\midrule"]
+        for system, found in self.items():
+            cells = []
+            for name in self.measures:
+                wins = ",".join(letters[other] for other in beaten(system, name, self.systems))
+                cells.append(f"{found[name].mean:.3f}" + (rf"$^{{{wins}}}$" if wins else ""))
+            lines.append(" & ".join([letters[system], _latex(system), *cells]) + r" \\")
+        told = f"{caption} " if caption else ""
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        lines += [rf"\caption{{{told}Superscripts: better than that system ({_latex(TEST)}).}}", r"\end{table}"]
+        return "\n".join(lines) + "\n"
+
+    def __str__(self) -> str:
+        from rich.console import Console
+        from rich.table import Table
+
+        if not self.systems:
+            return str(self.details.get("unmeasured", "nothing was measured"))
+        letters = marks(self.systems)
+        grid = Table("", "system", caption=f"letters: better than that system ({TEST})", caption_justify="left")
+        for name in self.measures:
+            grid.add_column(f"{name} (95 %)")
+        for system, found in self.items():
+            cells = [
+                " ".join([str(found[name]), ",".join(letters[other] for other in beaten(system, name, self.systems))])
+                for name in self.measures
+            ]
+            grid.add_row(letters[system], system, *(cell.rstrip() for cell in cells))
+        console = Console(file=io.StringIO(), width=40 + 34 * len(self.measures), record=True)
+        console.print(grid)
+        return console.export_text().rstrip()
+
+    def __repr__(self) -> str:
+        return f"Report({', '.join(self.systems) or 'nothing measured'}; {', '.join(self.measures)})"
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas().to_html(float_format="{:.3f}".format)
+
+
+def _latex(text: str) -> str:
+    return "".join(rf"\{letter}" if letter in "&%$#_{}" else letter for letter in text)
