@@ -7,13 +7,16 @@ Verbs: ``run``, ``demo``, ``load_dataset``, ``convert``, ``prepare``, ``generate
 ``index``, ``search``, ``evaluate``, ``benchmark``, ``report``; each is also a command. ``show_progress`` shows what
 they are doing.
 
-Names are imported when first used, so importing the package is cheap and loads no torch.
+Names are imported when first used, so importing the package is cheap and loads no torch. A verb and a package may share
+a name: the package, once imported, is called as the verb.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.metadata import version
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = version("retrieval-distill")
@@ -151,3 +154,36 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*globals(), *_WHERE]
+
+
+class _Package(ModuleType):
+    """This package. Importing ``retrieval_distill.generate`` sets its attribute ``generate`` to that package, which
+    then has to do for the verb too, whatever was imported first.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _WHERE and type(value) is ModuleType:
+            value.__class__ = _Verb
+        super().__setattr__(name, value)
+
+
+class _Verb(ModuleType):
+    """A package that is called, and read about, as the verb of its name."""
+
+    __doc__ = property(lambda self: self._verb.__doc__)  # type: ignore[assignment]
+
+    @property
+    def __signature__(self) -> Any:
+        from inspect import signature
+
+        return signature(self._verb)
+
+    @property
+    def _verb(self) -> Any:
+        return __getattr__(self.__name__.rpartition(".")[2])
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._verb(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -11,21 +10,20 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 from retrieval_distill import cli
+from retrieval_distill.runtime.progress import show_progress
 
 
 def command(*arguments: object, code: int = 0) -> str:
     """What ``retrieval-distill`` prints, run through its own entry point; it must end with this code."""
     printed, ended = io.StringIO(), 0
-    log = logging.StreamHandler(printed)  # the command line's own, which pytest's handlers keep it from setting up
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
         patch.setattr(sys, "argv", ["retrieval-distill", *map(str, arguments)])
-        logging.getLogger("retrieval_distill").addHandler(log)
         try:
             cli.main()
         except SystemExit as end:
             ended = end.code
         finally:
-            logging.getLogger("retrieval_distill").removeHandler(log)
+            show_progress(False)
     assert (ended or 0) == code, printed.getvalue()
     return printed.getvalue()
 

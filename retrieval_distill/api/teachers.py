@@ -138,7 +138,7 @@ def score(
     if engine == "ray":
         from retrieval_distill.teacher.on_cluster import on_cluster
 
-        teacher = on_cluster(teacher)
+        teacher = [on_cluster(*_members(teacher))]
     teachers = _members(teacher)
     if calibration is None and isinstance(teacher, Ensemble):
         calibration = teacher.calibration

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retrieval_distill.cli.options import CACHE, TEACHERS, CacheOption, save, say
+from retrieval_distill.cli.options import CACHE, TEACHERS, CacheOption, DtypeOption, save, say
 from retrieval_distill.errors import UserError
 
 app = typer.Typer()
@@ -46,6 +46,7 @@ def search(
         str | None, typer.Option("--where", help="Find only these documents: SQL over their table's columns.")
     ] = None,
     metadata: Annotated[Path | None, typer.Option("--metadata", help="Table for --where; default: the corpus.")] = None,
+    dtype: DtypeOption = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON per query.")] = False,
     cache: CacheOption = CACHE,
 ) -> None:
@@ -66,7 +67,7 @@ def search(
     from retrieval_distill.cli import prompt
 
     place, query = _place(folder, query, index, model, dataset, cache)
-    searcher = _searcher(place, fusion, tune, rerank, rerank_depth, where, metadata)
+    searcher = _searcher(place, dtype, fusion, tune, rerank, rerank_depth, where, metadata)
     if queries is not None or out is not None:
         _batch(searcher, queries, out, depth or FILE_DEPTH)
     elif query is not None:
@@ -93,8 +94,8 @@ def _place(
 
 
 def _searcher(
-    place: Any, fusion: str | None, tune: str | None, rerank: str | None, rerank_depth: int, where: str | None,
-    metadata: Path | None,
+    place: Any, dtype: str, fusion: str | None, tune: str | None, rerank: str | None, rerank_depth: int,
+    where: str | None, metadata: Path | None,
 ) -> Any:  # fmt: skip
     from dataclasses import replace
 
@@ -102,7 +103,7 @@ def _searcher(
     from retrieval_distill.search import assembly, filters
     from retrieval_distill.search.searcher import Searcher
 
-    searcher = Searcher.open(place.index, place.model, place.dataset)
+    searcher = Searcher.open(place.index, place.model, place.dataset, dtype)
     if tune is not None:
         say(assembly.tune(searcher, place, tune))
     if fusion is not None:

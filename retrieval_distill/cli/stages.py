@@ -177,6 +177,8 @@ def evaluate(
     split: SplitOption = "test",
     measure: Annotated[list[str] | None, typer.Option("--measure", help="e.g. nDCG@10. May be repeated.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the numbers here too.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write a row per run here.")] = None,
+    latex_file: Annotated[Path | None, typer.Option("--latex", help="Write a LaTeX table here.")] = None,
     cache: CacheOption = CACHE,
 ) -> None:
     """Measure runs against judgements: means, intervals and paired tests between the runs.
@@ -190,4 +192,8 @@ def evaluate(
     report = api.evaluate(load_runs(run_files), data.qrels(split), measures=measure, dataset=data)
     if json_file:
         write_json(json_file, report.systems)
+    if csv_file:
+        report.to_csv(csv_file)
+    if latex_file:
+        latex_file.write_text(report.to_latex(), encoding="utf-8")
     say(str(report))

@@ -60,8 +60,10 @@ def score(
     from retrieval_distill.teacher.calibration.calibration import Calibration
 
     data, known = load(dataset, cache), None if calibration is None else Calibration.open(calibration)
-    scorer = _teacher(teacher, max_length, dtype, options)
-    scored = api.score(Run.load(run_file), data, teacher=scorer, store=store, calibration=known, engine=engine)
+    teachers, config = _teachers(teacher, max_length, dtype, options)
+    scored = api.score(
+        Run.load(run_file), data, teacher=teachers, store=store, calibration=known, config=config, engine=engine
+    )
     save(scored, out)
     say(f"scored {scored.facts['scored']:,} pairs, found {scored.facts['stored']:,} in {store}")
 
@@ -87,21 +89,23 @@ def gate(
     """
     from retrieval_distill import api
 
-    data, scorer = load(dataset, cache), _teacher(teacher, max_length, dtype, options)
-    found = api.gate(data, teacher=scorer, baselines=load_runs(run_files), store=store, split=split, measure=measure)
+    data, runs = load(dataset, cache), load_runs(run_files)
+    teachers, config = _teachers(teacher, max_length, dtype, options)
+    found = api.gate(data, teacher=teachers, baselines=runs, store=store, split=split, measure=measure, config=config)
     found.save(out)
     say(found.say(teacher))
     say(f"{out}: gate.json, calibration.json (for `score --calibration {out}`)")
 
 
-def _teacher(name: str, max_length: int | None, dtype: str, options: list[str] | None) -> Any:
-    """The teacher of ``--teacher``."""
-    from retrieval_distill.config import NO_LIMIT, MemberConfig, parse
+def _teachers(name: str, max_length: int | None, dtype: str, options: list[str] | None) -> tuple[list[Any], Any]:
+    """The teacher of ``--teacher``, or those of ``--set ensemble=...``, and the section that describes them."""
+    from retrieval_distill.config import NO_LIMIT, TeacherConfig, parse
     from retrieval_distill.teacher import load
 
     limit = NO_LIMIT if max_length is None else max_length
     values = {"model": name, "max_length": limit, "dtype": dtype}
-    return load.load(parse(MemberConfig, values, "teacher", options or ()))
+    config = parse(TeacherConfig, values, "teacher", options or ())
+    return [load.load(member) for member in config.members], config
 
 
 @app.command()
@@ -130,7 +134,7 @@ def rerank(
 
     data = load(dataset, cache)
     runs = load_runs(run_files)
-    teachers = {name: _teacher(name, max_length, dtype, options) for name in teacher}
+    teachers = {name: _teachers(name, max_length, dtype, options)[0][0] for name in teacher}
     if len(runs) == len(teachers) == len(depth) == 1 and out.suffix:
         (first,), (asked,) = runs.values(), teachers.values()
         save(api.rerank(first, data, teacher=asked, store=store, depth=depth[0]), out)

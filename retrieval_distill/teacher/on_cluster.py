@@ -28,13 +28,13 @@ class ClusterTeacher(CrossEncoderTeacher):
         return cluster.call(_forward_there, model, features, self.label)
 
 
-def on_cluster(teacher: object) -> ClusterTeacher:
+def on_cluster(teacher: object, *others: object) -> ClusterTeacher:
     """The same teacher on the nodes of a Ray cluster.
 
     Raises:
         UserError: No cluster answers, or the teacher is not a cross-encoder of the usual kind.
     """
-    if not isinstance(teacher, CrossEncoderTeacher) or not is_plain(teacher.model):
+    if others or not isinstance(teacher, CrossEncoderTeacher) or not is_plain(teacher.model):
         raise UserError("--engine ray scores with one cross-encoder whose pairs need no prompt; leave the option out")
     cluster.connect()
     return ClusterTeacher(
