@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -10,20 +11,22 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 from retrieval_distill import cli
-from retrieval_distill.runtime.progress import show_progress
 
 
 def command(*arguments: object, code: int = 0) -> str:
     """What ``retrieval-distill`` prints, run through its own entry point; it must end with this code."""
     printed, ended = io.StringIO(), 0
+    log = logging.StreamHandler(printed)  # warnings alone: what is shown on the way is no part of the result
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
         patch.setattr(sys, "argv", ["retrieval-distill", *map(str, arguments)])
+        patch.setattr(cli, "show_progress", lambda: None)
+        logging.getLogger("retrieval_distill").addHandler(log)
         try:
             cli.main()
         except SystemExit as end:
             ended = end.code
         finally:
-            show_progress(False)
+            logging.getLogger("retrieval_distill").removeHandler(log)
     assert (ended or 0) == code, printed.getvalue()
     return printed.getvalue()
 

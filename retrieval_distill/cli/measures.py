@@ -57,7 +57,7 @@ def benchmark(
 
     names = tuple(measure or EvaluateConfig().measures)
     report = api.benchmark(
-        model or (), on=on, out=out, runs=pairs("--run", run or []), cache=cache, split=split, measures=names,
+        model or (), on=on, out=out, runs=pairs("--run", run or [], "FILE"), cache=cache, split=split, measures=names,
         depth=depth, dtype=dtype,
     )  # fmt: skip
     (out / "benchmark.txt").write_text(table(report) + "\n", encoding="utf-8")

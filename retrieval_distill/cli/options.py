@@ -77,7 +77,7 @@ def say(text: str) -> None:
         typer.echo(text)
 
 
-def pairs(option: str, given: list[str]) -> dict[str, str]:
+def pairs(option: str, given: list[str], value: str = "VALUE") -> dict[str, str]:
     """``NAME=VALUE`` options as a dictionary.
 
     Raises:
@@ -85,7 +85,7 @@ def pairs(option: str, given: list[str]) -> dict[str, str]:
     """
     parts = [text.partition("=") for text in given]
     if wrong := [text for text, part in zip(given, parts, strict=True) if not (part[0] and part[2])]:
-        raise UserError(f"{option} {wrong[0]!r}: write it as NAME=VALUE")
+        raise UserError(f"{option} {wrong[0]}: write it as NAME={value}")
     found = {name.strip(): value.strip() for name, _, value in parts}
     if len(found) < len(parts):
         names = [name.strip() for name, _, _ in parts]

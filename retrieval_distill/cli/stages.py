@@ -188,8 +188,8 @@ def evaluate(
     from retrieval_distill import api
     from retrieval_distill.runtime.stages import write_json
 
-    data = load(dataset, cache)
-    report = api.evaluate(load_runs(run_files), data.qrels(split), measures=measure, dataset=data)
+    runs, data = load_runs(run_files), load(dataset, cache)
+    report = api.evaluate(runs, data.qrels(split), measures=measure, dataset=data)
     if json_file:
         write_json(json_file, report.systems)
     if csv_file:

@@ -59,11 +59,10 @@ def score(
     from retrieval_distill.data.run import Run
     from retrieval_distill.teacher.calibration.calibration import Calibration
 
-    data, known = load(dataset, cache), None if calibration is None else Calibration.open(calibration)
+    known = None if calibration is None else Calibration.open(calibration)
+    pairs, data = Run.load(run_file), load(dataset, cache)
     teachers, config = _teachers(teacher, max_length, dtype, options)
-    scored = api.score(
-        Run.load(run_file), data, teacher=teachers, store=store, calibration=known, config=config, engine=engine
-    )
+    scored = api.score(pairs, data, teacher=teachers, store=store, calibration=known, config=config, engine=engine)
     save(scored, out)
     say(f"scored {scored.facts['scored']:,} pairs, found {scored.facts['stored']:,} in {store}")
 
@@ -89,7 +88,7 @@ def gate(
     """
     from retrieval_distill import api
 
-    data, runs = load(dataset, cache), load_runs(run_files)
+    runs, data = load_runs(run_files), load(dataset, cache)
     teachers, config = _teachers(teacher, max_length, dtype, options)
     found = api.gate(data, teacher=teachers, baselines=runs, store=store, split=split, measure=measure, config=config)
     found.save(out)
@@ -132,8 +131,7 @@ def rerank(
     """
     from retrieval_distill import api
 
-    data = load(dataset, cache)
-    runs = load_runs(run_files)
+    runs, data = load_runs(run_files), load(dataset, cache)
     teachers = {name: _teachers(name, max_length, dtype, options)[0][0] for name in teacher}
     if len(runs) == len(teachers) == len(depth) == 1 and out.suffix:
         (first,), (asked,) = runs.values(), teachers.values()

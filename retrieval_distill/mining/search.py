@@ -82,7 +82,9 @@ class Retrievers:
         if name != START:
             return name
         if self.start is None:
-            raise UserError("retriever 'start' is a recipe's student before training: name the model itself, or bm25")
+            raise UserError(
+                "retriever 'start' is the student of a recipe before training: name the model itself, or bm25"
+            )
         return self.start
 
     def _lexical(self, queries: Texts, depth: int) -> Run:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -169,9 +170,20 @@ class Report(Mapping[str, Mapping[str, Value]]):
                 for name in self.measures
             ]
             grid.add_row(letters[system], system, *(cell.rstrip() for cell in cells))
-        console = Console(file=io.StringIO(), width=40 + 34 * len(self.measures), record=True)
+        console = Console(file=io.StringIO(), width=max(110, 40 + 34 * len(self.measures)), record=True)
         console.print(grid)
-        return console.export_text().rstrip()
+        return "\n".join([console.export_text().rstrip(), *self._tests()])
+
+    def _tests(self) -> list[str]:
+        """A line per pair of systems: the p-value of their difference in the headline measure."""
+        headline, lines = self.measures[0], []
+        for one, other in combinations(self.systems, 2):
+            found = self.systems[one][headline]
+            lines.append(
+                f"{headline}: {one} against {other}: p = {found['p_vs'][other]:.4f}, corrected "
+                f"{found['p_holm_vs'][other]:.4f} (paired randomisation test, Holm)"
+            )
+        return lines
 
     def __repr__(self) -> str:
         return f"Report({', '.join(self.systems) or 'nothing measured'}; {', '.join(self.measures)})"

@@ -72,7 +72,7 @@ def test_a_query_without_judgement_is_said(tmp_path, caplog):
 
 def test_missing_split(tmp_path):
     with pytest.raises(UserError, match="no split 'train'; it has: test"):
-        beir.load(write(tmp_path)).split("train")
+        beir.load(write(tmp_path)).qrels("train")
 
 
 ids = st.text(

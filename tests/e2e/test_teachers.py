@@ -39,7 +39,7 @@ def test_an_ensemble_in_a_recipe(tiny_recipe, encoders, cross_encoders, tmp_path
     candidates = Run.load(tmp_path / "candidates" / "run.parquet")
     data = beir.load(tiny_recipe["dataset"]["source"])
     raw = [
-        api.score(candidates, data, teacher=loaded, store=tmp_path / "scores")[0]
+        api.score(candidates, data, teacher=loaded, store=tmp_path / "scores")
         for loaded in (
             api.load_teacher(cross_encoders["bert"], max_length=48),
             api.load_teacher(f"bi-encoder:{encoders['roberta']}", max_length=512),

@@ -143,4 +143,4 @@ def test_what_is_refused(folders, encoders, pairs, tmp_path, monkeypatch):
         (([encoders["bert"]], ["mteb:STSBenchmark"], tmp_path), r"pip install 'retrieval-distill\[mteb\]'"),
     ):
         with pytest.raises(UserError, match=message):
-            api.benchmark(*arguments)
+            api.benchmark(arguments[0], on=arguments[1], out=arguments[2], runs=dict(*arguments[3:]))

@@ -12,7 +12,7 @@ from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.generate import filters, round_trip
-from retrieval_distill.generate.round_trip import Asked
+from retrieval_distill.generate.round_trip import Judges
 
 DATA = Dataset.from_records(
     "data",
@@ -75,7 +75,7 @@ def test_round_trip_by_retrieval():
         return Run.from_dict(ranks).top(depth)
 
     dropped = Ledger()
-    kept = round_trip.check(made, DATA, RoundTripConfig(retrieval=2), Asked(find, None, {}), dropped)
+    kept = round_trip.check(made, DATA, RoundTripConfig(retrieval=2), Judges(find, None, {}), dropped)
     assert kept["query_id"].tolist() == ["g0"]
     assert counts(dropped) == {"titles: query that does not find its document among 2": 2}
 
@@ -104,11 +104,12 @@ def test_round_trip_by_the_teacher(options, left):
             depth
         )
 
-    def score(run, queries, documents):
-        return run.rescored([logits[queries[query], documents[doc]] for query, doc in run.pairs])
+    def score(run, made):
+        pairs, documents = copies.renamed(run, made), copies.with_copies(made)
+        return pairs.rescored([logits[made.queries[query], documents[doc]] for query, doc in pairs.pairs])
 
     config = RoundTripConfig(candidates=2, **options)
-    kept = round_trip.check(made, DATA, config, Asked(find, score, {}), Ledger())
+    kept = round_trip.check(made, DATA, config, Judges(find, score, {}), Ledger())
     assert kept["query_id"].tolist() == left
 
 

@@ -108,7 +108,7 @@ def dying(*args):
     if count == 5:
         os.kill(os.getpid(), signal.SIGKILL)
 blocks._write = dying
-api.generate(beir.load(sys.argv[1]), sys.argv[2], ways={"seq2seq": 2, "titles": 0.2}, min_words=1,
+api.generate(beir.load(sys.argv[1]), out=sys.argv[2], ways={"seq2seq": 2, "titles": 0.2}, min_words=1,
                seq2seq={"model": sys.argv[3], "query_length": 8, "dtype": "float32"})
 """
 

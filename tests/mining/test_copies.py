@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.judged import relevance
 from retrieval_distill.data.run import Run
-from retrieval_distill.mining.duplicates import relevance, without_copies
+from retrieval_distill.mining.duplicates import without_copies
 
 DATA = Dataset.from_records(
     "tiny",
@@ -22,7 +23,7 @@ DATA = Dataset.from_records(
 
 
 def kept(scores: dict) -> dict[str, set[str]]:
-    run = without_copies(Run.from_dict(scores), DATA.split("train"), DATA.queries, DATA.documents)
+    run = without_copies(Run.from_dict(scores), DATA.qrels("train"), DATA.queries, DATA.documents)
     return {query: set(docs) for query, docs in run.as_dict().items()}
 
 
@@ -49,6 +50,6 @@ def test_two_relevant_copies_both_stay():
 
 def test_relevance_is_of_pairs():
     run = Run.from_dict({"q1": {"a": 1.0, "c": 2.0}, "q2": {"a": 1.0, "c": 2.0}, "q3": {"a": 1.0}})
-    found = dict(zip(run.pairs, relevance(run, DATA.split("train")).tolist(), strict=True))
+    found = dict(zip(run.pairs, relevance(run, DATA.qrels("train")).tolist(), strict=True))
     assert {pair for pair, is_relevant in found.items() if is_relevant} == {("q1", "a"), ("q2", "c")}
     assert not relevance(run, {}).any()

@@ -100,7 +100,7 @@ def test_fusion_is_as_asked(dataset):
         mined = mine({"a": one, "b": other}, queries, {"q0": {"d0": 1}}, dataset.documents, config, 2, 0)
         expected = fuse([one, other], weights=[1.0, 3.0]).top(2)
         assert mined.drawn["top"].frame.equals(expected.frame)
-        assert set(mined.candidates.as_dict()["q0"]) == {"d0", *expected.as_dict()["q0"]}
+        assert set(mined.as_dict()["q0"]) == {"d0", *expected.as_dict()["q0"]}
 
 
 def test_commands(dataset_folder, cross_encoders, encoders, tmp_path, monkeypatch):

@@ -287,8 +287,9 @@ def test_a_failed_pair_costs_no_other_pair_its_score(endpoint, dataset, tmp_path
     assert before.pop(broken) == 2 and set(before.values()) == {1} and len(before) >= 10
     endpoint.always.clear()
     endpoint.asked.clear()
-    scored, counts = score()
-    assert counts == {"pairs": 24, "scored": 24 - len(before), "stored": len(before)}
+    scored = score()
+    counts = scored.facts
+    assert (counts["pairs"], counts["scored"], counts["stored"]) == (24, 24 - len(before), len(before))
     assert not endpoint.times().keys() & before.keys()
     assert len(endpoint.asked) == counts["scored"]
     for query, document, value in scored.frame.itertuples(index=False):

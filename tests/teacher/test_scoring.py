@@ -35,7 +35,7 @@ def test_every_pair_gets_its_own_score(dataset, first_stage, tmp_path):
     teacher = WordOverlap()
     scored = api.score(first_stage, dataset, teacher=teacher, store=tmp_path / "s")
     counts = scored.facts
-    assert counts == {"pairs": len(first_stage), "scored": len(first_stage), "stored": 0}
+    assert (counts["pairs"], counts["scored"], counts["stored"]) == (len(first_stage), len(first_stage), 0)
     for query, document, value in scored.frame.itertuples(index=False):
         assert value == len(set(dataset.queries[query].split()) & set(dataset.documents[document].split()))
 
