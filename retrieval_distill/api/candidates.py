@@ -51,9 +51,10 @@ def mine(
     seed: int = 7,
     dtype: str = "auto",
     overrides: Sequence[str] = (),
+    relevant: int | None = 8,
     **options: Any,
 ) -> tuple[Run, dict[str, Any]]:
-    """Candidates of a split's queries, by any number of retrievers, with every relevant document.
+    """Candidates of a split's queries, by any number of retrievers, with the relevant documents.
 
     Args:
         dataset: Texts and judgements.
@@ -65,11 +66,13 @@ def mine(
         dtype: What models compute in.
         overrides: Keys of a recipe's section ``mining``, as ``"retrievers=[bm25, my-model]"``; those for scores
             (``filter``) and training (``rounds``) do nothing here.
+        relevant: Relevant documents per query at most, the highest grades first; ``None``: all.
         options: The same as Python values.
 
     Returns:
         The candidates; their scores are those of the fusion, 0 where there is none. And the mining report, see
-        :func:`retrieval_distill.mining.report.of_lists`, with the ``copies`` of relevant documents left out.
+        :func:`retrieval_distill.mining.report.of_lists`, with the ``copies`` of relevant documents left out, and how
+        many relevant documents were (``relevant_left_out``).
 
     Raises:
         UserError: An option is unknown, or a retriever is no model; ``start`` is none outside of a recipe.
@@ -81,8 +84,9 @@ def mine(
     config = parse(MiningConfig, dict(options), "mine", overrides)
     queries, qrels = dataset.queries_of(split), dataset.split(split)
     lists, vectors = search_all(config, queries, dataset.documents, depth, Path(folder), dtype)
-    mined = mine(lists, queries, qrels, dataset.documents, config, keep, seed, vectors)
-    return mined.candidates, {**report.of_lists(lists, mined.drawn, qrels), "copies": mined.copies}
+    mined = mine(lists, queries, qrels, dataset.documents, config, keep, seed, vectors, relevant)
+    left_out = {"copies": mined.copies, "relevant_left_out": mined.beyond}
+    return mined.candidates, {**report.of_lists(lists, mined.drawn, qrels), **left_out}
 
 
 def filter_negatives(

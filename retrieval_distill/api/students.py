@@ -14,6 +14,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import processes, stages
 from retrieval_distill.runtime.stages import Manifest
+from retrieval_distill.training import CHECKPOINTS
 
 TRAINS = {"student", "objectives", "views", "embedding_teacher", "training"}
 """Sections of a recipe that decide what the student learns."""
@@ -50,7 +51,7 @@ def compress(
         "seed": seed,
         "config": config.model_dump(mode="json"),
     }
-    return stages.stage("compress", folder, inputs, work)
+    return stages.stage("compress", folder, inputs, work, scratch=(CHECKPOINTS,))
 
 
 def distill(
@@ -101,4 +102,4 @@ def distill(
         "datasets": {name: source.weight for name, source in recipe.datasets.items()},
         **recipe.model_dump(mode="json", include=TRAINS, exclude={"training": {"report_to"}}),
     }
-    return stages.stage("distill", folder, inputs, work, together=True)
+    return stages.stage("distill", folder, inputs, work, together=True, scratch=(CHECKPOINTS,))

@@ -9,14 +9,30 @@ import logging
 import os
 import sys
 import warnings
+from typing import Any
 
 import typer
+import typer.core
 
 from retrieval_distill.cli import candidates, data, measures, runs, search, stages, teachers, vectors
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import processes
 
+
+class Stoppable(typer.core.TyperGroup):
+    """Commands that Ctrl-C ends with a word; the library around them would end in silence."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("stopped; the same command continues where it was", err=True)
+            sys.exit(130)
+
+
 app = typer.Typer(
+    cls=Stoppable,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -46,6 +62,3 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command continues where it was", err=True)
-        sys.exit(130)

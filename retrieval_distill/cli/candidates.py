@@ -36,6 +36,7 @@ def mine(
     split: SplitOption = "train",
     depth: DepthOption = 30,
     keep: Annotated[int, typer.Option("--keep", min=1, help="Candidates per query.")] = 12,
+    relevant: Annotated[int, typer.Option("--relevant", min=1, help="Relevant documents per query at most.")] = 8,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", help="A key of a recipe's section mining, e.g. preset=hybrid-banded. Repeatable."),
@@ -57,8 +58,9 @@ def mine(
 
     kept = vectors or out.with_name(f"{out.stem}-vectors")
     asked = [*(overrides or ()), f"retrievers={list(retriever or ['bm25'])}"]
-    found, counts = api.mine(load(dataset, cache), kept, split, depth, keep, seed, dtype, asked)
+    found, counts = api.mine(load(dataset, cache), kept, split, depth, keep, seed, dtype, asked, relevant)
     say(report.lists_table(counts))
+    say(report.pairs_line(len(found.query_ids), len(found), counts["relevant_left_out"], "--relevant"))
     save(found, out)
 
 

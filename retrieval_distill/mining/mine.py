@@ -17,6 +17,7 @@ from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError
 from retrieval_distill.mining.draw import Pool, draw
 from retrieval_distill.mining.duplicates import without_copies
+from retrieval_distill.mining.relevant import at_most
 from retrieval_distill.mining.topics import documents_by_topic
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
 from retrieval_distill.training.groups import with_relevant
@@ -26,11 +27,15 @@ FUSIONS: dict[str, Callable[..., Run]] = {"rrf": reciprocal_rank_fusion, "weight
 
 @dataclass(frozen=True)
 class Mined:
-    """``drawn`` by source, and all of it together with the relevant documents; ``copies`` were left out."""
+    """``drawn`` by source, and all of it together with the relevant documents.
+
+    ``copies`` of relevant documents were left out, and ``beyond`` so many relevant documents over the limit.
+    """
 
     drawn: dict[str, Run]
     candidates: Run
     copies: int
+    beyond: int
 
 
 def mine(
@@ -42,6 +47,7 @@ def mine(
     keep: int,
     seed: int,
     vectors: Embeddings | None = None,
+    most_relevant: int | None = None,
 ) -> Mined:
     """Fuse the retrievers' lists, draw from them and from pools, and leave out copies of relevant documents.
 
@@ -54,6 +60,7 @@ def mine(
         keep: Candidates of a query; its relevant documents are added to them.
         seed: Of every draw.
         vectors: The documents', for the draw ``in-topic``.
+        most_relevant: Relevant documents of a query at most, see :func:`retrieval_distill.mining.relevant.at_most`.
 
     Raises:
         UserError: ``in-topic`` is asked for without vectors, or with more topics than documents.
@@ -69,5 +76,6 @@ def mine(
     frame = pd.concat([run.frame for run in drawn.values()])
     union = Run.from_columns(frame["query_id"], frame["doc_id"], frame["score"])
     found = with_relevant(union, {id_: qrels.get(id_, {}) for id_ in queries.ids})
-    candidates = without_copies(found, qrels, queries, documents)
-    return Mined(drawn, candidates, len(found) - len(candidates))
+    distinct = without_copies(found, qrels, queries, documents)
+    candidates = at_most(distinct, qrels, most_relevant)
+    return Mined(drawn, candidates, len(found) - len(distinct), len(distinct) - len(candidates))

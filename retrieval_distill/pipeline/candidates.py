@@ -23,7 +23,7 @@ logger = logging.getLogger("retrieval_distill")
 
 
 def retrieve(turn: Round) -> None:
-    """Candidates of the training queries, chosen as the recipe's ``mining`` says, with every relevant document."""
+    """Candidates of the training queries, chosen as the recipe's ``mining`` says, with the relevant documents."""
     job, config, mining = turn.job, turn.job.recipe.retrieve, turn.job.recipe.mining
     qrels, dense = _judged(job), _dense(turn)
 
@@ -31,7 +31,7 @@ def retrieve(turn: Round) -> None:
         lists = {name: _list(turn, name, mining.depth(config.depth)) for name in mining.retrievers}
         vectors = Embeddings.open(turn.start_vectors) if "in-topic" in mining.draw else None
         texts = job.training_queries, qrels, job.dataset.documents
-        mined = mine(lists, *texts, mining, config.keep, job.recipe.seed, vectors)
+        mined = mine(lists, *texts, mining, config.keep, job.recipe.seed, vectors, config.relevant)
         mined.candidates.save(folder / "run.parquet")
         for name, run in lists.items():
             run.save(folder / "lists" / f"{models.short_name(name)}.parquet")
@@ -40,8 +40,9 @@ def retrieve(turn: Round) -> None:
         found = {**report.of_lists(lists, mined.drawn, qrels), "copies": mined.copies}
         write_json(folder / "mining.json", found)
         logger.info(report.lists_table(found))
-        candidates = mined.candidates
-        return {"queries": len(candidates.query_ids), "pairs": len(candidates), "copies": mined.copies}
+        queries, pairs = len(mined.candidates.query_ids), len(mined.candidates)
+        logger.info(report.pairs_line(queries, pairs, mined.beyond, "retrieve.relevant"))
+        return {"queries": queries, "pairs": pairs, "copies": mined.copies, "relevant_left_out": mined.beyond}
 
     inputs = {
         "texts": [job.dataset.documents.fingerprint, job.training_queries.fingerprint],

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -18,7 +19,9 @@ LINE_EVERY_SECONDS = 10.0
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int], None]]:
+def progress(
+    what: str, total: int, unit: str, done: int = 0, kept: Path | None = None
+) -> Iterator[Callable[[int], None]]:
     """Report work on ``total`` units; call the yielded function with the units just finished.
 
     Args:
@@ -26,16 +29,33 @@ def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Callab
         total: Units in all.
         unit: The unit's name in the plural.
         done: Units that an earlier, interrupted attempt already finished.
+        kept: Where every unit that was reported as finished is safe, for a word to those who stop the work with
+            Ctrl-C; ``None``: units are not kept one by one.
     """
+    finished = done
+
+    def count(units: int) -> None:
+        nonlocal finished
+        finished += units
+        advance(units)
+
     if total <= done:
         yield lambda units: None
-    elif sys.stderr.isatty():
-        with _bar(what, total, unit, done) as advance:
-            yield advance
-    else:
-        line = _Lines(what, total, unit, done)
-        yield line.advance
-        line.finish()
+        return
+    try:
+        with (_bar if sys.stderr.isatty() else _lines)(what, total, unit, done) as advance:
+            yield count
+    except KeyboardInterrupt:
+        if kept is not None:
+            logger.warning("%s: stopped; %s of %s %s are kept in %s", what, f"{finished:,}", f"{total:,}", unit, kept)
+        raise
+
+
+@contextmanager
+def _lines(what: str, total: int, unit: str, done: int) -> Iterator[Callable[[int], None]]:
+    line = _Lines(what, total, unit, done)
+    yield line.advance
+    line.finish()
 
 
 @contextmanager

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.teacher.fitting import model as fit_model
 from retrieval_distill.teacher.fitting import training
 from retrieval_distill.teacher.fitting.training import LOGGED, MEASURE, DevQueries, ListCollator
+from retrieval_distill.training import CHECKPOINTS
 from retrieval_distill.training.groups import build_groups, schedule, with_relevant
 
 logger = logging.getLogger("retrieval_distill")
@@ -34,6 +34,12 @@ NEEDED = (
     "fit-teacher needs judged training queries, each with a text and a relevant document "
     "(queries written by a model will do in a later version)"
 )
+
+VECTORS, INDEX = "embeddings", "index"
+"""What candidates are found with, in their folder, until they are found."""
+
+BASELINE = "baseline.json"
+"""The dev measure before training, in the teacher's folder until that is finished."""
 
 TRAIN_DEPTH = 30
 """Candidates per training query, from which its hard negatives are drawn."""
@@ -75,7 +81,11 @@ def fit_on(
         "bi_encoder": models.fingerprint(bi_encoder) if bi_encoder else None,
         "depth": depth,
     }
-    stages.stage("retrieve", found, inputs, lambda out: _retrieve(dataset, qrels, depth, bi_encoder, out))
+
+    def retrieve(out: Path) -> dict[str, Any]:
+        return _retrieve(dataset, qrels, depth, bi_encoder, out)
+
+    stages.stage("retrieve", found, inputs, retrieve, scratch=(VECTORS, INDEX))
     runs = {split: Run.load(found / f"{split}.parquet") for split in qrels}
     asked = (with_relevant(runs["dev"].top(config.dev_depth), qrels["dev"]), qrels["dev"]) if "dev" in qrels else None
     candidates = generated.renamed(with_relevant(runs["train"].top(TRAIN_DEPTH), qrels["train"]), dataset)
@@ -122,7 +132,7 @@ def fit_teacher(
     def work(out: Path) -> dict[str, Any]:
         return _fit(config, candidates, qrels, queries, documents, dev, out)
 
-    return stages.stage("fit-teacher", folder, inputs, work)
+    return stages.stage("fit-teacher", folder, inputs, work, scratch=(CHECKPOINTS, BASELINE))
 
 
 def _fit(
@@ -143,7 +153,7 @@ def _fit(
     )
     asked = DevQueries(*dev, queries, documents, training.uses_bf16(config)) if dev else None
     before = _baseline(asked, model, out) if asked else None
-    state = training.train(model, collator, asked, config, steps, out / "checkpoints")
+    state = training.train(model, collator, asked, config, steps, out / CHECKPOINTS)
     counts: dict[str, Any] = {
         "groups": len(groups),
         "steps": state.global_step,
@@ -159,14 +169,12 @@ def _fit(
     ]
     stages.write_json(out / "fit_log.json", {**counts, "history": history})
     (out / "README.md").write_text(_card(config, counts), encoding="utf-8")
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    (out / "baseline.json").unlink(missing_ok=True)
     return counts
 
 
 def _baseline(dev: DevQueries, model: Any, out: Path) -> np.ndarray:
     """The dev measure before training, asked once even if the fit is killed."""
-    path = out / "baseline.json"
+    path = out / BASELINE
     if not path.is_file():
         stages.write_json(path, dev.values(model).tolist())
     return np.array(stages.read_json(path))
@@ -219,16 +227,14 @@ def _retrieve(
     from retrieval_distill import api
 
     if bi_encoder:
-        api.embed(bi_encoder, dataset.documents, out / "embeddings")
-        api.index(out / "embeddings", out / "index")
+        api.embed(bi_encoder, dataset.documents, out / VECTORS)
+        api.index(out / VECTORS, out / INDEX)
     queries = dataset.queries.select(list(dict.fromkeys(id_ for judged in qrels.values() for id_ in judged)))
-    index = out / "index" if bi_encoder else None
+    index = out / INDEX if bi_encoder else None
     run = api.retrieve(dataset.documents, queries, depth, index, bi_encoder)
     found = Run(run.frame[run.frame["query_id"] != run.frame["doc_id"]].reset_index(drop=True))
     for split, judged in qrels.items():
         found.select(list(judged)).save(out / f"{split}.parquet")
-    for used in ("embeddings", "index"):
-        shutil.rmtree(out / used, ignore_errors=True)
     return {"queries": len(queries), "pairs": len(found)}
 
 
