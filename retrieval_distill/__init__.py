@@ -170,7 +170,7 @@ class _Package(ModuleType):
 class _Verb(ModuleType):
     """A package that is called, and read about, as the verb of its name."""
 
-    __doc__ = property(lambda self: self._verb.__doc__)  
+    __doc__ = property(lambda self: self._verb.__doc__)
 
     @property
     def __signature__(self) -> Any:

@@ -83,6 +83,7 @@ def mine(
     queries: Texts | None = None,
     depth: int = 30,
     keep: int = 12,
+    relevant: int | None = 8,
     start: Model | None = None,
     indexes: Mapping[str, Index | str | Path] | None = None,
     vectors: str | Path | None = None,
@@ -93,7 +94,7 @@ def mine(
     config: MiningConfig | None = None,
     **options: Any,
 ) -> Candidates:
-    """Candidates of a split's queries, by any number of retrievers, with every relevant document.
+    """Candidates of a split's queries, by any number of retrievers, with the relevant documents.
 
     Args:
         dataset: Texts and judgements.
@@ -101,6 +102,7 @@ def mine(
         queries: Some of them; ``None``: all.
         depth: Documents that each retriever puts forward per query.
         keep: Candidates per query.
+        relevant: Relevant documents per query at most, the highest grades first; ``None``: all.
         start: The model that the retriever name ``start`` stands for; ``None``: that name is left out of the default
             retrievers, and refused where it is named.
         indexes: Indexes by retriever, or their folders; a retriever without one is searched exactly.
@@ -139,7 +141,7 @@ def mine(
     lists = retrievers.lists(chosen, asked, depth)
     topics = topic_vectors or retrievers.vectors(chosen)
     qrels = {id_: judged[id_] for id_ in asked}
-    return mining.mine(lists, asked, qrels, dataset.documents, chosen, keep, seed, topics)
+    return mining.mine(lists, asked, qrels, dataset.documents, chosen, keep, seed, topics, relevant)
 
 
 def filter_negatives(

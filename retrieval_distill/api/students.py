@@ -20,6 +20,7 @@ from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import processes, stages
 from retrieval_distill.student.student import Student
+from retrieval_distill.training import CHECKPOINTS
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -62,7 +63,7 @@ def compress(
         "seed": seed,
         "config": chosen.model_dump(mode="json"),
     }
-    return Student(str(out), manifest=stages.stage("compress", out, inputs, work))
+    return Student(str(out), manifest=stages.stage("compress", out, inputs, work, scratch=(CHECKPOINTS,)))
 
 
 def distill(
@@ -125,4 +126,5 @@ def distill(
         "datasets": {name: source.weight for name, source in chosen.datasets.items()},
         **chosen.model_dump(mode="json", include=TRAINS, exclude={"training": {"report_to"}}),
     }
-    return Student(str(out), manifest=stages.stage("distill", out, inputs, work, together=True))
+    made = stages.stage("distill", out, inputs, work, together=True, scratch=(CHECKPOINTS,))
+    return Student(str(out), manifest=made)

@@ -5,7 +5,6 @@ Knows Runs, datasets and the score store; must not know what kind of teacher sco
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from os import fspath
 from pathlib import Path
@@ -36,6 +35,9 @@ if TYPE_CHECKING:
 
 TRAIN_DEPTH = 30
 """Candidates per training query, from which ``fit_teacher`` draws its hard negatives."""
+
+VECTORS, INDEX = "embeddings", "index"
+"""What ``fit_teacher`` finds candidates with, in their folder, until they are found."""
 
 ENGINES = ("local", "ray")
 
@@ -218,7 +220,11 @@ def fit_teacher(
         "bi_encoder": models.fingerprint(name) if name else None,
         "depth": depth,
     }
-    stages.stage("retrieve", found, inputs, lambda work: _retrieve(dataset, qrels, depth, name, work))
+
+    def work(folder: Path) -> dict[str, Any]:
+        return _retrieve(dataset, qrels, depth, name, folder)
+
+    stages.stage("retrieve", found, inputs, work, scratch=(VECTORS, INDEX))
     runs = {split: Run.load(found / f"{split}.parquet") for split in qrels}
     seen = generated.as_trained(dataset, train)
     candidates = generated.renamed(with_relevant(runs["train"].top(TRAIN_DEPTH), qrels["train"]), dataset)
@@ -271,11 +277,9 @@ def _retrieve(
     queries: Texts = dataset.queries.select(list(dict.fromkeys(id_ for judged in qrels.values() for id_ in judged)))
     built = None
     if bi_encoder:
-        built = index(embed(dataset.documents, bi_encoder, out=out / "embeddings"), out=out / "index")
+        built = index(embed(dataset.documents, bi_encoder, out=out / VECTORS), out=out / INDEX)
     run = retrieve(queries, dataset.documents, depth=depth, index=built, model=bi_encoder)
     found = Run(run.frame[run.frame["query_id"] != run.frame["doc_id"]].reset_index(drop=True))
     for split, judged in qrels.items():
         found.select(list(judged)).save(out / f"{split}.parquet")
-    for used in ("embeddings", "index"):
-        shutil.rmtree(out / used, ignore_errors=True)
     return {"queries": len(queries), "pairs": len(found)}

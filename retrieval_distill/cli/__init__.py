@@ -9,15 +9,31 @@ import logging
 import os
 import sys
 import warnings
+from typing import Any
 
 import typer
+import typer.core
 
 from retrieval_distill.cli import candidates, data, measures, runs, search, stages, teachers, vectors
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import processes
 from retrieval_distill.runtime.progress import show_progress
 
+
+class Stoppable(typer.core.TyperGroup):
+    """Commands that Ctrl-C ends with a word; the library around them would end in silence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("stopped; the same command continues where it was", err=True)
+            sys.exit(130)
+
+
 app = typer.Typer(
+    cls=Stoppable,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -47,6 +63,3 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command continues where it was", err=True)
-        sys.exit(130)

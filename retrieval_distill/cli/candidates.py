@@ -37,6 +37,7 @@ def mine(
     split: SplitOption = "train",
     depth: DepthOption = 30,
     keep: Annotated[int, typer.Option("--keep", min=1, help="Candidates per query.")] = 12,
+    relevant: Annotated[int, typer.Option("--relevant", min=1, help="Relevant documents per query at most.")] = 8,
     index: Annotated[
         list[str] | None,
         typer.Option("--index", help="RETRIEVER=FOLDER, its index; searched exactly without one. Repeatable."),
@@ -65,10 +66,11 @@ def mine(
     config = parse(MiningConfig, {"retrievers": list(retriever or ["bm25"])}, "mine", overrides or ())
     indexes = {name: Path(folder) for name, folder in pairs("--index", index or []).items()}
     found = api.mine(
-        load(dataset, cache), split=split, depth=depth, keep=keep, indexes=indexes, vectors=kept, seed=seed,
-        dtype=dtype, config=config,
+        load(dataset, cache), split=split, depth=depth, keep=keep, relevant=relevant, indexes=indexes,
+        vectors=kept, seed=seed, dtype=dtype, config=config,
     )  # fmt: skip
     say(report.lists_table(found.report))
+    say(report.pairs_line(len(found.query_ids), len(found), found.report["relevant_left_out"], "--relevant"))
     save(found, out)
 
 

@@ -29,10 +29,10 @@ from retrieval_distill.hardware import devices
 from retrieval_distill.runtime.progress import progress
 from retrieval_distill.runtime.stages import fingerprint, write_json
 from retrieval_distill.student import build, encoder
-from retrieval_distill.training import log
+from retrieval_distill.training import CHECKPOINTS, log
 from retrieval_distill.training.arguments import arguments, dtype
 from retrieval_distill.training.batches import DrawDataset
-from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole, remove
+from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole
 from retrieval_distill.training.loop import DistillationTrainer
 from retrieval_distill.training.trainer import Advance
 
@@ -69,8 +69,8 @@ def compress(config: CompressConfig, plain: Texts, folder: Path, seed: int) -> d
     Args:
         config: What to make, of what, and how; ``model`` or ``teacher`` is given.
         plain: The texts; titles count.
-        folder: Where the student goes; ``checkpoints`` in it holds, until it is finished, what a resumed training
-            reads.
+        folder: Where the student goes; its folder ``checkpoints`` holds what a resumed training reads, and is the
+            caller's to remove, once the student is safe.
         seed: Of all that is drawn.
 
     Returns:
@@ -87,7 +87,7 @@ def compress(config: CompressConfig, plain: Texts, folder: Path, seed: int) -> d
     layer_dropping.check(student, config.depths)
     pair = Pair(anatomy(student), anatomy(teacher), _teacher(config), basis)
     transfers = Transfers(config.transfers, pair)
-    collator = _collator(config, student, teacher, transfers.token_by_token, plain, folder / "checkpoints", seed)
+    collator = _collator(config, student, teacher, transfers.token_by_token, plain, folder / CHECKPOINTS, seed)
     kept = _kept(config, transfers, pair, collator.teacher, computed or torch.float32)
     depths = config.depths, config.self_distillation, seed
     model = CompressionModel(student, teacher, transfers, computed, *depths, kept)
@@ -95,7 +95,6 @@ def compress(config: CompressConfig, plain: Texts, folder: Path, seed: int) -> d
     model.close()
     with models.quietly():
         student.save_pretrained(str(folder))
-    remove(folder / "checkpoints")
     return {**done, "parameters": build.parameters(student), **vars(pair.student)}
 
 
@@ -110,18 +109,21 @@ def _train(
     training = _training(config, micro)
     trainer = CompressionTrainer(
         model=model,
-        args=arguments(training, len(batches) // micro, seed, None, folder / "checkpoints"),
+        args=arguments(training, len(batches) // micro, seed, None, folder / CHECKPOINTS),
         train_dataset=DrawDataset(batches),
         data_collator=collator,
         callbacks=[LogAtCheckpoints(), MarkWhole()],
     )
     trainer.pop_callback(PrinterCallback)
-    last = last_whole(folder / "checkpoints")
+    last = last_whole(folder / CHECKPOINTS)
     state = TrainerState.load_from_json(str(last / "trainer_state.json")) if last else TrainerState()
-    with progress("compressing", trainer.args.max_steps, "steps", state.global_step) as advance:
-        trainer.add_callback(Advance(advance))
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
-    state = trainer.state
+    if state.global_step >= trainer.args.max_steps:  # killed after the last step
+        trainer._load_from_checkpoint(str(last))
+    else:
+        with progress("compressing", trainer.args.max_steps, "steps", state.global_step) as advance:
+            trainer.add_callback(Advance(advance))
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        state = trainer.state
     write_json(folder / "training_log.json", log.rows(state.log_history, state.global_step, {}))
     tokens = sum(int(lengths[batch.rows].sum()) for batch in batches)
     return {"texts": len(rows), "steps": state.global_step, "tokens": tokens}

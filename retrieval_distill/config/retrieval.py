@@ -14,6 +14,9 @@ class RetrieveConfig(Section):
     """Documents that each retriever puts forward per training query; more where ``mining.draw`` names deeper ranks."""
     keep: int = Field(12, ge=1)
     """Candidates per training query, chosen as ``mining`` says; these and the relevant documents are scored."""
+    relevant: int | None = Field(8, ge=1)
+    """Relevant documents per training query that are scored and trained on, the highest grades first; the others are
+    never taken for negatives. ``None``: all, which some collections have dozens of."""
     k1: float = Field(1.5, ge=0)
     """BM25's term-frequency saturation."""
     b: float = Field(0.75, ge=0, le=1)

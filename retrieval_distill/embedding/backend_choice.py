@@ -16,7 +16,7 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.embedding.choice import choose
 from retrieval_distill.embedding.embeddings import Embeddings
 from retrieval_distill.embedding.storage import Storage
-from retrieval_distill.embedding.workers import Encode, Encoding
+from retrieval_distill.embedding.workers import Encode, Encoding, vectors
 from retrieval_distill.runtime import stages
 
 CALIBRATED = 2048
@@ -49,7 +49,7 @@ def storage(name: str, documents: Texts, out: Path, old: Embeddings | None, enco
         return old.storage.save(out)
     if not (out / "storage.json").is_file():
         texts = _sample(documents, CALIBRATED if name == "int8" else 1)
-        return Storage.fit(name, encoders[0](texts, lambda texts: None)).save(out)
+        return Storage.fit(name, vectors(encoders[0], texts)).save(out)
     return Storage.open(out)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill.embedding.workers import Encoding
+from retrieval_distill.embedding.workers import Encoding, vectors
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -42,14 +42,14 @@ def choose(encoding: Encoding, texts: Sequence[str], backends: Sequence[str]) ->
     measured: list[dict[str, Any]] = []
     for backend in ("torch", *backends):
         [encode, *_] = replace(encoding, backend=backend).encoders()
-        encode(texts[:WARM], lambda texts: None)
+        vectors(encode, texts[:WARM])
         seconds = []
         for _ in range(PASSES):
             start = perf_counter()
-            vectors = encode(texts, lambda texts: None)
+            found = vectors(encode, texts)
             seconds.append(perf_counter() - start)
         rate = len(texts) / min(seconds)
-        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit = found / np.linalg.norm(found, axis=1, keepdims=True)
         if not measured:
             reference = unit
         lowest = float((unit * reference).sum(axis=1).min())

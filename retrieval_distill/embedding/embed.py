@@ -1,4 +1,4 @@
-"""``embed``: a corpus to vectors on disk, shard by shard, resumable and within a fixed memory.
+"""``embed``: a corpus to vectors on disk, shard by shard, resumable within seconds and within a fixed memory.
 
 A corpus that changed keeps the vectors of the texts that stayed: their shards are taken over as files, and only new
 texts are embedded, into shards behind them. Knows which texts are due and what makes a folder of vectors whole; must
@@ -29,6 +29,8 @@ from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage, check
 from retrieval_distill.embedding.workers import ENGINES, Encoding, Item, Maker, make
 from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.index import pieces
+from retrieval_distill.index.pieces import Pieces
 from retrieval_distill.runtime import disk, lock, stages
 from retrieval_distill.runtime.progress import progress
 
@@ -40,7 +42,7 @@ __all__ = ["Embeddings", "comparable", "embed", "embed_queries", "require"]
 logger = logging.getLogger("retrieval_distill")
 
 SHARD = 8192
-"""Documents of one shard: what is held in memory, and the most that a crash costs."""
+"""Documents of one shard: what is held in memory. Much less is lost in a crash, see ``indexing.pieces``."""
 
 
 def embed(
@@ -54,7 +56,7 @@ def embed(
     engine: str = "local",
     backend: str = "torch",
 ) -> stages.Manifest:
-    """Embed documents into a folder; a rerun resumes at the last finished shard, a finished one is kept.
+    """Embed documents into a folder; a rerun resumes a killed or stopped attempt, a finished one is kept.
 
     Where the folder holds the vectors of other documents, made the same way, the vectors of texts that stayed are
     kept, those of texts that are gone are left out, and only new texts are embedded. A text is known by its hash, so
@@ -105,7 +107,7 @@ def embed(
 
     with lock.alone(folder), disk.room(folder, "the last shard could not be stored; every finished one is kept"):
         inputs = _after(folder, wanted)
-        return stages.stage("embed", folder, inputs, work)
+        return stages.stage("embed", folder, inputs, work, scratch=(pieces.FOLDER,))
 
 
 def _after(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -132,6 +134,7 @@ def _embed(encoding: Encoding, documents: Texts, out: Path, old: Embeddings | No
     starts = range(0, len(changes.new_documents), SHARD)
     due = [start for start in starts if kept + start // SHARD not in finished]
     done = len(changes.new_documents) - sum(min(SHARD, len(changes.new_documents) - start) for start in due)
+    done += sum(Pieces(out, kept + start // SHARD).count() for start in due)
     encoders = encoding.encoders() if due or old is None else []
     form = backend_choice.storage(storage, documents, out, old, encoders)
     _say_cost(changes, form, out)
@@ -142,7 +145,7 @@ def _embed(encoding: Encoding, documents: Texts, out: Path, old: Embeddings | No
 
     what = {"document": "documents", "query": "queries"}[encoding.kind]
     if due:
-        with progress(f"embedding {what}", len(changes.new_documents), what, done) as advance:
+        with progress(f"embedding {what}", len(changes.new_documents), what, done, kept=out) as advance:
             for shard in make(Maker(encoding, form, out), encoders, items(), advance):
                 finished[shard.number] = shard
     order = np.concatenate([changes.kept_documents, changes.new_documents])

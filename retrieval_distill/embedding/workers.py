@@ -1,14 +1,16 @@
 """Shards in the making: texts in, a committed file of vectors out, on every device of this machine.
 
-Knows bi-encoders, storage and shards; must not know which texts are due or what was made before.
+Within a shard what is embedded is committed every few seconds; a killed or stopped attempt goes on from there. Knows
+bi-encoders, storage and shards; must not know which texts are due.
 """
 
 from __future__ import annotations
 
 import copy
 import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +23,9 @@ from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
+from retrieval_distill.index.pieces import Part, Pieces, joined
 from retrieval_distill.runtime import cluster
+from retrieval_distill.runtime.commits import gathered
 from retrieval_distill.runtime.parallel import in_order
 
 if TYPE_CHECKING:
@@ -32,8 +36,13 @@ if TYPE_CHECKING:
 Advance = Callable[[int], None]
 """Told how many texts were just finished."""
 
-Encode = Callable[[Sequence[str], Advance], np.ndarray]
-"""Texts to vectors, float32 [texts, dimensions]."""
+Encode = Callable[[Sequence[str], np.ndarray], Iterable[Part]]
+"""(texts, which of them are done, bool [texts]) -> the vectors of the others, some at a time.
+
+A vector must not depend on which others are done: batches are laid over all of the texts."""
+
+SECONDS_PER_COMMIT = 20.0
+"""Time between pieces of a shard: the most that a crash costs."""
 
 Item = tuple[int, Texts]
 """A shard's number and its texts."""
@@ -76,10 +85,9 @@ def _on_cluster(encoding: Encoding) -> list[Encode]:
     """
     slots, model = cluster.connect(), cluster.share(_load(encoding))
 
-    def encode(texts: Sequence[str], advance: Advance) -> np.ndarray:
+    def encode(texts: Sequence[str], done: np.ndarray) -> Iterator[Part]:
         vectors = cluster.call(_encode_there, model, encoding.kind, list(texts))
-        advance(len(texts))
-        return vectors
+        yield np.flatnonzero(~done), vectors[~done]
 
     return [encode] * (2 * slots)
 
@@ -95,14 +103,47 @@ class Maker:
     storage: Storage
     folder: Path
 
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Once set, no further batch is begun; what is finished is committed."""
+
     def make(self, encode: Encode, item: Item, advance: Advance) -> Shard:
-        """Embed the texts of one shard and commit it.
+        """Embed the texts of one shard, but for those that an earlier attempt did, and commit it.
 
         Raises:
             UserError: The model gives NaN or infinite vectors.
+            KeyboardInterrupt: ``stop`` was set.
         """
         number, documents = item
-        vectors = encode(documents.take(), advance)
+        pieces = Pieces(self.folder, number)
+        parts = pieces.read()
+        done = np.zeros(len(documents), bool)
+        for rows, _ in parts:
+            done[rows] = True
+        for held in gathered(self._until_stopped(encode, documents.take(), done.copy(), advance), SECONDS_PER_COMMIT):
+            parts.append(joined(held))
+            done[parts[-1][0]] = True
+            if not done.all():  # else the whole shard is committed
+                pieces.keep(parts[-1])
+        shard = shards.write(self.folder, number, self.storage.encode(self._whole(parts, documents)))
+        pieces.remove()
+        return shard
+
+    def _until_stopped(
+        self, encode: Encode, texts: Sequence[str], done: np.ndarray, advance: Advance
+    ) -> Iterator[Part]:
+        if done.all():
+            return
+        for part in encode(texts, done):
+            yield part
+            advance(len(part[0]))
+            if self.stop.is_set():
+                raise KeyboardInterrupt
+
+    def _whole(self, parts: list[Part], documents: Texts) -> np.ndarray:
+        """The shard's vectors, float32 [documents, dimensions]."""
+        rows, found = joined(parts)
+        vectors = np.empty((len(documents), found.shape[1]), np.float32)
+        vectors[rows] = found
         wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(wrong):
             first = documents.at(wrong[:1]).ids[0]
@@ -110,7 +151,7 @@ class Maker:
                 f"model {self.encoding.model!r} gives NaN or infinite vectors for {len(wrong)} of {len(vectors)} "
                 f"texts, the first is that of document {first!r}; try --dtype float32, or another model"
             )
-        return shards.write(self.folder, number, self.storage.encode(vectors))
+        return vectors
 
 
 def make(maker: Maker, encoders: Sequence[Encode], items: Iterable[Item], advance: Advance) -> Iterator[Shard]:
@@ -126,7 +167,13 @@ def make(maker: Maker, encoders: Sequence[Encode], items: Iterable[Item], advanc
         finally:
             free.put(encode)
 
-    yield from in_order(work, items, len(encoders))
+    yield from in_order(work, items, len(encoders), maker.stop)
+
+
+def vectors(encode: Encode, texts: Sequence[str]) -> np.ndarray:
+    """The vectors of all of some texts, float32 [texts, dimensions]."""
+    rows, found = joined(list(encode(texts, np.zeros(len(texts), bool))))
+    return found[np.argsort(rows)]
 
 
 def _load(encoding: Encoding) -> SentenceTransformer:
@@ -137,11 +184,13 @@ def _load(encoding: Encoding) -> SentenceTransformer:
     return backends.load(encoding.model, encoding.backend, encoding.max_length)
 
 
-def _encode(model: SentenceTransformer, kind: Kind, texts: Sequence[str], advance: Advance) -> np.ndarray:
+def _encode(model: SentenceTransformer, kind: Kind, texts: Sequence[str], done: np.ndarray) -> Iterator[Part]:
     from retrieval_distill.student import encoder
 
-    return encoder.encode(model, texts, kind, advance)
+    yield from encoder.encode_parts(model, texts, kind, done)
 
 
 def _encode_there(model: cluster.Shared[SentenceTransformer], kind: Kind, texts: Sequence[str]) -> np.ndarray:
-    return _encode(model.get().to(devices.device()), kind, texts, lambda texts: None)
+    from retrieval_distill.student import encoder
+
+    return encoder.encode(model.get().to(devices.device()), texts, kind)

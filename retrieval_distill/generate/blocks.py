@@ -1,11 +1,16 @@
 """Queries kept as they are made: parts of a block of documents, so that a crash costs seconds and no paid answer.
 
-Knows files and clocks; must not know how queries are made.
+    llm-00002-9c1f...07.parquet     queries of the way "llm" from the third block; the rest of the name is drawn
+
+No part is ever written again or counted, so none replaces another, whatever is missing. A document counts once: where
+two parts hold it, as after two attempts at once, its queries are those of the first by name. Knows files and clocks;
+must not know how queries are made.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -46,7 +51,7 @@ def make(name: str, way: Way, documents: Texts, rate: float, seed: int, folder: 
     starts = range(0, len(documents), BLOCK)
     known = {start: _read(folder, name, start) for start in starts}
     done = sum(found["doc_id"].nunique() for found in known.values())
-    with progress(f"making queries ({name})", len(documents), "documents", done) as advance:
+    with progress(f"making queries ({name})", len(documents), "documents", done, kept=folder) as advance:
         for start in starts:
             block = list(documents.select(documents.ids[start : start + BLOCK]).records())
             before = set(known[start]["doc_id"])
@@ -78,17 +83,18 @@ def _ordered(found: pd.DataFrame, documents: Texts) -> pd.DataFrame:
     return found.iloc[np.lexsort((found["number"], rows))]
 
 
-def _files(folder: Path, name: str, start: int) -> list[Path]:
-    return sorted(folder.glob(f"{name}-{start // BLOCK:05d}-*.parquet"))
-
-
 def _read(folder: Path, name: str, start: int) -> pd.DataFrame:
-    parts = [pd.read_parquet(path) for path in _files(folder, name, start)]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame([], columns=COLUMNS)
+    """The queries of a block so far, each document's from one part."""
+    found, known = [], set[str]()
+    for path in sorted(folder.glob(f"{name}-{start // BLOCK:05d}-*.parquet")):
+        part = pd.read_parquet(path)
+        found.append(part[~part["doc_id"].isin(known)])
+        known.update(part["doc_id"])
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame([], columns=COLUMNS)
 
 
 def _write(rows: pd.DataFrame, folder: Path, name: str, start: int) -> None:
-    path = folder / f"{name}-{start // BLOCK:05d}-{len(_files(folder, name, start)):05d}.parquet"
+    path = folder / f"{name}-{start // BLOCK:05d}-{secrets.token_hex(16)}.parquet"
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         rows.to_parquet(file, index=False)

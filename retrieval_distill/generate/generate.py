@@ -7,7 +7,6 @@ Knows the order of the steps; must not know how a way makes its queries.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,9 @@ from retrieval_distill.runtime.stages import Manifest
 
 VERSION = 1
 """Raised when the same documents and options would give other queries."""
+
+PARTS = "parts"
+"""Folder of the queries as they were made, which a killed attempt continues from."""
 
 Save = Callable[[pd.DataFrame, Path], None]
 """(the queries, the stage's folder): writes them there. The queries' columns are ``query_id``, ``way``, ``doc_id``,
@@ -62,15 +64,14 @@ def generate(
     }
 
     def work(out: Path) -> dict[str, Any]:
-        made, dropped = _made(dataset, config, seed, out / "parts"), Ledger()
+        made, dropped = _made(dataset, config, seed, out / PARTS), Ledger()
         kept = _kept(made, dataset, config, judges, dropped)
         save(kept, out)
         told = {"made": _by_way(made[made["query"].notna()]), "kept": _by_way(kept), "dropped": dropped.as_dict()}
         stages.write_json(out / "report.json", told)
-        shutil.rmtree(out / "parts")
         return {"documents": int(kept["doc_id"].nunique()), "queries": len(kept), **told}
 
-    return stages.stage("generate", folder, inputs, work)
+    return stages.stage("generate", folder, inputs, work, scratch=(PARTS,))
 
 
 def _made(dataset: Dataset, config: GenerateConfig, seed: int, folder: Path) -> pd.DataFrame:

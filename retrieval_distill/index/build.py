@@ -20,9 +20,13 @@ from retrieval_distill.index import gpu, rescoring
 from retrieval_distill.index.growth import Start, start
 from retrieval_distill.index.kinds import KINDS, Kind, empty_index, encoded, training_vectors
 from retrieval_distill.index.vectors import Prepared
+from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.progress import progress
 
 FILE, IDS = "index.faiss", "ids.parquet"
+
+BUILT = "built.json"
+"""What tells a killed attempt that its index was whole: it is in the folder until the stage's manifest is."""
 
 
 def write(out: Path, name: str, prepared: Prepared, rescore: int, before: Path | None = None) -> dict[str, Any]:
@@ -44,15 +48,24 @@ def write(out: Path, name: str, prepared: Prepared, rescore: int, before: Path |
     Raises:
         UserError: The disk has no room for it, or a vector holds a NaN.
     """
-    kind = KINDS[name]
-    refuse_if_full(out, kind, prepared, rescore)
-    begun = start(before, prepared, kind)
-    write_faiss(_built(kind, prepared, begun), out / FILE, kind)
+    kind, path = KINDS[name], out / FILE
+    built = _finished(out)
+    if built is None:
+        refuse_if_full(out, kind, prepared, rescore)
+        begun = start(before, prepared, kind)
+        write_faiss(_built(kind, prepared, begun), path, kind)
+        built = {
+            "added": prepared.documents - begun.documents,
+            "trained_on": begun.trained_on,
+            "digest": begun.digest.hexdigest(),
+            "files": fingerprints(out, (FILE,)),
+        }
+        stages.write_json(out / BUILT, built)
     pq.write_table(pa.table({"id": prepared.embeddings.id_column}), out / IDS)
     if rescore:
         stored = out / rescoring.FILE
         rescoring.write(stored, prepared.blocks(), prepared.documents, prepared.dimensions, prepared.similarity)
-    files = fingerprints(out, (FILE, IDS, *([rescoring.FILE] if rescore else [])))
+    files = {**built["files"], **fingerprints(out, (IDS, *([rescoring.FILE] if rescore else [])))}
     return {
         "kind": name,
         "documents": prepared.documents,
@@ -60,10 +73,8 @@ def write(out: Path, name: str, prepared: Prepared, rescore: int, before: Path |
         "embedded_dimensions": prepared.embeddings.manifest["counts"]["dimensions"],
         "bytes": files[FILE]["bytes"],
         "disk_bytes": sum(file["bytes"] for file in files.values()),
-        "added": prepared.documents - begun.documents,
-        "trained_on": begun.trained_on,
-        "digest": begun.digest.hexdigest(),
         "search": {"setting": kind.setting, "rescore": rescore},
+        **built,
         "files": files,
     }
 
@@ -114,6 +125,15 @@ def sha256(path: Path) -> str:
     """Hash of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _finished(out: Path) -> dict[str, Any] | None:
+    """What a killed attempt wrote of the index that it had built, if the file is as it was then."""
+    if not (out / BUILT).is_file():
+        return None
+    built = stages.read_json(out / BUILT)
+    whole = (out / FILE).is_file() and fingerprints(out, (FILE,)) == built["files"]
+    return built if whole else None
 
 
 def _built(kind: Kind, prepared: Prepared, begun: Start) -> Any:

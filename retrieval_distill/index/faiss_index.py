@@ -61,7 +61,11 @@ def index(
         before = stages.read_manifest(folder)
         same = before is not None and {**before["inputs"], "embeddings": inputs["embeddings"]} == inputs
         old = Path(folder) if same else None
-        return stages.stage("index", folder, inputs, lambda out: build.write(out, kind, prepared, depth, old))
+
+        def work(out: Path) -> dict[str, Any]:
+            return build.write(out, kind, prepared, depth, old)
+
+        return stages.stage("index", folder, inputs, work, scratch=(build.BUILT,))
 
 
 @contextmanager

@@ -22,6 +22,9 @@ from retrieval_distill.index.operating_points import Point
 from retrieval_distill.index.vectors import Prepared
 from retrieval_distill.retrieval import exact
 
+CANDIDATES = "candidates"
+"""Folder of the indexes that are tried; it goes once one of them is chosen and safe."""
+
 ENOUGH = 0.9995
 """Recall from which a more thorough setting could only be slower."""
 
@@ -114,7 +117,7 @@ class Trials:
 
     def folder(self, name: str) -> Path:
         """Where a candidate is."""
-        return self.out / "candidates" / name
+        return self.out / CANDIDATES / name
 
     def opened(self, name: str) -> Index:
         """A candidate; one that loses something with the stored vectors that all such candidates share."""

@@ -26,7 +26,7 @@ from retrieval_distill.index.faiss_index import building, identity
 from retrieval_distill.index.index import Setting
 from retrieval_distill.index.kinds import FEWEST_TO_TRAIN, KINDS
 from retrieval_distill.index.operating_points import Point, choose, front, shortfalls
-from retrieval_distill.index.trials import CHOOSE, CONFIRM, SMALL, Trials, estimated
+from retrieval_distill.index.trials import CANDIDATES, CHOOSE, CONFIRM, SMALL, Trials, estimated
 from retrieval_distill.index.vectors import Prepared
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.progress import clock
@@ -73,18 +73,20 @@ def auto(
     inputs = {**identity(prepared), "kind": "auto", "intent": intent.model_dump(mode="json"), "queries": given}
 
     def work(out: Path) -> dict[str, Any]:
-        if queries is None:
-            asked, source = _imagined(prepared, intent.queries), "documents' own vectors, moved"
-        else:
-            asked, source = queries.vectors(), "held-out queries"
-        return _tuned(prepared, intent, asked, source, out)
+        if not (out / REPORT).is_file():  # else a killed attempt had chosen
+            stages.write_json(out / REPORT, _tuned(prepared, intent, queries, out))
+        return _keep(out, Point(**stages.read_json(out / REPORT)["chosen"]))
 
     with building(folder):
-        return stages.stage("index", folder, inputs, work)
+        return stages.stage("index", folder, inputs, work, scratch=(CANDIDATES,))
 
 
-def _tuned(prepared: Prepared, intent: IntentConfig, queries: np.ndarray, source: str, out: Path) -> dict[str, Any]:
-    """Build, measure, choose and keep; the manifest's counts."""
+def _tuned(prepared: Prepared, intent: IntentConfig, given: HeldOut | None, out: Path) -> dict[str, Any]:
+    """Build, measure and choose; the report of it."""
+    if given is None:
+        queries, source = _imagined(prepared, intent.queries), "documents' own vectors, moved"
+    else:
+        queries, source = given.vectors(), "held-out queries"
     start, trials = time.monotonic(), Trials(prepared, queries, intent.depth, out)
     costs = _costs(prepared, intent)
     points, skipped = _measured(trials, intent, costs, start + 60 * intent.minutes)
@@ -109,8 +111,7 @@ def _tuned(prepared: Prepared, intent: IntentConfig, queries: np.ndarray, source
         "seconds": round(time.monotonic() - start, 1),
     }
     _tell(report)
-    stages.write_json(out / REPORT, report)
-    return _keep(trials, chosen)
+    return report
 
 
 def _costs(prepared: Prepared, intent: IntentConfig) -> dict[str, float]:
@@ -153,13 +154,12 @@ def _unsuitable(name: str, seconds: float, left: float, prepared: Prepared, inte
     return ""
 
 
-def _keep(trials: Trials, chosen: Point) -> dict[str, Any]:
-    """The chosen index in the place of all candidates, and its manifest's counts."""
-    folder, out = trials.folder(chosen.kind), trials.out
+def _keep(out: Path, chosen: Point) -> dict[str, Any]:
+    """A copy of the chosen index beside the candidates, and its manifest's counts."""
+    folder = out / CANDIDATES / chosen.kind
     counts = stages.read_json(folder / "manifest.json")["counts"]
     for name in (build.FILE, build.IDS):
-        shutil.copyfile(folder / name, out / name)  # a killed search finds its candidates whole
-    shutil.rmtree(out / "candidates")
+        shutil.copyfile(folder / name, out / name)
     if not chosen.rescore:
         (out / rescoring.FILE).unlink(missing_ok=True)
     files = build.fingerprints(out, (build.FILE, build.IDS, *([rescoring.FILE] if chosen.rescore else [])))

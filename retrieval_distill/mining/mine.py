@@ -20,6 +20,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.mining import report
 from retrieval_distill.mining.draw import Pool, draw
 from retrieval_distill.mining.duplicates import without_copies
+from retrieval_distill.mining.relevant import at_most
 from retrieval_distill.mining.topics import documents_by_topic
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
 
@@ -33,8 +34,8 @@ class Candidates(Run):
     Args:
         lists: What each retriever found, by its name.
         drawn: What each source of ``config.draw`` gave.
-        report: The mining report, see :func:`retrieval_distill.mining.report.of_lists`, and the number of ``copies`` of
-            relevant documents that were left out.
+        report: The mining report, see :func:`retrieval_distill.mining.report.of_lists`, with the ``copies`` of
+            relevant documents that were left out, and how many relevant ones were (``relevant_left_out``).
     """
 
     lists: Mapping[str, Run] = field(default_factory=dict)
@@ -51,6 +52,7 @@ def mine(
     keep: int,
     seed: int,
     vectors: Embeddings | None = None,
+    most_relevant: int | None = None,
 ) -> Candidates:
     """Fuse the retrievers' lists, draw from them and from pools, and leave out copies of relevant documents.
 
@@ -63,6 +65,7 @@ def mine(
         keep: Candidates of a query; its relevant documents are added to them.
         seed: Of every draw.
         vectors: The documents', for the draw ``in-topic``.
+        most_relevant: Relevant documents of a query at most, see :func:`retrieval_distill.mining.relevant.at_most`.
 
     Raises:
         UserError: ``in-topic`` is asked for without vectors, or with more topics than documents.
@@ -78,6 +81,7 @@ def mine(
     frame = pd.concat([run.frame for run in drawn.values()])
     union = Run.from_columns(frame["query_id"], frame["doc_id"], frame["score"])
     found = with_relevant(union, {id_: qrels.get(id_, {}) for id_ in queries.ids})
-    kept = without_copies(found, qrels, queries, documents)
-    told = {**report.of_lists(lists, drawn, qrels), "copies": len(found) - len(kept)}
-    return Candidates(kept.frame, lists=lists, drawn=drawn, report=told)
+    distinct = without_copies(found, qrels, queries, documents)
+    kept = at_most(distinct, qrels, most_relevant)
+    left_out = {"copies": len(found) - len(distinct), "relevant_left_out": len(distinct) - len(kept)}
+    return Candidates(kept.frame, lists=lists, drawn=drawn, report={**report.of_lists(lists, drawn, qrels), **left_out})

@@ -79,6 +79,12 @@ def lists_table(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "drawn: " + ", ".join(f"{n:,} x {source}" for source, n in found["drawn"].items())])
 
 
+def pairs_line(queries: int, pairs: int, beyond: int, option: str) -> str:
+    """What a teacher will have to score: pairs, and how many relevant documents an option left out."""
+    each = f"{pairs:,} pairs of {queries:,} queries to score"
+    return f"{each}; {beyond:,} more relevant documents are left out ({option})" if beyond else each
+
+
 def scores_line(found: dict[str, Any]) -> str:
     """:func:`of_scores` to read."""
     if found["margins"] is None:

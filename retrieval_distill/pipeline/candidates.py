@@ -20,7 +20,7 @@ logger = logging.getLogger("retrieval_distill")
 
 
 def retrieve(turn: Round) -> None:
-    """Candidates of the training queries, chosen as the recipe's ``mining`` says, with every relevant document."""
+    """Candidates of the training queries, chosen as the recipe's ``mining`` says, with the relevant documents."""
     job, config, mining = turn.job, turn.job.recipe.retrieve, turn.job.recipe.mining
     indexes = _indexes(turn)
 
@@ -31,6 +31,7 @@ def retrieve(turn: Round) -> None:
             queries=job.training_queries,
             depth=config.depth,
             keep=config.keep,
+            relevant=config.relevant,
             start=turn.start,
             indexes=indexes,
             topic_vectors=Embeddings.open(turn.start_vectors) if "in-topic" in mining.draw else None,
@@ -45,7 +46,10 @@ def retrieve(turn: Round) -> None:
             run.save(folder / "drawn" / f"{source}.parquet")
         write_json(folder / "mining.json", found.report)
         logger.info(report.lists_table(found.report))
-        return {"queries": len(found.query_ids), "pairs": len(found), "copies": found.report["copies"]}
+        queries, pairs = len(found.query_ids), len(found)
+        left_out = {name: found.report[name] for name in ("copies", "relevant_left_out")}
+        logger.info(report.pairs_line(queries, pairs, left_out["relevant_left_out"], "retrieve.relevant"))
+        return {"queries": queries, "pairs": pairs, **left_out}
 
     inputs = {
         "texts": [job.dataset.documents.fingerprint, job.training_queries.fingerprint],

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+def in_order(work: Callable[[T], R], items: Iterable[T], threads: int, stop: Event | None = None) -> Iterator[R]:
     """``work(item)`` of every item, in the order of the items, ``threads`` of them at a time.
 
     At most twice as many items are in the making, so neither items nor results pile up.
@@ -23,6 +24,8 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterat
         work: Safe to call from several threads, unless ``threads`` is 1.
         items: Taken as they are needed.
         threads: 1 works in the caller's own thread, one item at a time.
+        stop: Set as soon as no more results are wanted, because of an error or Ctrl-C, so that work that is under way
+            in threads can end early: it is waited for.
     """
     if threads == 1:
         yield from map(work, items)
@@ -39,3 +42,5 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterat
         finally:
             for left in waiting:
                 left.cancel()
+            if stop is not None:
+                stop.set()

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -43,7 +44,9 @@ def show_progress(shown: bool = True) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Callable[[int], None]]:
+def progress(
+    what: str, total: int, unit: str, done: int = 0, kept: Path | None = None
+) -> Iterator[Callable[[int], None]]:
     """Report work on ``total`` units; call the yielded function with the units just finished.
 
     Args:
@@ -51,26 +54,47 @@ def progress(what: str, total: int, unit: str, done: int = 0) -> Iterator[Callab
         total: Units in all.
         unit: The unit's name in the plural.
         done: Units that an earlier, interrupted attempt already finished.
+        kept: Where every unit that was reported as finished is safe, for a word to those who stop the work with
+            Ctrl-C; ``None``: units are not kept one by one.
     """
+    finished = done
+
+    def count(units: int) -> None:
+        nonlocal finished
+        finished += units
+        advance(units)
+
     if total <= done:
         yield lambda units: None
-    elif _SHOWN in logger.handlers and (sys.stderr.isatty() or _in_notebook()):
-        from tqdm.auto import tqdm
-        from tqdm.contrib.logging import logging_redirect_tqdm
+        return
+    shown = _SHOWN in logger.handlers and (sys.stderr.isatty() or _in_notebook())
+    try:
+        with (_bar if shown else _lines)(what, total, unit, done) as advance:
+            yield count
+    except KeyboardInterrupt:
+        if kept is not None:
+            logger.warning("%s: stopped; %s of %s %s are kept in %s", what, f"{finished:,}", f"{total:,}", unit, kept)
+        raise
 
-        with (
-            logging_redirect_tqdm([logger]),
-            tqdm(desc=what, total=total, initial=done, unit=f" {unit}") as bar,
-        ):
 
-            def advance(units: int) -> None:
-                bar.update(units)
+@contextmanager
+def _bar(what: str, total: int, unit: str, done: int) -> Iterator[Callable[[int], None]]:
+    from tqdm.auto import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
 
-            yield advance
-    else:
-        line = _Lines(what, total, unit, done)
-        yield line.advance
-        line.finish()
+    with logging_redirect_tqdm([logger]), tqdm(desc=what, total=total, initial=done, unit=f" {unit}") as bar:
+
+        def advance(units: int) -> None:
+            bar.update(units)
+
+        yield advance
+
+
+@contextmanager
+def _lines(what: str, total: int, unit: str, done: int) -> Iterator[Callable[[int], None]]:
+    line = _Lines(what, total, unit, done)
+    yield line.advance
+    line.finish()
 
 
 def _in_notebook() -> bool:

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -82,6 +82,7 @@ def stage(
     inputs: dict[str, Any],
     work: Callable[[Path], dict[str, Any]],
     together: bool = False,
+    scratch: Sequence[str] = (),
 ) -> Manifest:
     """Run ``work`` unless ``folder`` already holds its result for the same ``inputs``.
 
@@ -93,6 +94,8 @@ def stage(
             same folder again, with what it had left there, as long as the inputs are the same.
         together: Whether processes that were started together all run ``work``, in the same folder. It must not
             return in any of them before all are through with the folder. ``False``: the first alone runs it.
+        scratch: Files and folders of the result that only ``work`` reads, such as checkpoints. They are no part of the
+            result, and go once its manifest is written: until then they are what a killed attempt continues from.
 
     Returns:
         The manifest, with ``skipped`` telling whether the result was already there.
@@ -105,7 +108,7 @@ def stage(
         return {**done, "skipped": True}
     partial = _partial_folder(folder, mark)
     if manifest := read_manifest(partial):  # killed between the manifest and the rename
-        return _commit(partial, folder, manifest)
+        return _commit(partial, folder, manifest, scratch)
     with _under_way(name):
         start = time.monotonic()
         counts = work(partial)
@@ -119,7 +122,7 @@ def stage(
         "versions": _versions(),
     }
     write_json(partial / "manifest.json", manifest)
-    return _commit(partial, folder, manifest)
+    return _commit(partial, folder, manifest, scratch)
 
 
 _RUNNING: list[str] = []
@@ -155,13 +158,23 @@ def _follow(folder: Path, mark: str, work: Callable[[Path], Any] | None) -> Mani
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _commit(partial: Path, folder: Path, manifest: Manifest) -> Manifest:
+def _commit(partial: Path, folder: Path, manifest: Manifest, scratch: Sequence[str]) -> Manifest:
+    for name in scratch:
+        _remove(partial / name)
     if folder.exists():
         _swap(partial, folder)
         shutil.rmtree(partial)
     else:
         partial.rename(folder)
     return {**manifest, "skipped": False}
+
+
+def _remove(path: Path) -> None:
+    """A file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _swap(new: Path, old: Path) -> None:

@@ -5,7 +5,7 @@ Knows sentence-transformers models; must not know corpora on disk, indexes or tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 65536}
 """The same where nothing is learned: less is held then, and with half as many tokens more of it stays in the cache."""
+
+TEXTS_PER_CALL = 256
+"""Texts handed to the library at once where tokens cannot be cached."""
 
 
 def load(name: str, dtype: str = "float32", max_length: int | None = None, learns: bool = False) -> SentenceTransformer:
@@ -178,32 +181,62 @@ def _vectors(
     return features["sentence_embedding"].float()
 
 
-@torch.inference_mode()
-def encode(
-    model: SentenceTransformer, texts: Sequence[str], kind: Kind, advance: Callable[[int], None] = lambda texts: None
-) -> np.ndarray:
+def encode(model: SentenceTransformer, texts: Sequence[str], kind: Kind) -> np.ndarray:
     """Vectors of texts, float32 [texts, dimensions]; equal to ``model.encode_query`` / ``encode_document``.
 
     Args:
         model: The bi-encoder, in the dtype it should compute in.
         texts: What to embed.
         kind: Which of the model's prompts applies.
-        advance: Told how many texts were just finished.
     """
+    vectors = np.empty((len(texts), int(model.get_embedding_dimension() or 0)), np.float32)
+    for rows, found in encode_parts(model, texts, kind):
+        vectors[rows] = found
+    return vectors
+
+
+def encode_parts(
+    model: SentenceTransformer, texts: Sequence[str], kind: Kind, done: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same batch by batch: rows, and their vectors, float32 [rows, dimensions].
+
+    Args:
+        model: As for :func:`encode`.
+        texts: As for :func:`encode`.
+        kind: As for :func:`encode`.
+        done: Texts whose vectors are not needed any more, bool [texts]; ``None``: none. Batches are laid over all
+            texts, and each is computed as a whole, so that no vector depends on which others are done.
+    """
+    done = np.zeros(len(texts), bool) if done is None else done
+    embed, batches = _embedder(model, texts, kind)
+    for batch in batches:
+        if not done[batch].all():
+            yield batch, embed(batch)
+
+
+Embed = Callable[[np.ndarray], np.ndarray]
+"""Rows of texts to their vectors, float32 [rows, dimensions]."""
+
+
+def _embedder(model: SentenceTransformer, texts: Sequence[str], kind: Kind) -> tuple[Embed, list[np.ndarray]]:
+    """What embeds a batch, and the batches."""
     if not is_plain(model):
         ask = model.encode_query if kind == "query" else model.encode_document
-        vectors = np.asarray(ask(list(texts), show_progress_bar=False), np.float32)
-        advance(len(texts))
-        return vectors
+
+        def by_library(batch: np.ndarray) -> np.ndarray:
+            return np.asarray(ask([texts[row] for row in batch], show_progress_bar=False), np.float32)
+
+        return by_library, np.array_split(np.arange(len(texts)), -(-len(texts) // TEXTS_PER_CALL) or 1)
     tokens = tokens_of(model, texts, kind)
-    vectors = np.empty((len(texts), int(model.get_embedding_dimension() or 0)), np.float32)
-    for batch in token_batches(tokens.lengths, TOKENS_AT_ONCE[model.device.type]):
-        vectors[batch] = forward(model, [tokens[row] for row in batch], kind=kind).cpu().numpy()
-        advance(len(batch))
-    if _dtype(model) != torch.float32 and isinstance(model[-1], Normalize):
-        # half-precision normalisation leaves lengths of 1 +- 0.004, enough to reorder close neighbours
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors
+    # half-precision normalisation leaves lengths of 1 +- 0.004, enough to reorder close neighbours
+    renormalised = _dtype(model) != torch.float32 and isinstance(model[-1], Normalize)
+
+    @torch.inference_mode()
+    def by_tokens(batch: np.ndarray) -> np.ndarray:
+        vectors = forward(model, [tokens[row] for row in batch], kind=kind).cpu().numpy()
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if renormalised else vectors
+
+    return by_tokens, token_batches(tokens.lengths, TOKENS_AT_ONCE[model.device.type])
 
 
 def is_plain(model: SentenceTransformer) -> bool:

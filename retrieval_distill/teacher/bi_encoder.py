@@ -6,7 +6,6 @@ within -1 and 1: ``normalise: z-score`` or ``temperature`` gives objectives a us
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +17,6 @@ from retrieval_distill.runtime import stages
 from retrieval_distill.scores.contract import Pairs, Scored
 from retrieval_distill.student import encoder
 
-PAIRS_PER_PRODUCT = 65536
-"""Pairs whose similarities are computed at once: bounds memory."""
-
 
 @dataclass(frozen=True, eq=False)
 class BiEncoderTeacher:
@@ -31,22 +27,30 @@ class BiEncoderTeacher:
     description: dict[str, Any]
 
     def score(self, pairs: Pairs) -> Scored:
-        """Embed every text that a wanted pair needs, once; then the similarities."""
-        positions = pairs.positions
-        queries, query_rows = self._vectors(pairs.queries, pairs.rows[positions, 0], "query")
-        documents, document_rows = self._vectors(pairs.documents, pairs.rows[positions, 1], "document")
-        for start in range(0, len(positions), PAIRS_PER_PRODUCT):
-            part = slice(start, start + PAIRS_PER_PRODUCT)
-            scores = np.einsum("ij,ij->i", queries[query_rows[part]], documents[document_rows[part]])
-            yield positions[part], scores.astype(np.float32)
+        """Embed every text that a wanted pair needs, once; the pairs of some documents at a time.
 
-    def _vectors(self, texts: Sequence[str], rows: np.ndarray, kind: encoder.Kind) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors of the texts that ``rows`` name, and where each row's vector is."""
-        needed, places = np.unique(rows, return_inverse=True)
-        vectors = encoder.encode(self.model, [texts[row] for row in needed], kind)
-        if self.description["similarity"] == "cosine":
-            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return vectors, places
+        All queries are embedded, and documents longest first, so that what a killed attempt had scored changes no
+        batch of those that are left.
+        """
+        positions = pairs.positions
+        needed, places = np.unique(pairs.rows[positions, 1], return_inverse=True)
+        if not len(needed):
+            return
+        queries = self._comparable(encoder.encode(self.model, pairs.queries, "query"))
+        order, counts = np.argsort(places, kind="stable"), np.bincount(places)
+        of_document = np.split(positions[order], np.cumsum(counts)[:-1])
+        texts = [pairs.documents[row] for row in needed]
+        for rows, found in encoder.encode_parts(self.model, texts, "document"):
+            own = np.concatenate([of_document[row] for row in rows])
+            documents = np.repeat(self._comparable(found), counts[rows], axis=0)
+            scores = np.einsum("ij,ij->i", queries[pairs.rows[own, 0]], documents)
+            yield own, scores.astype(np.float32)
+
+    def _comparable(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors whose inner product is the model's similarity."""
+        if self.description["similarity"] != "cosine":
+            return vectors
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def load(name: str, max_length: int | None = None, dtype: str = "auto") -> BiEncoderTeacher:

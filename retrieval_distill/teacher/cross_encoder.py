@@ -62,6 +62,7 @@ class CrossEncoderTeacher:
         self.label = label
         self.tokens_per_batch = TOKENS_PER_BATCH[torch.device(devices[0]).type]
         self.devices = tuple(devices)
+        self._said_cut = False
 
     def score(self, pairs: Pairs) -> Scored:
         """Score the wanted pairs; batches go to whichever device is free.
@@ -70,7 +71,7 @@ class CrossEncoderTeacher:
         others whether or not a killed attempt scored part of the list, and gets the same score to the last bit.
 
         Yields:
-            (positions, float32 scores) of one batch after another, longest pairs first.
+            (positions, float32 scores) of one batch after another: some of all lengths, then longest pairs first.
         """
         layout = self._layout(pairs)
         if layout is None:
@@ -80,15 +81,20 @@ class CrossEncoderTeacher:
         texts = [tokenize(self.model.tokenizer, side, None, special_tokens=False) for side in sides]
         whole = np.stack([text.lengths[rows] for text, rows in zip(texts, pairs.rows.T, strict=True)], axis=1)
         kept = np.stack(layout.lengths(whole[:, 0], whole[:, 1], self.max_length), axis=1)
-        if cut := int((kept < whole).any(axis=1).sum()):
-            logger.info("%d of %d pairs are longer than %d tokens and are cut", cut, len(pairs), self.max_length)
+        self._say_cut(int((kept < whole).any(axis=1).sum()), len(pairs))
         layouts = token_batches(kept.sum(axis=1) + layout.special, self.tokens_per_batch)
-        batches = (batch[pairs.wanted[batch]] for batch in layouts)
+        batches = (batch[pairs.wanted[batch]] for batch in typical_first(layouts))
         free: queue.SimpleQueue[CrossEncoder] = queue.SimpleQueue()
         for replica in self._replicas():
             free.put(replica)
         work = partial(self._score_batch, layout, texts, pairs.rows, kept, free)
         yield from in_order(work, (batch for batch in batches if len(batch)), free.qsize())
+
+    def _say_cut(self, cut: int, pairs: int) -> None:
+        """Once for a teacher: who is asked query by query would say it as often."""
+        if cut and not self._said_cut:
+            self._said_cut = True
+            logger.info("%d of %d pairs are longer than %d tokens and are cut", cut, pairs, self.max_length)
 
     def _score_batch(
         self,
@@ -165,17 +171,24 @@ class CrossEncoderTeacher:
             self.model.tokenizer.pad_token = self.model.tokenizer.eos_token or self.model.tokenizer.unk_token
             logger.warning("this teacher's tokenizer has no padding token: pairs are scored one at a time")
         device: list[str | torch.device] | None = list(self.devices) if len(self.devices) > 1 else None
+        size = 1 if alone else 32
         for start in range(0, len(pairs), PAIRS_PER_CALL):
             positions = np.arange(start, min(start + PAIRS_PER_CALL, len(pairs)))
             positions = positions[pairs.wanted[positions]]
-            if len(positions):
-                logits = self.model.predict(
-                    [pairs.texts(position) for position in positions],
-                    batch_size=1 if alone else 32,
-                    show_progress_bar=False,
-                    device=device,
-                )
-                yield positions, relevance(torch.from_numpy(logits).reshape(len(positions), -1), self.label).numpy()
+            # sorted by length, as the library would; several devices share a call, one gives back each batch at once
+            order = np.argsort([-sum(map(len, pairs.texts(position))) for position in positions], kind="stable")
+            for place in range(0, len(positions), PAIRS_PER_CALL if device else size):
+                batch = positions[order[place : place + (PAIRS_PER_CALL if device else size)]]
+                texts = [pairs.texts(position) for position in batch]
+                logits = self.model.predict(texts, batch_size=size, show_progress_bar=False, device=device)
+                yield batch, relevance(torch.from_numpy(logits).reshape(len(batch), -1), self.label).numpy()
+
+
+def typical_first(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Batches, longest pairs first, with some of all lengths before them: their pace is that of the whole."""
+    count = len(batches)
+    first = dict.fromkeys(int(count * share) for share in (1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8, 3 / 8, 5 / 8) if count)
+    return [batches[place] for place in (*first, *(other for other in range(count) if other not in first))]
 
 
 @torch.inference_mode()

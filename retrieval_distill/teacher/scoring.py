@@ -6,6 +6,7 @@ Knows Runs, texts, the store and the teacher's contract; must not know what kind
 from __future__ import annotations
 
 import logging
+import time
 
 import numpy as np
 
@@ -13,14 +14,17 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.commits import gathered
-from retrieval_distill.runtime.progress import progress
-from retrieval_distill.scores.contract import Pairs, Teacher
+from retrieval_distill.runtime.progress import clock, progress
+from retrieval_distill.scores.contract import Pairs, Scored, Teacher
 from retrieval_distill.scores.store import ScoreStore, text_hashes
 
 logger = logging.getLogger("retrieval_distill")
 
 SECONDS_PER_COMMIT = 15.0
 """Time between shards: the most that a crash costs."""
+
+SECONDS_TO_MEASURE = 1.0
+"""Time after which the pace is known well enough to say how long scoring takes."""
 
 
 def score(
@@ -46,8 +50,14 @@ def score(
     document_hashes = text_hashes(pairs.documents)[pairs.rows[:, 1]]
     store.describe(teacher.fingerprint, teacher.description)
     missing = store.missing(teacher.fingerprint, query_hashes, document_hashes)
-    asked = teacher.score(pairs.only(missing)) if len(missing) else iter(())
-    with progress("scoring pairs with the teacher", len(run), "pairs", len(run) - len(missing)) as advance:
+    asked = _costed(teacher.score(pairs.only(missing)), len(missing)) if len(missing) else iter(())
+    if len(missing):
+        logger.info(
+            "the teacher scores %s pairs of %s queries; %s were scored before",
+            f"{len(missing):,}", f"{len(np.unique(pairs.rows[missing, 0])):,}", f"{len(run) - len(missing):,}",
+        )  # fmt: skip
+    done = len(run) - len(missing)
+    with progress("scoring pairs with the teacher", len(run), "pairs", done, kept=store.root) as advance:
         for rows, scores in map(_joined, gathered(asked, SECONDS_PER_COMMIT)):
             if not np.isfinite(scores).all():
                 raise UserError(_not_finite(run, rows[~np.isfinite(scores)], teacher))
@@ -68,6 +78,23 @@ def pairs_of(run: Run, queries: Texts, documents: Texts) -> Pairs:
     asked, found = _texts(queries, query_ids, "query"), _texts(documents, document_ids, "document")
     rows = np.stack([query_rows, document_rows], axis=1)
     return Pairs(query_ids.tolist(), asked, document_ids.tolist(), found, rows, np.ones(len(run), bool))
+
+
+def _costed(scored: Scored, pairs: int) -> Scored:
+    """The same scores; after the first of them, which may have to load a model, how long so many pairs take."""
+    done, start = 0, 0.0
+    for rows, scores in scored:
+        yield rows, scores
+        if not start:
+            start = time.monotonic()
+            continue
+        done += len(rows)
+        seconds = time.monotonic() - start
+        if seconds >= SECONDS_TO_MEASURE and done < pairs:
+            rate = done / seconds
+            logger.info("scoring takes about %s: %s pairs/s here", clock(pairs / rate), f"{rate:,.1f}")
+            break
+    yield from scored
 
 
 def _joined(held: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,6 @@ logger = logging.getLogger("retrieval_distill")
 WHOLE = "whole"
 """File that marks a checkpoint written to its end; one without it is torn and is not resumed from."""
 
-
 KEPT = 2
 """Checkpoints that are kept: the newest, and the best one or else the newest but one."""
 
@@ -42,14 +41,6 @@ class LogAtCheckpoints(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer after every optimiser step."""
         control.should_log |= control.should_save
-
-
-def remove(folder: Path) -> None:
-    """Remove a finished training's checkpoints; killed half-way, it leaves none that could be resumed from."""
-    gone = folder.with_name(f"{folder.name}.removed")
-    shutil.rmtree(gone, ignore_errors=True)
-    folder.rename(gone)
-    shutil.rmtree(gone)
 
 
 def last_whole(folder: Path) -> Path | None:

@@ -27,13 +27,13 @@ from retrieval_distill.objectives.scale import check_scale
 from retrieval_distill.runtime.progress import progress
 from retrieval_distill.runtime.stages import write_json
 from retrieval_distill.student import adapter, build
+from retrieval_distill.training import CHECKPOINTS, distributed, log, missing_scores, plan, untrained
 from retrieval_distill.training import dev as dev_queries
-from retrieval_distill.training import distributed, log, missing_scores, plan, untrained
 from retrieval_distill.training.agreement import Agreement
 from retrieval_distill.training.arguments import arguments, dtype
 from retrieval_distill.training.averaging import WeightAverage
 from retrieval_distill.training.batches import Collator, DrawDataset
-from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole, remove
+from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole
 from retrieval_distill.training.dev import DevSet
 from retrieval_distill.training.early_stopping import StopEarly, exhausted
 from retrieval_distill.training.groups import Draw, Group, build_groups, counted, indifferent
@@ -61,8 +61,8 @@ def distill(
         training_set: Scored candidates, judgements and texts.
         recipe: Sections ``student``, ``objectives``, ``views``, ``embedding_teacher``, ``training`` and ``seed`` are
             used, and ``evaluate`` with ``dev``.
-        folder: Where the student goes; ``checkpoints`` in it holds, until it is finished, what a resumed training
-            reads: checkpoints, token ids, topics, an embedding teacher's vectors.
+        folder: Where the student goes; its folder ``checkpoints`` holds what a resumed training reads: checkpoints,
+            token ids, topics, an embedding teacher's vectors. It is the caller's to remove, once the student is safe.
         dev: What ``training.evaluate_steps`` evaluates on.
         callbacks: The caller's own, beside ours.
 
@@ -80,13 +80,14 @@ def distill(
     objective_mix(recipe)
     groups = _groups(training_set, recipe)
     torch.manual_seed(recipe.seed)
+    logger.info("%s training queries; making the student of %s", f"{len(groups):,}", recipe.student.model)
     student = _student(groups, training_set, recipe)
-    collator = plan.collator(student, groups, training_set, recipe, folder / "checkpoints")
-    draws = plan.draws(student, groups, training_set.queries, recipe, folder / "checkpoints" / "topics")
+    collator = plan.collator(student, groups, training_set, recipe, folder / CHECKPOINTS)
+    draws = plan.draws(student, groups, training_set.queries, recipe, folder / CHECKPOINTS / "topics")
     training = _training(student, collator, draws, recipe, folder, dev)
     for callback in callbacks:
         training.trainer.add_callback(callback)
-    start = distributed.from_first(lambda: training.agreement(student))
+    start = distributed.from_first(lambda: training.agreed("before training"))
     training.run()
     return distributed.from_first(lambda: training.finish(start))
 
@@ -104,12 +105,12 @@ class Training:
     folder: Path
 
     def run(self) -> None:
-        """Train, from the last whole checkpoint on where there is one."""
-        trainer, checkpoints = self.trainer, self.folder / "checkpoints"
+        """Train, from the last whole checkpoint on where there is one; after the last step there is nothing to do."""
+        trainer, folder = self.trainer, self.folder / CHECKPOINTS
         with trainer.args.main_process_first(local=False):
-            last = last_whole(checkpoints)
+            last = last_whole(folder)
         state = TrainerState.load_from_json(str(last / "trainer_state.json")) if last else TrainerState()
-        if self.measure and exhausted(state.log_history, self.measure, self.recipe.training.patience):
+        if self._is_over(state):
             trainer.state = state
             return
         with ExitStack() as stack:
@@ -123,12 +124,12 @@ class Training:
         state, config = self.trainer.state, self.recipe.training
         kept = state.best_global_step or state.global_step
         self._take_weights(kept)
-        end = self.agreement(self.student)
+        end = self.agreed("after training")
+        logger.info("saving the student, with the weights of step %d", kept)
         adapter.merge(self.student)
         with models.quietly():
             self.student.save_pretrained(str(self.folder))
         write_json(self.folder / "training_log.json", log.rows(state.log_history, kept, end))
-        remove(self.folder / "checkpoints")
         return {
             "groups": len(self.agreement.collator.groups),
             "steps": state.global_step,
@@ -139,12 +140,23 @@ class Training:
             "agreement": {"start": start, "end": end},
         }
 
+    def agreed(self, when: str) -> dict[str, float]:
+        """The student's agreement with its teacher as it is now."""
+        if self.agreement.lists:
+            logger.info("asking how far the student agrees with its teacher %s", when)
+        return self.agreement(self.student)
+
+    def _is_over(self, state: TrainerState) -> bool:
+        """Whether no step is left to take."""
+        stopped = self.measure and exhausted(state.log_history, self.measure, self.recipe.training.patience)
+        return bool(stopped) or state.global_step >= self.trainer.args.max_steps
+
     def _take_weights(self, step: int) -> None:
-        checkpoint = self.folder / "checkpoints" / f"checkpoint-{step}"
+        checkpoint = self.folder / CHECKPOINTS / f"checkpoint-{step}"
         if self.average:
             self.average.load(checkpoint)
             self.student.load_state_dict(self.average.student.state_dict())
-        elif self.measure:
+        else:
             # the library's own load_best_model_at_end only logs when it fails
             self.trainer._load_from_checkpoint(str(checkpoint))
 
@@ -220,7 +232,7 @@ def _training(
             views,
             vectors.dimensions if vectors else None,
         ),
-        args=arguments(config, steps, recipe.seed, logged, folder / "checkpoints"),
+        args=arguments(config, steps, recipe.seed, logged, folder / CHECKPOINTS),
         train_dataset=DrawDataset(draws),
         eval_dataset=dev,
         data_collator=collator,

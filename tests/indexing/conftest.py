@@ -27,10 +27,9 @@ def fake_model(monkeypatch, tmp_path):
     folder.mkdir()
     (folder / "config.json").write_text("{}")
 
-    def encode(texts, advance):
-        asked.extend(texts)
-        advance(len(texts))
-        return np.stack([vector_of(text) for text in texts])
+    def encode(texts, done):
+        asked.extend(text for text, had in zip(texts, done, strict=True) if not had)
+        yield np.flatnonzero(~done), np.stack([vector_of(text) for text in texts])[~done]
 
     monkeypatch.setattr(Encoding, "encoders", lambda self: [encode])
     monkeypatch.setattr(embedding, "SHARD", 4)

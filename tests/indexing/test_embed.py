@@ -177,8 +177,8 @@ def test_a_missing_and_an_altered_shard_are_named(fake_model, tmp_path):
 
 
 def test_not_a_number_is_refused_with_the_document(monkeypatch, fake_model, tmp_path):
-    def encode(texts, advance):
-        return np.array([[np.nan if "5" in text else 1.0, 0.0] for text in texts], np.float32)
+    def encode(texts, done):
+        yield np.arange(len(texts)), np.array([[np.nan if "5" in text else 1.0, 0.0] for text in texts], np.float32)
 
     monkeypatch.setattr(Encoding, "encoders", lambda self: [encode])
     with pytest.raises(

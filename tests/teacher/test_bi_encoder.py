@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
 from retrieval_distill import api
 from retrieval_distill.config import MemberConfig
 from retrieval_distill.errors import UserError
-from retrieval_distill.teacher import bi_encoder, load, precision
+from retrieval_distill.teacher import bi_encoder, load, precision, scoring
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
@@ -29,11 +30,26 @@ def test_only_wanted_texts_are_embedded(encoders, dataset, tmp_path, monkeypatch
     run = api.retrieve(dataset.queries, dataset.documents, depth=5)
     api.score(run.top(4), dataset, teacher=teacher, store=tmp_path)
     embedded = []
-    encode = bi_encoder.encoder.encode
-    monkeypatch.setattr(bi_encoder.encoder, "encode", lambda m, t, k: embedded.extend(t) or encode(m, t, k))
+    real = bi_encoder.encoder.encode_parts
+    monkeypatch.setattr(bi_encoder.encoder, "encode_parts", lambda m, t, *k: embedded.extend(t) or real(m, t, *k))
     api.score(run, dataset, teacher=teacher, store=tmp_path)
     fifth = run.frame[run.frame.groupby("query_id").cumcount() == 4]
     assert len(embedded) == fifth["query_id"].nunique() + fifth["doc_id"].nunique()
+
+
+def test_what_was_scored_before_a_kill_changes_no_score(encoders, dataset, tmp_path, monkeypatch):
+    monkeypatch.setitem(bi_encoder.encoder.TOKENS_AT_ONCE, "cpu", 100)
+    teacher = bi_encoder.load(encoders["bert"], dtype="float32")
+    pairs = scoring.pairs_of(
+        api.retrieve(dataset.queries, dataset.documents, depth=5), dataset.queries, dataset.documents
+    )
+    whole = list(teacher.score(pairs))
+    assert len(whole) > 3
+    done = np.concatenate([rows for rows, _ in whole[:2]])
+    left = list(teacher.score(pairs.only(np.setdiff1d(pairs.positions, done))))
+    assert len(left) == len(whole) - 2
+    for (rows, scores), (again, same) in zip(whole[2:], left, strict=True):
+        assert np.array_equal(rows, again) and np.array_equal(scores, same)
 
 
 def test_rank_agreement_with_float32(dataset, tmp_path):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.teacher.fitting import model as fit_model
 from retrieval_distill.teacher.fitting import training
 from retrieval_distill.teacher.fitting.training import LOGGED, MEASURE, DevQueries, ListCollator
+from retrieval_distill.training import CHECKPOINTS
 from retrieval_distill.training.groups import build_groups, schedule
 
 logger = logging.getLogger("retrieval_distill")
@@ -34,6 +34,9 @@ NEEDED = (
     "fit-teacher needs judged training queries, each with a text and a relevant document "
     "(queries written by a model will do in a later version)"
 )
+
+BASELINE = "baseline.json"
+"""The dev measure before training, in the teacher's folder until that is finished."""
 
 
 def fit_teacher(
@@ -64,7 +67,10 @@ def fit_teacher(
         "model": models.fingerprint(config.model),
         "config": config.model_dump(mode="json"),
     }
-    return stages.stage("fit-teacher", folder, inputs, lambda out: _fit(config, training_set, dev, out))
+    scratch = (CHECKPOINTS, BASELINE)
+    return stages.stage(
+        "fit-teacher", folder, inputs, lambda out: _fit(config, training_set, dev, out), scratch=scratch
+    )
 
 
 def _fit(config: FitTeacherConfig, training_set: TrainingSet, dev: TrainingSet | None, out: Path) -> dict[str, Any]:
@@ -78,7 +84,7 @@ def _fit(config: FitTeacherConfig, training_set: TrainingSet, dev: TrainingSet |
     )  # fmt: skip
     asked = DevQueries(dev.scored, dev.qrels, dev.queries, dev.documents, training.uses_bf16(config)) if dev else None
     before = _baseline(asked, model, out) if asked else None
-    state = training.train(model, collator, asked, config, steps, out / "checkpoints")
+    state = training.train(model, collator, asked, config, steps, out / CHECKPOINTS)
     counts: dict[str, Any] = {
         "groups": len(groups),
         "steps": state.global_step,
@@ -94,14 +100,12 @@ def _fit(config: FitTeacherConfig, training_set: TrainingSet, dev: TrainingSet |
     ]
     stages.write_json(out / "fit_log.json", {**counts, "history": history})
     (out / "README.md").write_text(_card(config, counts), encoding="utf-8")
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    (out / "baseline.json").unlink(missing_ok=True)
     return counts
 
 
 def _baseline(dev: DevQueries, model: Any, out: Path) -> np.ndarray:
     """The dev measure before training, asked once even if the fit is killed."""
-    path = out / "baseline.json"
+    path = out / BASELINE
     if not path.is_file():
         stages.write_json(path, dev.values(model).tolist())
     return np.array(stages.read_json(path))

@@ -187,16 +187,16 @@ def train(
     )
     trainer.pop_callback(PrinterCallback)
     last = last_whole(checkpoints)
-    state = TrainerState.load_from_json(str(last / "trainer_state.json")) if last else None
+    state = TrainerState.load_from_json(str(last / "trainer_state.json")) if last else TrainerState()
     with ExitStack() as stack, models.quietly():
-        if state is None or not exhausted(state.log_history, LOGGED, config.patience):
-            done = state.global_step if state else 0
-            trainer.add_callback(Advance(stack.enter_context(progress("training the teacher", steps, "steps", done))))
+        if state.global_step < steps and not exhausted(state.log_history, LOGGED, config.patience):
+            bar = progress("training the teacher", steps, "steps", state.global_step)
+            trainer.add_callback(Advance(stack.enter_context(bar)))
             trainer.train(resume_from_checkpoint=str(last) if last else None)
             state = trainer.state
-        if dev:
-            # the library's own load_best_model_at_end only logs when it fails
-            trainer._load_from_checkpoint(str(checkpoints / f"checkpoint-{state.best_global_step}"))
+        # the library's own load_best_model_at_end only logs when it fails
+        kept = state.best_global_step if dev else state.global_step
+        trainer._load_from_checkpoint(str(checkpoints / f"checkpoint-{kept}"))
     return state
 
 
