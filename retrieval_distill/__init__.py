@@ -5,12 +5,15 @@ Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, 
 ``filter_negatives``, ``compress``, ``distill``, ``embed``, ``export``, ``index``, ``search``, ``evaluate``,
 ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
 
-Names are imported when first used, so importing the package is cheap and loads no torch.
+Names are imported when first used, so importing the package is cheap and loads no torch. A verb and a package may share
+a name: the package, once imported, is called as the verb.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 _WHERE = {
@@ -21,29 +24,29 @@ _WHERE = {
     "Run": "data.run",
     "ScoreStore": "scores.store",
     "UserError": "errors",
-    "benchmark": "api",
-    "compress": "api",
-    "convert": "api",
+    "benchmark": "api.measures",
+    "compress": "api.students",
+    "convert": "api.data",
     "demo": "pipeline",
-    "distill": "api",
-    "embed": "api",
-    "evaluate": "api",
-    "export": "api",
-    "filter_negatives": "api",
-    "fit_teacher": "api",
-    "generate": "api",
-    "index": "api",
+    "distill": "api.students",
+    "embed": "embedding.embed",
+    "evaluate": "api.measures",
+    "export": "embedding.export",
+    "filter_negatives": "api.candidates",
+    "fit_teacher": "api.teachers",
+    "generate": "api.data",
+    "index": "api.vectors",
     "load_dataset": "data.load",
     "load_recipe": "config",
-    "load_teacher": "api",
-    "mine": "api",
-    "prepare": "api",
+    "load_teacher": "api.teachers",
+    "mine": "api.candidates",
+    "prepare": "api.data",
     "report": "reporting.publish",
-    "rerank": "api",
-    "retrieve": "api",
+    "rerank": "api.teachers",
+    "retrieve": "api.candidates",
     "run": "pipeline",
-    "score": "api",
-    "search": "api",
+    "score": "api.teachers",
+    "search": "api.vectors",
 }
 
 __all__ = [
@@ -121,3 +124,36 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*globals(), *_WHERE]
+
+
+class _Package(ModuleType):
+    """This package. Importing ``retrieval_distill.generate`` sets its attribute ``generate`` to that package, which
+    then has to do for the verb too, whatever was imported first.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _WHERE and type(value) is ModuleType:
+            value.__class__ = _Verb
+        super().__setattr__(name, value)
+
+
+class _Verb(ModuleType):
+    """A package that is called, and read about, as the verb of its name."""
+
+    __doc__ = property(lambda self: self._verb.__doc__)
+
+    @property
+    def __signature__(self) -> Any:
+        from inspect import signature
+
+        return signature(self._verb)
+
+    @property
+    def _verb(self) -> Any:
+        return __getattr__(self.__name__.rpartition(".")[2])
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._verb(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Package

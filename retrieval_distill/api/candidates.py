@@ -6,40 +6,46 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.api.vectors import search
+from retrieval_distill import api
 from retrieval_distill.config import MiningConfig, parse
-from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.dataset import AnyTexts, Dataset, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 
 
 def retrieve(
-    documents: Texts,
-    queries: Texts,
+    documents: AnyTexts,
+    queries: AnyTexts,
     depth: int = 100,
     index_folder: str | Path | None = None,
     model: str | None = None,
     k1: float = 1.5,
     b: float = 0.75,
     stemmer: str | None = None,
+    language: str = "english",
 ) -> Run:
     """First-stage retrieval: BM25, fused with dense search where an index is given.
 
     Args:
-        documents: The corpus.
-        queries: What to ask.
+        documents: The corpus: ``Texts``, or what :meth:`Texts.of` makes them of, as a dictionary of ids and texts.
+        queries: What to ask, likewise.
         depth: Documents per query that each retriever puts forward, and that are kept.
         index_folder: Index written by ``index``; ``None`` retrieves with BM25 alone.
         model: The bi-encoder the index was built with.
         k1: BM25's term-frequency saturation.
         b: BM25's length normalisation.
         stemmer: PyStemmer language for BM25, or ``None``.
+        language: Whose stop words BM25 leaves out; ``"none"``: every word counts.
+
+    Raises:
+        UserError: There is no such stemmer or language.
     """
-    lexical = BM25(documents, k1, b, stemmer).search(queries, depth)
+    documents, queries = Texts.of(documents), Texts.of(queries)
+    lexical = BM25(documents, k1, b, stemmer, language).search(queries, depth)
     if index_folder is None or model is None:
         return lexical
-    return reciprocal_rank_fusion([lexical, search(index_folder, model, queries, depth)]).top(depth)
+    return reciprocal_rank_fusion([lexical, api.search(index_folder, model, queries, depth)]).top(depth)
 
 
 def mine(

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.api.candidates import retrieve
-from retrieval_distill.api.teachers import score
+from retrieval_distill import api
 from retrieval_distill.config import GenerateConfig, parse
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
-from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.teacher.ensemble import Ensemble
@@ -35,14 +34,10 @@ def convert(
     Raises:
         UserError: No such format, the format cannot hold a text or an id, or a training table lacks its scores.
     """
-    from retrieval_distill.data.formats import FORMATS
+    from retrieval_distill.data import formats
     from retrieval_distill.data.formats.contract import Export
 
-    written = [name for name, format_ in FORMATS.items() if format_.write is not None]
-    write = FORMATS[to].write if to in FORMATS else None
-    if write is None:
-        raise UserError(f"format {to!r} is not written{nearest(to, written)}")
-    write(dataset, Path(out), Export(run, split, negatives))
+    formats.writer(to)(dataset, Path(out), Export(run, split, negatives))
 
 
 def prepare(dataset: Dataset, folder: str | Path, overrides: Sequence[str] = (), **options: Any) -> Manifest:
@@ -90,12 +85,12 @@ def generate(
 
     def scored(run: Run, queries: Texts, documents: Texts) -> Run:
         assert teacher is not None and store is not None
-        return score(run, queries, documents, teacher, store)[0]
+        return api.score(run, queries, documents, teacher, store)[0]
 
     if teacher is not None and store is None:
         raise UserError("a teacher needs a score store: name a folder for it")
     config = parse(GenerateConfig, dict(options), "generate", overrides)
-    asked = Asked(lambda queries, depth: retrieve(dataset.documents, queries, depth), scored if teacher else None,
+    asked = Asked(lambda queries, depth: api.retrieve(dataset.documents, queries, depth), scored if teacher else None,
                   {"teacher": teacher and teacher.fingerprint})  # fmt: skip
     return generate_into(
         dataset, folder, config, seed, asked, lambda made, out: beir.save(generated.merged(dataset, made), out)

@@ -9,7 +9,7 @@ from typing import Any
 from retrieval_distill import models
 from retrieval_distill.config import CompressConfig, Recipe, parse
 from retrieval_distill.data import generated
-from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.dataset import AnyTexts, Dataset, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import processes, stages
@@ -20,12 +20,12 @@ TRAINS = {"student", "objectives", "views", "embedding_teacher", "training"}
 
 
 def compress(
-    texts: Texts, folder: str | Path, overrides: Sequence[str] = (), seed: int = 7, **options: Any
+    texts: AnyTexts, folder: str | Path, overrides: Sequence[str] = (), seed: int = 7, **options: Any
 ) -> Manifest:
     """Make a small encoder of a larger one, on plain text; a killed training continues, a finished one is kept.
 
     Args:
-        texts: What to learn from, such as a dataset's ``documents``.
+        texts: What to learn from, such as a dataset's ``documents`` or a list of strings.
         folder: Where the student goes; ``SentenceTransformer(folder)`` loads it.
         overrides: Keys of ``CompressConfig``, as ``"layers=spaced:3"``.
         seed: Of all that is drawn.
@@ -36,16 +36,16 @@ def compress(
     """
     from retrieval_distill.compress import training
 
-    config = parse(CompressConfig, dict(options), "compress", overrides)
+    config, learned = parse(CompressConfig, dict(options), "compress", overrides), Texts.of(texts)
 
     def work(out: Path) -> dict[str, Any]:
         if processes.count() > 1:
             raise UserError("compress trains in one process; start it without torchrun, then the rest with it")
-        return training.compress(config, texts, out, seed)
+        return training.compress(config, learned, out, seed)
 
     named = {name for name in (config.model, config.teacher) if name}
     inputs = {
-        "texts": texts.fingerprint,
+        "texts": learned.fingerprint,
         "models": {name: models.fingerprint(name) for name in sorted(named)},
         "seed": seed,
         "config": config.model_dump(mode="json"),

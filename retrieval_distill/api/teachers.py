@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from retrieval_distill.config import NO_LIMIT, MemberConfig, parse
-from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.config import parse, parse_teacher
+from retrieval_distill.data.dataset import AnyTexts, Dataset, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.runtime import processes
@@ -37,19 +37,23 @@ def load_teacher(
     """
     from retrieval_distill.teacher import load
 
-    limit = NO_LIMIT if max_length is None else max_length
-    values = {"model": name, "max_length": limit, "dtype": dtype, **options}
-    return load.load(parse(MemberConfig, values, "teacher", overrides))
+    return load.load(parse_teacher(name, max_length, dtype, overrides, **options))
 
 
 def score(
-    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path, engine: str = "local"
+    run: Run,
+    queries: AnyTexts,
+    documents: AnyTexts,
+    teacher: Teacher | Ensemble,
+    store: str | Path,
+    engine: str = "local",
 ) -> tuple[Run, dict[str, Any]]:
     """A teacher's raw scores for every pair of a Run, through the score store in folder ``store``.
 
     Several teachers (an ensemble) give calibrated scores; the store keeps each one's raw ones. With ``engine="ray"``
     a cross-encoder scores on the nodes of a Ray cluster (``RAY_ADDRESS``), and the store stays here.
     """
+    queries, documents = Texts.of(queries), Texts.of(documents)
     if engine not in ("local", "ray"):
         raise UserError(f"engine {engine!r} is unknown{nearest(engine, ('local', 'ray'))}")
     if engine == "ray":
@@ -62,7 +66,7 @@ def score(
 
 
 def rerank(
-    run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path, depth: int
+    run: Run, queries: AnyTexts, documents: AnyTexts, teacher: Teacher | Ensemble, store: str | Path, depth: int
 ) -> tuple[Run, dict[str, Any]]:
     """The first ``depth`` documents of every query in the teacher's order, the others below them in their old order."""
     head, counts = score(run.top(depth), queries, documents, teacher, store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retrieval_distill.config import IntentConfig
-from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.dataset import AnyTexts, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed_queries
 from retrieval_distill.index import faiss_index
@@ -21,7 +21,7 @@ def index(
     dimensions: int | None = None,
     rescore: int | None = None,
     intent: IntentConfig | None = None,
-    asked: tuple[str, Texts] | None = None,
+    asked: tuple[str, AnyTexts] | None = None,
 ) -> Manifest:
     """Build a FAISS index over embedded documents, or (``kind="auto"``) find the cheapest that meets an intent.
 
@@ -48,6 +48,7 @@ def index(
     aim = intent or IntentConfig()
     if asked is not None:
         model, texts = asked
+        texts = Texts.of(texts)
         drawn = texts.select(tune.drawn(texts.ids, aim.queries))
         queries = tune.HeldOut(drawn.fingerprint, lambda: embed_queries(model, drawn, source.manifest, source.folder))
     manifest = tune.auto(embeddings, folder, aim, similarity, dimensions, queries)
@@ -55,6 +56,6 @@ def index(
     return manifest
 
 
-def search(index_folder: str | Path, model: str, queries: Texts, depth: int = 100, dtype: str = "auto") -> Run:
+def search(index_folder: str | Path, model: str, queries: AnyTexts, depth: int = 100, dtype: str = "auto") -> Run:
     """Dense search of an index with the model it was built with."""
-    return faiss_index.search(Index.open(index_folder), model, queries, depth, dtype)
+    return faiss_index.search(Index.open(index_folder), model, Texts.of(queries), depth, dtype)

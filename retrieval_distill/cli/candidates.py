@@ -52,12 +52,18 @@ def mine(
     Example: retrieval-distill mine --dataset python-docs --retriever bm25 --retriever packaged:all-MiniLM-L6-v2
     --set 'draw={top: 0.5, 10-50: 0.5}' --out candidates.parquet
     """
-    from retrieval_distill import api
-    from retrieval_distill.mining import report
+    from retrieval_distill import api, models
+    from retrieval_distill.config import MiningConfig, parse
+    from retrieval_distill.config.mining import LEXICAL, START
 
     kept = vectors or out.with_name(f"{out.stem}-vectors")
     asked = [*(overrides or ()), f"retrievers={list(retriever or ['bm25'])}"]
+    for model in parse(MiningConfig, {}, "mine", asked).retrievers:
+        if model not in (LEXICAL, START):
+            models.resolve(model)
     found, counts = api.mine(load(dataset, cache), kept, split, depth, keep, seed, dtype, asked)
+    from retrieval_distill.mining import report
+
     say(report.lists_table(counts))
     save(found, out)
 
@@ -80,12 +86,15 @@ def filter_negatives(
     --out lists.parquet
     """
     from retrieval_distill import api
+    from retrieval_distill.config import FilterConfig, parse
     from retrieval_distill.data import generated
     from retrieval_distill.data.run import Run
+
+    parse(FilterConfig, {}, "filter-negatives", rules)
+    run, data = Run.load(scored), load(dataset, cache)
+    found, removed = api.filter_negatives(run, data, split, rules)
     from retrieval_distill.mining import report
 
-    data, run = load(dataset, cache), Run.load(scored)
-    found, removed = api.filter_negatives(run, data, split, rules)
     say(report.scores_line(report.of_scores(run, generated.as_trained(data, split).split(split))))
     say("removed: " + ", ".join(f"{count:,} by {rule}" for rule, count in removed.items()))
     save(found, out)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retrieval_distill.cli.options import TEACHERS, LengthOption, OutFolder, SplitOption, say
+from retrieval_distill.cli.options import TEACHERS, LengthOption, OutFolder, SplitOption, check_teachers, say
 from retrieval_distill.cli.reading import reads
 from retrieval_distill.errors import UserError
 
@@ -47,14 +47,17 @@ def convert(
     Example: retrieval-distill convert docs.csv my-folder --to beir --columns id=doc_id,text=body,title=name
     """
     from retrieval_distill import api
+    from retrieval_distill.data import formats
     from retrieval_distill.data.formats import training_table
     from retrieval_distill.data.formats.contract import Reading
     from retrieval_distill.data.load import load
     from retrieval_distill.data.run import Run
 
-    dataset = load(source, cache, options)
+    formats.writer(to)
     reads_scores = scores is not None and to == training_table.TRAINING_TABLE.name
-    api.convert(dataset, out, to, Run.load(scores) if scores and reads_scores else None, split, negatives)
+    run = Run.load(scores) if scores and reads_scores else None
+    dataset = load(source, cache, options)
+    api.convert(dataset, out, to, run, split, negatives)
     if scores is not None and not reads_scores:
         if options.format != training_table.TRAINING_TABLE.name:
             raise UserError("--scores is read with --to sentence-transformers, written with --format of that name")
@@ -88,12 +91,13 @@ def prepare(
         --set student=packaged:all-MiniLM-L6-v2
     """
     from retrieval_distill import api
-    from retrieval_distill.config import load_values
+    from retrieval_distill.config import PrepareConfig, load_values, parse
     from retrieval_distill.data.load import load
     from retrieval_distill.reporting import data_report
     from retrieval_distill.runtime.stages import read_json
 
     values = {} if options_file is None else load_values(options_file)
+    parse(PrepareConfig, {**values}, "prepare", overrides or ())
     dataset = load(source, cache, options)
     api.prepare(dataset, out, overrides or (), **values)
     say(data_report.table(read_json(out / "report.json")))
@@ -125,12 +129,15 @@ def generate(
     Example: retrieval-distill generate --dataset data/sample --ways titles,sentences=2 --out with-queries
     """
     from retrieval_distill import api
+    from retrieval_distill.config import GenerateConfig, parse
     from retrieval_distill.data.load import load
     from retrieval_distill.reporting import generated
 
+    values: dict[str, Any] = {"ways": _ways(ways)} if ways else {}
+    parse(GenerateConfig, {**values}, "generate", overrides or ())
+    check_teachers([teacher] if teacher else [], max_length, "auto", None)
     data = load(source, cache, options)
     asked = api.load_teacher(teacher, max_length) if teacher else None
-    values: dict[str, Any] = {"ways": _ways(ways)} if ways else {}
     manifest = api.generate(data, out, overrides or (), asked, store, seed, **values)
     say(generated.table(manifest["counts"]))
     say(f"{out}: corpus.jsonl, queries.jsonl, qrels/generated.tsv, generated.parquet, report.json")

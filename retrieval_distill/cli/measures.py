@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from retrieval_distill.cli.options import CACHE, CacheOption, DepthOption, DtypeOption, OutFolder, SplitOption, say
+from retrieval_distill.cli.options import (
+    CACHE,
+    CacheOption,
+    DepthOption,
+    DtypeOption,
+    OutFolder,
+    SplitOption,
+    measures,
+    say,
+)
 from retrieval_distill.errors import UserError
 
 app = typer.Typer()
@@ -43,12 +52,14 @@ def benchmark(
 
     Example: retrieval-distill benchmark student --on a --on b --run splade=runs/{dataset}.trec --out benchmark
     """
-    from retrieval_distill import api
+    from retrieval_distill import api, models
     from retrieval_distill.config import EvaluateConfig
     from retrieval_distill.reporting.benchmark import table
 
-    names = tuple(measure or EvaluateConfig().measures)
-    report = api.benchmark(model or (), on, out, _runs(run or []), cache, split, names, depth, dtype)
+    runs, names = _runs(run or []), measures(measure or list(EvaluateConfig().measures))
+    for name in model or ():
+        models.resolve(name)
+    report = api.benchmark(model or (), on, out, runs, cache, split, names, depth, dtype)
     (out / "benchmark.txt").write_text(table(report) + "\n", encoding="utf-8")
     say(table(report))
     say(f"{out}: benchmark.json, benchmark.txt")

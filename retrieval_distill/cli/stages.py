@@ -19,8 +19,10 @@ from retrieval_distill.cli.options import (
     OutFolder,
     SetOption,
     SplitOption,
+    check_index,
     load,
     load_runs,
+    measures,
     save,
     say,
 )
@@ -39,19 +41,31 @@ def retrieve(
         str | None, typer.Option("--model", help="Bi-encoder to fuse with BM25; BM25 alone if not given.")
     ] = None,
     index: Annotated[Path | None, typer.Option("--index", help="That bi-encoder's index, written by `index`.")] = None,
+    k1: Annotated[float, typer.Option("--k1", min=0, help="BM25: how late a repeated word stops to count.")] = 1.5,
+    b: Annotated[float, typer.Option("--b", min=0, max=1, help="BM25: how much a long document loses.")] = 0.75,
     stemmer: Annotated[str | None, typer.Option("--stemmer", help="PyStemmer language, e.g. english.")] = None,
+    language: Annotated[
+        str, typer.Option("--language", help="Whose stop words BM25 leaves out, e.g. german; none: every word counts.")
+    ] = "english",
     cache: CacheOption = CACHE,
 ) -> None:
     """First-stage retrieval: BM25, or BM25 fused with a bi-encoder.
 
     Example: retrieval-distill retrieve --dataset python-docs --out bm25.trec
+
+    Example: retrieval-distill retrieve --dataset my-folder --language german --stemmer german --out bm25.trec
     """
-    from retrieval_distill import api
+    from retrieval_distill import api, models
+    from retrieval_distill.config import RetrieveConfig, parse
 
     if (model is None) != (index is None):
         raise UserError("--model and --index belong together: give both, or neither for BM25 alone")
+    parse(RetrieveConfig, {"language": language}, "retrieve")
+    if index is not None and model is not None:
+        check_index(index)
+        models.resolve(model)
     data = load(dataset, cache)
-    found = api.retrieve(data.documents, data.queries_of(split), depth, index, model, stemmer=stemmer)
+    found = api.retrieve(data.documents, data.queries_of(split), depth, index, model, k1, b, stemmer, language)
     save(found, out)
 
 
@@ -74,8 +88,12 @@ def compress(
     Example: retrieval-distill compress --dataset python-docs --model packaged:all-MiniLM-L6-v2
     --set layers=spaced:3 --set tokens=500000 --out small
     """
-    from retrieval_distill import api
+    from retrieval_distill import api, models
+    from retrieval_distill.config import CompressConfig, parse
 
+    config = parse(CompressConfig, {"model": model}, "compress", overrides or ())
+    for name in filter(None, (config.model, config.teacher)):
+        models.resolve(name)
     counts = api.compress(load(dataset, cache).documents, out, overrides or (), seed, model=model)["counts"]
     say(
         f"{out}: {counts['layers']} layers of width {counts['width']}, {counts['parameters']:,} parameters, "
@@ -107,9 +125,9 @@ def distill(
     from retrieval_distill.config import load_recipe
     from retrieval_distill.data.run import Run
 
-    data = load(dataset, cache)
+    asked_for, run = load_recipe(recipe, overrides or ()), Run.load(scored)
     asked = (Run.load(dev), dev_split) if dev else None
-    manifest = api.distill(Run.load(scored), data, split, load_recipe(recipe, overrides or ()), out, asked)
+    manifest = api.distill(run, load(dataset, cache), split, asked_for, out, asked)
     say(f"{out}: student of {manifest['counts']['parameters']:,} parameters after {manifest['counts']['steps']} steps")
 
 
@@ -144,18 +162,23 @@ def index(
     Example: retrieval-distill index vectors --out index --kind auto --intent recall=0.99 --intent memory=100MB \
         --model runs/demo/student --dataset python-docs
     """
-    from retrieval_distill import api
+    from retrieval_distill import api, models
     from retrieval_distill.config import IntentConfig, parse
-    from retrieval_distill.reporting import tradeoff
     from retrieval_distill.runtime.stages import read_json
 
     if (model is None) != (dataset is None):
         raise UserError("--model and --dataset belong together: held-out queries of the one, embedded by the other")
-    asked = (model, load(dataset, cache).queries_of(split)) if model and dataset else None
     intent = parse(IntentConfig, {}, "--intent", overrides or ())
+    if not embeddings.is_dir():
+        raise UserError(f"{embeddings}: no embeddings there; make them with: retrieval-distill embed")
+    if model is not None:
+        models.resolve(model)
+    asked = (model, load(dataset, cache).queries_of(split)) if model and dataset else None
     manifest = api.index(embeddings, out, kind, similarity, dimensions, rescore, intent, asked)
     counts = manifest["counts"]
     if kind == "auto":
+        from retrieval_distill.reporting import tradeoff
+
         say(tradeoff.table(read_json(out / "tuning.json")))
         say(f"{out / 'tuning.html'}: the same with plots")
     added = f", {counts['added']:,} of them added" if 0 < counts["added"] < counts["documents"] else ""
@@ -176,13 +199,13 @@ def evaluate(
     Example: retrieval-distill evaluate bm25.trec reranked.trec --dataset python-docs --measure nDCG@10
     """
     from retrieval_distill import api
-    from retrieval_distill.evaluation.measures import DEFAULT_MEASURES
-    from retrieval_distill.reporting import report
     from retrieval_distill.runtime.stages import write_json
 
-    names = tuple(measure or DEFAULT_MEASURES)
     runs = load_runs(run_files)
+    names = measures(measure)
     systems = api.evaluate(runs, load(dataset, cache), split, names)
     if json_file:
         write_json(json_file, systems)
+    from retrieval_distill.reporting import report
+
     say(report.comparison(systems, names))

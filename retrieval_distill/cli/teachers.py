@@ -25,8 +25,10 @@ from retrieval_distill.cli.options import (
     StoreOption,
     TeacherOption,
     TeacherSetOption,
+    check_teachers,
     load,
     load_runs,
+    measures,
     save,
     say,
 )
@@ -56,8 +58,10 @@ def score(
     from retrieval_distill.data import generated
     from retrieval_distill.data.run import Run
 
+    run = Run.load(run_file)
+    check_teachers([teacher], max_length, dtype, options)
     data = load(dataset, cache)
-    pairs, documents = generated.renamed(Run.load(run_file), data), generated.with_copies(data)
+    pairs, documents = generated.renamed(run, data), generated.with_copies(data)
     asked = api.load_teacher(teacher, max_length, dtype, options or ())
     scored, counts = api.score(pairs, data.queries, documents, asked, store, engine)
     save(scored, out)
@@ -88,16 +92,18 @@ def rerank(
     """
     from retrieval_distill import api
 
+    runs, names = load_runs(run_files), measures(measure)
+    alone = len(runs) == len(teacher) == len(depth) == 1
+    if out.suffix and not alone:
+        raise UserError(f"--out {out}: several runs, teachers or depths give a folder; leave the ending off")
+    check_teachers(teacher, max_length, dtype, options)
     data = load(dataset, cache)
-    runs = load_runs(run_files)
     teachers = {name: api.load_teacher(name, max_length, dtype, options or ()) for name in teacher}
-    if len(runs) == len(teachers) == len(depth) == 1 and out.suffix:
+    if out.suffix:
         (first,), (asked,) = runs.values(), teachers.values()
         save(api.rerank(first, data.queries, data.documents, asked, store, depth[0])[0], out)
-        return
-    if out.suffix:
-        raise UserError(f"--out {out}: several runs, teachers or depths give a folder; leave the ending off")
-    _benchmark(runs, teachers, depth, data, split, measure, store, out)
+    else:
+        _benchmark(runs, teachers, depth, data, split, names, store, out)
 
 
 def _benchmark(
@@ -106,16 +112,15 @@ def _benchmark(
     depths: list[int],
     data: Any,
     split: str,
-    measure: list[str] | None,
+    measures: tuple[str, ...],
     store: Path,
     out: Path,
 ) -> None:
     from retrieval_distill.benchmarks.rerank_benchmark import benchmark
-    from retrieval_distill.evaluation.measures import DEFAULT_MEASURES
     from retrieval_distill.reporting import rerankers
     from retrieval_distill.runtime.stages import write_json
 
-    found = benchmark(runs, teachers, depths, data, split, measure or DEFAULT_MEASURES, store, out)
+    found = benchmark(runs, teachers, depths, data, split, measures, store, out)
     write_json(out / "report.json", found)
     (out / "report.txt").write_text(rerankers.table(found) + "\n", encoding="utf-8")
     say(rerankers.table(found))
@@ -197,9 +202,14 @@ def fit_teacher(
 
     Example: retrieval-distill fit-teacher --dataset my-folder --model cross-encoder/ms-marco-MiniLM-L6-v2 --out teacher
     """
-    from retrieval_distill import api
+    from retrieval_distill import api, models
+    from retrieval_distill.config import parse
+    from retrieval_distill.config.fit_teacher import FitTeacherConfig
 
     chosen = {} if model is None else {"model": model}
+    config = parse(FitTeacherConfig, {**chosen}, "fit-teacher", overrides or ())
+    for name in filter(None, (config.model, bi_encoder)):
+        models.resolve(name)
     data = load(dataset, cache)
     manifest = api.fit_teacher(data, out, overrides or (), bi_encoder, train, dev, **chosen)
     counts = manifest["counts"]

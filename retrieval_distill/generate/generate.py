@@ -25,7 +25,7 @@ from retrieval_distill.generate.round_trip import Asked
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import Manifest
 
-VERSION = 1
+VERSION = 2
 """Raised when the same documents and options would give other queries."""
 
 Save = Callable[[pd.DataFrame, Path], None]

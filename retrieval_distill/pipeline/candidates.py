@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import models
 from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.run import Run
@@ -26,6 +25,7 @@ def retrieve(turn: Round) -> None:
     """Candidates of the training queries, chosen as the recipe's ``mining`` says, with every relevant document."""
     job, config, mining = turn.job, turn.job.recipe.retrieve, turn.job.recipe.mining
     qrels, dense = _judged(job), _dense(turn)
+    short = {model: name for name, model in job.retrievers.items()}
 
     def work(folder: Path) -> dict[str, int]:
         lists = {name: _list(turn, name, mining.depth(config.depth)) for name in mining.retrievers}
@@ -34,7 +34,7 @@ def retrieve(turn: Round) -> None:
         mined = mine(lists, *texts, mining, config.keep, job.recipe.seed, vectors)
         mined.candidates.save(folder / "run.parquet")
         for name, run in lists.items():
-            run.save(folder / "lists" / f"{models.short_name(name)}.parquet")
+            run.save(folder / "lists" / f"{short.get(name, name)}.parquet")
         for source, run in mined.drawn.items():
             run.save(folder / "drawn" / f"{source}.parquet")
         found = {**report.of_lists(lists, mined.drawn, qrels), "copies": mined.copies}
@@ -91,7 +91,7 @@ def find_dev(job: Job) -> None:
     inputs = {
         "texts": [job.dataset.documents.fingerprint, queries.fingerprint],
         "start": job.manifests["index-start"]["fingerprint"],
-        "retrieve": job.recipe.retrieve.model_dump(include={"depth", "k1", "b", "stemmer"}),
+        "retrieve": {"depth": depth, **job.recipe.retrieve.bm25},
     }
     job.stage("retrieve-dev", "dev-candidates", inputs, work)
 

@@ -37,7 +37,7 @@ def _asked(job: Job, config: RoundTripConfig) -> Asked:
     """The first stage and the teachers of the recipe."""
     identity = {
         "start": job.manifests["index-start"]["fingerprint"],
-        "retrieve": job.recipe.retrieve.model_dump(include={"k1", "b", "stemmer"}),
+        "retrieve": job.recipe.retrieve.bm25,
         "teacher": job.teacher_inputs if config.asks_teacher else None,
     }
 
