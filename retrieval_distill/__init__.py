@@ -15,11 +15,8 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-
-__version__ = version("retrieval-distill")
 
 _WHERE = {
     "Dataset": "data.dataset",
@@ -36,30 +33,30 @@ _WHERE = {
     "Texts": "data.dataset",
     "TrainingSet": "data.training_set",
     "UserError": "errors",
-    "benchmark": "api",
-    "compress": "api",
-    "convert": "api",
+    "benchmark": "api.measures",
+    "compress": "api.students",
+    "convert": "api.data",
     "demo": "pipeline",
-    "distill": "api",
-    "embed": "api",
-    "evaluate": "api",
-    "export": "api",
-    "filter_negatives": "api",
-    "fit_teacher": "api",
-    "gate": "api",
-    "generate": "api",
-    "index": "api",
-    "load_dataset": "api",
+    "distill": "api.students",
+    "embed": "api.vectors",
+    "evaluate": "api.measures",
+    "export": "api.vectors",
+    "filter_negatives": "api.candidates",
+    "fit_teacher": "api.teachers",
+    "gate": "api.teachers",
+    "generate": "api.data",
+    "index": "api.vectors",
+    "load_dataset": "api.data",
     "load_recipe": "config",
-    "load_teacher": "api",
-    "mine": "api",
-    "prepare": "api",
+    "load_teacher": "api.teachers",
+    "mine": "api.candidates",
+    "prepare": "api.data",
     "report": "reporting.publish",
-    "rerank": "api",
-    "retrieve": "api",
+    "rerank": "api.teachers",
+    "retrieve": "api.candidates",
     "run": "pipeline",
-    "score": "api",
-    "search": "api",
+    "score": "api.teachers",
+    "search": "api.vectors",
     "show_progress": "runtime.progress",
 }
 
@@ -106,6 +103,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    __version__: str
     from retrieval_distill.api import (
         benchmark,
         compress,
@@ -147,6 +145,10 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("retrieval-distill")
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

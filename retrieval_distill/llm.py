@@ -7,6 +7,7 @@ Knows HTTP, threads and retries; must not know what is asked, or how an answer i
 from __future__ import annotations
 
 import email.utils
+import json
 import logging
 import os
 import re
@@ -15,12 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, reduce
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-
+from retrieval_distill import adaptations
+from retrieval_distill.adaptations import Adaptation, Body
 from retrieval_distill.errors import UserError
 
 try:
@@ -45,6 +46,12 @@ LONGEST_ORDERED_WAIT = 600.0
 QUEUED_PER_THREAD = 2
 """Questions handed to the threads ahead of their answers: keeps them busy while the caller commits answers."""
 
+MOST_BYTES = 1 << 24
+"""An answer's size at most: thousands of times what is asked for."""
+
+MOST_UNREADABLE = 20
+"""Questions without a readable answer from which on nothing more is asked; until then the others are."""
+
 _CHECK_REQUEST = "check the model name and the prompt's length (max_characters); without logprobs use mode=graded"
 
 CHECKS = {
@@ -57,23 +64,43 @@ CHECKS = {
 
 
 class NoAnswerError(Exception):
-    """No answer this time. The reason is raw: it may hold the server's words, and those the API key."""
+    """No answer this time. The reason is raw: it may hold the server's words, and those the API key.
 
-    def __init__(self, reason: str, again: bool = True, after: float = 0.0, check: str = "") -> None:
+    Args:
+        reason: Why.
+        again: Whether asking again may help.
+        after: Seconds to wait until then.
+        check: What the user may check, behind a semicolon.
+        wants: How requests would have to be changed; asking in that way comes before anything else.
+    """
+
+    def __init__(
+        self, reason: str, again: bool = True, after: float = 0.0, check: str = "", wants: Adaptation | None = None
+    ) -> None:
         super().__init__(reason)
-        self.again, self.after, self.check = again, after, check
+        self.again, self.after, self.check, self.wants = again, after, check, wants
+
+
+class _FailedError(NoAnswerError):
+    """Nothing came that has the form of an answer."""
+
+
+class _UnreadableError(UserError):
+    """A question was answered, but not so that the answer can be read."""
 
 
 @dataclass(frozen=True)
 class Questions(Generic[T]):
     """What is asked, by number."""
 
-    body: Callable[[int], dict[str, Any]]
+    body: Callable[[int], Body]
     """The request, but for the model's name."""
     read: Callable[[dict[str, Any]], T]
     """The answer out of a choice of the completion; :class:`NoAnswerError` where it is none."""
     name: Callable[[int], str]
     """For messages, such as ``"score for query 'q' and document 'd'"``."""
+    instead: T | None = None
+    """Stands for an answer that cannot be read; ``None``: the question is asked again, and again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,24 +138,29 @@ class Endpoint:
 
         Raises:
             UserError: The server refuses, or gave no usable answer to a question in ``attempts`` attempts. Everything
-                that was asked by then has been waited for and yielded.
+                that was asked by then has been waited for and yielded; where answers came but could not be read, all
+                other questions were asked, unless there are too many of these.
         """
-        stop = threading.Event()
+        stop, unread = threading.Event(), list[str]()
         with self._client() as client, ThreadPoolExecutor(self.concurrency) as pool:
             try:
                 most = self.concurrency * QUEUED_PER_THREAD
-                yield from _as_answered(pool, partial(self._ask, client, stop, questions), numbers, most, stop)
+                yield from _as_answered(pool, partial(self._ask, client, stop, unread, questions), numbers, most, stop)
             finally:
                 stop.set()  # closed early: no thread may wait for a further attempt
                 pool.shutdown(wait=False, cancel_futures=True)
+                if unread:
+                    logger.warning("%d answers could not be read, such as: %s", len(unread), self._line(unread[0]))
 
     def _client(self) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
         return httpx.Client(headers=headers, limits=limits, timeout=self.timeout)
 
-    def _ask(self, client: httpx.Client, stop: threading.Event, questions: Questions[T], number: int) -> T:
-        """The answer to one question, in as many attempts as it takes."""
+    def _ask(
+        self, client: httpx.Client, stop: threading.Event, unread: list[str], questions: Questions[T], number: int
+    ) -> T:
+        """The answer to one question, in as many attempts as it takes; ``unread`` gets what was wrong with answers."""
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, NoAnswerError) and error.again),
             stop=tenacity.stop_after_attempt(self.attempts) | tenacity.stop_when_event_set(stop),
@@ -137,30 +169,48 @@ class Endpoint:
             reraise=True,
         )
         try:
-            return attempts(self._attempt, client, questions, number)
+            return attempts(self._attempt, client, unread, questions, number)
         except NoAnswerError as failure:
             tried = f"in {self.attempts} attempts" if failure.again else "and asking again would not help"
-            raise UserError(  # "from None": the failure's own words are not to be shown
+            unreadable = failure.again and not isinstance(failure, _FailedError)
+            kind = _UnreadableError if unreadable else UserError
+            raise kind(  # "from None": the failure's own words are not to be shown
                 f"{self.url}: no {questions.name(number)} {tried}: {self._line(str(failure))}{failure.check}; "
                 "what was answered is kept, the same command continues"
             ) from None
 
-    def _attempt(self, client: httpx.Client, questions: Questions[T], number: int) -> T:
-        body = {"model": self.model, **questions.body(number)}
+    def _attempt(self, client: httpx.Client, unread: list[str], questions: Questions[T], number: int) -> T:
+        """One answer to a question, asked in the way that the server is found to want."""
+        while True:
+            learned = adaptations.learned(self.url, self.model)
+            body = reduce(lambda body, to: to.change(body), learned, {"model": self.model, **questions.body(number)})
+            try:
+                return _read(questions, self._answer(client, body))
+            except NoAnswerError as failure:
+                if failure.wants is not None and failure.wants not in learned:
+                    adaptations.learn(self.url, self.model, failure.wants)
+                elif isinstance(failure, _FailedError):
+                    raise
+                elif questions.instead is None:
+                    unread.append(str(failure))
+                    raise
+                else:
+                    return questions.instead
+
+    def _answer(self, client: httpx.Client, body: Body) -> bytes:
         try:
-            response = client.post(f"{self.url}/chat/completions", json=body)
+            with client.stream("POST", f"{self.url}/chat/completions", json=body) as response:
+                content = _limited(response)
         except httpx.RequestError as error:
-            raise NoAnswerError(f"{type(error).__name__}: {error}") from error
+            raise _FailedError(f"{type(error).__name__}: {error}") from error
         if not response.is_success:
-            raise _refusal(response)
-        try:
-            return questions.read(response.json()["choices"][0])
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise NoAnswerError(f"the answer is not a chat completion: {response.text}") from error
+            raise _refusal(response, content, body)
+        return content
 
     def _line(self, text: str) -> str:
         """A server's words as one short line without the key, which they may repeat."""
         line = " ".join((text.replace(self.key, "***") if self.key else text).split())
+        line = line.encode(errors="replace").decode()  # halves of surrogate pairs cannot be printed
         return line if len(line) <= 200 else f"{line[:199]}…"
 
 
@@ -202,27 +252,6 @@ def endpoint(
     return Endpoint(_checked_url(url), model, concurrency, timeout, attempts, prices, key)
 
 
-def filled(template: str, **texts: str) -> str:
-    """The template with ``{name}`` replaced in one pass: braces in the texts or elsewhere in it mean nothing."""
-    return re.sub(rf"\{{({'|'.join(texts)})\}}", lambda found: texts[found[1]], template)
-
-
-def announce_cuts(sizes: np.ndarray, most: int) -> None:
-    """Say how many documents are cut to ``most`` characters, given the characters of each."""
-    if cut := int((sizes > most).sum()):
-        logger.info(f"{cut:,} documents are longer than {most:,} characters and are cut there")
-
-
-def check_template(template: str, names: Sequence[str]) -> None:
-    """Refuse a prompt that leaves out what is asked about.
-
-    Raises:
-        UserError: The template lacks ``{name}``.
-    """
-    if absent := [f"{{{name}}}" for name in names if f"{{{name}}}" not in template]:
-        raise UserError(f"the prompt must contain {' and '.join(absent)}")
-
-
 def _checked_url(url: str) -> str:
     try:
         parts = httpx.URL(url)
@@ -251,20 +280,48 @@ def _as_answered(
     """
     waiting, asked, failures = iter(numbers), dict[Future[T], int](), list[BaseException]()
     while True:
-        if not failures:
+        if not stop.is_set():
             asked |= {pool.submit(ask, number): number for number in islice(waiting, most - len(asked))}
         if not asked:
             break
         done = {future: asked.pop(future) for future in wait(asked, return_when=FIRST_COMPLETED).done}
         failures += [error for future in done if (error := future.exception())]
-        if failures:
+        if len(failures) > MOST_UNREADABLE or not all(isinstance(failure, _UnreadableError) for failure in failures):
             stop.set()
             asked = {future: number for future, number in asked.items() if not future.cancel()}
         answers = {number: future.result() for future, number in done.items() if not future.exception()}
         if answers:
             yield answers
+    if len(failures) > 1 and isinstance(failures[0], _UnreadableError):
+        raise UserError(f"{failures[0]} ({len(failures)} questions have no readable answer)")
     if failures:
         raise failures[0]
+
+
+def _read(questions: Questions[T], content: bytes) -> T:
+    """The answer in a completion.
+
+    Raises:
+        NoAnswerError: It is no completion, or none that can be read.
+    """
+    try:
+        return questions.read(json.loads(content)["choices"][0])
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise _FailedError(f"the answer is not a chat completion: {_text(content)}") from error
+
+
+def _limited(response: httpx.Response) -> bytes:
+    """The response's content; of an endless one, the beginning."""
+    content = bytearray()
+    for part in response.iter_bytes():
+        content += part
+        if len(content) > MOST_BYTES:
+            raise _FailedError(f"the answer is longer than {MOST_BYTES:,} bytes")
+    return bytes(content)
+
+
+def _text(content: bytes) -> str:
+    return content[:1000].decode(errors="replace")
 
 
 def _pause(state: tenacity.RetryCallState) -> float:
@@ -285,14 +342,16 @@ def _retry_after(header: str) -> float:
         return 0.0
 
 
-def _refusal(response: httpx.Response) -> NoAnswerError:
+def _refusal(response: httpx.Response, content: bytes, body: Body) -> NoAnswerError:
     """A status that is no success, with the server's words out of the usual JSON envelope where there is one."""
     status = response.status_code
     try:
-        said = response.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        said = response.text or response.reason_phrase
+        error = json.loads(content)["error"]
+        said, named = str(error["message"]), str(error.get("param"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        said, named = _text(content) or response.reason_phrase, ""
     if status in (408, 409, 429) or status >= 500:
-        return NoAnswerError(f"status {status}: {said}", after=_retry_after(response.headers.get("Retry-After", "")))
+        return _FailedError(f"status {status}: {said}", after=_retry_after(response.headers.get("Retry-After", "")))
     check = CHECKS.get(status, "check the endpoint (it mostly ends in /v1) and the model name")
-    return NoAnswerError(f"status {status}: {said}", again=False, check=f"; {check}")
+    wants = adaptations.for_refusal(f"{said} {named}", body) if status in (400, 422) else None
+    return _FailedError(f"status {status}: {said}", again=False, check=f"; {check}", wants=wants)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Literal
 
@@ -52,24 +53,30 @@ def resolve(name: str) -> Path:
     return _from_hub(name)
 
 
-def short_name(name: str) -> str:
-    """A model's name as the name of a system or file: the last part of a path or id, odd characters as ``-``."""
-    return re.sub(r"[^\w.-]+", "-", name.rstrip("/").rpartition("/")[2].rpartition(":")[2])
+def short_name(name: str, parts: int = 1) -> str:
+    """A model's name as the name of a system or file: the last parts of a path or id, odd characters as ``-``."""
+    return re.sub(r"[^\w.-]+", "-", "-".join(_parts(name)[-parts:]))
 
 
 def by_short_name(names: Iterable[str], taken: Iterable[str], option: str) -> dict[str, str]:
-    """Models by :func:`short_name`, in order.
+    """Models by :func:`short_name`, in order; where folders end alike, as many parts as tell them apart.
 
     Raises:
-        UserError: Two would have the same name, or one that is ``taken``; the message begins with ``option``.
+        UserError: A model is named twice, or would have a name that is ``taken``; the message begins with ``option``.
     """
-    found: dict[str, str] = {}
-    for name in names:
-        short = short_name(name)
+    given, found = list(names), dict[str, str]()
+    for name in given:
+        others = [_parts(other) for other in given if other != name]
+        alike = [sum(takewhile(bool, map(str.__eq__, _parts(name)[::-1], other[::-1]))) for other in others]
+        short = short_name(name, 1 + max(alike, default=0))
         if short in found or short in taken:
             raise UserError(f"{option}: {name!r} would be named {short!r}, which another system is; rename its folder")
         found[short] = name
     return found
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split(r"[/:]", name) if part] or [name]
 
 
 def similarity(name: str) -> Literal["cosine", "dot"]:
@@ -124,7 +131,7 @@ def _packaged() -> Path:
 
 
 def _from_hub(name: str) -> Path:
-    from huggingface_hub import list_repo_files, snapshot_download
+    from huggingface_hub import snapshot_download
 
     wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*", "2_*/*", "*/config.json"]
     try:
@@ -135,9 +142,11 @@ def _from_hub(name: str) -> Path:
                 f"model {name!r} is not on disk and HF_HUB_OFFLINE=1 forbids fetching it; {OFFLINE_CHOICES}"
             ) from None
     try:
-        if not any(file.endswith(".safetensors") for file in list_repo_files(name)):
-            wanted.append("pytorch_model*.bin")  # older repositories, most doc2query models among them
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        found = Path(snapshot_download(name, allow_patterns=wanted))
+        if any(found.rglob("*.safetensors")):
+            return found
+        # older repositories, most doc2query models among them
+        return Path(snapshot_download(name, allow_patterns=[*wanted, "pytorch_model*.bin"]))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(

@@ -8,6 +8,7 @@ import huggingface_hub
 import pytest
 
 from retrieval_distill import models
+from retrieval_distill.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,22 @@ def test_older_weights_are_fetched_only_where_there_are_no_others(files, fetched
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda name: files)
     assert sorted(path.name for path in models.resolve("some/model").iterdir()) == fetched
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["a/model", "other", "packaged:all-MiniLM-L6-v2"], ["model", "other", "all-MiniLM-L6-v2"]),
+        (["v1/model", "v2/model/", "v3/else"], ["v1-model", "v2-model", "else"]),
+        (["/a/v1/model", "/b/v1/model", "model"], ["a-v1-model", "b-v1-model", "model"]),
+        (["/x/m", "bi-encoder:/x/m", "llm:gpt 4"], ["x-m", "bi-encoder-x-m", "gpt-4"]),
+    ],
+)
+def test_no_two_models_have_one_name(names, short):
+    assert models.by_short_name(names, (), "x") == dict(zip(short, names, strict=True))
+
+
+@pytest.mark.parametrize("names", [["a/model", "a/model"], ["a/model", "a/model/"], ["b/bm25"]])
+def test_a_name_is_given_once(names):
+    with pytest.raises(UserError, match=r"^--model: .* which another system is"):
+        models.by_short_name(names, ["bm25"], "--model")

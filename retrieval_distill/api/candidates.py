@@ -33,6 +33,7 @@ def retrieve(
     k1: float = 1.5,
     b: float = 0.75,
     stemmer: str | None = None,
+    language: str = "english",
     bm25: BM25 | None = None,
     dtype: str = "auto",
 ) -> Run:
@@ -48,6 +49,7 @@ def retrieve(
         k1: BM25's term-frequency saturation.
         b: BM25's length normalisation.
         stemmer: PyStemmer language for BM25, such as ``"english"``; ``None``: words as they are written.
+        language: Whose stop words BM25 leaves out; ``"none"``: every word counts.
         bm25: BM25 over these documents, built before; ``None``: it is built here.
         dtype: What the bi-encoder computes in.
 
@@ -68,7 +70,7 @@ def retrieve(
     if (index is None) != (model is None):
         raise UserError("index and model belong together: the model is the one that embedded the index's documents")
     asked, texts = queries_of(queries), documents_of(documents)
-    lexical = bm25 or BM25(texts, k1, b, stemmer)
+    lexical = bm25 or BM25(texts, k1, b, stemmer, language)
     found = Run.joined(lexical.search(own, depth, allowed) for own, allowed in scopes(documents, asked))
     if index is None or model is None:
         return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from retrieval_distill.config import GenerateConfig, PrepareConfig, ReadConfig, TeacherConfig, configured
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
-from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,14 +73,10 @@ def convert(
     Raises:
         UserError: No such format, the format cannot hold a text or an id, or a training table lacks its scores.
     """
-    from retrieval_distill.data.formats import FORMATS
+    from retrieval_distill.data import formats
     from retrieval_distill.data.formats.contract import Export
 
-    written = [name for name, format_ in FORMATS.items() if format_.write is not None]
-    write = FORMATS[to].write if to in FORMATS else None
-    if write is None:
-        raise UserError(f"format {to!r} is not written{nearest(to, written)}")
-    write(dataset, Path(out), Export(scores, split, negatives))
+    formats.writer(to)(dataset, Path(out), Export(scores, split, negatives))
     return Path(out)
 
 

@@ -6,17 +6,17 @@ Knows nouns and plain values; must not know what is done with them.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.data.dataset import AnyTexts, Dataset, Qrels, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 
-Queries = Texts | Mapping[str, str] | Sequence[str]
-"""Queries: ``Texts``, ``{id: text}``, or a list of texts, whose ids are their places from ``"0"`` on."""
+Queries = AnyTexts
+"""Queries: ``Texts``, ``{id: text}``, or a list of texts; see :meth:`Texts.of`."""
 
-Documents = Texts | Dataset | Mapping[str, str] | Sequence[str]
+Documents = AnyTexts | Dataset
 """Documents: as queries, or a ``Dataset``, whose documents are meant."""
 
 Model = str | os.PathLike[str]
@@ -32,7 +32,7 @@ def queries_of(value: Queries) -> Texts:
     Raises:
         UserError: They are something else.
     """
-    return _texts(value, "queries")
+    return Texts.of(value)
 
 
 def documents_of(value: Documents) -> Texts:
@@ -41,7 +41,7 @@ def documents_of(value: Documents) -> Texts:
     Raises:
         UserError: They are something else.
     """
-    return value.documents if isinstance(value, Dataset) else _texts(value, "documents")
+    return value.documents if isinstance(value, Dataset) else Texts.of(value)
 
 
 def run_of(value: Run | Mapping[str, Mapping[str, float]]) -> Run:
@@ -65,13 +65,3 @@ def dataset_of(value: Dataset | Mapping[str, Any]) -> Dataset:
         raise UserError('a dataset is a Dataset, or {"documents": {id: text}, "queries": {id: text}, "qrels": {...}}')
     qrels: dict[str, Qrels] = {split: dict(judged) for split, judged in value.get("qrels", {}).items()}
     return Dataset("dataset", documents_of(value["documents"]), queries_of(value["queries"]), qrels)
-
-
-def _texts(value: Any, what: str) -> Texts:
-    if isinstance(value, Texts):
-        return value
-    if isinstance(value, Mapping):
-        return Texts.from_records((str(id_), "", text) for id_, text in value.items())
-    if isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(text, str) for text in value):
-        return Texts.from_records((str(place), "", text) for place, text in enumerate(value))
-    raise UserError(f"{what} are Texts, a dictionary of texts by id, or a list of texts, not {type(value).__name__}")

@@ -14,9 +14,9 @@ import numpy as np
 
 from retrieval_distill import models
 from retrieval_distill.api.candidates import retrieve
-from retrieval_distill.api.nouns import run_of
+from retrieval_distill.api.nouns import dataset_of, run_of
 from retrieval_distill.api.vectors import embed, index
-from retrieval_distill.config import NO_LIMIT, MemberConfig, TeacherConfig, configured, parse
+from retrieval_distill.config import MemberConfig, TeacherConfig, configured, parse_teacher
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
@@ -56,9 +56,7 @@ def load_teacher(name: Model, *, max_length: int | None = 512, dtype: str = "aut
     """
     from retrieval_distill.teacher import load
 
-    limit = NO_LIMIT if max_length is None else max_length
-    values = {"model": fspath(name), "max_length": limit, "dtype": dtype, **options}
-    return load.load(parse(MemberConfig, values, "teacher"))
+    return load.load(parse_teacher(fspath(name), max_length, dtype, **options))
 
 
 def gate(
@@ -103,7 +101,7 @@ def gate(
 
 def score(
     run: Run | Mapping[str, Mapping[str, float]],
-    dataset: Dataset,
+    dataset: Dataset | Mapping[str, Any],
     *,
     teacher: Teacher | Ensemble | Sequence[Teacher],
     store: str | Path,
@@ -115,7 +113,8 @@ def score(
 
     Args:
         run: The pairs; their own scores do not matter.
-        dataset: Texts of the queries and documents. A generated query's document is read as training will see it.
+        dataset: Texts of the queries and documents, also as ``{"documents": {id: text}, "queries": {id: text}}``. A
+            generated query's document is read as training will see it.
         teacher: One, or several that score together.
         store: Folder of the score store.
         calibration: How raw scores become what students learn from, as ``gate`` settled it; ``None``: as ``config``
@@ -144,8 +143,9 @@ def score(
     teachers = _members(teacher)
     if calibration is None and isinstance(teacher, Ensemble):
         calibration = teacher.calibration
-    pairs = generated.renamed(run_of(run), dataset)
-    raw, facts = raw_scores(pairs, dataset.queries, generated.with_copies(dataset), teachers, ScoreStore(store))
+    data = dataset_of(dataset)
+    pairs = generated.renamed(run_of(run), data)
+    raw, facts = raw_scores(pairs, data.queries, generated.with_copies(data), teachers, ScoreStore(store))
     if calibration is None:
         calibration = gating.calibrate(teachers, raw, None, _config(config, teachers))
     return calibration.apply(raw).with_facts(**facts, raw=raw, calibration=calibration)
@@ -153,7 +153,7 @@ def score(
 
 def rerank(
     run: Run | Mapping[str, Mapping[str, float]],
-    dataset: Dataset,
+    dataset: Dataset | Mapping[str, Any],
     *,
     teacher: Teacher | Ensemble,
     store: str | Path,
@@ -163,7 +163,7 @@ def rerank(
 
     Args:
         run: A first stage.
-        dataset: Texts of the queries and documents.
+        dataset: Texts of the queries and documents, also as ``{"documents": {id: text}, "queries": {id: text}}``.
         teacher: Reads query and document together.
         store: Folder of the score store.
         depth: Documents per query that are reordered.
@@ -176,7 +176,8 @@ def rerank(
     """
     from retrieval_distill.teacher import rerank as reranking
 
-    return reranking.rerank(run_of(run), dataset.queries, dataset.documents, teacher, store, depth)
+    data = dataset_of(dataset)
+    return reranking.rerank(run_of(run), data.queries, data.documents, teacher, store, depth)
 
 
 def fit_teacher(

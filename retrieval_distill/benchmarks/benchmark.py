@@ -16,6 +16,7 @@ import pandas as pd
 
 from retrieval_distill import models
 from retrieval_distill.benchmarks import mteb_task, paraphrases, sts
+from retrieval_distill.config import RetrieveConfig
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.load import load
 from retrieval_distill.data.run import Run
@@ -161,7 +162,9 @@ def _task(source: str, systems: Systems, model: str, folder: Path) -> dict[str, 
 def _runs(name: str, dataset: Dataset, queries: Texts, systems: Systems, folder: Path, depth: int) -> dict[str, Run]:
     """Every system's run over a dataset's queries, found or kept."""
     asked = {"documents": dataset.documents.fingerprint, "queries": queries.fingerprint, "depth": depth}
-    found = {"bm25": _kept(folder / "bm25", asked, lambda: BM25(dataset.documents).search(queries, depth))}
+    options = RetrieveConfig().bm25
+    lexical = {**asked, "retrieve": options}
+    found = {"bm25": _kept(folder / "bm25", lexical, lambda: BM25(dataset.documents, **options).search(queries, depth))}
     for system, model in systems.models.items():
         vectors, similarity = folder / system / "vectors", models.similarity(model)
         embedded = embed(model, dataset.documents, vectors, systems.dtype)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from retrieval_distill import hub
 from retrieval_distill.errors import UserError
 
 
@@ -36,7 +37,8 @@ def measure(task: str, model: str, dtype: str = "auto") -> dict[str, Any]:
     loaded = encoder.load(model, dtype)
     try:
         asked = mteb.get_task(task)
-        results = mteb.evaluate(loaded, asked, cache=None, show_progress_bar=False).task_results
+        with hub.if_reachable():
+            results = mteb.evaluate(loaded, asked, cache=None, show_progress_bar=False).task_results
     except (ImportError, KeyError, OSError, ValueError) as error:
         reason = error.args[0] if isinstance(error, KeyError) else error  # whose own text is in quotes
         raise UserError(f"mteb:{task}: {str(reason).strip() or type(error).__name__}") from None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from retrieval_distill import models
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare
@@ -44,7 +45,8 @@ def benchmark(
         split: Which judgements.
         measures: As ir_measures names them; the first one is the headline.
         store: Where scores are kept.
-        folder: Each combination's Run is written there as ``runs/RUN+RERANKER@DEPTH.parquet``.
+        folder: Each combination's Run is written there as ``runs/RUN+RERANKER@DEPTH.parquet``, under the name of its
+            row.
 
     Returns:
         ``measures`` and ``systems``: a row per first stage and combination with ``name``, ``run``, ``reranker``,
@@ -53,6 +55,7 @@ def benchmark(
         ``pairs_per_second``, ``latency_ms`` per query (``p50``, ``p95``) and ``peak_memory_bytes`` of the process.
     """
     queries = dataset.queries(split)
+    names = {model: name for name, model in models.by_short_name(rerankers, (), "rerank").items()}
     rows: list[dict[str, Any]] = []
     for run_name, run in runs.items():
         first = run.select(queries.ids)
@@ -60,7 +63,7 @@ def benchmark(
         costs: dict[str, dict[str, Any]] = {run_name: {"run": run_name, "reranker": None, "depth": 0, "pairs": 0}}
         for reranker_name, reranker in rerankers.items():
             for depth in sorted(depths, reverse=True):
-                name = f"{run_name}+{Path(reranker_name).name}@{depth}"
+                name = f"{run_name}+{names[reranker_name]}@{depth}"
                 systems[name] = rerank(first, queries, dataset.documents, reranker, store, depth)
                 systems[name].save(Path(folder) / "runs" / f"{name}.parquet")
                 speed = cost(reranker, pairs_of(first.top(depth), queries, dataset.documents))

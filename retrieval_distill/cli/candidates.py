@@ -58,13 +58,17 @@ def mine(
     Example: retrieval-distill mine --dataset python-docs --retriever bm25 --retriever packaged:all-MiniLM-L6-v2
     --set 'draw={top: 0.5, 10-50: 0.5}' --out candidates.parquet
     """
-    from retrieval_distill import api
+    from retrieval_distill import api, models
     from retrieval_distill.config import MiningConfig, parse
+    from retrieval_distill.config.mining import LEXICAL, START
     from retrieval_distill.mining import report
 
     kept = vectors or out.with_name(f"{out.stem}-vectors")
     config = parse(MiningConfig, {"retrievers": list(retriever or ["bm25"])}, "mine", overrides or ())
     indexes = {name: Path(folder) for name, folder in pairs("--index", index or []).items()}
+    for model in config.retrievers:
+        if model not in (LEXICAL, START):
+            models.resolve(model)
     found = api.mine(
         load(dataset, cache), split=split, depth=depth, keep=keep, relevant=relevant, indexes=indexes,
         vectors=kept, seed=seed, dtype=dtype, config=config,
@@ -95,10 +99,12 @@ def filter_negatives(
     from retrieval_distill.config import FilterConfig, parse
     from retrieval_distill.data import generated
     from retrieval_distill.data.run import Run
-    from retrieval_distill.mining import report
 
-    data, run = load(dataset, cache), Run.load(scored)
-    found = api.filter_negatives(run, data, split=split, config=parse(FilterConfig, {}, "filter-negatives", rules))
+    config = parse(FilterConfig, {}, "filter-negatives", rules)
+    run, data = Run.load(scored), load(dataset, cache)
+    found = api.filter_negatives(run, data, split=split, config=config)
+    from retrieval_distill.mining import report  # imports much
+
     removed = found.facts["removed"]
     say(report.scores_line(report.of_scores(run, generated.as_trained(data, split).qrels(split))))
     say("removed: " + ", ".join(f"{count:,} by {rule}" for rule, count in removed.items() if rule != "all"))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retrieval_distill.cli.options import TEACHERS, LengthOption, OutFolder, SplitOption, say
+from retrieval_distill.cli.options import TEACHERS, LengthOption, OutFolder, SplitOption, check_teachers, say
 from retrieval_distill.cli.reading import reads
 from retrieval_distill.errors import UserError
 
@@ -47,14 +47,17 @@ def convert(
     Example: retrieval-distill convert docs.csv my-folder --to beir --columns id=doc_id,text=body,title=name
     """
     from retrieval_distill import api
+    from retrieval_distill.data import formats
     from retrieval_distill.data.formats import training_table
     from retrieval_distill.data.formats.contract import Reading
-    from retrieval_distill.data.load import load
     from retrieval_distill.data.run import Run
 
-    dataset = load(source, cache, options)
+    formats.writer(to)
     reads_scores = scores is not None and to == training_table.TRAINING_TABLE.name
     run = Run.load(scores) if scores and reads_scores else None
+    from retrieval_distill.data.load import load  # imports much
+
+    dataset = load(source, cache, options)
     api.convert(dataset, out=out, to=to, scores=run, split=split, negatives=negatives)
     if scores is not None and not reads_scores:
         if options.format != training_table.TRAINING_TABLE.name:
@@ -135,10 +138,11 @@ def generate(
     from retrieval_distill.data.load import load
     from retrieval_distill.reporting import generated
 
-    data = load(source, cache, options)
-    asked = api.load_teacher(teacher, max_length=max_length) if teacher else None
     values: dict[str, Any] = {"ways": _ways(ways)} if ways else {}
     config = parse(GenerateConfig, values, "generate", overrides or ())
+    check_teachers([teacher] if teacher else [], max_length, "auto", None)
+    data = load(source, cache, options)
+    asked = api.load_teacher(teacher, max_length=max_length) if teacher else None
     made = api.generate(data, out=out, index=index, model=model, teacher=asked, store=store, seed=seed, config=config)
     say(generated.table(made.manifest["counts"]))
     say(f"{out}: corpus.jsonl, queries.jsonl, qrels/generated.tsv, generated.parquet, report.json")

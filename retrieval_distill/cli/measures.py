@@ -16,6 +16,7 @@ from retrieval_distill.cli.options import (
     DtypeOption,
     OutFolder,
     SplitOption,
+    measures,
     pairs,
     say,
 )
@@ -51,11 +52,13 @@ def benchmark(
 
     Example: retrieval-distill benchmark student --on a --on b --run splade=runs/{dataset}.trec --out benchmark
     """
-    from retrieval_distill import api
+    from retrieval_distill import api, models
     from retrieval_distill.config import EvaluateConfig
     from retrieval_distill.reporting.benchmark import table
 
-    names = tuple(measure or EvaluateConfig().measures)
+    names = measures(measure or list(EvaluateConfig().measures))
+    for name in model or ():
+        models.resolve(name)
     report = api.benchmark(
         model or (), on=on, out=out, runs=pairs("--run", run or [], "FILE"), cache=cache, split=split, measures=names,
         depth=depth, dtype=dtype,

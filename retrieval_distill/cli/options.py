@@ -52,16 +52,56 @@ def load(source: str, cache: Path) -> Any:
     return datasets.load(source, cache)
 
 
+def check_index(folder: Path) -> None:
+    """Find out before anything is imported that an index cannot be opened.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no index there; make one with: retrieval-distill index")
+
+
+def check_teachers(names: list[str], max_length: int | None, dtype: str, overrides: list[str] | None) -> None:
+    """Find out cheaply that a teacher cannot be had, before a dataset is read or a weight loaded.
+
+    Raises:
+        UserError: No such teacher, or an option is missing or unknown.
+    """
+    from retrieval_distill.config import parse_teacher
+    from retrieval_distill.teacher import load as teachers
+
+    for name in names:
+        for member in parse_teacher(name, max_length, dtype, overrides or ()).members:
+            kind, file = teachers.split(member.model)
+            if kind != "scores" or not Path(file).is_file():  # a file may be large, and is read later
+                teachers.check(member)
+
+
+def measures(names: list[str] | None) -> tuple[str, ...]:
+    """The measures of ``--measure``, or the usual ones.
+
+    Raises:
+        UserError: There is no such measure.
+    """
+    from retrieval_distill.evaluation.measures import DEFAULT_MEASURES, parse_measures
+
+    parse_measures(names or DEFAULT_MEASURES)
+    return tuple(names or DEFAULT_MEASURES)
+
+
 def load_runs(files: list[Path]) -> dict[str, Any]:
     """Runs by the names of their files.
 
     Raises:
         UserError: Two files have the same name, or one is no run.
     """
-    from retrieval_distill.data.run import Run
-
     if len({path.stem for path in files}) < len(files):
         raise UserError("two run files have the same name, which would name two systems alike: rename one")
+    if absent := [path for path in files if not path.is_file()]:
+        raise UserError(f"{absent[0]}: no such run file")
+    from retrieval_distill.data.run import Run
+
     return {path.stem: Run.load(path) for path in files}
 
 

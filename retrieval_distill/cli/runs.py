@@ -27,9 +27,12 @@ def run(
 
     Example: retrieval-distill run my.yaml --out runs/mine --set training.steps=200
     """
-    from retrieval_distill import pipeline
+    from retrieval_distill.config import load_recipe
 
-    pipeline.run(recipe, out=out, overrides=overrides or ())
+    chosen = load_recipe(recipe, overrides or ())
+    from retrieval_distill import pipeline  # imports much
+
+    pipeline.run(chosen, out=out)
 
 
 @app.command()
@@ -41,7 +44,10 @@ def demo(
 
     Example: retrieval-distill demo --out runs/demo
     """
-    from retrieval_distill import pipeline
+    from retrieval_distill.config import load_recipe
+
+    load_recipe("demo", overrides or ())
+    from retrieval_distill import pipeline  # imports much
 
     pipeline.demo(out=out, overrides=overrides or ())
 

@@ -10,7 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from retrieval_distill.cli.options import CACHE, TEACHERS, CacheOption, DtypeOption, save, say
+from retrieval_distill.cli.options import (
+    CACHE,
+    TEACHERS,
+    CacheOption,
+    DtypeOption,
+    check_index,
+    check_teachers,
+    save,
+    say,
+)
 from retrieval_distill.errors import UserError
 
 app = typer.Typer()
@@ -64,9 +73,10 @@ def search(
 
     Example: retrieval-distill search runs/demo --queries test --out test.trec
     """
-    from retrieval_distill.cli import prompt
-
     place, query = _place(folder, query, index, model, dataset, cache)
+    check_teachers([rerank] if rerank else [], 512, "auto", None)
+    from retrieval_distill.cli import prompt  # imports much
+
     searcher = _searcher(place, dtype, fusion, tune, rerank, rerank_depth, where, metadata)
     if queries is not None or out is not None:
         _batch(searcher, queries, out, depth or FILE_DEPTH)
@@ -80,6 +90,7 @@ def _place(
     folder: str | None, query: str | None, index: Path | None, model: str | None, dataset: str | None, cache: Path
 ) -> tuple[Any, str | None]:
     """Where the parts are; with ``--index`` there is no folder, so the first argument is the query."""
+    from retrieval_distill import models
     from retrieval_distill.search.location import Place
 
     if index is None:
@@ -90,6 +101,8 @@ def _place(
         raise UserError("--index needs --model (which embedded its documents) and --dataset (their texts)")
     if folder is not None and query is not None:
         raise UserError(f"{folder}: with --index there is no folder of a run; put the query in quotes")
+    check_index(index)
+    models.resolve(model)
     return Place.of_parts(index, model, dataset, cache), folder
 
 

@@ -19,8 +19,10 @@ from retrieval_distill.cli.options import (
     OutFolder,
     SetOption,
     SplitOption,
+    check_index,
     load,
     load_runs,
+    measures,
     save,
     say,
 )
@@ -42,18 +44,30 @@ def retrieve(
     k1: Annotated[float, typer.Option("--k1", min=0, help="BM25's term-frequency saturation.")] = 1.5,
     b: Annotated[float, typer.Option("--b", min=0, max=1, help="BM25's length normalisation.")] = 0.75,
     stemmer: Annotated[str | None, typer.Option("--stemmer", help="PyStemmer language, e.g. english.")] = None,
+    language: Annotated[
+        str, typer.Option("--language", help="Whose stop words BM25 leaves out, e.g. german; none: every word counts.")
+    ] = "english",
     cache: CacheOption = CACHE,
 ) -> None:
     """First-stage retrieval: BM25, or BM25 fused with a bi-encoder.
 
     Example: retrieval-distill retrieve --dataset python-docs --out bm25.trec
+
+    Example: retrieval-distill retrieve --dataset my-folder --language german --stemmer german --out bm25.trec
     """
-    from retrieval_distill import api
+    from retrieval_distill import api, models
+    from retrieval_distill.config import RetrieveConfig, parse
 
     if (model is None) != (index is None):
         raise UserError("--model and --index belong together: give both, or neither for BM25 alone")
+    parse(RetrieveConfig, {"language": language}, "retrieve")
+    if index is not None and model is not None:
+        check_index(index)
+        models.resolve(model)
     data = load(dataset, cache)
-    found = api.retrieve(data.queries(split), data, depth=depth, index=index, model=model, k1=k1, b=b, stemmer=stemmer)
+    found = api.retrieve(
+        data.queries(split), data, depth=depth, index=index, model=model, k1=k1, b=b, stemmer=stemmer, language=language
+    )
     save(found, out)
 
 
@@ -76,10 +90,12 @@ def compress(
     Example: retrieval-distill compress --dataset python-docs --model packaged:all-MiniLM-L6-v2
     --set layers=spaced:3 --set tokens=500000 --out small
     """
-    from retrieval_distill import api
+    from retrieval_distill import api, models
     from retrieval_distill.config import CompressConfig, parse
 
     config = parse(CompressConfig, {"model": model}, "compress", overrides or ())
+    for name in filter(None, (config.model, config.teacher)):
+        models.resolve(name)
     counts = api.compress(load(dataset, cache), out=out, seed=seed, config=config).manifest["counts"]
     say(
         f"{out}: {counts['layers']} layers of width {counts['width']}, {counts['parameters']:,} parameters, "
@@ -111,10 +127,10 @@ def distill(
     from retrieval_distill.config import load_recipe
     from retrieval_distill.data.run import Run
 
-    data = load(dataset, cache)
+    chosen, run = load_recipe(recipe, overrides or ()), Run.load(scored)
     asked = (Run.load(dev), dev_split) if dev else None
-    chosen = load_recipe(recipe, overrides or ())
-    counts = api.distill(Run.load(scored), data, out=out, recipe=chosen, split=split, dev=asked).manifest["counts"]
+    data = load(dataset, cache)
+    counts = api.distill(run, data, out=out, recipe=chosen, split=split, dev=asked).manifest["counts"]
     say(f"{out}: student of {counts['parameters']:,} parameters after {counts['steps']} steps")
 
 
@@ -149,20 +165,26 @@ def index(
     Example: retrieval-distill index vectors --out index --kind auto --intent recall=0.99 --intent memory=100MB \
         --model runs/demo/student --dataset python-docs
     """
-    from retrieval_distill import api
+    from retrieval_distill import api, models
     from retrieval_distill.config import IntentConfig, parse
-    from retrieval_distill.reporting import tradeoff
     from retrieval_distill.runtime.stages import read_json
 
     if (model is None) != (dataset is None):
         raise UserError("--model and --dataset belong together: held-out queries of the one, embedded by the other")
+    intent = parse(IntentConfig, {}, "--intent", overrides or ())
+    if not embeddings.is_dir():
+        raise UserError(f"{embeddings}: no embeddings there; make them with: retrieval-distill embed")
+    if model is not None:
+        models.resolve(model)
     queries = load(dataset, cache).queries(split) if dataset else None
     built = api.index(
         embeddings, out=out, kind=kind, similarity=similarity, dimensions=dimensions, rescore=rescore, model=model,
-        queries=queries, config=parse(IntentConfig, {}, "--intent", overrides or ()),
+        queries=queries, config=intent,
     )  # fmt: skip
     counts = built.manifest["counts"]
     if kind == "auto":
+        from retrieval_distill.reporting import tradeoff
+
         tradeoff.write(out)
         say(tradeoff.table(read_json(out / "tuning.json")))
         say(f"{out / 'tuning.html'}: the same with plots")
@@ -188,8 +210,8 @@ def evaluate(
     from retrieval_distill import api
     from retrieval_distill.runtime.stages import write_json
 
-    runs, data = load_runs(run_files), load(dataset, cache)
-    report = api.evaluate(runs, data.qrels(split), measures=measure, dataset=data)
+    runs, names, data = load_runs(run_files), measures(measure), load(dataset, cache)
+    report = api.evaluate(runs, data.qrels(split), measures=names, dataset=data)
     if json_file:
         write_json(json_file, report.systems)
     if csv_file:

@@ -25,8 +25,10 @@ from retrieval_distill.cli.options import (
     StoreOption,
     TeacherOption,
     TeacherSetOption,
+    check_teachers,
     load,
     load_runs,
+    measures,
     save,
     say,
 )
@@ -60,7 +62,9 @@ def score(
     from retrieval_distill.teacher.calibration.calibration import Calibration
 
     known = None if calibration is None else Calibration.open(calibration)
-    pairs, data = Run.load(run_file), load(dataset, cache)
+    pairs = Run.load(run_file)
+    check_teachers([teacher], max_length, dtype, options)
+    data = load(dataset, cache)
     teachers, config = _teachers(teacher, max_length, dtype, options)
     scored = api.score(pairs, data, teacher=teachers, store=store, calibration=known, config=config, engine=engine)
     save(scored, out)
@@ -88,7 +92,9 @@ def gate(
     """
     from retrieval_distill import api
 
-    runs, data = load_runs(run_files), load(dataset, cache)
+    runs = load_runs(run_files)
+    check_teachers([teacher], max_length, dtype, options)
+    data = load(dataset, cache)
     teachers, config = _teachers(teacher, max_length, dtype, options)
     found = api.gate(data, teacher=teachers, baselines=runs, store=store, split=split, measure=measure, config=config)
     found.save(out)
@@ -98,12 +104,10 @@ def gate(
 
 def _teachers(name: str, max_length: int | None, dtype: str, options: list[str] | None) -> tuple[list[Any], Any]:
     """The teacher of ``--teacher``, or those of ``--set ensemble=...``, and the section that describes them."""
-    from retrieval_distill.config import NO_LIMIT, TeacherConfig, parse
+    from retrieval_distill.config import parse_teacher
     from retrieval_distill.teacher import load
 
-    limit = NO_LIMIT if max_length is None else max_length
-    values = {"model": name, "max_length": limit, "dtype": dtype}
-    config = parse(TeacherConfig, values, "teacher", options or ())
+    config = parse_teacher(name, max_length, dtype, options or ())
     return [load.load(member) for member in config.members], config
 
 
@@ -131,15 +135,17 @@ def rerank(
     """
     from retrieval_distill import api
 
-    runs, data = load_runs(run_files), load(dataset, cache)
-    teachers = {name: _teachers(name, max_length, dtype, options)[0][0] for name in teacher}
-    if len(runs) == len(teachers) == len(depth) == 1 and out.suffix:
-        (first,), (asked,) = runs.values(), teachers.values()
-        save(api.rerank(first, data, teacher=asked, store=store, depth=depth[0]), out)
-        return
-    if out.suffix:
+    runs, names = load_runs(run_files), measures(measure)
+    if out.suffix and not len(runs) == len(teacher) == len(depth) == 1:
         raise UserError(f"--out {out}: several runs, teachers or depths give a folder; leave the ending off")
-    _benchmark(runs, teachers, depth, data, split, measure, store, out)
+    check_teachers(teacher, max_length, dtype, options)
+    data = load(dataset, cache)
+    teachers = {name: _teachers(name, max_length, dtype, options)[0][0] for name in teacher}
+    if out.suffix:
+        (first,), (scorer,) = runs.values(), teachers.values()
+        save(api.rerank(first, data, teacher=scorer, store=store, depth=depth[0]), out)
+    else:
+        _benchmark(runs, teachers, depth, data, split, names, store, out)
 
 
 def _benchmark(
@@ -148,16 +154,15 @@ def _benchmark(
     depths: list[int],
     data: Any,
     split: str,
-    measure: list[str] | None,
+    measures: tuple[str, ...],
     store: Path,
     out: Path,
 ) -> None:
     from retrieval_distill.benchmarks.rerank_benchmark import benchmark
-    from retrieval_distill.evaluation.measures import DEFAULT_MEASURES
     from retrieval_distill.reporting import rerankers
     from retrieval_distill.runtime.stages import write_json
 
-    found = benchmark(runs, teachers, depths, data, split, measure or DEFAULT_MEASURES, store, out)
+    found = benchmark(runs, teachers, depths, data, split, measures, store, out)
     write_json(out / "report.json", found)
     (out / "report.txt").write_text(rerankers.table(found) + "\n", encoding="utf-8")
     say(rerankers.table(found))
@@ -239,13 +244,15 @@ def fit_teacher(
 
     Example: retrieval-distill fit-teacher --dataset my-folder --model cross-encoder/ms-marco-MiniLM-L6-v2 --out teacher
     """
-    from retrieval_distill import api
+    from retrieval_distill import api, models
     from retrieval_distill.config import parse
     from retrieval_distill.config.fit_teacher import FitTeacherConfig
     from retrieval_distill.runtime.stages import read_manifest
 
     values = {} if model is None else {"model": model}
     config = parse(FitTeacherConfig, values, "fit-teacher", overrides or ())
+    for name in filter(None, (config.model, bi_encoder)):
+        models.resolve(name)
     api.fit_teacher(load(dataset, cache), out=out, bi_encoder=bi_encoder, train=train, dev=dev, config=config)
     counts = (read_manifest(out) or {})["counts"]
     say(f"{out}: teacher after {counts['steps']} steps" + (_gained(counts["dev"]) if counts["dev"] else ""))

@@ -48,8 +48,9 @@ def embed(
 
     Example: retrieval-distill embed --model packaged:all-MiniLM-L6-v2 --dataset corpus/ --storage int8 --out vectors
     """
-    from retrieval_distill import api
+    from retrieval_distill import api, models
 
+    models.resolve(model)
     documents = load(dataset, cache).documents
     manifest = api.embed(
         documents, model, out=out, dtype=dtype, max_length=max_length, storage=storage, engine=engine, backend=backend

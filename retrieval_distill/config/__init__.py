@@ -8,7 +8,15 @@ from retrieval_distill.config.dataset import DatasetConfig, ReadConfig, SourceCo
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.generate import GenerateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig, IntentConfig
-from retrieval_distill.config.load import RECIPES, configured, load_recipe, load_values, parse, parse_recipe
+from retrieval_distill.config.load import (
+    RECIPES,
+    configured,
+    load_recipe,
+    load_values,
+    parse,
+    parse_recipe,
+    parse_teacher,
+)
 from retrieval_distill.config.mining import PRESETS, FilterConfig, MiningConfig
 from retrieval_distill.config.optimiser import OptimiserConfig
 from retrieval_distill.config.prepare import PrepareConfig
@@ -51,4 +59,5 @@ __all__ = [
     "load_values",
     "parse",
     "parse_recipe",
+    "parse_teacher",
 ]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from retrieval_distill.config.recipe import Recipe
 from retrieval_distill.config.section import Section
+from retrieval_distill.config.teacher import NO_LIMIT, TeacherConfig
 from retrieval_distill.errors import UserError, nearest
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -61,6 +62,14 @@ def load_values(path: Path) -> dict[str, Any]:
 def parse_recipe(values: dict[str, Any], where: str = "recipe") -> Recipe:
     """Check a recipe's plain values; see :func:`parse`."""
     return parse(Recipe, values, where)
+
+
+def parse_teacher(
+    name: str, max_length: int | None, dtype: str, overrides: Sequence[str] = (), **options: Any
+) -> TeacherConfig:
+    """Check one teacher's options; see :func:`parse`. A ``max_length`` of ``None`` leaves the model's own limit."""
+    limit = NO_LIMIT if max_length is None else max_length
+    return parse(TeacherConfig, {"model": name, "max_length": limit, "dtype": dtype, **options}, "teacher", overrides)
 
 
 def parse(schema: type[S], values: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> S:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from pydantic import Field
 
 from retrieval_distill.config.section import Section
+
+Language = Literal[
+    "english", "german", "dutch", "french", "spanish", "portuguese", "italian", "russian", "swedish", "norwegian",
+    "danish", "turkish", "chinese", "korean", "none",
+]  # fmt: skip
+"""Languages whose stop words bm25s has, and none of them."""
 
 
 class RetrieveConfig(Section):
@@ -23,3 +31,10 @@ class RetrieveConfig(Section):
     """BM25's length normalisation."""
     stemmer: str | None = None
     """PyStemmer language for BM25 (extra ``stem``); ``None`` matches words as written."""
+    language: Language = "english"
+    """Whose stop words BM25 leaves out; ``none``: every word counts."""
+
+    @property
+    def bm25(self) -> dict[str, Any]:
+        """BM25's options: all that changes what it finds in the same texts."""
+        return self.model_dump(include={"k1", "b", "stemmer", "language"})

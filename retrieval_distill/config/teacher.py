@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from retrieval_distill.config.endpoint import EndpointConfig
 from retrieval_distill.config.section import Section
 
 NO_LIMIT = 1 << 30
 """A token limit that leaves the model's own."""
+
+
+def _as_written(word: Any) -> Any:
+    """YAML reads the words yes and no as truth values."""
+    return {True: "yes", False: "no"}[word] if isinstance(word, bool) else word
+
+
+Words = Annotated[tuple[Annotated[str, BeforeValidator(_as_written)], ...], Field(min_length=1)]
+"""Words that an answer may begin with."""
 
 
 class LLMConfig(EndpointConfig):
@@ -20,6 +29,10 @@ class LLMConfig(EndpointConfig):
     """``log-odds`` of yes against no, or a grade from 0 to 4."""
     prompt: str | None = None
     """Template with ``{query}`` and ``{document}``; ``None``: a built-in one."""
+    positive: Words = ("yes",)
+    """``log-odds``: words for "yes" in the prompt's language."""
+    negative: Words = ("no",)
+    """Words for "no"."""
 
 
 class MemberConfig(Section):

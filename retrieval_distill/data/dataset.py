@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,9 @@ from retrieval_distill.errors import UserError
 
 Qrels = dict[str, dict[str, int]]
 """Query id -> document id -> grade (0 is judged not relevant; above 0 is relevant), as trec_eval reads them."""
+
+AnyTexts: TypeAlias = "Texts | Mapping[Any, str | tuple[str, str] | Mapping[str, str]] | Sequence[str]"
+"""What :meth:`Texts.of` takes."""
 
 MAPPED = "texts.arrow"
 """File of the table in a folder that :meth:`Texts.open` opens."""
@@ -43,6 +46,27 @@ class Texts:
     def from_records(cls, records: Iterable[Record]) -> Texts:
         """From (id, title, text) triples; the title may be empty."""
         return cls(pa.Table.from_batches(columns.batches(records), columns.SCHEMA))
+
+    @classmethod
+    def of(cls, texts: AnyTexts) -> Texts:
+        """Texts as Python has them, for every verb that takes texts.
+
+        Args:
+            texts: Ids and what is under them: a text, (title, text) or ``{"title": ..., "text": ...}``. Or a list of
+                texts, whose ids are their places in it: ``"0"``, ``"1"`` and so on. Or ``Texts``, as they are.
+
+        Raises:
+            UserError: It is none of these.
+        """
+        if isinstance(texts, Texts):
+            return texts
+        if isinstance(texts, str) or not isinstance(texts, Mapping | Sequence):
+            raise UserError(f"texts are a list, or a dictionary of ids and texts; this is {_short(texts)}")
+        found = texts.items() if isinstance(texts, Mapping) else enumerate(texts)
+        records = [(str(id_), *_title_and_text(id_, text)) for id_, text in found]
+        if len({id_ for id_, _, _ in records}) < len(records):
+            raise UserError("two texts have the same id, once as a number and once as a string")
+        return cls.from_records(records)
 
     @classmethod
     def open(cls, folder: Path) -> Texts:
@@ -68,6 +92,9 @@ class Texts:
     def rows(self) -> RowIndex:
         """Id -> row; ``rows.find(ids)`` answers for many at once."""
         return RowIndex.of(self.table["id"])
+
+    def __repr__(self) -> str:
+        return f"Texts({len(self):,})"
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -122,6 +149,19 @@ class Texts:
     def fingerprint(self) -> str:
         """Hash of every id and text in order: what a cache key needs to know of them."""
         return _fingerprint(map(columns.slices, self.table.columns))
+
+
+def _title_and_text(id_: Any, text: Any) -> tuple[str, str]:
+    pair = (text.get("title") or "", text.get("text")) if isinstance(text, Mapping) else text
+    pair = ("", pair) if isinstance(pair, str) else pair
+    if isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(part, str) for part in pair):
+        return pair[0], pair[1]
+    raise UserError(f"text {id_!r}: a text, (title, text) or a dictionary of both was expected, not {_short(text)}")
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:59]}…"
 
 
 def _fingerprint(table: Iterable[Iterable[pa.Array]]) -> str:
@@ -234,8 +274,9 @@ class Dataset:
         return self.replaced(manifest=manifest)
 
     def __repr__(self) -> str:
-        splits = ", ".join(f"{len(judged):,} {split}" for split, judged in self.qrels.items())
-        return f"Dataset({self.name!r}, {len(self.documents):,} documents, {len(self.queries):,} queries: {splits})"
+        judged = ", ".join(f"{split} {len(queries):,}" for split, queries in self.qrels.items())
+        counts = f"{len(self.documents):,} documents, {len(self.queries):,} queries; judged: {judged or 'none'}"
+        return f"Dataset({self.name!r}: {counts})"
 
     @classmethod
     def from_records(

@@ -6,9 +6,11 @@ Layout: https://huggingface.co/collections/sentence-transformers/nanobeir-datase
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from retrieval_distill import hub
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.errors import UserError, nearest
 
@@ -26,7 +28,8 @@ def load(name: str, repository: str = REPOSITORY, cache: str | Path | None = Non
     Raises:
         UserError: The repository cannot be read, or has no such collection.
     """
-    parts = {part: _read(repository, part, name, cache) for part in ("corpus", "queries", "qrels")}
+    with nullcontext() if Path(repository).is_dir() else hub.if_reachable():
+        parts = {part: _read(repository, part, name, cache) for part in ("corpus", "queries", "qrels")}
     documents = [(row["_id"], row.get("title") or "", row["text"]) for row in parts["corpus"] if row["text"].strip()]
     known = {id_ for id_, _, _ in documents}
     judged = [(row["query-id"], doc_id, int(row.get("score", 1))) for row in parts["qrels"] for doc_id in _ids(row)]

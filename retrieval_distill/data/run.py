@@ -81,6 +81,9 @@ class Run:
             frame = frame.iloc[rows]
         return cls(frame[COLUMNS].reset_index(drop=True))
 
+    def __repr__(self) -> str:
+        return f"Run({self.frame['query_id'].nunique():,} queries, {len(self):,} documents)"
+
     def __len__(self) -> int:
         return len(self.frame)
 

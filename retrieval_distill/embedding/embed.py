@@ -19,18 +19,17 @@ import pyarrow.parquet as pq
 
 from retrieval_distill import models
 from retrieval_distill.data import columns
-from retrieval_distill.data.dataset import Texts
-from retrieval_distill.embedding import backend_choice, shards
+from retrieval_distill.data.dataset import AnyTexts, Texts
+from retrieval_distill.embedding import backend_choice, pieces, shards
 from retrieval_distill.embedding import changes as changed
 from retrieval_distill.embedding.changes import Changes
 from retrieval_distill.embedding.embeddings import Embeddings, comparable
+from retrieval_distill.embedding.pieces import Pieces
 from retrieval_distill.embedding.queries import embed_queries, require
 from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage, check
 from retrieval_distill.embedding.workers import ENGINES, Encoding, Item, Maker, make
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.index import pieces
-from retrieval_distill.index.pieces import Pieces
 from retrieval_distill.runtime import disk, lock, stages
 from retrieval_distill.runtime.progress import progress
 
@@ -47,7 +46,7 @@ SHARD = 8192
 
 def embed(
     model: str,
-    documents: Texts,
+    documents: AnyTexts,
     folder: str | Path,
     dtype: str = "auto",
     max_length: int | None = None,
@@ -64,7 +63,7 @@ def embed(
 
     Args:
         model: Bi-encoder, see :func:`retrieval_distill.models.resolve`.
-        documents: What to embed.
+        documents: What to embed: ``Texts``, or what :meth:`Texts.of` makes them of, as a list of strings.
         folder: Where the vectors go.
         dtype: What the model computes in. ``"auto"``: bfloat16 where it is native.
         max_length: Token limit; ``None`` keeps the model's own.
@@ -88,11 +87,11 @@ def embed(
         raise UserError(f"engine {engine!r} is unknown{nearest(engine, ENGINES)}")
     if engine != "local" and backend != "torch":
         raise UserError(f"--backend {backend} works on this machine alone; with --engine {engine} use torch")
-    folder = Path(folder)
+    folder, texts = Path(folder), Texts.of(documents)
     encoding = Encoding(model, dtype, max_length, kind, engine, backend)
     wanted = {
         "model": models.fingerprint(model),
-        "documents": documents.fingerprint,
+        "documents": texts.fingerprint,
         "dtype": dtype,
         "max_length": max_length,
         "shard": SHARD,
@@ -103,7 +102,7 @@ def embed(
 
     def work(out: Path) -> dict[str, Any]:
         old = Embeddings.open(folder) if inputs["updates"] else None
-        return _embed(encoding, documents, out, old, storage)
+        return _embed(encoding, texts, out, old, storage)
 
     with lock.alone(folder), disk.room(folder, "the last shard could not be stored; every finished one is kept"):
         inputs = _after(folder, wanted)

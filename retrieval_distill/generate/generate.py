@@ -24,7 +24,7 @@ from retrieval_distill.generate.round_trip import Judges
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import Manifest
 
-VERSION = 1
+VERSION = 2
 """Raised when the same documents and options would give other queries."""
 
 PARTS = "parts"

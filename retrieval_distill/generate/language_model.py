@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from retrieval_distill import llm
+from retrieval_distill import llm, prompts
+from retrieval_distill.completions import text_of
 from retrieval_distill.config.generate import QueryLLMConfig
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.prepare.words import words
 from retrieval_distill.errors import UserError
 from retrieval_distill.generate.contract import Made, Query
 from retrieval_distill.llm import Endpoint, Questions
@@ -33,10 +35,14 @@ PROMPT = (
     "Document: {document}\n\nQueries:"
 )
 
-_MARKS = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):])\s+|^[\"'“”`]+|[\"'“”`]+$")
-"""What a model puts around a line of a list."""
+_BULLET = re.compile(r"(?:[-*•]|\(?\d+[.):])\s+")
+"""What a model puts before a line of a list."""
 
-_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
+_QUOTES = "\"'“”`"
+"""What it puts around one."""
+
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, which is no text that could be kept."""
 
 _NO_QUERY = re.compile(r"^\s*```|:\s*$")
 """A fence, or an announcement such as "Here are three queries:"."""
@@ -58,7 +64,7 @@ class LanguageModel:
         """
         if config.endpoint is None or config.model is None:
             raise UserError("generate.ways: llm needs generate.llm.endpoint and generate.llm.model")
-        llm.check_template(config.prompt or PROMPT, ("document", "count"))
+        prompts.check_template(config.prompt or PROMPT, ("document", "count"))
         options = config.model_dump(include={"concurrency", "timeout", "attempts", "price_in", "price_out"})
         return cls(config, llm.endpoint(config.model, config.endpoint, **options))
 
@@ -66,7 +72,7 @@ class LanguageModel:
         """Say the cost of ``rate`` queries of each document before it arises."""
         characters = [pc.utf8_length(documents.table[column]).to_numpy() for column in ("title", "text")]
         sizes = np.sum(characters, axis=0) + 1
-        llm.announce_cuts(sizes, self.config.max_characters)
+        prompts.announce_cuts(sizes, self.config.max_characters)
         asked = min(rate, 1.0)
         each = np.minimum(sizes, self.config.max_characters) + len(self.config.prompt or PROMPT)
         tokens_out = round(rate * len(documents)) * self.config.query_tokens
@@ -79,9 +85,8 @@ class LanguageModel:
         if not rows:
             return
         texts = [f"{title} {text}".strip() for _, title, text in documents]
-        questions = Questions(
-            lambda row: self._body(texts[row], counts[row]), read, lambda row: f"queries for {documents[row][0]!r}"
-        )
+        body, none = (lambda row: self._body(texts[row], counts[row])), list[str]()
+        questions = Questions(body, read, lambda row: f"queries for {documents[row][0]!r}", none)
         unusable = 0
         for answers in self.endpoint.ask(rows, questions):
             unusable += sum(not found for found in answers.values())
@@ -91,7 +96,7 @@ class LanguageModel:
 
     def _body(self, text: str, count: int) -> dict[str, Any]:
         cut = text[: self.config.max_characters]
-        content = llm.filled(self.config.prompt or PROMPT, document=cut, count=str(count))
+        content = prompts.filled(self.config.prompt or PROMPT, document=cut, count=str(count))
         return {
             "messages": [{"role": "user", "content": content}],
             "temperature": self.config.temperature,
@@ -103,9 +108,11 @@ def read(choice: dict[str, Any]) -> list[str]:
     """The distinct queries of an answer, which is a query per line, JSON Lines, or a JSON list.
 
     A query is text, or the value under ``query`` in an object. The last line of an answer that was cut off is left out.
+
+    Raises:
+        NoAnswerError: As :func:`retrieval_distill.completions.text_of`.
     """
-    answer = _THOUGHTS.sub("", choice["message"]["content"] or "")
-    lines = [line for line in answer.splitlines() if line.strip() and not _NO_QUERY.search(line)]
+    lines = [line for line in text_of(choice).splitlines() if line.strip() and not _NO_QUERY.search(line)]
     if choice.get("finish_reason") == "length":
         lines = lines[:-1]
     whole = _json("\n".join(lines))
@@ -118,7 +125,7 @@ def _json(text: str) -> Any:
     """What JSON of a list, an object or a string says; ``None`` for other texts."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter: thousands of brackets
         return None
     return value if isinstance(value, list | dict | str) else None
 
@@ -127,8 +134,10 @@ def _query(value: Any) -> str | None:
     """A query as one clean line; ``None`` for what is none."""
     if isinstance(value, dict):
         value = value.get("query")
-    if not isinstance(value, str):
+    if not isinstance(value, str) or _HALF_CHARACTER.search(value) or not words(value):
         return None
-    for _ in range(2):  # a quotation may stand behind a number
-        value = _MARKS.sub("", value.strip())
+    for _ in range(2):  # a number may stand before a quotation, or in it
+        value = value.strip()
+        bullet = _BULLET.match(value)
+        value = value[bullet.end() if bullet else 0 :].strip(_QUOTES)
     return " ".join(value.split()) or None

@@ -12,14 +12,15 @@ Knows texts; must not know which queries will be kept.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import unescape
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.prepare.sentences import sentences as split
-from retrieval_distill.data.prepare.words import words
+from retrieval_distill.data.prepare.words import IDEOGRAPHS, words
 from retrieval_distill.generate.contract import Made, Query, dice
 from retrieval_distill.generate.salience import Salience
 
@@ -96,10 +97,27 @@ def headings(title: str, text: str) -> Iterator[Query]:
             yield Query(asked if alone else _line(f"{title} {asked}"), (title if alone else "", section))
 
 
+_REST_OF_WORD = re.compile(rf"['\u2019.\u2010\u2011-]?[^\W{IDEOGRAPHS}]")
+"""As in Car|go, Car|'s, Car|-free and 3|.5."""
+
+
 def _without_beginning(text: str, title: str) -> str:
-    """The text without the title, where it begins with it."""
-    text, title = text.strip(), title.strip()
-    return text[len(title) :].strip() if text.casefold().startswith(title.casefold()) else text
+    """The text without the title, where it begins with it in whatever case, and not only with a part of a word."""
+    text = text.strip()
+    end = _end_of(title.strip().casefold(), text)
+    return text if end is None or _cuts_a_word(text, end) else text[end:].strip()
+
+
+def _cuts_a_word(text: str, end: int) -> bool:
+    marked = unicodedata.category(text[end : end + 1] or " ").startswith("M")
+    return marked or _REST_OF_WORD.match(text, end) is not None
+
+
+def _end_of(folded: str, text: str) -> int | None:
+    """Characters of the text that casefolded are these, which may be more or fewer; ``None``: it begins otherwise."""
+    lengths = accumulate(len(character.casefold()) for character in text[: len(folded)])
+    end = next((end for end, length in enumerate(lengths, 1) if length >= len(folded)), 0)
+    return end if text[:end].casefold() == folded else None
 
 
 def _sentences(text: str) -> list[str]:

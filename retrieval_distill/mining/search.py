@@ -59,15 +59,13 @@ class Retrievers:
         Raises:
             UserError: A retriever is no model, or has neither an index nor a place for its vectors.
         """
-        models_ = {name: self._model(name) for name in config.retrievers if name != LEXICAL}
-        folders = models.by_short_name(models_.values(), [LEXICAL], "retrievers")
-        for model in folders.values():
+        deep, places = config.depth(depth), self._places(config)
+        for model in places:
             models.resolve(model)
-        deep, places = config.depth(depth), {model: short for short, model in folders.items()}
         return {
             name: self._lexical(queries, deep)
             if name == LEXICAL
-            else self._dense(name, models_[name], places[models_[name]], queries, deep)
+            else self._dense(name, self._model(name), places[self._model(name)], queries, deep)
             for name in config.retrievers
         }
 
@@ -75,8 +73,13 @@ class Retrievers:
         """The vectors of the first retriever that has some of its own."""
         for name in config.retrievers:
             if name != LEXICAL and name not in self.indexes and self.folder is not None:
-                return Embeddings.open(self.folder / models.short_name(self._model(name)))
+                return Embeddings.open(self.folder / self._places(config)[self._model(name)])
         return None
+
+    def _places(self, config: MiningConfig) -> dict[str, str]:
+        """The folder's name of every model."""
+        named = [self._model(name) for name in config.retrievers if name != LEXICAL]
+        return {model: short for short, model in models.by_short_name(named, [LEXICAL], "retrievers").items()}
 
     def _model(self, name: str) -> str:
         if name != START:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import api, models
+from retrieval_distill import api
 from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
@@ -23,6 +23,7 @@ def retrieve(turn: Round) -> None:
     """Candidates of the training queries, chosen as the recipe's ``mining`` says, with the relevant documents."""
     job, config, mining = turn.job, turn.job.recipe.retrieve, turn.job.recipe.mining
     indexes = _indexes(turn)
+    short = {model: name for name, model in job.retrievers.items()}
 
     def work(folder: Path) -> dict[str, int]:
         found = api.mine(
@@ -41,7 +42,7 @@ def retrieve(turn: Round) -> None:
         )
         found.save(folder / "run.parquet")
         for name, run in found.lists.items():
-            run.save(folder / "lists" / f"{models.short_name(name)}.parquet")
+            run.save(folder / "lists" / f"{short.get(name, name)}.parquet")
         for source, run in found.drawn.items():
             run.save(folder / "drawn" / f"{source}.parquet")
         write_json(folder / "mining.json", found.report)
@@ -99,7 +100,7 @@ def find_dev(job: Job) -> None:
     inputs = {
         "texts": [job.dataset.documents.fingerprint, queries.fingerprint],
         "start": job.manifests["index-start"]["fingerprint"],
-        "retrieve": job.recipe.retrieve.model_dump(include={"depth", "k1", "b", "stemmer"}),
+        "retrieve": {"depth": depth, **job.recipe.retrieve.bm25},
     }
     job.stage("retrieve-dev", "dev-candidates", inputs, work)
 

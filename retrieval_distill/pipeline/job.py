@@ -146,8 +146,7 @@ class Job:
     @cached_property
     def bm25(self) -> BM25:
         """BM25 over the documents."""
-        config = self.recipe.retrieve
-        return BM25(self.dataset.documents, config.k1, config.b, config.stemmer)
+        return BM25(self.dataset.documents, **self.recipe.retrieve.bm25)
 
     def lexical(self, queries: Texts, depth: int) -> Run:
         """BM25's best documents; of several datasets, each query's own."""

@@ -39,7 +39,7 @@ def measure(job: Job) -> None:
     inputs = {
         "indexes": {name: job.manifests[f"index-{name}"]["fingerprint"] for name in dense},
         "queries": queries.fingerprint,
-        "retrieve": job.recipe.retrieve.model_dump(include={"k1", "b", "stemmer"}),
+        "retrieve": job.recipe.retrieve.bm25,
         "depths": [depth, config.rerank_depth],
         "teacher": job.teacher_inputs,
     }

@@ -42,7 +42,7 @@ def ask_gate(job: Job) -> None:
         "qrels": stages.fingerprint(qrels),
         "measure": job.recipe.evaluate.measures[0],
         "start": job.manifests["index-start"]["fingerprint"],
-        "retrieve": job.recipe.retrieve.model_dump(include={"k1", "b", "stemmer"}),
+        "retrieve": job.recipe.retrieve.bm25,
         "depth": config.gate_depth,
     }
     job.stage("gate", "gate", inputs, work)

@@ -5,15 +5,14 @@ Knows the benchmark's numbers; must not know how they were measured.
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from retrieval_distill.reporting.letters import TEST, beaten, marks
+from retrieval_distill.reporting.plain import plain
 
 
 def table(report: dict[str, Any]) -> str:
     """The headline measure with its 95 % interval and the letters of the systems beaten on the same dataset."""
-    from rich.console import Console
     from rich.table import Table
 
     measure, datasets, tasks = report["measures"][0], report["datasets"], report["tasks"]
@@ -32,9 +31,7 @@ def table(report: dict[str, Any]) -> str:
         averages = [_value(report["average"][name][measure]) if name in report["average"] else ""]
         others = [_value(numbers[name]) if name in numbers else "" for numbers in tasks.values()]
         grid.add_row(name, *cells, *(averages if report["average"] else []), *others)
-    console = Console(file=io.StringIO(), width=20 + 26 * (len(datasets) + len(tasks) + 1), record=True)
-    console.print(grid)
-    return console.export_text().rstrip()
+    return plain(20 + 26 * (len(datasets) + len(tasks) + 1), grid)
 
 
 def _systems(datasets: dict[str, Any]) -> list[dict[str, Any]]:

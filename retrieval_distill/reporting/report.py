@@ -5,7 +5,6 @@ Knows finished stages; must not know how they did their work.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.hardware import devices
 from retrieval_distill.reporting import fidelity
 from retrieval_distill.reporting.letters import TEST, beaten, marks
+from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.provenance import by_dataset
 from retrieval_distill.runtime.stages import Manifest, read_json, write_json
 
@@ -80,7 +80,6 @@ def _costs(manifest: Manifest) -> dict[str, Any]:
 
 def table(finished: dict[str, Any]) -> str:
     """The report as text: a row per system, letters for significant wins, intervals for the headline."""
-    from rich.console import Console
     from rich.table import Table
 
     measures = finished["recipe"]["evaluate"]["measures"]
@@ -93,15 +92,12 @@ def table(finished: dict[str, Any]) -> str:
     for name, system in finished["systems"].items():
         cells = [_cell(name, measure, finished["systems"]) for measure in measures]
         grid.add_row(name, *cells, *_facts(system, measures[0]))
-    console = Console(file=io.StringIO(), width=110, record=True)
-    console.print(grid)
     lines = [by_dataset(name, systems) for name, systems in finished["datasets"].items()]
-    return "\n".join([console.export_text().rstrip(), *lines])
+    return "\n".join([plain(110, grid), *lines])
 
 
 def comparison(systems: dict[str, dict[str, Any]], measures: Sequence[str]) -> str:
     """Measured runs as text: a row per run, means with their 95 % intervals, and p-values below them."""
-    from rich.console import Console
     from rich.table import Table
 
     grid = Table("run", *measures)
@@ -109,17 +105,16 @@ def comparison(systems: dict[str, dict[str, Any]], measures: Sequence[str]) -> s
         grid.add_row(
             name, *[f"{values[m]['mean']:.3f} ({values[m]['low']:.3f}-{values[m]['high']:.3f})" for m in measures]
         )
-    console = Console(file=io.StringIO(), width=40 + 24 * len(measures), record=True)
-    console.print(grid)
+    lines = []
     for name, values in systems.items():
         for other, p in values[measures[0]]["p_vs"].items():
             if name < other:
                 corrected = values[measures[0]]["p_holm_vs"][other]
-                console.print(
+                lines.append(
                     f"{measures[0]}: {name} against {other}: p = {p:.4f}, corrected {corrected:.4f} "
                     "(paired randomisation test, Holm)"
                 )
-    return console.export_text().rstrip()
+    return plain(40 + 24 * len(measures), grid, *lines)
 
 
 def _cell(name: str, measure: str, systems: dict[str, Any]) -> str:

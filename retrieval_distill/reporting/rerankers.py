@@ -5,19 +5,18 @@ Knows the benchmark's rows; must not know how they were measured.
 
 from __future__ import annotations
 
-import io
 import logging
 from pathlib import Path
 from typing import Any
 
 from retrieval_distill.reporting.letters import ALPHA, TEST
+from retrieval_distill.reporting.plain import plain
 
 logger = logging.getLogger("retrieval_distill")
 
 
 def table(report: dict[str, Any]) -> str:
     """A row per system; ``*`` marks a headline that differs from its first stage's with p < 0.05."""
-    from rich.console import Console
     from rich.table import Table
 
     measures = report["measures"]
@@ -28,9 +27,7 @@ def table(report: dict[str, Any]) -> str:
         values = [f"{row[measure]['mean']:.3f}{_star(row[measure])}" for measure in measures]
         interval = f"{row[measures[0]]['low']:.3f}-{row[measures[0]]['high']:.3f}"
         grid.add_row(row["name"], *values, interval, *_costs(row))
-    console = Console(file=io.StringIO(), width=160, record=True)
-    console.print(grid)
-    return console.export_text().rstrip()
+    return plain(160, grid)
 
 
 def plot(report: dict[str, Any], path: Path) -> Path | None:

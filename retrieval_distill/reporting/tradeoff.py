@@ -5,11 +5,11 @@ Knows ``tuning.json``; must not know how it was measured.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 from retrieval_distill.formatting import number, short, size
+from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.plots.tradeoff_chart import Mark, tradeoff
 from retrieval_distill.reporting.templating import render
 from retrieval_distill.runtime import stages
@@ -21,7 +21,6 @@ KNOBS = {"hnsw": "efSearch", "ivf": "nprobe", "ivf-pq": "nprobe"}
 
 def table(report: dict[str, Any]) -> str:
     """The Pareto front where it has the recall asked for (else all of it), fastest first, and what was chosen."""
-    from rich.console import Console
     from rich.table import Table
 
     grid = Table("", *HEADINGS[:2])
@@ -30,9 +29,7 @@ def table(report: dict[str, Any]) -> str:
     good = [point for point in _front(report) if point["recall"] >= report["intent"]["recall"]]
     for point in good or _front(report):
         grid.add_row("*" if _is_chosen(point, report) else "", *_row(point))
-    console = Console(file=io.StringIO(), width=110, record=True)
-    console.print(grid)
-    return f"{console.export_text().rstrip()}\n{verdict(report)}"
+    return f"{plain(110, grid)}\n{verdict(report)}"
 
 
 def page(report: dict[str, Any]) -> str:

@@ -8,57 +8,86 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import bm25s
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from retrieval_distill.config.retrieval import Language
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
+from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.retrieval.segment import WORD, segmented
 from retrieval_distill.runtime import stages
 
 logging.getLogger("bm25s").setLevel(logging.ERROR)  # it sets its own level, and talks, on every import
 
+logger = logging.getLogger("retrieval_distill")
+
+FEW = 0.05
+"""Share of queries that may find nothing without a warning."""
+
 
 class BM25:
     """A BM25 index over documents, built in memory; :meth:`kept` keeps it on disk.
+
+    Scripts without spaces are cut into characters and pairs of them, see :mod:`retrieval_distill.retrieval.segment`.
 
     Args:
         documents: What to search.
         k1: Term-frequency saturation.
         b: Length normalisation, 0 (none) to 1 (full).
         stemmer: A PyStemmer language such as ``"english"``; ``None`` matches words as written.
+        language: Whose stop words are left out (bm25s's lists); ``"none"`` keeps every word.
+
+    Raises:
+        UserError: There is no such stemmer or language, or PyStemmer is not installed.
     """
 
-    def __init__(self, documents: Texts, k1: float = 1.5, b: float = 0.75, stemmer: str | None = None) -> None:
-        self.options = {"k1": k1, "b": b, "stemmer": stemmer}
+    def __init__(
+        self,
+        documents: Texts,
+        k1: float = 1.5,
+        b: float = 0.75,
+        stemmer: str | None = None,
+        language: str = "english",
+    ) -> None:
+        self.options = {"k1": k1, "b": b, "stemmer": stemmer, "language": language}
         self.ids = np.array(documents.ids, dtype=object)
-        self._stem = _stemmer(stemmer)
-        tokens = bm25s.tokenize(documents.take(), stopwords="en", stemmer=self._stem, show_progress=False)
+        self._read_by(stemmer, language)
+        tokens = self._words(documents, True)
+        if not tokens.vocab:
+            logger.warning("BM25 finds nothing: no document has a word of two letters, or only stop words")
+            tokens = bm25s.tokenization.Tokenized([[0] for _ in tokens.ids], {"": 0})  # what no query asks for
         self._index = bm25s.BM25(k1=k1, b=b)
         self._index.index(tokens, show_progress=False)
 
     @classmethod
     def kept(
-        cls, folder: str | Path, documents: Texts, k1: float = 1.5, b: float = 0.75, stemmer: str | None = None
+        cls,
+        folder: str | Path,
+        documents: Texts,
+        k1: float = 1.5,
+        b: float = 0.75,
+        stemmer: str | None = None,
+        language: str = "english",
     ) -> BM25:
         """The index in a folder, memory-mapped; built there first unless it is there for these documents."""
-        options = {"k1": k1, "b": b, "stemmer": stemmer}
-        inputs = {"documents": documents.fingerprint, **options}
+        options = {"k1": k1, "b": b, "stemmer": stemmer, "language": language}
 
         def work(out: Path) -> dict[str, int]:
-            built = cls(documents, k1, b, stemmer)
+            built = cls(documents, k1, b, stemmer, language)
             built._index.save(str(out), show_progress=False)
             pq.write_table(pa.table({"id": documents.table["id"]}), out / "ids.parquet")
             return {"documents": len(documents), "bytes": built.bytes}
 
-        stages.stage("bm25", folder, inputs, work)
+        stages.stage("bm25", folder, {"documents": documents.fingerprint, **options}, work)
         opened = cls.__new__(cls)
         opened.options = options
         opened.ids = pq.read_table(Path(folder) / "ids.parquet")["id"].to_numpy()
-        opened._stem = _stemmer(stemmer)
+        opened._read_by(stemmer, language)
         opened._index = bm25s.BM25.load(str(folder), mmap=True, show_progress=False)
         return opened
 
@@ -70,24 +99,56 @@ class BM25:
     def search(self, queries: Texts, depth: int, allowed: np.ndarray | None = None) -> Run:
         """The ``depth`` best documents of every query; documents that share no word with it are left out.
 
+        Warns where more than a few of several queries find nothing.
+
         Args:
             queries: What to ask.
             depth: Documents per query.
             allowed: Which documents may be found, bool [documents]; ``None``: all.
         """
         depth = min(depth, len(self.ids))
-        tokens = bm25s.tokenize(
-            queries.take(), stopwords="en", stemmer=self._stem, show_progress=False, return_ids=False
+        if not depth or not len(queries):
+            return Run.from_columns([], [], [])
+        found, scores = self._index.retrieve(
+            self._words(queries, False), k=depth, show_progress=False, weight_mask=allowed
         )
-        found, scores = self._index.retrieve(tokens, k=depth, show_progress=False, weight_mask=allowed)
         hit = scores > 0
+        self._warn_of_misses(np.array(queries.ids, dtype=object)[~hit.any(axis=1)], len(queries))
         query_ids = np.repeat(np.array(queries.ids, dtype=object), depth).reshape(found.shape)
         return Run.from_columns(query_ids[hit], self.ids[found[hit]], scores[hit])
+
+    def _read_by(self, stemmer: str | None, language: str) -> None:
+        if language not in get_args(Language):
+            raise UserError(f"language {language!r} has no stop words here{nearest(language, get_args(Language))}")
+        self._language, self._stem = language, _stemmer(stemmer)
+
+    def _words(self, texts: Texts, numbered: bool) -> Any:
+        """The words of each text, as numbers and a vocabulary or as they are."""
+        return bm25s.tokenize(
+            [segmented(text) for text in texts.take()],
+            token_pattern=WORD,
+            stopwords=None if self._language == "none" else self._language,
+            stemmer=self._stem,
+            show_progress=False,
+            return_ids=numbered,
+        )
+
+    def _warn_of_misses(self, missed: np.ndarray, asked: int) -> None:
+        if asked > 1 and len(missed) > FEW * asked:
+            stopped = f"; {self._language} stop words do not count, with language=none they do"
+            logger.warning(
+                "BM25 finds nothing for %d of %d queries, such as %r: they share no word with a document%s",
+                len(missed), asked, missed[0], "" if self._language == "none" else stopped,
+            )  # fmt: skip
 
 
 def _stemmer(language: str | None) -> Any:
     if language is None:
         return None
-    import Stemmer
-
+    try:
+        import Stemmer
+    except ImportError as error:
+        raise UserError("a stemmer needs PyStemmer: pip install 'retrieval-distill[stem]'") from error
+    if language not in Stemmer.algorithms():
+        raise UserError(f"stemmer {language!r} is unknown{nearest(language, Stemmer.algorithms())}")
     return Stemmer.Stemmer(language)

@@ -58,7 +58,7 @@ def tune(searcher: Searcher, place: Place, split: str) -> str:
 
 def lexical(place: Place) -> BM25:
     """BM25 over the place's documents; built once."""
-    return BM25.kept(place.beside / "bm25", place.dataset.documents)
+    return BM25.kept(place.beside / "bm25", place.dataset.documents, **place.bm25)
 
 
 def queries(dataset: Dataset, named: str) -> Texts:

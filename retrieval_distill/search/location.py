@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from retrieval_distill.config import parse_recipe
+from retrieval_distill.config import RetrieveConfig, parse_recipe
 from retrieval_distill.data import sources
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.load import load
@@ -29,6 +30,7 @@ class Place:
         cache: Keeps datasets that are built or downloaded.
         beside: Folder that keeps what searching builds: BM25, weights of fusion, a teacher's scores.
         read: Loads the dataset.
+        bm25: BM25's options.
     """
 
     index: Path
@@ -37,6 +39,7 @@ class Place:
     cache: Path
     beside: Path
     read: Callable[[], Dataset]
+    bm25: dict[str, Any]
 
     @classmethod
     def of_run(cls, folder: Path) -> Place:
@@ -53,14 +56,14 @@ class Place:
         asked, cache = parse_recipe(stages.read_json(recipe), str(recipe)), folder / "dataset"
         return cls(
             folder / "index-student", str(folder / "student"), asked.dataset.source, cache, folder / "search",
-            lambda: sources.of_run(asked, cache),
+            lambda: sources.of_run(asked, cache), asked.retrieve.bm25,
         )  # fmt: skip
 
     @classmethod
     def of_parts(cls, index: Path, model: str, dataset: str, cache: Path) -> Place:
         """An index, the model that embedded its documents, and their dataset."""
         beside = index.with_name(f"{index.name}-search")
-        return cls(index, model, dataset, cache, beside, lambda: load(dataset, cache))
+        return cls(index, model, dataset, cache, beside, lambda: load(dataset, cache), RetrieveConfig().bm25)
 
     @cached_property
     def dataset(self) -> Dataset:

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
+from retrieval_distill.adaptations import MORE_FOR_A_WORD
+from retrieval_distill.completions import text_of
+from retrieval_distill.errors import UserError
 from retrieval_distill.llm import NoAnswerError
 
 Mode = Literal["log-odds", "graded"]
+
+READING = 2
+"""Raised when the same answer would give another score."""
 
 LEAST_MASS = 1e-7
 """Probability below which "what the listed tokens leave over" is only the rounding of float32."""
@@ -33,35 +41,76 @@ PROMPTS: dict[Mode, str] = {
     "Reply with one number from 0 to 4 and nothing else.\n\nQuery: {query}\n\nDocument: {document}\n\nGrade:",
 }
 
+_SPACES = " \t\r\n▁ĠĊ"
+"""White space, and how tokenizers write it."""
 
-def _log_odds(choice: dict[str, Any]) -> float:
-    """Log-odds of yes against no; see :class:`LLMJudge`."""
+_SCALE = re.compile(
+    r"""(?<![\d.,])0\s*(?:[-\u2010-\u2015~]|\.{2,3}|\u2026|to|and)\s*4(?!\d|[.,]\d)"""  # 0-4, 0 to 4
+    r"""|(?:/|\bout\s+of\b|\bof\b)\s*4(?!\d|[.,]\d)""",  # 3/4, 3 out of 4
+    re.IGNORECASE,
+)
+"""Where an answer names the scale: no grade."""
+
+_GRADE = re.compile(r"\D*?(?<![^\W_])(?<![-\u2010-\u2015\u2212])(\d+(?:\.\d+|,\d\d?)?|\.\d+)(?![^\W_]|\s*%)\D*")
+"""A text with one number in it, which is no part of a word, not negative and no percentage."""
+
+
+def reader(mode: Mode, positive: Collection[str], negative: Collection[str]) -> Callable[[dict[str, Any]], float]:
+    """What makes a score of a choice of a completion; see :class:`retrieval_distill.teacher.llm_judge.LLMJudge`.
+
+    Args:
+        mode: ``"log-odds"`` or ``"graded"``.
+        positive: Words for "yes".
+        negative: Words for "no".
+
+    Raises:
+        UserError: A side has no words, or a word is none, or on both sides.
+    """
+    yes, no = ({_word(word) for word in side} for side in (positive, negative))
+    if not (yes and no) or "" in yes | no or yes & no:
+        raise UserError(f"positive={list(positive)} and negative={list(negative)}: name words for both, different ones")
+    return _grade if mode == "graded" else partial(_log_odds, yes, no)
+
+
+def _log_odds(positive: set[str], negative: set[str], choice: dict[str, Any]) -> float:
+    """Log-odds of yes against no at the first token where the model chooses between words."""
     given = choice.get("logprobs")
-    top = given["content"][0].get("top_logprobs") if given else None
-    if not top:
+    if not given or not given["content"][0].get("top_logprobs"):
         raise NoAnswerError("the server gives no logprobs", again=False, check="; use mode=graded")
-    listed = [(token["token"].strip(" \t\r\n▁Ġ").lower(), float(token["logprob"])) for token in top]
-    listed = [(word, logprob) for word, logprob in listed if logprob > IMPOSSIBLE]
-    yes, no = ([logprob for word, logprob in listed if word == side] for side in ("yes", "no"))
-    if not yes and not no:
-        raise NoAnswerError(
-            f"neither yes nor no is among the likeliest first tokens: {[word for word, _ in listed][:5]}"
-        )
-    left = 1 - sum(math.exp(logprob) for _, logprob in listed)
-    bound = min(math.log(max(left, LEAST_MASS)), *(logprob for _, logprob in listed))
+    for token in given["content"]:
+        listed = [(near["token"], float(near["logprob"])) for near in token["top_logprobs"]]
+        listed = [(near, logprob) for near, logprob in listed if logprob > IMPOSSIBLE]
+        yes, no = ([logprob for near, logprob in listed if _word(near) in side] for side in (positive, negative))
+        if yes or no:
+            return _odds(yes, no, [logprob for _, logprob in listed])
+        if _word(token["token"]):
+            first = [near.strip(_SPACES).lower() for near, _ in listed][:5]
+            sides = " nor ".join("/".join(sorted(side)) for side in (positive, negative))
+            raise NoAnswerError(
+                f"neither {sides} is among the likeliest first tokens: {first}",
+                check="; if the prompt asks for other words, name them, e.g. positive=[ja] and negative=[nein]",
+            )
+    raise NoAnswerError("the answer begins with marks alone", wants=MORE_FOR_A_WORD)
+
+
+def _odds(yes: list[float], no: list[float], listed: list[float]) -> float:
+    left = 1 - sum(map(math.exp, listed))
+    bound = min(math.log(max(left, LEAST_MASS)), *listed)
     odds = float(np.logaddexp.reduce(yes or [bound]) - np.logaddexp.reduce(no or [bound]))
     if not math.isfinite(odds):
         raise ValueError(odds)
     return odds
 
 
+def _word(token: str) -> str:
+    """A token's letters without case, and without the white space and the marks around them."""
+    return re.sub(r"^[\W_]+|[\W_]+$", "", token.strip(_SPACES)).casefold()
+
+
 def _grade(choice: dict[str, Any]) -> float:
-    """The first number of the answer."""
-    answer = choice["message"]["content"]
-    number = re.search(r"-?(?:\d+(?:\.\d+)?|\.\d+)", answer)
-    if number is None or not 0 <= float(number[0]) <= 4:
-        raise NoAnswerError(f"the answer {answer!r} is no grade from 0 to 4")
-    return float(number[0])
-
-
-READERS = {"log-odds": _log_odds, "graded": _grade}
+    """The one number of the answer."""
+    answer = text_of(choice)
+    grade = _GRADE.fullmatch(_SCALE.sub(" ", answer))
+    if grade is None or not 0 <= (number := float(grade[1].replace(",", "."))) <= 4:
+        raise NoAnswerError(f"the answer {answer!r} is no single grade from 0 to 4")
+    return number

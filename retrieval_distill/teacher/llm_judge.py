@@ -5,18 +5,18 @@ Knows pairs and what they are asked with; must not know HTTP, stores, Runs or ju
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 
-from retrieval_distill import llm
+from retrieval_distill import llm, prompts
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.llm import Endpoint, Questions
 from retrieval_distill.runtime import stages
 from retrieval_distill.scores.contract import Pairs, Scored
-from retrieval_distill.teacher.llm_answers import ANSWER_TOKENS, PROMPTS, READERS, TOP_LOGPROBS, Mode
+from retrieval_distill.teacher.llm_answers import ANSWER_TOKENS, PROMPTS, READING, TOP_LOGPROBS, Mode, reader
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +26,13 @@ class LLMJudge:
     ``fingerprint`` covers all that changes a score: model name, mode, prompt and where documents are cut. It does
     not cover the endpoint, so a server may move. Scores by ``mode``:
 
-    * ``log-odds``: logsumexp of the logprobs of the first tokens that read "yes" (in any case, with any space) less
-      that of those that read "no". If only one of the two is among the listed tokens, the other counts with the most
-      that it could have: the smallest listed logprob, or the log of the probability that the listed tokens leave
-      over (at least ``LEAST_MASS``), whichever is less. If neither is listed, the answer is no answer.
-    * ``graded``: the first number of the answer, which must lie within 0 to 4; many pairs tie.
+    * ``log-odds``: logsumexp of the logprobs of the first tokens that read "yes" (in any case, with any space and
+      marks around it) less that of those that read "no". If only one of the two is among the listed tokens, the other
+      counts with the most that it could have: the smallest listed logprob, or the log of the probability that the
+      listed tokens leave over (at least ``LEAST_MASS``), whichever is less. If neither is listed, the answer is no
+      answer; a token of marks alone, such as ``**``, is passed over.
+    * ``graded``: the one number of the answer, which must lie within 0 to 4; many pairs tie. Thoughts do not count,
+      nor does the scale ("3 of 4", "0-4: 3"); an answer with several numbers is no answer.
     """
 
     fingerprint: str
@@ -39,6 +41,7 @@ class LLMJudge:
     mode: Mode
     prompt: str
     max_characters: int
+    read: Callable[[dict[str, Any]], float]
 
     def score(self, pairs: Pairs) -> Scored:
         """Ask about the wanted pairs; scores come in the order in which answers arrive.
@@ -49,7 +52,7 @@ class LLMJudge:
         if not pairs.wanted.any():
             return
         self._announce(pairs)
-        questions = Questions(lambda position: self._body(*pairs.texts(position)), READERS[self.mode], _named(pairs))
+        questions = Questions(lambda position: self._body(*pairs.texts(position)), self.read, _named(pairs))
         for scores in self.endpoint.ask(pairs.positions.tolist(), questions):
             yield np.array(list(scores), np.int64), np.array(list(scores.values()), np.float32)
 
@@ -58,13 +61,13 @@ class LLMJudge:
         queries, documents = pairs.rows[pairs.wanted].T
         query_sizes = np.fromiter(map(len, pairs.queries), np.int64, len(pairs.queries))
         document_sizes = np.fromiter(map(len, pairs.documents), np.int64, len(pairs.documents))
-        llm.announce_cuts(document_sizes[np.unique(documents)], self.max_characters)
+        prompts.announce_cuts(document_sizes[np.unique(documents)], self.max_characters)
         texts = query_sizes[queries] + np.minimum(document_sizes[documents], self.max_characters)
-        characters = int(texts.sum()) + len(queries) * len(llm.filled(self.prompt, query="", document=""))
+        characters = int(texts.sum()) + len(queries) * len(prompts.filled(self.prompt, query="", document=""))
         self.endpoint.announce(len(queries), "pairs", characters, len(queries) * ANSWER_TOKENS[self.mode])
 
     def _body(self, query: str, document: str) -> dict[str, Any]:
-        content = llm.filled(self.prompt, query=query, document=document[: self.max_characters])
+        content = prompts.filled(self.prompt, query=query, document=document[: self.max_characters])
         question: dict[str, Any] = {"messages": [{"role": "user", "content": content}]}
         question |= {"temperature": 0, "max_tokens": ANSWER_TOKENS[self.mode]}
         if self.mode == "log-odds":
@@ -79,6 +82,8 @@ def load(
     api_key: str | None = None,
     mode: Mode = "log-odds",
     prompt: str | None = None,
+    positive: Sequence[str] = ("yes",),
+    negative: Sequence[str] = ("no",),
     max_characters: int = 6000,
     **options: Any,
 ) -> LLMJudge:
@@ -90,6 +95,8 @@ def load(
         api_key: ``None`` takes the environment variable ``OPENAI_API_KEY``; a local server may need none.
         mode: ``"log-odds"`` of yes against no, or ``"graded"`` where the server gives no logprobs.
         prompt: Template with ``{query}`` and ``{document}``; ``None`` takes the mode's own.
+        positive: With ``log-odds``, words that say that the document is relevant, in the prompt's language.
+        negative: Words that say that it is not.
         max_characters: Documents are cut to this.
         options: ``concurrency``, ``timeout``, ``attempts``, ``price_in`` and ``price_out`` of
             :func:`retrieval_distill.llm.endpoint`.
@@ -100,11 +107,13 @@ def load(
     if mode not in get_args(Mode):
         raise UserError(f"mode={mode!r} is unknown{nearest(mode, get_args(Mode))}")
     template = PROMPTS[mode] if prompt is None else prompt
-    llm.check_template(template, ("query", "document"))
+    prompts.check_template(template, ("query", "document"))
     if max_characters < 1:
         raise UserError(f"max_characters={max_characters} must be at least 1")
     asked = llm.endpoint(model, endpoint, api_key=api_key, **options)
     description = {"kind": "llm", "model": model, "mode": mode, "prompt": template, "max_characters": max_characters}
+    words = {"positive": list(positive), "negative": list(negative)} if mode == "log-odds" else {}
+    description |= {**words, "reading": READING}
     return LLMJudge(
         fingerprint=stages.fingerprint(description)[:32],
         description={**description, "endpoint": asked.url},
@@ -112,6 +121,7 @@ def load(
         mode=mode,
         prompt=template,
         max_characters=max_characters,
+        read=reader(mode, positive, negative),
     )
 
 

@@ -122,6 +122,23 @@ def test_rerankers_as_a_benchmark(dataset_folder, encoders, cross_encoders, bm25
     assert deep["name"] in text and "one query at a time" in text
 
 
+def test_rerankers_whose_folders_end_alike_are_two(dataset_folder, cross_encoders, bm25, tmp_path):
+    folders = [tmp_path / version / "model" for version in ("v1", "v2")]
+    for folder, kind in zip(folders, ("bert", "roberta"), strict=True):
+        folder.parent.mkdir()
+        folder.symlink_to(cross_encoders[kind])
+    text = command(
+        "rerank", bm25, "--dataset", dataset_folder, "--store", tmp_path / "store", "--max-length", 48,
+        "--teacher", folders[0], "--teacher", folders[1], "--depth", 3, "--out", tmp_path / "benchmark",
+    )  # fmt: skip
+    report = json.loads((tmp_path / "benchmark" / "report.json").read_text())
+    assert [row["name"] for row in report["systems"]] == ["bm25", "bm25+v1-model@3", "bm25+v2-model@3"]
+    assert [row["reranker"] for row in report["systems"]] == [None, *map(str, folders)]
+    runs = [Run.load(tmp_path / "benchmark" / "runs" / f"bm25+{name}-model@3.parquet") for name in ("v1", "v2")]
+    assert runs[0].pairs != runs[1].pairs
+    assert "v1-model@3" in text and "v2-model@3" in text
+
+
 def test_a_benchmark_needs_a_folder(dataset_folder, cross_encoders, bm25, tmp_path):
     assert "leave the ending off" in command(
         "rerank", bm25, "--dataset", dataset_folder, "--store", tmp_path / "s", "--out", tmp_path / "x.trec",

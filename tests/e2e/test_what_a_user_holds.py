@@ -49,7 +49,7 @@ def test_a_script_without_a_guard(names, tmp_path):
     assert len([line for line in lines if line.startswith("d")]) == 5
     assert "nDCG@10 (95 %)" in done.stdout and "│ student" in done.stdout
     shown = lines[-6:]
-    assert shown[0] == "Dataset('tiny', 60 documents, 40 queries: 6 dev, 10 test, 24 train)"
+    assert shown[0] == "Dataset('tiny': 60 documents, 40 queries; judged: dev 6, test 10, train 24)"
     assert [line.partition("(")[0] for line in shown] == [
         "Dataset",
         "Run",

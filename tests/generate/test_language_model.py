@@ -120,6 +120,37 @@ def test_answers(answer, queries):
     assert read({"message": {"content": answer}}) == queries
 
 
+@pytest.mark.parametrize(
+    ("answer", "queries"),
+    [
+        ("[" * 5000, []),
+        ("one two\n" + '{"a":' * 5000, ["one two"]),
+        ("<think>" * 20_000 + "\none two", []),
+        ("<think>" * 20_000 + "</think>one two", ["one two"]),
+        ("one \ud800 two\nthree four", ["three four"]),
+        (r'{"query": "one \ud800"}', []),
+        ('"' * 140_000 + "x" + '"' * 140_000, ["x"]),
+        ([{"type": "text", "text": "one two\n"}, {"type": "text", "text": "three"}], ["one two", "three"]),
+        ("?!\n...", []),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_answers_out_of_bounds(endpoint, corpus, tmp_path, answer, queries, caplog):
+    """What no model should say: read in little time, or refused and counted; what is left can be stored."""
+    endpoint.always[corpus.documents["d1"]] = json.dumps({"choices": [{"message": {"content": answer}}]}).encode()
+    made = make(endpoint, corpus, tmp_path / "parts")
+    assert made.loc[made["doc_id"] == "d1", "query"].dropna().tolist() == queries[:2]
+    assert ("1 of 40 answers hold no query" in caplog.text) == (not queries)
+
+
+def test_a_model_that_only_thinks_is_counted(endpoint, corpus, tmp_path, caplog):
+    endpoint.always[corpus.documents["d1"]] = {"choices": [{"message": {"content": None, "reasoning": "one two"}}]}
+    made = make(endpoint, corpus, tmp_path / "parts")
+    assert "1 of 40 answers hold no query" in caplog.text and "thinks before it answers" in caplog.text
+    assert made.loc[made["query"].isna(), "doc_id"].tolist() == ["d1"]
+    assert max(body["max_tokens"] for body in endpoint.bodies) == 128 + 4096
+
+
 def test_a_query_that_was_cut_off_is_left_out():
     assert read({"message": {"content": "one\ntwo\nthr"}, "finish_reason": "length"}) == ["one", "two"]
 

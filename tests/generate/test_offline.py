@@ -41,6 +41,17 @@ HTML = "<h1>Cats &amp; dogs together</h1><p>They get <b>along</b>.</p><H2 class=
         ("Lift of a wing", "lift of a wing . It grows.", [Query("Lift of a wing", ("", ". It grows."))]),
         ("", "Text.", []),
         ("Same", "same", []),  # nothing is left to find
+        ("Car", "Cargo ships carry it.", [Query("Car", ("", "Cargo ships carry it."))]),
+        ("Car", "car: it drives.", [Query("Car", ("", ": it drives."))]),
+        ("Car", "Car's and car-free", [Query("Car", ("", "Car's and car-free"))]),
+        ("Car", "Car-free zones", [Query("Car", ("", "Car-free zones"))]),
+        ("C++", "C++11 is newer", [Query("C++", ("", "C++11 is newer"))]),
+        ("Cafe", "Cafe\u0301 bar", [Query("Cafe", ("", "Cafe\u0301 bar"))]),
+        ("Große Straße", "GROSSE STRASSE in Wien", [Query("Große Straße", ("", "in Wien"))]),
+        ("STRASSE", "Straße in Wien", [Query("STRASSE", ("", "in Wien"))]),
+        ("STRAS", "Straße in Wien", [Query("STRAS", ("", "Straße in Wien"))]),
+        ("ŉ", "\u02bcn on", [Query("ŉ", ("", "on"))]),
+        ("东京", "东京是首都。", [Query("东京", ("", "是首都。"))]),
     ],
 )
 def test_titles(title, text, found):

@@ -5,11 +5,12 @@ Knows names and order; must not know any format's rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
-from retrieval_distill.data.formats.contract import Reading
+from retrieval_distill.data.formats.contract import Export, Reading
 from retrieval_distill.data.formats.documents import DOCUMENTS
 from retrieval_distill.data.formats.hugging_face import HUGGING_FACE
 from retrieval_distill.data.formats.ir import IR
@@ -46,3 +47,15 @@ def read(source: str, reading: Reading) -> Dataset:
     if Path(source).is_file():
         raise UserError(f"{source}: its ending names no format; use {', '.join(BY_ENDING)}, an archive, or a folder")
     raise UserError(f"dataset {source!r}: no such folder or file; use one, beir:NAME, hf:NAME, ir:ID or python-docs")
+
+
+def writer(name: str) -> Callable[[Dataset, Path, Export], None]:
+    """What writes a dataset in a format.
+
+    Raises:
+        UserError: There is no such format, or it is only read.
+    """
+    written = {name: format_.write for name, format_ in FORMATS.items() if format_.write is not None}
+    if name not in written:
+        raise UserError(f"format {name!r} is not written{nearest(name, written)}")
+    return written[name]

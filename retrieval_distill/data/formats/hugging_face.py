@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from retrieval_distill import hub
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import sidecars
 from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
@@ -86,7 +87,8 @@ def _load(source: str) -> dict[str, Table]:
         if source.startswith(PREFIX):
             name, _, part = source.removeprefix(PREFIX).partition("#")
             config, _, split = part.partition("/")
-            loaded = datasets.load_dataset(name, config or None, split=split or None)
+            with hub.if_reachable():
+                loaded = datasets.load_dataset(name, config or None, split=split or None)
         else:
             loaded = datasets.load_from_disk(source)
     except Exception as error:
