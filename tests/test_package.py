@@ -92,9 +92,9 @@ DOCUMENTS = {"a": "a red fox", "b": ("Dogs", "a blue dog"), 3: {"title": "Cats",
 
 def test_plain_texts_are_taken_where_texts_are(encoders, cross_encoders, tmp_path):
     texts = Texts.from_records([("a", "", "a red fox"), ("b", "Dogs", "a blue dog"), ("3", "Cats", "a green cat")])
-    found = rd.retrieve(DOCUMENTS, ["green cat", "red dog"], depth=2)
+    found = rd.retrieve(["green cat", "red dog"], DOCUMENTS, depth=2)
     asked = Texts.from_records([("0", "", "green cat"), ("1", "", "red dog")])
-    assert found.pairs == rd.retrieve(texts, asked, depth=2).pairs and found.pairs[0] == ("0", "3")
+    assert found.pairs == rd.retrieve(asked, texts, depth=2).pairs and found.pairs[0] == ("0", "3")
     teacher = rd.load_teacher(cross_encoders["bert"], max_length=48)
     scored = rd.score(
         found, {"documents": DOCUMENTS, "queries": ["green cat", "red dog"]}, teacher=teacher, store=tmp_path / "scores"
@@ -126,7 +126,7 @@ def test_plain_texts_are_taken_where_texts_are(encoders, cross_encoders, tmp_pat
 )
 def test_what_is_no_texts(texts, message):
     with pytest.raises(rd.UserError, match=message):
-        rd.retrieve(["a document"], texts)
+        rd.retrieve(texts, ["a document"])
 
 
 def test_a_repr_is_one_short_line(dataset):

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from retrieval_distill.data.dataset import AnyTexts, Dataset, Qrels, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 
-Queries = AnyTexts
+Queries: TypeAlias = "AnyTexts"
 """Queries: ``Texts``, ``{id: text}``, or a list of texts; see :meth:`Texts.of`."""
 
-Documents = AnyTexts | Dataset
+Documents: TypeAlias = "AnyTexts | Dataset"
 """Documents: as queries, or a ``Dataset``, whose documents are meant."""
 
 Model = str | os.PathLike[str]

@@ -21,14 +21,14 @@ ROOT = Path(__file__).parents[2]
 DRIVER = """
 import json, random, sys
 from pathlib import Path
-from retrieval_distill import api as verbs
+from retrieval_distill import api
 from retrieval_distill.data.formats import beir
-from retrieval_distill.generate import parts, ways
+from retrieval_distill.generate import blocks, ways
 from retrieval_distill.generate.contract import Query
 from tests.kills import attempt, files
 
 corpus, out = beir.load(sys.argv[1]), Path(sys.argv[2])
-parts.SECONDS_PER_COMMIT, parts.BLOCK = 0, 5
+blocks.SECONDS_PER_COMMIT, blocks.BLOCK = 0, 5
 
 class Paid:
     def make(self, documents, counts, done):
@@ -41,7 +41,7 @@ class Paid:
 ways._WAYS["llm"] = lambda *_: Paid()
 
 def generate():
-    verbs.generate(corpus, folder, ways={"llm": 1.5, "titles": 1}, llm={"model": "m", "endpoint": "http://x"})
+    api.generate(corpus, out=folder, ways={"llm": 1.5, "titles": 1}, llm={"model": "m", "endpoint": "http://x"})
 
 def asked():
     return log.read_text().split() if log.exists() else []

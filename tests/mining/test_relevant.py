@@ -9,9 +9,10 @@ import pytest
 from retrieval_distill import api
 from retrieval_distill.config import load_recipe
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.judged import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.mining.relevant import at_most
-from retrieval_distill.training.groups import build_groups, with_relevant
+from retrieval_distill.training.groups import build_groups
 from tests.commands import command
 
 
@@ -31,12 +32,13 @@ def medical() -> Dataset:
 
 
 def mined(dataset: Dataset, **options) -> tuple[Run, dict]:
-    return api.mine(dataset, vectors="unused", depth=99, keep=60, retrievers=["bm25"], **options)
+    found = api.mine(dataset, depth=99, keep=60, retrievers=["bm25"], **options)
+    return found, dict(found.report)
 
 
 def test_no_more_than_so_many_are_scored_and_the_others_are_no_negatives(medical):
     found, counts = mined(medical, relevant=7)
-    qrels = medical.split("train")
+    qrels = medical.qrels("train")
     for query, docs in found.as_dict().items():
         grades = Counter(qrels[query].get(doc, 0) for doc in docs)
         assert (grades[2], grades[1]) == (5, 2)  # the higher grade first
@@ -49,7 +51,7 @@ def test_no_more_than_so_many_are_scored_and_the_others_are_no_negatives(medical
 
 def test_the_draw_is_the_same_wherever_they_rank(medical):
     """So that a later round, or another seed, asks the teacher for no other pairs of relevant documents."""
-    qrels = medical.split("train")
+    qrels = medical.qrels("train")
     first, other = (
         at_most(
             with_relevant(Run.from_dict({query: dict.fromkeys(docs[:9], score) for query, docs in ids.items()}), qrels),
@@ -70,9 +72,9 @@ def test_few_are_left_as_they_are(medical, dataset):
     found, counts = mined(medical, relevant=None)
     assert counts["relevant_left_out"] == 0
     assert all(
-        sum(doc in medical.split("train")[query] for doc in docs) == 20 for query, docs in found.as_dict().items()
+        sum(doc in medical.qrels("train")[query] for doc in docs) == 20 for query, docs in found.as_dict().items()
     )
-    one, other = (api.mine(dataset, vectors="unused", relevant=limit, retrievers=["bm25"])[0] for limit in (1, None))
+    one, other = (api.mine(dataset, vectors="unused", relevant=limit, retrievers=["bm25"]) for limit in (1, None))
     assert one.frame.equals(other.frame)
 
 
