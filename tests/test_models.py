@@ -8,6 +8,7 @@ import huggingface_hub
 import pytest
 
 from retrieval_distill import models
+from retrieval_distill.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,21 @@ def test_older_weights_are_fetched_only_where_there_are_no_others(files, fetched
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda name: files)
     assert sorted(path.name for path in models.resolve("some/model").iterdir()) == fetched
+
+
+@pytest.mark.parametrize(
+    "setting", ["HF_HUB_OFFLINE=1", "HF_HUB_OFFLINE=true", "HF_HUB_OFFLINE=YES", "TRANSFORMERS_OFFLINE=on"]
+)
+def test_offline_is_said_as_it_was_set_and_nothing_is_asked(setting, monkeypatch):
+    def absent(*args, **options):
+        raise FileNotFoundError
+
+    def asked(name):
+        pytest.fail("the hub was asked")
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv(*setting.split("="))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", absent)
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", asked)
+    with pytest.raises(UserError, match=f"'nobody/nothing' is not on disk and {setting} forbids fetching it"):
+        models.resolve("nobody/nothing")

@@ -13,6 +13,7 @@ from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.retrieval.known import refuse_unknown
 from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.teacher.ensemble import Ensemble
@@ -33,7 +34,8 @@ def convert(
         negatives: Negatives in each row of a training table.
 
     Raises:
-        UserError: No such format, the format cannot hold a text or an id, or a training table lacks its scores.
+        UserError: No such format, the format cannot hold a text or an id, a training table lacks its scores, or the
+            dataset lacks a text of theirs.
     """
     from retrieval_distill.data.formats import FORMATS
     from retrieval_distill.data.formats.contract import Export
@@ -42,6 +44,10 @@ def convert(
     write = FORMATS[to].write if to in FORMATS else None
     if write is None:
         raise UserError(f"format {to!r} is not written{nearest(to, written)}")
+    if run is not None:
+        refuse_unknown(
+            generated.renamed(run, dataset), dataset.queries, generated.with_copies(dataset), "the run of scores"
+        )
     write(dataset, Path(out), Export(run, split, negatives))
 
 

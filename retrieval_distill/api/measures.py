@@ -18,7 +18,8 @@ def evaluate(
 ) -> dict[str, dict[str, Any]]:
     """Measures of several Runs over the same judged queries, with intervals and paired tests between them.
 
-    Of a dataset cut into passages, documents are measured: each by its best passage.
+    Of a dataset cut into passages, documents are measured: each by its best passage. Where queries are documents
+    themselves, which their texts tell, a query's own document is left out.
 
     Raises:
         UserError: A run belongs to another dataset, or is defective; see :mod:`retrieval_distill.evaluation.checks`.

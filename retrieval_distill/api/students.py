@@ -12,6 +12,7 @@ from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from retrieval_distill.retrieval.known import refuse_unknown
 from retrieval_distill.runtime import processes, stages
 from retrieval_distill.runtime.stages import Manifest
 
@@ -73,7 +74,8 @@ def distill(
         dev: First-stage candidates of other queries and the split that judges them, for ``training.evaluate_steps``.
 
     Raises:
-        UserError: ``training.evaluate_steps`` without ``dev``, or see ``retrieval_distill.training.trainer``.
+        UserError: The dataset lacks a text of the run, ``training.evaluate_steps`` without ``dev``, or see
+            ``retrieval_distill.training.trainer``.
     """
     asked = None
     if dev:
@@ -81,6 +83,7 @@ def distill(
 
         asked = DevSet.pool(*dev, dataset, recipe.training.dev_documents, recipe.seed)
     run, seen = generated.renamed(run, dataset), generated.as_trained(dataset, split)
+    refuse_unknown(run, seen.queries, seen.documents)
 
     def work(out: Path) -> dict[str, Any]:
         from retrieval_distill.training.trainer import distill

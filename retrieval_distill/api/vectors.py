@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from retrieval_distill.config import IntentConfig
@@ -11,6 +12,8 @@ from retrieval_distill.embedding.embed import Embeddings, embed_queries
 from retrieval_distill.index import faiss_index
 from retrieval_distill.index.faiss_index import Index
 from retrieval_distill.runtime.stages import Manifest
+
+logger = logging.getLogger("retrieval_distill")
 
 
 def index(
@@ -33,8 +36,8 @@ def index(
         dimensions: Dimensions kept, the first ones; ``None``: all.
         rescore: Rescoring depth, see :func:`retrieval_distill.index.faiss_index.index`; ``auto`` tunes its own.
         intent: What ``auto`` aims at; ``None``: its defaults.
-        asked: The model that embedded the documents and held-out queries for ``auto``; ``None``: documents' own
-            vectors, moved, stand in for queries.
+        asked: The model that embedded the documents and held-out queries for ``auto``; ``None``, or fewer than two
+            queries: documents' own vectors, moved, stand in for queries.
 
     Raises:
         UserError: See :mod:`retrieval_distill.index`; or the model is not the one that embedded the documents.
@@ -46,7 +49,12 @@ def index(
 
     source, queries = Embeddings.open(embeddings), None
     aim = intent or IntentConfig()
-    if asked is not None:
+    if asked is not None and len(asked[1]) < tune.FEWEST:
+        logger.warning(
+            "index: %d held-out queries are needed, one to choose by and one to measure, and there are %d; "
+            "documents' own vectors, moved, stand in for queries", tune.FEWEST, len(asked[1]),
+        )  # fmt: skip
+    elif asked is not None:
         model, texts = asked
         drawn = texts.select(tune.drawn(texts.ids, aim.queries))
         queries = tune.HeldOut(drawn.fingerprint, lambda: embed_queries(model, drawn, source.manifest, source.folder))

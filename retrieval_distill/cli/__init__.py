@@ -12,7 +12,7 @@ import warnings
 
 import typer
 
-from retrieval_distill.cli import candidates, data, measures, runs, search, stages, teachers, vectors
+from retrieval_distill.cli import candidates, data, measures, runs, search, stages, streams, teachers, vectors
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import processes
 
@@ -31,6 +31,7 @@ for commands in (runs, search, data, candidates, stages, vectors, teachers, meas
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one clear message and exit code 2."""
+    streams.open_closed()
     level = logging.INFO if processes.rank() == 0 else logging.WARNING  # of several processes one tells how it goes
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("httpx", "httpcore", "sentence_transformers", "faiss", "faiss.loader", "bm25s", "datasets"):

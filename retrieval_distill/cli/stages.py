@@ -109,7 +109,9 @@ def distill(
 
     data = load(dataset, cache)
     asked = (Run.load(dev), dev_split) if dev else None
-    manifest = api.distill(Run.load(scored), data, split, load_recipe(recipe, overrides or ()), out, asked)
+    manifest = api.distill(
+        Run.load(scored, missing_scores=True), data, split, load_recipe(recipe, overrides or ()), out, asked
+    )
     say(f"{out}: student of {manifest['counts']['parameters']:,} parameters after {manifest['counts']['steps']} steps")
 
 

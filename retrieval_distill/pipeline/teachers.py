@@ -7,6 +7,7 @@ from typing import Any
 
 from retrieval_distill.data import generated
 from retrieval_distill.data.run import Run
+from retrieval_distill.evaluation import self_hits
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.runtime import stages
@@ -25,6 +26,7 @@ def ask_gate(job: Job) -> None:
     def work(folder: Path) -> dict[str, Any]:
         start = job.dense(job.out / "index-start", job.recipe.student.model, queries, config.gate_depth)
         baselines = {"bm25": job.lexical(queries, config.gate_depth), "start": start}
+        baselines = dict(self_hits.left_out(baselines, job.dataset, qrels or {}))
         raw, counts = job.raw_scores(gate.union(baselines), queries)
         verdict, calibration = gate.ask(job.teachers, raw, baselines, qrels, config, job.recipe.evaluate.measures[0])
         write_json(folder / "gate.json", verdict)

@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.run import Run
-from retrieval_distill.evaluation import measures
+from retrieval_distill.evaluation import measures, self_hits
 from retrieval_distill.student import encoder
 from retrieval_distill.training.groups import Group
 
@@ -32,5 +32,6 @@ def ndcg(model: SentenceTransformer, groups: list[Group], qrels: Qrels, queries:
             for group, query in zip(drawn, asked, strict=True)
         }
     )
-    values = measures.evaluate(run, {id_: qrels[id_] for id_ in query_ids}, ["nDCG@10"])
+    judged = {id_: qrels[id_] for id_ in query_ids}
+    values = measures.evaluate(self_hits.without(run, queries, documents, judged), judged, ["nDCG@10"])
     return float(values["nDCG@10"].mean())

@@ -20,7 +20,9 @@ from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation import self_hits
 from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
+from retrieval_distill.retrieval.known import refuse_unknown
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.teacher.fitting import model as fit_model
@@ -109,7 +111,7 @@ def fit_teacher(
     if not any(grade > 0 for judged in qrels.values() for grade in judged.values()):
         raise UserError(f"{NEEDED}; no training query has one")
     for run in [candidates, *([dev[0]] if dev else [])]:
-        _require_texts(run, queries, documents)
+        refuse_unknown(run, queries, documents, "the candidates or judgements")
     inputs = {
         "candidates": stages.fingerprint(candidates.frame.to_csv(index=False)),
         "texts": [documents.fingerprint, queries.fingerprint],
@@ -215,7 +217,7 @@ def _sample(qrels: Qrels, count: int, seed: int) -> Qrels:
 def _retrieve(
     dataset: Dataset, qrels: dict[str, Qrels], depth: int, bi_encoder: str | None, out: Path
 ) -> dict[str, Any]:
-    """Candidates of every split, a query's own document left out, as in evaluation."""
+    """Candidates of every split; where queries are documents, without their own, as in evaluation."""
     from retrieval_distill import api
 
     if bi_encoder:
@@ -224,22 +226,13 @@ def _retrieve(
     queries = dataset.queries.select(list(dict.fromkeys(id_ for judged in qrels.values() for id_ in judged)))
     index = out / "index" if bi_encoder else None
     run = api.retrieve(dataset.documents, queries, depth, index, bi_encoder)
-    found = Run(run.frame[run.frame["query_id"] != run.frame["doc_id"]].reset_index(drop=True))
+    judged_queries = {query: grades for judged in qrels.values() for query, grades in judged.items()}
+    found = self_hits.without(run, queries, dataset.documents, judged_queries)
     for split, judged in qrels.items():
         found.select(list(judged)).save(out / f"{split}.parquet")
     for used in ("embeddings", "index"):
         shutil.rmtree(out / used, ignore_errors=True)
     return {"queries": len(queries), "pairs": len(found)}
-
-
-def _require_texts(run: Run, queries: Texts, documents: Texts) -> None:
-    for column, texts, what in (("query_id", queries, "query"), ("doc_id", documents, "document")):
-        unknown = [id_ for id_ in run.frame[column].unique() if id_ not in texts]
-        if unknown:
-            raise UserError(
-                f"the candidates or judgements name {len(unknown)} {what} ids that the dataset does not have: "
-                f"{', '.join(map(repr, unknown[:3]))}"
-            )
 
 
 def _card(config: FitTeacherConfig, counts: dict[str, Any]) -> str:
