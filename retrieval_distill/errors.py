@@ -14,8 +14,14 @@ class UserError(Exception):
     """A mistake the user can mend; the message names the file, line or option and what would work."""
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """A suffix such as ``"; did you mean 'depth'?"``, or the list of choices when none is close."""
+def nearest(name: str, choices: Iterable[str], rest: str = "") -> str:
+    """A suffix such as ``"; did you mean 'depth'?"``, or the list of choices when none is close.
+
+    Args:
+        name: What was given.
+        choices: What there is.
+        rest: What follows the name, and would follow the right one.
+    """
     choices = sorted(choices)
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; choose one of: {', '.join(choices)}"
+    return f"; did you mean {close[0] + rest!r}?" if close else f"; choose one of: {', '.join(choices)}"

@@ -130,6 +130,15 @@ def _packaged() -> Path:
     return folder
 
 
+def _offline() -> str | None:
+    """The setting that forbids the hub, as it stands in the environment; the hub's own library reads it so."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        value = os.environ.get(name, "")
+        if value.upper() in ("1", "ON", "YES", "TRUE"):
+            return f"{name}={value}"
+    return None
+
+
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
@@ -137,9 +146,9 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
     except Exception:  # not in the cache: every way of missing is the same to us
-        if os.environ.get("HF_HUB_OFFLINE") == "1":
+        if said := _offline():
             raise UserError(
-                f"model {name!r} is not on disk and HF_HUB_OFFLINE=1 forbids fetching it; {OFFLINE_CHOICES}"
+                f"model {name!r} is not on disk and {said} forbids fetching it; {OFFLINE_CHOICES}"
             ) from None
     try:
         found = Path(snapshot_download(name, allow_patterns=wanted))

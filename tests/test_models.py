@@ -50,3 +50,21 @@ def test_no_two_models_have_one_name(names, short):
 def test_a_name_is_given_once(names):
     with pytest.raises(UserError, match=r"^--model: .* which another system is"):
         models.by_short_name(names, ["bm25"], "--model")
+
+
+@pytest.mark.parametrize(
+    "setting", ["HF_HUB_OFFLINE=1", "HF_HUB_OFFLINE=true", "HF_HUB_OFFLINE=YES", "TRANSFORMERS_OFFLINE=on"]
+)
+def test_offline_is_said_as_it_was_set_and_nothing_is_asked(setting, monkeypatch):
+    def absent(*args, **options):
+        raise FileNotFoundError
+
+    def asked(name):
+        pytest.fail("the hub was asked")
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv(*setting.split("="))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", absent)
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", asked)
+    with pytest.raises(UserError, match=f"'nobody/nothing' is not on disk and {setting} forbids fetching it"):
+        models.resolve("nobody/nothing")

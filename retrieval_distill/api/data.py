@@ -71,12 +71,18 @@ def convert(
         What was written.
 
     Raises:
-        UserError: No such format, the format cannot hold a text or an id, or a training table lacks its scores.
+        UserError: No such format, the format cannot hold a text or an id, a training table lacks its scores, or the
+            dataset lacks a text of theirs.
     """
-    from retrieval_distill.data import formats
+    from retrieval_distill.data import formats, generated
     from retrieval_distill.data.formats.contract import Export
+    from retrieval_distill.data.known import refuse_unknown
 
-    formats.writer(to)(dataset, Path(out), Export(scores, split, negatives))
+    write = formats.writer(to)
+    if scores is not None:
+        known = generated.with_copies(dataset)
+        refuse_unknown(generated.renamed(scores, dataset), dataset.queries, known, "the run of scores")
+    write(dataset, Path(out), Export(scores, split, negatives))
     return Path(out)
 
 

@@ -27,7 +27,8 @@ def evaluate(
         qrels: Judgements, ``{query_id: {doc_id: grade}}``, such as ``dataset.qrels("test")``.
         measures: As ir_measures names them; the first one is the headline. ``None``: nDCG@10, RR@10, R@100.
         dataset: The documents: of one that was cut into passages, documents are measured, each by its best passage;
-            and a warning counts documents of a run that it does not have. ``None``: ids are taken as they are.
+            where queries are documents themselves, which their texts tell, a query's own document is left out; and a
+            warning counts documents of a run that it does not have. ``None``: ids are taken as they are.
 
     Returns:
         The report: printed, a table with letters for significant wins; ``report["student"]["nDCG@10"].interval``.

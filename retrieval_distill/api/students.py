@@ -15,6 +15,7 @@ from retrieval_distill.api.nouns import documents_of
 from retrieval_distill.config import CompressConfig, Recipe, configured, load_recipe
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
@@ -94,7 +95,8 @@ def distill(
         sections: Keys of the recipe's sections on top of it, such as ``training={"steps": 200}``.
 
     Raises:
-        UserError: ``training.evaluate_steps`` without ``dev``, or see ``retrieval_distill.training.trainer``.
+        UserError: The dataset lacks a text of the run, ``training.evaluate_steps`` without ``dev``, or see
+            ``retrieval_distill.training.trainer``.
     """
     chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
     if model is not None:
@@ -107,6 +109,7 @@ def distill(
         asked = DevSet.pool(*dev, dataset, chosen.training.dev_documents, chosen.seed)
     seen = generated.as_trained(dataset, split)
     training_set = TrainingSet(generated.renamed(scored, dataset), seen.qrels(split), seen.queries, seen.documents)
+    refuse_unknown(training_set.scored, seen.queries, seen.documents)
 
     def work(folder: Path) -> dict[str, Any]:
         from retrieval_distill.training import trainer

@@ -24,6 +24,7 @@ from retrieval_distill.data.judged import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.evaluation import self_hits
 from retrieval_distill.runtime import processes, stages
 
 if TYPE_CHECKING:
@@ -91,9 +92,10 @@ def gate(
     from retrieval_distill.teacher.ensemble import raw_scores
 
     teachers, runs = _members(teacher), {name: run_of(run) for name, run in baselines.items()}
-    pairs = gating.union(runs)
-    asked = dict.fromkeys(pairs.query_ids)
+    asked = dict.fromkeys(id_ for run in runs.values() for id_ in run.query_ids)
     qrels = None if split is None else {id_: dataset.qrels(split)[id_] for id_ in asked}
+    runs = dict(self_hits.left_out(runs, dataset, qrels or {}))
+    pairs = gating.union(runs)
     raw, facts = raw_scores(pairs, dataset.queries, generated.with_copies(dataset), teachers, ScoreStore(store))
     verdict, calibration = gating.ask(teachers, raw, runs, qrels, _config(config, teachers), measure)
     return gating.Gate(verdict, calibration, facts)
@@ -274,13 +276,14 @@ def _sample(qrels: Qrels, count: int, seed: int) -> Qrels:
 def _retrieve(
     dataset: Dataset, qrels: dict[str, Qrels], depth: int, bi_encoder: str | None, out: Path
 ) -> dict[str, Any]:
-    """Candidates of every split, a query's own document left out, as in evaluation."""
+    """Candidates of every split; where queries are documents, without their own, as in evaluation."""
     queries: Texts = dataset.queries.select(list(dict.fromkeys(id_ for judged in qrels.values() for id_ in judged)))
     built = None
     if bi_encoder:
         built = index(embed(dataset.documents, bi_encoder, out=out / VECTORS), out=out / INDEX)
     run = retrieve(queries, dataset.documents, depth=depth, index=built, model=bi_encoder)
-    found = Run(run.frame[run.frame["query_id"] != run.frame["doc_id"]].reset_index(drop=True))
+    every = {query: grades for judged in qrels.values() for query, grades in judged.items()}
+    found = self_hits.without(run, queries, dataset.documents, every)
     for split, judged in qrels.items():
         found.select(list(judged)).save(out / f"{split}.parquet")
     return {"queries": len(queries), "pairs": len(found)}

@@ -5,6 +5,7 @@ Knows texts, bi-encoders and folders; must not know FAISS, judgements or how wha
 
 from __future__ import annotations
 
+import logging
 from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,9 @@ def export(embeddings: Embeddings | str | Path, *, out: str | Path) -> int:
     return exporting.export(_folder(embeddings), str(out))
 
 
+logger = logging.getLogger("retrieval_distill")
+
+
 def index(
     embeddings: Embeddings | str | Path,
     *,
@@ -98,7 +102,8 @@ def index(
         rescore: How many times as many documents are looked up and ordered by their stored vectors; ``None``: what the
             kind does by itself; ``auto`` tunes its own.
         model: For ``auto``: the model that embedded the documents.
-        queries: For ``auto``: held-out queries; ``None``: documents' own vectors, moved, stand in for queries.
+        queries: For ``auto``: held-out queries; ``None``, or fewer than two: documents' own vectors, moved, stand in
+            for queries.
         config: What ``auto`` aims at, the recipe's section ``index.intent``.
         intent: Its keys by name, such as ``recall=0.95`` or ``memory="200MB"``.
 
@@ -120,8 +125,14 @@ def index(
     if (model is None) != (queries is None):
         raise UserError("model and queries belong together: held-out queries, and the model that embeds them")
     aim, held_out = configured(IntentConfig, config, intent, "index"), None
-    if model is not None and queries is not None:
-        texts, opened = queries_of(queries), Embeddings.open(source)
+    texts = None if queries is None else queries_of(queries)
+    if texts is not None and len(texts) < tune.FEWEST:
+        logger.warning(
+            "index: %d held-out queries are needed, one to choose by and one to measure, and there are %d; "
+            "documents' own vectors, moved, stand in for queries", tune.FEWEST, len(texts),
+        )  # fmt: skip
+    elif model is not None and texts is not None:
+        opened = Embeddings.open(source)
         drawn, name = texts.select(tune.drawn(texts.ids, aim.queries)), fspath(model)
         held_out = tune.HeldOut(drawn.fingerprint, lambda: embed_queries(name, drawn, opened.manifest, opened.folder))
     manifest = tune.auto(source, folder, aim, similarity, dimensions, held_out)

@@ -22,10 +22,11 @@ from retrieval_distill.data.load import load
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation import compare, significance
+from retrieval_distill.evaluation import compare, self_hits, significance
 from retrieval_distill.hardware import devices
 from retrieval_distill.retrieval import exact
 from retrieval_distill.retrieval.bm25 import BM25
+from retrieval_distill.runtime import text_files
 from retrieval_distill.runtime.stages import read_json, stage, write_json
 
 TASKS: dict[str, Callable[[str, str, str], dict[str, Any]]] = {
@@ -91,7 +92,9 @@ def benchmark(
             continue
         dataset = load(source, cache)
         runs = _runs(name, dataset, dataset.queries(split), systems, out / name, depth)
-        values[name] = compare.per_query(runs, dataset.qrels(split), measures, dataset.documents)
+        values[name] = compare.per_query(
+            self_hits.left_out(runs, dataset, dataset.qrels(split)), dataset.qrels(split), measures, dataset.documents
+        )
         values[name].to_parquet(out / name / "per_query.parquet", index=False)
         report["datasets"][name] = {
             "docs": len(dataset.documents),
@@ -146,7 +149,7 @@ def _task(source: str, systems: Systems, model: str, folder: Path) -> dict[str, 
     where = Path(name)
     inputs = {
         "task": source,
-        "file": where.read_text(encoding="utf-8") if where.is_file() else None,
+        "file": text_files.read_text(where) if where.is_file() else None,
         "model": models.fingerprint(systems.models[model]),
         "dtype": systems.dtype,
     }

@@ -17,6 +17,7 @@ from retrieval_distill import models
 from retrieval_distill.embedding.embed import comparable
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import mean_with_interval
+from retrieval_distill.runtime import text_files
 
 MEASURE = "average precision"
 
@@ -74,7 +75,7 @@ def read(path: Path) -> tuple[list[str], set[tuple[int, int]]]:
         raise UserError(f"{path}: no such file of paraphrases")
     rows: dict[str, int] = {}
     known: set[tuple[int, int]] = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text_files.lines(path), 1):
         group = [sentence.strip() for sentence in line.split("\t") if sentence.strip()]
         for sentence in group:
             if sentence in rows:

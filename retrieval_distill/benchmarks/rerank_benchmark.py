@@ -15,7 +15,7 @@ import numpy as np
 from retrieval_distill import models
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
-from retrieval_distill.evaluation import compare
+from retrieval_distill.evaluation import compare, self_hits
 from retrieval_distill.runtime import stages
 from retrieval_distill.scores.contract import Pairs, Teacher
 from retrieval_distill.teacher.rerank import rerank
@@ -58,7 +58,7 @@ def benchmark(
     names = {model: name for name, model in models.by_short_name(rerankers, (), "rerank").items()}
     rows: list[dict[str, Any]] = []
     for run_name, run in runs.items():
-        first = run.select(queries.ids)
+        first = self_hits.without(run.select(queries.ids), queries, dataset.documents, dataset.qrels(split))
         systems = {run_name: first}
         costs: dict[str, dict[str, Any]] = {run_name: {"run": run_name, "reranker": None, "depth": 0, "pairs": 0}}
         for reranker_name, reranker in rerankers.items():

@@ -16,6 +16,7 @@ from retrieval_distill import models
 from retrieval_distill.embedding.embed import comparable
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import Mean
+from retrieval_distill.runtime import text_files
 
 MEASURE = "Spearman"
 
@@ -66,16 +67,18 @@ def read(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     if not path.is_file():
         raise UserError(f"{path}: no such file of sentence pairs")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(text_files.lines(path), 1):
         fields = line.split("\t")
         if not line.strip() or (number == 1 and fields[-1].strip() == "score"):
             continue
         try:
             first, second, score = fields
             rows.append((first, second, float(score)))
+            if not math.isfinite(rows[-1][2]):
+                raise ValueError
         except ValueError:
             raise UserError(
-                f"{path}:{number}: expected sentence, sentence and score, tab-separated: {line!r}"
+                f"{path}:{number}: expected sentence, sentence and score, tab-separated: {line[:200]!r}"
             ) from None
     if len(rows) < 4 or len({score for _, _, score in rows}) == 1:
         raise UserError(f"{path}: a correlation needs at least four pairs and two different scores")

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 import typer.core
 
-from retrieval_distill.cli import candidates, data, measures, runs, search, stages, teachers, vectors
+from retrieval_distill.cli import candidates, data, measures, runs, search, stages, streams, teachers, vectors
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import processes
 from retrieval_distill.runtime.progress import show_progress
@@ -48,6 +48,7 @@ for commands in (runs, search, data, candidates, stages, vectors, teachers, meas
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one clear message and exit code 2."""
+    streams.open_closed()
     if processes.rank() == 0:  # of several processes one tells how it goes
         show_progress()
     for noisy in ("httpx", "httpcore", "sentence_transformers", "faiss", "faiss.loader", "bm25s", "datasets"):

@@ -127,7 +127,7 @@ def distill(
     from retrieval_distill.config import load_recipe
     from retrieval_distill.data.run import Run
 
-    chosen, run = load_recipe(recipe, overrides or ()), Run.load(scored)
+    chosen, run = load_recipe(recipe, overrides or ()), Run.load(scored, missing_scores=True)
     asked = (Run.load(dev), dev_split) if dev else None
     data = load(dataset, cache)
     counts = api.distill(run, data, out=out, recipe=chosen, split=split, dev=asked).manifest["counts"]

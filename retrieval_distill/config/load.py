@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from retrieval_distill.config import plain_yaml
 from retrieval_distill.config.recipe import Recipe
 from retrieval_distill.config.section import Section
 from retrieval_distill.config.teacher import NO_LIMIT, TeacherConfig
 from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.runtime import text_files
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 S = TypeVar("S", bound=Section)
+
+NOTHING = ("", "~", "null", "Null", "NULL")
+"""What an override says for ``None`` where a text is wanted."""
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -35,11 +40,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         shipped = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
         raise UserError(f"{path}: no such recipe file; shipped recipes: {shipped}")
-    values = load_values(path)
-    for override in overrides:
-        _apply(values, override)
-    values.setdefault("name", path.stem)
-    return parse_recipe(values, str(path))
+    return parse(Recipe, {"name": path.stem, **load_values(path)}, str(path), overrides)
 
 
 def load_values(path: Path) -> dict[str, Any]:
@@ -50,13 +51,10 @@ def load_values(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(values, dict):
+    values = plain_yaml.load(text_files.read_text(path), str(path))
+    if not isinstance(values, dict | None) or not all(isinstance(key, str) for key in values or ()):
         raise UserError(f"{path}: expected a mapping of keys to values")
-    return values
+    return values or {}
 
 
 def parse_recipe(values: dict[str, Any], where: str = "recipe") -> Recipe:
@@ -79,17 +77,21 @@ def parse(schema: type[S], values: dict[str, Any], where: str, overrides: Sequen
         schema: The section.
         values: Its keys and values.
         where: Opens the message, such as the file's name.
-        overrides: ``key=value`` on top of ``values``; the value is YAML.
+        overrides: ``key=value`` on top of ``values``; the value is YAML, but stands as it is where a text is wanted.
+            A mistake in one opens the message with the option: ``where`` if that is one, else ``--set``.
 
     Raises:
         UserError: A key does not exist, or a value is out of bounds.
     """
+    option = where if where.startswith("--") else "--set"
+    given = {tuple(text.partition("=")[0].split(".")): f"{option} {text!r}" for text in overrides}
+    values = deepcopy(values)
     for override in overrides:
-        _apply(values, override)
+        _apply(values, override, option, schema)
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(problem, where, schema) for problem in error.errors())) from None
+        raise UserError("\n".join(_explain(problem, where, given, schema) for problem in error.errors())) from None
 
 
 def configured(schema: type[S], config: S | None, options: dict[str, Any], where: str) -> S:
@@ -113,37 +115,56 @@ def configured(schema: type[S], config: S | None, options: dict[str, Any], where
     return parse(schema, values, where)
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def _apply(values: dict[str, Any], override: str, option: str, schema: type[BaseModel]) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UserError(f"--set {override!r}: write it as key=value, for example training.steps=50")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override!r}: the value is not valid YAML") from None
+        raise UserError(f"{option} {override!r}: write it as key=value, for example training.steps=50")
     *parents, last = key.split(".")
+    value = _value(text, f"{option} {override!r}", _annotation(schema, [*parents, last]))
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
-            raise UserError(f"--set {override!r}: {parent!r} is not a section")
+            raise UserError(f"{option} {override!r}: {parent!r} is not a section")
     values[last] = value
 
 
-def _explain(problem: Any, where: str, schema: type[BaseModel]) -> str:
+def _value(text: str, where: str, annotation: Any) -> Any:
+    """What an override's value means: where a text is wanted, itself, unless it is empty, ``null`` or in quotes."""
+    word = text.strip()
+    if annotation in (str, str | None) and word not in NOTHING and word[0] not in "'\"":
+        return text
+    return plain_yaml.load(text, where)
+
+
+def _explain(problem: Any, where: str, given: dict[tuple[str, ...], str], schema: type[BaseModel]) -> str:
     """One validation problem in the user's words."""
     choices = ("dict[", "float", "tuple[", "literal[", "constrained-")  # which part of a union was tried
     at = [str(part) for part in problem["loc"] if not str(part).startswith(choices)]
-    key = ".".join(at)
-    if problem["type"] == "extra_forbidden":
+    unknown, key = problem["type"] == "extra_forbidden", ".".join(at)
+    for path, option in given.items():
+        if tuple(at[: len(path)]) == path or (unknown and tuple(at) == path[: len(at)]):
+            where = option
+    if unknown:
         return f"{where}: key {key!r} does not exist{nearest(at[-1], _keys(schema, at[:-1]))}"
-    got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r})"
+    got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r:.200})"
     return f"{where}: {key}: {problem['msg']}{got}"
 
 
-def _keys(section: Any, path: list[str]) -> list[str]:
-    """The keys of the section that a path leads to; sections may be optional, numbered in a list, or named."""
+def _keys(schema: type[BaseModel], path: list[str]) -> list[str]:
+    """The keys of the section that a path leads to."""
+    return list(getattr(_section(_annotation(schema, path)), "model_fields", ()))
+
+
+def _annotation(schema: Any, path: Sequence[str]) -> Any:
+    """The type of what a path leads to; sections may be optional, numbered in a list, or named."""
+    found: Any = schema
     for part in path:
-        if part in section.model_fields:
-            section = section.model_fields[part].annotation
-            section = next((choice for choice in get_args(section) if hasattr(choice, "model_fields")), section)
-    return list(getattr(section, "model_fields", ()))
+        section = _section(found)
+        fields = getattr(section, "model_fields", {})
+        found = fields[part].annotation if part in fields else section
+    return found
+
+
+def _section(annotation: Any) -> Any:
+    """The section that a value of this type is or holds."""
+    return next((choice for choice in get_args(annotation) if hasattr(choice, "model_fields")), annotation)

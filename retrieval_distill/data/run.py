@@ -6,7 +6,6 @@ must not know texts, models or judgements.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -16,7 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from retrieval_distill import parquet_files
+from retrieval_distill.data import trec_run
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime.atomic import atomic_file
 
 COLUMNS = ["query_id", "doc_id", "score"]
 
@@ -121,42 +123,58 @@ class Run:
         return {query: dict(zip(docs, scores.tolist(), strict=True)) for query, docs, scores in self}
 
     def save(self, path: str | Path, tag: str = "retrieval-distill") -> None:
-        """Write Parquet (``.parquet``) or a TREC run (any other ending: query, Q0, doc, rank, score, tag)."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".parquet":
-            self.frame.to_parquet(path, index=False)
-            return
-        rank = self.frame.groupby("query_id", sort=False).cumcount() + 1
-        lines = self.frame.assign(q0="Q0", rank=rank, tag=tag)[["query_id", "q0", "doc_id", "rank", "score", "tag"]]
-        lines.to_csv(path, sep=" ", header=False, index=False, quoting=csv.QUOTE_NONE)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Run:
-        """Read Parquet or a TREC run.
+        """Write Parquet (``.parquet``) or a TREC run (any other ending), whole or not at all.
 
         Raises:
-            UserError: The file is missing, or a line is not a TREC run line; the message names it.
+            UserError: The file cannot be written, or a TREC run cannot hold an id because it holds white space.
+        """
+        path = Path(path)
+        if path.suffix != ".parquet":
+            trec_run.write(self.frame, path, tag)
+            return
+        with atomic_file(path) as temporary:
+            self.frame.to_parquet(temporary, index=False, write_page_checksum=True)
+
+    @classmethod
+    def load(cls, path: str | Path, missing_scores: bool = False) -> Run:
+        """Read Parquet or a TREC run.
+
+        Args:
+            path: ``.parquet``; any other ending is a TREC run.
+            missing_scores: Whether pairs may lack a score (NaN), as ``training.missing_scores`` allows.
+
+        Raises:
+            UserError: The file is missing, cut or damaged, a line is not a TREC run line, a score is no finite
+                number, or a pair is there twice; the message names the line, or the row of the table.
         """
         path = Path(path)
         if not path.is_file():
             raise UserError(f"{path}: no such run file")
-        if path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
-            if not set(COLUMNS) <= set(frame.columns):
-                raise UserError(
-                    f"{path}: a run needs the columns {', '.join(COLUMNS)}; it has {', '.join(frame.columns)}"
-                )
-            return cls._ordered(frame[COLUMNS].astype({"query_id": str, "doc_id": str, "score": float}))
-        rows = []
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                fields = line.split()
-                try:
-                    query_id, _, doc_id, _, score, *_ = fields
-                    rows.append((query_id, doc_id, float(score)))
-                except ValueError:
-                    raise UserError(
-                        f"{path}:{number}: not a TREC run line (query Q0 document rank score tag): {line.strip()!r}"
-                    ) from None
-        return cls._ordered(pd.DataFrame(rows, columns=COLUMNS))
+        frame = _read_parquet(path) if path.suffix == ".parquet" else trec_run.read(path)
+        _refuse_unclear(path, frame, missing_scores)
+        return cls._ordered(frame)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    table = parquet_files.read_table(path)
+    if not set(COLUMNS) <= set(table.column_names):
+        raise UserError(f"{path}: a run needs the columns {', '.join(COLUMNS)}; it has {', '.join(table.column_names)}")
+    query = parquet_files.ids(path, "query", table["query_id"]).to_pandas()
+    document = parquet_files.ids(path, "document", table["doc_id"]).to_pandas()
+    score = parquet_files.numbers(path, table["score"]).to_numpy()
+    return pd.DataFrame({"query_id": query.astype(str), "doc_id": document.astype(str), "score": score})
+
+
+def _refuse_unclear(path: Path, frame: pd.DataFrame, missing_scores: bool) -> None:
+    """Refuse scores that are no numbers and pairs that are there twice; rows count from 1, as lines do."""
+    score = frame["score"].to_numpy()
+    wrong = np.isinf(score) if missing_scores else ~np.isfinite(score)
+    twice = frame.duplicated(COLUMNS[:2]).to_numpy()
+    for rows, fault in ((wrong, "the score"), (twice, "a second score,")):
+        if rows.any():
+            row = int(np.argmax(rows))
+            query, document, value = frame.iloc[row]
+            raise UserError(
+                f"{path}:{row + 1}: query {query!r}, document {document!r} has {fault} {value:g} ({rows.sum():,} such "
+                "rows); give each document of a query one finite number"
+            )

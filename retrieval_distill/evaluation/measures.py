@@ -39,9 +39,8 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str] = DEFAULT_MEASURES)
     without results, or without any relevant document, counts 0 (BEIR's own script leaves the former out of its mean).
     Grades below 0 mean not relevant, like 0.
 
-    A document that carries its query's own id is dropped first, as BEIR does for collections whose queries are
-    documents (ArguAna, Quora); not where a query is judged to have the document of its own id for an answer: ids then
-    merely coincide, and dropping would take the answers away (``ignore_identical_ids=False`` in BEIR).
+    Every document counts, a query's own id's too; where queries are documents themselves, take their own out first
+    (:mod:`retrieval_distill.evaluation.self_hits`; BEIR's script does so wherever ids are equal).
 
     Equal scores are evaluated in falling order of document id. trec_eval holds scores in single precision: two that
     differ only beyond that are equal to it.
@@ -60,10 +59,11 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str] = DEFAULT_MEASURES)
 
 
 def _parse(name: str) -> ir_measures.Measure:
-    base = re.split(r"[@(]", name, maxsplit=1)[0].strip()
+    name = name.strip()
+    base: str = re.split(r"[@(]", name, maxsplit=1)[0]
     if base not in _NAMES:
         known = {known.lower(): known for known in _NAMES}.get(base.lower(), base)
-        raise UserError(f"unknown measure {name!r}{nearest(known, _NAMES)}")
+        raise UserError(f"unknown measure {name!r}{nearest(known, _NAMES, name[len(base) :])}")
     try:
         measure = ir_measures.parse_measure(name)
         measure.validate_params()
@@ -91,13 +91,10 @@ def _refuse_unclear(run: Run) -> None:
 
 
 def _comparable(run: Run, judged: Qrels) -> dict[str, dict[str, float]]:
-    """The run's results for judged queries, without self hits where queries are documents too."""
+    """The run's results for judged queries."""
     results = run.as_dict()
     if run.frame["score"].isna().any() or sum(map(len, results.values())) < len(run):
         _refuse_unclear(run)
-    if not any(documents.get(query_id, 0) > 0 for query_id, documents in judged.items()):
-        for query_id, found in results.items():
-            found.pop(query_id, None)
     return {query_id: found for query_id, found in results.items() if found and query_id in judged}
 
 

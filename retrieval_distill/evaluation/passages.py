@@ -1,4 +1,4 @@
-"""What is measured of a dataset that was cut into passages: its documents, each by its best passage.
+"""What is measured of a dataset: its documents, each by its best passage where they were cut into passages.
 
 Knows Runs, judgements and which document a passage is part of; must not know measures.
 """
@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from retrieval_distill.data.dataset import Dataset, Qrels
 from retrieval_distill.data.passages import max_pool
 from retrieval_distill.data.run import Run
+from retrieval_distill.evaluation import self_hits
 
 
 def by_document(systems: Mapping[str, Run], dataset: Dataset, judged: Qrels) -> tuple[Mapping[str, Run], Qrels]:
-    """Runs and judgements of documents; those of a dataset of whole documents stay as they are."""
-    if dataset.parents is None:
-        return systems, judged
-    pooled = {name: max_pool(run, dataset.parents_of(run.frame["doc_id"])) for name, run in systems.items()}
-    return pooled, dataset.by_document(judged)
+    """Runs and judgements of documents; where queries are documents, without their own."""
+    if dataset.parents is not None:
+        systems = {name: max_pool(run, dataset.parents_of(run.frame["doc_id"])) for name, run in systems.items()}
+        judged = dataset.by_document(judged)
+    return self_hits.left_out(systems, dataset, judged), judged

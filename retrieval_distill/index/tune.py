@@ -35,10 +35,13 @@ logger = logging.getLogger("retrieval_distill")
 
 REPORT = "tuning.json"
 
+FEWEST = 2
+"""Queries: one chooses, one measures."""
+
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Two or more queries to tune on: their fingerprint, and what makes their vectors, float32 [any, dimensions]."""
+    """:data:`FEWEST` queries or more to tune on: their fingerprint, and what makes their vectors, float32 [any, d]."""
 
     fingerprint: str
     vectors: Callable[[], np.ndarray]
@@ -191,6 +194,7 @@ def drawn(ids: Sequence[str], count: int, seed: int = 7) -> list[str]:
 def _imagined(prepared: Prepared, count: int, seed: int = 7) -> np.ndarray:
     """Vectors like queries': documents' own, each moved along the difference of two others by its own length."""
     own = Prepared(prepared.embeddings, "dot").sample(count, seed)
+    own = np.repeat(own, FEWEST, axis=0) if len(own) < FEWEST else own  # of a corpus of one document
     rng = np.random.default_rng(seed)
     ways = own[rng.permutation(len(own))] - own[rng.permutation(len(own))]
     length, moved = (np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (own, ways))

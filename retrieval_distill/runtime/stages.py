@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_distill.runtime import processes
+from retrieval_distill.runtime.atomic import atomic_file
 
 Manifest = dict[str, Any]
 """``stage``, ``fingerprint``, ``inputs``, ``seconds``, ``peak_memory_bytes``, ``counts``, ``versions``."""
@@ -52,17 +53,9 @@ def fingerprint_files(folder: str | Path, patterns: tuple[str, ...] = ("*",)) ->
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON so that the file is either the old one or the new one, never half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2, ensure_ascii=False, default=str, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, ensure_ascii=False, default=str, allow_nan=False)
+        file.write("\n")
 
 
 def read_json(path: str | Path) -> Any:

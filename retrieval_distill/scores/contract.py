@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -75,3 +75,11 @@ class Teacher(Protocol):
         Raises:
             UserError: The teacher cannot score a pair; what was yielded before is kept by the caller.
         """
+
+
+@runtime_checkable
+class KnowsIds(Protocol):
+    """A teacher that knows pairs by their ids, so that equal texts may have different scores."""
+
+    def lookup(self, pairs: Pairs) -> np.ndarray:
+        """Its own score of every pair, wanted or not, float32 [pairs]; NaN where it has none."""

@@ -57,7 +57,8 @@ def import_scores(
 
     Returns:
         The teacher's fingerprint (of the file), and counts: ``pairs`` in the file, ``imported`` now, ``stored``
-        before (or the same texts under other ids), ``left_out``, ``unknown_queries`` and ``unknown_documents``.
+        before (or the same texts under other ids), ``left_out``, ``unknown_queries``, ``unknown_documents`` and
+        ``contradicted``: pairs that have another score than an equal pair of texts, the one that the store keeps.
 
     Raises:
         UserError: The file cannot be read, or names no pair of this dataset; the store is then as it was before.
@@ -78,6 +79,16 @@ def import_scores(
     for start in range(0, len(missing), PAIRS_PER_SHARD):
         rows = missing[start : start + PAIRS_PER_SHARD]
         store.add(teacher.fingerprint, query_hashes[rows], document_hashes[rows], scores[rows])
+    again = np.delete(np.arange(len(scores)), missing)
+    kept = store.lookup(teacher.fingerprint, query_hashes[again], document_hashes[again])
+    contradicted = np.flatnonzero(kept != scores[again].astype(np.float32))
+    if len(contradicted):
+        query, document, score = teacher.frame[known].iloc[again[contradicted[0]]]
+        logger.warning(
+            "%s: %s pairs have another score than a pair of equal texts, first query %r with document %r: %g, where "
+            "%g is kept; the score store knows texts, not ids: to train on both, give the file as --teacher scores:%s",
+            path, f"{len(contradicted):,}", query, document, score, kept[contradicted[0]], path,
+        )  # fmt: skip
     return teacher.fingerprint, {
         "pairs": len(known),
         "imported": len(missing),
@@ -85,6 +96,7 @@ def import_scores(
         "left_out": int((~known).sum()),
         "unknown_queries": len(asked.unknown),
         "unknown_documents": len(found.unknown),
+        "contradicted": len(contradicted),
     }
 
 

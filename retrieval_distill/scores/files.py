@@ -8,22 +8,22 @@ Knows file layouts, ids and scores; must not know texts, hashes or stores.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from retrieval_distill.data.run import COLUMNS, Run
+from retrieval_distill import parquet_files
+from retrieval_distill.data import trec_run
+from retrieval_distill.data.run import COLUMNS
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import text_files
 from retrieval_distill.scores.contract import Pairs, Scored
 
 DOCUMENT_COLUMNS = ("doc_id", "passage_id", "corpus_id", "document_id")
@@ -62,14 +62,21 @@ class Precomputed:
             UserError: Pairs are not in the file; those that are were yielded before.
         """
         positions = pairs.positions
-        ids = [pairs.ids(position) for position in positions]
-        asked = pd.DataFrame(ids, columns=COLUMNS[:2], dtype="str")
-        scores = asked.merge(self.frame, how="left", on=COLUMNS[:2])["score"].to_numpy(np.float32)
+        scores = self._scores(pairs, positions)
         known = ~np.isnan(scores)
         if known.any():
             yield positions[known], scores[known]
         if not known.all():
-            raise UserError(self._absent([pair for pair, there in zip(ids, known, strict=True) if not there]))
+            raise UserError(self._absent([pairs.ids(position) for position in positions[~known]]))
+
+    def lookup(self, pairs: Pairs) -> np.ndarray:
+        """The file's score of every pair, wanted or not, float32 [pairs]; NaN where it has none."""
+        return self._scores(pairs, np.arange(len(pairs)))
+
+    def _scores(self, pairs: Pairs, positions: np.ndarray) -> np.ndarray:
+        ids = [pairs.ids(position) for position in positions]
+        asked = pd.DataFrame(ids, columns=COLUMNS[:2], dtype="str")
+        return asked.merge(self.frame, how="left", on=COLUMNS[:2])["score"].to_numpy(np.float32)
 
     def _absent(self, absent: list[tuple[str, str]]) -> str:
         first = ", ".join(f"query {query!r} with document {document!r}" for query, document in absent[:3])
@@ -109,7 +116,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     elif ending in JSON_ENDINGS:
         frame = _json_lines(path).to_pandas()
     else:
-        frame = _trec(path)
+        frame = trec_run.read(path)
     return _checked(path, frame)
 
 
@@ -135,19 +142,8 @@ def _checked(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _trec(path: Path) -> pd.DataFrame:
-    try:
-        return Run.load(path).frame.astype({"query_id": "str", "doc_id": "str"})
-    except UnicodeDecodeError:
-        known = f".parquet, {', '.join(JSON_ENDINGS)} (also with .gz), or a TREC run as plain text"
-        raise UserError(f"{path}: not a text file; scores are read from {known}") from None
-
-
 def _parquet(path: Path) -> pa.Table:
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not a readable Parquet file: {error}") from None
+    table = parquet_files.read_table(path)
     query = _column(path, table, ("query_id", "qid"))
     document, score = _column(path, table, DOCUMENT_COLUMNS), _column(path, table, SCORE_COLUMNS)
     if _is_list(document.type) != _is_list(score.type):
@@ -155,10 +151,15 @@ def _parquet(path: Path) -> pa.Table:
     if _is_list(document.type):
         unequal = pc.not_equal(pc.list_value_length(document), pc.list_value_length(score))
         if pc.any(unequal).as_py():
-            raise UserError(f"{path}: row {pc.index(unequal, True).as_py()} has not as many scores as documents")
+            row = pc.index(unequal, True).as_py() + 1
+            raise UserError(f"{path}: row {row} has not as many scores as documents")
         query = query.take(pc.list_parent_indices(document))
         document, score = pc.list_flatten(document), pc.list_flatten(score)
-    return _table(_ids(path, "query", query), _ids(path, "document", document), _numbers(path, score))
+    return _table(
+        parquet_files.ids(path, "query", query),
+        parquet_files.ids(path, "document", document),
+        parquet_files.numbers(path, score),
+    )
 
 
 def _column(path: Path, table: pa.Table, names: tuple[str, ...]) -> pa.Array:
@@ -167,7 +168,10 @@ def _column(path: Path, table: pa.Table, names: tuple[str, ...]) -> pa.Array:
             if candidate in table.column_names:
                 column = table[candidate].combine_chunks()
                 if column.null_count:
-                    raise UserError(f"{path}: column {candidate!r} has {column.null_count:,} empty values")
+                    row = pc.index(column.is_null(), True).as_py() + 1
+                    raise UserError(
+                        f"{path}: column {candidate!r} has {column.null_count:,} empty values, first in row {row}"
+                    )
                 return column
     raise UserError(f"{path}: no column {' or '.join(names)}; it has: {', '.join(table.column_names)}")
 
@@ -176,39 +180,16 @@ def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
-def _ids(path: Path, what: str, column: pa.Array) -> pa.Array:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise UserError(f"{path}: {what} ids must be strings or whole numbers, they are of type {kind}")
-    if column.null_count:
-        raise UserError(f"{path}: {column.null_count:,} {what} ids are empty")
-    return column.cast(kind).cast(pa.large_string())
-
-
-def _numbers(path: Path, column: pa.Array) -> pa.Array:
-    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
-        raise UserError(f"{path}: scores must be numbers, they are of type {column.type}")
-    return column.cast(pa.float64()).fill_null(np.nan)
-
-
 def _json_lines(path: Path) -> pa.Table:
     chunks: list[pa.Table] = []
     rows: list[tuple[str, str, float]] = []
-    with _open(path) as lines:
-        try:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    rows += _entries(line, f"{path}:{number}")
-                if len(rows) >= PAIRS_PER_CHUNK:
-                    chunks.append(_rows(rows))
-                    rows = []
-        except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not readable as text: {error}") from None
+    for number, line in enumerate(text_files.lines(path), 1):
+        if line.strip():
+            rows += _entries(line, f"{path}:{number}")
+        if len(rows) >= PAIRS_PER_CHUNK:
+            chunks.append(_rows(rows))
+            rows = []
     return pa.concat_tables([*chunks, _rows(rows)])
-
-
-def _open(path: Path) -> TextIO:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
 
 
 def _entries(line: str, place: str) -> Iterator[tuple[str, str, float]]:
@@ -219,7 +200,7 @@ def _entries(line: str, place: str) -> Iterator[tuple[str, str, float]]:
         for system in (record.get("pos", []), *record.get("neg", {}).values()):
             for entry in system:
                 yield query, _id(entry["pid"]), float(entry["ce-score"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         wanted = '{"qid", "pos": [{"pid", "ce-score"}], "neg": {SYSTEM: [{"pid", "ce-score"}]}}'
         raise UserError(f"{place}: not scored entries like {wanted} ({type(error).__name__}: {error})") from None
 
@@ -227,6 +208,7 @@ def _entries(line: str, place: str) -> Iterator[tuple[str, str, float]]:
 def _id(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise TypeError(f"an id must be a string or a whole number, not {value!r}")
+    str(value).encode()  # UnicodeError (a ValueError) for half a character
     return str(value)
 
 

@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 from retrieval_distill.data.hashes import text_hash, text_hashes
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import disk
+from retrieval_distill.runtime.atomic import atomic_file, sync
 from retrieval_distill.runtime.stages import read_json, write_json
 from retrieval_distill.scores import lookup as pair_queries
 
@@ -170,14 +171,8 @@ class ScoreStore:
             UserError: The store holds no scores of this teacher.
         """
         shards = self.scored_shards(teacher)
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary_name(path.parent)
-        try:
+        with atomic_file(path) as temporary:
             pair_queries.write(shards, temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def verify(self, teacher: str) -> list[Path]:
         """Rehash every shard of a teacher and set the damaged ones aside.
@@ -227,7 +222,7 @@ class ScoreStore:
         folder = self._folder(teacher)
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-            _sync(self.root)
+            sync(self.root)
         if not self._header.is_file():
             write_json(self._header, {"format": FORMAT})
 
@@ -250,10 +245,10 @@ class ScoreStore:
 
     def _commit(self, temporary: Path) -> Path:
         """Make a written file a shard: on disk first, then under the name of its bytes, all at once."""
-        _sync(temporary)
+        sync(temporary)
         shard = temporary.with_name(f"{_checksum(temporary)}.parquet")
         temporary.replace(shard)
-        _sync(shard.parent)
+        sync(shard.parent)
         self._whole.add(shard)
         return shard
 
@@ -309,14 +304,3 @@ def _aside(shard: Path) -> Path:
 
 def _temporary_name(folder: Path) -> Path:
     return folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on disk (Windows cannot sync a folder)."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,6 +13,7 @@ from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import tables, texts
 from retrieval_distill.data.formats.contract import Reading
 from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation import self_hits
 from retrieval_distill.retrieval import hybrid
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.runtime import stages
@@ -50,7 +51,9 @@ def tune(searcher: Searcher, place: Place, split: str) -> str:
     """
     dataset = searcher.dataset
     judged, asked = dataset.qrels(split), dataset.queries(split)
-    found = hybrid.tune(lexical(place).search(asked, FUSED), searcher.dense(asked, FUSED), judged)
+    both = {"bm25": lexical(place).search(asked, FUSED), "dense": searcher.dense(asked, FUSED)}
+    runs = self_hits.left_out(both, dataset, judged)
+    found = hybrid.tune(runs["bm25"], runs["dense"], judged)
     path = place.beside / WEIGHTS
     stages.write_json(path, found | {"split": split})
     return f"{hybrid.table(found)}\n{path}: used by --hybrid {TUNED}"

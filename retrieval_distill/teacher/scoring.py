@@ -11,11 +11,12 @@ import time
 import numpy as np
 
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.commits import gathered
 from retrieval_distill.runtime.progress import clock, progress
-from retrieval_distill.scores.contract import Pairs, Scored, Teacher
+from retrieval_distill.scores.contract import KnowsIds, Pairs, Scored, Teacher
 from retrieval_distill.scores.store import ScoreStore, text_hashes
 
 logger = logging.getLogger("retrieval_distill")
@@ -64,7 +65,8 @@ def score(
             store.add(teacher.fingerprint, query_hashes[rows], document_hashes[rows], scores)
             advance(len(rows))
     counts = {"pairs": len(run), "scored": len(missing), "stored": len(run) - len(missing)}
-    return run.rescored(store.lookup(teacher.fingerprint, query_hashes, document_hashes)), counts
+    found = store.lookup(teacher.fingerprint, query_hashes, document_hashes)
+    return run.rescored(_by_ids(teacher, pairs, found) if isinstance(teacher, KnowsIds) else found), counts
 
 
 def pairs_of(run: Run, queries: Texts, documents: Texts) -> Pairs:
@@ -73,9 +75,10 @@ def pairs_of(run: Run, queries: Texts, documents: Texts) -> Pairs:
     Raises:
         UserError: The run names unknown ids.
     """
+    refuse_unknown(run, queries, documents)
     query_ids, query_rows = np.unique(run.frame["query_id"].to_numpy(object), return_inverse=True)
     document_ids, document_rows = np.unique(run.frame["doc_id"].to_numpy(object), return_inverse=True)
-    asked, found = _texts(queries, query_ids, "query"), _texts(documents, document_ids, "document")
+    asked, found = queries.take(list(query_ids)), documents.take(list(document_ids))
     rows = np.stack([query_rows, document_rows], axis=1)
     return Pairs(query_ids.tolist(), asked, document_ids.tolist(), found, rows, np.ones(len(run), bool))
 
@@ -102,16 +105,6 @@ def _joined(held: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.n
     return np.concatenate(rows), np.concatenate(scores)
 
 
-def _texts(texts: Texts, ids: np.ndarray, what: str) -> list[str]:
-    unknown = [id_ for id_ in ids if id_ not in texts]
-    if unknown:
-        raise UserError(
-            f"the run names {len(unknown)} {what} ids that the dataset does not have: "
-            f"{', '.join(map(repr, unknown[:3]))}"
-        )
-    return texts.take(list(ids))
-
-
 def _not_finite(run: Run, rows: np.ndarray, teacher: Teacher) -> str:
     first = run.frame.iloc[int(rows[0])]
     return (
@@ -119,3 +112,17 @@ def _not_finite(run: Run, rows: np.ndarray, teacher: Teacher) -> str:
         f"first for query {first['query_id']!r} and document {first['doc_id']!r}; "
         "try teacher.dtype=float32, or another teacher"
     )
+
+
+def _by_ids(teacher: KnowsIds, pairs: Pairs, stored: np.ndarray) -> np.ndarray:
+    """Scores of a teacher that knows ids; the store, which knows texts, has one for all pairs of equal texts."""
+    own = teacher.lookup(pairs)
+    other = np.flatnonzero(~np.isnan(own) & (own != stored))
+    if len(other):
+        query, document = pairs.ids(int(other[0]))
+        logger.warning(
+            "%s pairs have a score of their own beside pairs of equal texts, first query %r with document %r; "
+            "each keeps its own, but the score store knows one for a text",
+            f"{len(other):,}", query, document,
+        )  # fmt: skip
+    return np.where(np.isnan(own), stored, own)

@@ -12,7 +12,9 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
+from retrieval_distill.evaluation import checks, self_hits
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import mean_with_interval
 from retrieval_distill.runtime import stages
@@ -40,8 +42,14 @@ class DevSet:
             dataset: Texts and judgements.
             size: Documents of the pool.
             seed: Draws the documents that fill it up.
+
+        Raises:
+            UserError: The dataset has no such split, the split judges none of the queries, or a text is missing.
         """
-        qrels = {query: dataset.qrels(split)[query] for query in candidates.query_ids}
+        judged = dataset.qrels(split)
+        checks.check("dev", candidates, judged)
+        qrels = {query: judged[query] for query in candidates.query_ids if query in judged}
+        refuse_unknown(candidates.select(list(qrels)), dataset.queries, dataset.documents, "the run of dev queries")
         relevant = [doc for judged in qrels.values() for doc, grade in judged.items() if grade > 0]
         frame = candidates.frame
         by_rank = frame["doc_id"].iloc[np.argsort(frame.groupby("query_id").cumcount(), kind="stable")]
@@ -84,7 +92,8 @@ def measured(student: SentenceTransformer, dev: DevSet, measure: str, depth: int
     Returns:
         ``eval_MEASURE``, ``eval_low``, ``eval_high``, ``eval_queries``.
     """
-    values = evaluate(retrieve(student, dev, depth), dev.qrels, [measure])[measure].to_numpy()
+    found = self_hits.without(retrieve(student, dev, depth), dev.queries, dev.documents, dev.qrels)
+    values = evaluate(found, dev.qrels, [measure])[measure].to_numpy()
     interval = mean_with_interval(values)
     return {
         logged_as(measure): interval.mean,

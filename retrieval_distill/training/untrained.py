@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
-from retrieval_distill.evaluation import measures
+from retrieval_distill.evaluation import measures, self_hits
 from retrieval_distill.student import encoder
 from retrieval_distill.training.groups import Group
 
@@ -32,5 +32,7 @@ def ndcg(model: SentenceTransformer, groups: list[Group], training_set: Training
             for group, query in zip(drawn, asked, strict=True)
         }
     )
-    values = measures.evaluate(run, {id_: training_set.qrels[id_] for id_ in query_ids}, ["nDCG@10"])
+    judged = {id_: training_set.qrels[id_] for id_ in query_ids}
+    kept = self_hits.without(run, training_set.queries, training_set.documents, judged)
+    values = measures.evaluate(kept, judged, ["nDCG@10"])
     return float(values["nDCG@10"].mean())

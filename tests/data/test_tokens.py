@@ -47,7 +47,7 @@ PIECES = st.sampled_from(
 GAPS = st.sampled_from([" ", "  ", "\n", "\t", "\r\n", "\x1c", "\x00", "\u00a0", "\u2028", "\u200b", "-", "", "."])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.one_of(PIECES, GAPS, st.text(max_size=4)), max_size=20).map("".join),
     st.none() | st.integers(3, 12),

@@ -52,6 +52,7 @@ def test_the_interval_covers_the_correlation():
     [
         ("a\tb\t1\na\tb\n", r"pairs.tsv:2: expected sentence, sentence and score"),
         ("a\tb\thigh\n", r"pairs.tsv:1: expected"),
+        ("a\tb\t1\nc\td\tnan\n", r"pairs.tsv:2: expected"),
         ("a\tb\t1\n" * 5, "two different scores"),
         ("a\tb\t1\nc\td\t2\n", "at least four pairs"),
     ],
@@ -99,3 +100,26 @@ def test_malformed_paraphrases(tmp_path):
         paraphrases.read(path)
     path.write_text("a\tb\tc\n\nd\n")
     assert paraphrases.read(path) == (["a", "b", "c", "d"], {(0, 1), (0, 2), (1, 2)})
+
+
+ODD = "one\u2028two\x85three\x0cfour\x0bfive\x1csix"
+"""A sentence with characters that `str.splitlines` takes for ends of lines."""
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lines_end_where_lines_end(tmp_path, end, encoding):
+    path = tmp_path / "pairs.tsv"
+    rows = [f"{ODD} {row}\tother {row}\t{row}" for row in range(4)]
+    path.write_text(end.join(rows) + end, encoding=encoding, newline="")
+    assert sts.read(path)[0] == [f"{ODD} {row}" for row in range(4)]
+    path.write_text(end.join(rows[:2]) + end, encoding=encoding, newline="")
+    assert paraphrases.read(path)[0] == [f"{ODD} 0", "other 0", "0", f"{ODD} 1", "other 1", "1"]
+
+
+@pytest.mark.parametrize("read", [sts.read, paraphrases.read])
+def test_bytes_of_another_encoding_are_named(tmp_path, read):
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes("caf\u00e9\tbar\t1\n".encode("cp1252"))
+    with pytest.raises(UserError, match=r"pairs\.tsv: byte 0xe9 at position 3 .* is not utf-8; save it as UTF-8"):
+        read(path)

@@ -121,7 +121,7 @@ def test_rows_by_id(fake_model, tmp_path):
         opened.take(["d11"])
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.dictionaries(st.integers(0, 30), st.integers(0, 25), max_size=20), min_size=2, max_size=3))
 def test_a_changed_corpus_embeds_what_is_new_and_nothing_else(fake_model, tmp_path_factory, corpora):
     """Whatever changes: every document ends with its own text's vector, and no text is embedded that was there."""

@@ -23,7 +23,7 @@ def by_brute_force(queries, documents, depth):
     return np.take_along_axis(products, rows, axis=1), rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 12), st.integers(1, 90), st.integers(1, 30), st.integers(1, 4),
     st.lists(st.integers(1, 90), max_size=4), st.integers(0, 10_000),
@@ -134,7 +134,7 @@ def test_queries_that_tell_nothing_or_like_nothing(either_dtype):
     assert (scores[0] == 0).all() and (scores[1, 1:] < 0).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(width=32, allow_nan=False)), min_size=1, max_size=40))
 def test_keys_sort_as_group_then_value(pairs):
     group, value = np.array([group for group, _ in pairs]), np.array([value for _, value in pairs], np.float32)

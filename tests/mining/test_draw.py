@@ -56,7 +56,7 @@ def test_a_band_is_drawn_evenly():
     assert min(counts.values()) > 45 and max(counts.values()) < 115  # 80 expected, standard deviation 8
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 1000), st.integers(1, 30))
 def test_nothing_is_drawn_twice_and_nothing_relevant_by_chance(seed, keep):
     shares = {"random": 1, "top": 2, "1-20": 1, "in-topic": 1}

@@ -88,7 +88,7 @@ def rearranged(batch: CandidateLists, order: torch.Tensor, padding: int, rubbish
 
 
 @every_objective
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_padding_and_places_mean_nothing(name, options, data):
     batch = data.draw(batches())
@@ -100,7 +100,7 @@ def test_padding_and_places_mean_nothing(name, options, data):
 
 
 @every_objective
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(batch=batches(), shift=halves)
 def test_the_teachers_level_means_nothing(name, options, batch, shift):
     objective = OBJECTIVES[name](**options)
@@ -110,7 +110,7 @@ def test_the_teachers_level_means_nothing(name, options, batch, shift):
 
 
 @every_objective
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(batch=batches())
 def test_always_finite_and_padding_never_learns(name, options, batch):
     student, in_batch = batch.student.clone().requires_grad_(), batch.in_batch.clone().requires_grad_()

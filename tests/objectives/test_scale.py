@@ -140,7 +140,7 @@ def test_bad_scores(scores, message):
         check_scale(scores, "cosine", 20.0, {"margin_mse": 1.0})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     spread=st.floats(1e-6, 1e6),
     scale=st.floats(0.01, 100),

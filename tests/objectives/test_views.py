@@ -20,7 +20,7 @@ def random(rows: int, dimensions: int, seed: int = 0, dtype=torch.float32) -> to
 
 
 @given(dimensions=st.integers(1, 8), seed=st.integers(0, 99))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_short_vectors_keep_their_direction_and_the_whole_length(dimensions, seed):
     whole = random(5, 8, seed, torch.float64)
     short = shorten(whole, dimensions)

@@ -1,4 +1,4 @@
-"""The Run's order, files and fusion; BM25 against the formula."""
+"""The Run's order and fusion; BM25 against the formula."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
-from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
-
-ids = st.text("abcdefgh0123456789", min_size=1, max_size=4)
-runs = st.dictionaries(ids, st.dictionaries(ids, st.floats(-1e6, 1e6), min_size=1, max_size=6), min_size=1, max_size=4)
 
 
 def test_order_is_trec_evals():
@@ -25,26 +19,6 @@ def test_order_is_trec_evals():
     assert run.query_ids == ["q2", "q1"]
     assert run.top(1).pairs == [("q2", "b"), ("q1", "x")]
     assert run.rescored([0.0, 5.0, 9.0, 1.0]).pairs == [("q2", "a"), ("q2", "c"), ("q2", "b"), ("q1", "x")]
-
-
-@settings(deadline=None)  # files on a busy machine
-@given(runs)
-@pytest.mark.parametrize("ending", ["trec", "parquet"])
-def test_files_round_trip(tmp_path_factory, ending, scores):
-    path = tmp_path_factory.mktemp("run") / f"x.{ending}"
-    run = Run.from_dict(scores)
-    run.save(path)
-    again = Run.load(path)
-    assert again.pairs == run.pairs
-    np.testing.assert_array_equal(again.frame["score"], run.frame["score"])
-
-
-def test_bad_files(tmp_path):
-    with pytest.raises(UserError, match="no such run file"):
-        Run.load(tmp_path / "none.trec")
-    (tmp_path / "bad.trec").write_text("q1 Q0 d1 1 0.5 me\nq1 Q0 d2 two\n")
-    with pytest.raises(UserError, match=r"bad.trec:2: not a TREC run line"):
-        Run.load(tmp_path / "bad.trec")
 
 
 def test_fusion_by_hand():

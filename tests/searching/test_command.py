@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats import beir
 from retrieval_distill.data.run import Run
 from retrieval_distill.index.index import Index
 from tests.commands import command
@@ -34,6 +36,16 @@ def test_lines_of_a_pipe_are_answered_one_by_one(corpus, monkeypatch):
     text = command("search", *corpus.options, "--depth", "1")
     assert text.count("1 of 60 documents in") == 2 and "error: :9:" in text
     assert "never read" not in text
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_empty_ones(corpus, closed, tmp_path):
+    asked = [sys.executable, "-m", "retrieval_distill", "search", *corpus.options]
+    asked += [] if "<" in closed else ["--queries", "test", "--out", str(tmp_path / "run.trec")]
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *asked], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "<" in closed or len(Run.load(tmp_path / "run.trec"))
 
 
 def test_json_lines_of_a_pipe(corpus, monkeypatch):
@@ -155,4 +167,18 @@ def test_an_index_by_intent(corpus, tmp_path):
     refused = command(
         "index", corpus.folder / "vectors", "--out", tmp_path / "x", "--kind", "auto", "--intent", "recal=1", code=2
     )
-    assert "did you mean 'recall'" in refused
+    assert "error: --intent 'recal=1': key 'recal' does not exist; did you mean 'recall'" in refused
+
+
+def test_an_index_by_intent_of_one_document_and_one_query(encoders, tmp_path):
+    one = Dataset.from_records("one", [("d", "", "path file")], [("q", "path")], {"train": [("q", "d", 1)]})
+    beir.save(one, tmp_path / "data")
+    command("embed", "--model", encoders["bert"], "--dataset", tmp_path / "data", "--out", tmp_path / "vectors")
+    auto = ("index", tmp_path / "vectors", "--kind", "auto", "--out")
+    assert "1 documents" in command(*auto, tmp_path / "plain")
+    asked = ("--model", encoders["bert"], "--dataset", tmp_path / "data")
+    text = command(*auto, tmp_path / "asked", *asked)
+    assert "1 documents" in text and "2 held-out queries are needed" in text
+    for name in ("plain", "asked"):
+        searched = ("search", "--index", tmp_path / name, *asked, "path", "--json")
+        assert [hit["id"] for hit in json.loads(command(*searched))["hits"]] == ["d"]

@@ -175,7 +175,7 @@ LETTERS = sorted({letter for word in WORDS for letter in word})
 
 
 @pytest.mark.parametrize("kind", tokenizer_json.KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(corpus=st.lists(st.one_of(st.sampled_from(WORDS), st.text(LETTERS, min_size=1, max_size=12)), max_size=8))
 def test_any_text_is_cut_as_before(kind, corpus):
     """Whatever a corpus holds, the tokenizer of its tokens cuts it into these, alone and word by word."""

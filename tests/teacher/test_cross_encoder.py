@@ -49,7 +49,7 @@ def test_scores_equal_the_library(cross_encoders, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(query=st.integers(0, 60), document=st.integers(0, 60), max_length=st.integers(8, 60))
 def test_pairs_equal_the_tokenizer(tokenizers_by_kind, kind, query, document, max_length):
     tokenizer = tokenizers_by_kind[kind]

@@ -72,18 +72,6 @@ def candidates(dataset: Dataset, split: str) -> Run:
     return Run.from_dict(rows)
 
 
-@pytest.fixture(scope="module")
-def spread(cross_encoders, tmp_path_factory) -> str:
-    """A tiny cross-encoder whose weights are large enough for its scores to differ."""
-    model = CrossEncoder(cross_encoders["bert"], device="cpu", model_kwargs={"dtype": torch.float32})
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(8 if parameter.ndim == 2 else 1)
-    folder = tmp_path_factory.mktemp("spread")
-    model.save_pretrained(str(folder), create_model_card=False)
-    return str(folder)
-
-
 def options(model: str, **changes) -> FitTeacherConfig:
     values = dict(model=model, adapter="none", max_length=32, queries_per_step=8, steps=40, learning_rate=2e-3)
     return FitTeacherConfig(**{**values, "evaluate_every": 20, "bf16": False, **changes})
@@ -188,8 +176,8 @@ def test_the_packaged_base_is_named_as_on_every_machine(toy, tmp_path):
     assert np.isfinite(rescored(tmp_path / "teacher", toy, candidates(toy, "dev").top(1))).all()
 
 
-def test_the_listwise_loss_is_softmax_cross_entropy(toy, spread):
-    config = options(spread)
+def test_the_listwise_loss_is_softmax_cross_entropy(toy, cross_encoders):
+    config = options(cross_encoders["bert"])
     model = fit_model.build(config).eval()
     groups = build_groups(candidates(toy, "train"), toy.qrels("train"))
     draws = schedule(groups, 1, 8, 5, seed=0)
@@ -198,7 +186,7 @@ def test_the_listwise_loss_is_softmax_cross_entropy(toy, spread):
     )
     batch = collator([{"draw": i} for i in range(8)])
     loss = training.LOSSES["listwise"](model)([batch["query"], batch["documents"]], batch["label"])
-    peer = CrossEncoder(spread, activation_fn=torch.nn.Identity(), device="cpu", max_length=32,
+    peer = CrossEncoder(cross_encoders["bert"], activation_fn=torch.nn.Identity(), device="cpu", max_length=32,
                         model_kwargs={"dtype": torch.float32})  # fmt: skip
     by_hand = []
     for query, documents, draw in zip(batch["query"], batch["documents"], draws, strict=True):
@@ -210,8 +198,8 @@ def test_the_listwise_loss_is_softmax_cross_entropy(toy, spread):
     assert loss.item() == pytest.approx(np.mean(by_hand), abs=1e-5)
 
 
-def test_passes_by_length_change_neither_scores_nor_gradients(spread, monkeypatch):
-    model = fit_model.build(options(spread, max_length=64)).eval()
+def test_passes_by_length_change_neither_scores_nor_gradients(cross_encoders, monkeypatch):
+    model = fit_model.build(options(cross_encoders["bert"], max_length=64)).eval()
     gradients = []
     for budget, kind in ((60, fit_model.PairsByLength.forward), (60, CrossEncoder.forward)):
         monkeypatch.setitem(fit_model.TOKENS_PER_FORWARD, "cpu", budget)

@@ -91,7 +91,7 @@ ID = st.text(
 NUMBER = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(
     scores=st.dictionaries(st.tuples(ID, ID), NUMBER, min_size=1, max_size=8), name=st.sampled_from(["r", "r.parquet"])
 )
@@ -112,10 +112,12 @@ BAD_LINES = {
     '{"qid": 1, "neg": [1]}': "AttributeError",
     '{"qid": 1, "pos": [{"pid": 10, "ce-score": "high"}]}': "high",
     "[1]": "TypeError",
+    '{"qid": "\\ud800", "pos": [{"pid": 10, "ce-score": 1}]}': "UnicodeEncodeError",
+    "[" * 100_000: "RecursionError",
 }
 
 
-@pytest.mark.parametrize("line", BAD_LINES)
+@pytest.mark.parametrize("line", BAD_LINES, ids=lambda line: line[:40])
 def test_a_bad_json_line_is_named(tmp_path, line):
     path = text(tmp_path / "s.jsonl", json.dumps(MARCO[0]), line)
     with pytest.raises(UserError, match=r"s\.jsonl:2: not scored entries") as error:
@@ -167,7 +169,7 @@ BAD_COLUMNS = [
     ({"query_id": ["1"], "doc_id": ["1"]}, "no column score"),
     ({"query_id": [None, "1"], "doc_id": ["1", "1"], "score": [1.0, 2.0]}, "'query_id' has 1 empty values"),
     ({"query_id": ["1"], "doc_id": [["1"]], "score": [1.0]}, "must both be lists"),
-    ({"query_id": ["1", "2"], "doc_id": [["1"], ["1", "2"]], "score": [[1.0], [1.0]]}, "row 1 has not as many scores"),
+    ({"query_id": ["1", "2"], "doc_id": [["1"], ["1", "2"]], "score": [[1.0], [1.0]]}, "row 2 has not as many scores"),
     ({"query_id": ["1"], "doc_id": [["1", None]], "score": [[1.0, 2.0]]}, "1 document ids are empty"),
     ({"query_id": ["1"], "doc_id": [["1", "2"]], "score": [[1.0, None]]}, "1 scores are NaN or infinite"),
     ({"query_id": [1.5], "doc_id": ["1"], "score": [1.0]}, "query ids must be strings or whole numbers"),
@@ -189,10 +191,11 @@ def test_parquet_that_is_not_scores(tmp_path, columns, message):
     ("name", "content", "message"),
     [
         ("s.parquet", b"PAR1 and no more", "not a readable Parquet file"),
-        ("s.jsonl.gz", b"no gzip", "not readable as text"),
-        ("s.jsonl.gz", gzip.compress(json.dumps(MARCO[0]).encode() * 50)[:-20], "not readable as text"),
-        ("s.jsonl", b"\xff\xfe\x00", "not readable as text"),
-        ("s.trec", b"\xff\xfe\x00", "not a text file; scores are read from .parquet"),
+        ("s.jsonl.gz", b"no gzip", "damaged file: Not a gzipped file"),
+        ("s.jsonl.gz", gzip.compress(json.dumps(MARCO[0]).encode() * 50)[:-20], "damaged file: Compressed file ended"),
+        ("s.jsonl", b"\xff\xfe\x00", r"s\.jsonl: .* is not utf-8; save it as UTF-8"),
+        ("s.trec", b"q1 Q0 caf\xe9 1 0.5 x\n", r"s\.trec: byte 0xe9 at position 9 .* is not utf-8; save it as UTF-8"),
+        ("s.trec", bytes(range(256)), r"s\.trec: .* is not utf-8"),
         ("s.jsonl", b"", "there are no scores in this file"),
         ("s.trec", b"", "there are no scores in this file"),
     ],
@@ -241,3 +244,10 @@ def test_absent_pairs_are_refused_after_the_others_were_given(teacher):
         next(given_)
     with pytest.raises(UserError, match="1 of the pairs"):
         next(teacher.score(asked((1, 1))))
+
+
+def test_a_compressed_file_that_is_damaged_and_not_utf_8_is_refused(tmp_path):
+    whole = gzip.compress(b'{"qid": 1, "pos": [{"pid": "\xe9", "ce-score": 1}]}\n' * 50)
+    (tmp_path / "s.jsonl.gz").write_bytes(whole[:-20])
+    with pytest.raises(UserError, match=r"s\.jsonl\.gz: "):
+        read_scores(tmp_path / "s.jsonl.gz")

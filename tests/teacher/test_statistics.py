@@ -59,7 +59,7 @@ def test_healthy_scores_equal_numpy_and_raise_no_warning(tmp_path):
 SCORE = st.floats(-50, 50, width=32).map(lambda value: value + 0.0)  # no negative zero
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(
     by_query=st.dictionaries(st.integers(0, 9), st.lists(SCORE, min_size=1, max_size=6), min_size=1),
     bins=st.integers(1, 9),

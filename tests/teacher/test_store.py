@@ -367,7 +367,7 @@ PAIR = st.tuples(KEY, KEY)
 SHARD = st.lists(st.tuples(PAIR, st.floats(width=32, allow_nan=False, allow_infinity=False)), max_size=6)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(shards=st.lists(SHARD, max_size=4), asked=st.lists(PAIR, max_size=12), reopened=st.booleans())
 def test_a_store_behaves_like_a_dictionary(shards, asked, reopened):
     with tempfile.TemporaryDirectory() as folder:

@@ -15,8 +15,7 @@ import numpy as np
 
 from retrieval_distill import models
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
-from retrieval_distill.data.dataset import Texts
-from retrieval_distill.data.run import Run
+from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
@@ -57,7 +56,7 @@ def fit_teacher(
     if not any(grade > 0 for judged in training_set.qrels.values() for grade in judged.values()):
         raise UserError(f"{NEEDED}; no training query has one")
     for one in filter(None, (training_set, dev)):
-        _require_texts(one.scored, one.queries, one.documents)
+        refuse_unknown(one.scored, one.queries, one.documents, "the candidates or judgements")
     named = training_set.inputs
     inputs = {
         "candidates": named["scores"],
@@ -130,16 +129,6 @@ def _verdict(before: np.ndarray, after: np.ndarray, model: str) -> dict[str, Any
         "difference": asdict(difference),
         "p": paired_p(after, before),
     }
-
-
-def _require_texts(run: Run, queries: Texts, documents: Texts) -> None:
-    for column, texts, what in (("query_id", queries, "query"), ("doc_id", documents, "document")):
-        unknown = [id_ for id_ in run.frame[column].unique() if id_ not in texts]
-        if unknown:
-            raise UserError(
-                f"the candidates or judgements name {len(unknown)} {what} ids that the dataset does not have: "
-                f"{', '.join(map(repr, unknown[:3]))}"
-            )
 
 
 def _card(config: FitTeacherConfig, counts: dict[str, Any]) -> str:

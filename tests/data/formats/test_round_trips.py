@@ -57,7 +57,7 @@ def place(tmp_path_factory):
 
 
 @pytest.mark.parametrize("to", ["beir", "jsonl", "csv", "parquet", "hugging-face"])
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(found=data())
 def test_folders(place, to, found):
     folder = place()
@@ -83,7 +83,7 @@ def test_what_a_folder_tells_of_its_passages_and_generated_queries(tmp_path, to)
 
 
 @pytest.mark.parametrize("to", ["beir", "jsonl", "parquet"])
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(found=data(nul=True))
 def test_nul_where_the_format_holds_it(place, to, found):
     folder = place()
@@ -104,7 +104,7 @@ def test_ids_that_separate_fields_are_refused(tmp_path, to):
         api.convert(found, out=tmp_path, to=to)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(found=data())
 def test_ms_marco_folders(place, found):
     """A text on one line comes back as it is; any other is refused, for a tab or a line break ends it there."""
@@ -119,7 +119,7 @@ def test_ms_marco_folders(place, found):
         assert same(load.load(str(folder), folder / "cache"), found)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(found=data(id_=plain_ids))
 def test_trec_judgements(place, found):
     folder = place()
@@ -132,7 +132,7 @@ def test_trec_judgements(place, found):
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl"])
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(found=data(), scores=st.lists(st.floats(-20, 20), min_size=12, max_size=12))
 def test_training_tables(place, ending, found, scores):
     """Every exported row's texts and scores are the Run's; reading the table back gives them under the texts."""
@@ -209,7 +209,7 @@ def test_named_columns_of_files_that_stand_apart(tmp_path):
         load.load(str(tmp_path / "docs.csv"), tmp_path, ReadConfig(columns={"idd": "x"}))
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(found=data())
 def test_hugging_face_folder(place, found):
     folder = place()
@@ -253,7 +253,7 @@ def test_triples_of_texts(tmp_path):
 one_line = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=9).filter(str.strip)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.lists(one_line, min_size=2, max_size=5), st.lists(one_line, min_size=1, max_size=3))
 def test_ms_marco(place, passages, asked):
     folder = place()

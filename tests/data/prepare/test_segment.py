@@ -39,7 +39,7 @@ title = st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(text=document, title=title, limit=st.integers(12, 40), overlap=st.integers(0, 3))
 def test_promises(tokenizers_by_kind, kind, text, title, limit, overlap):
     tokenizer = tokenizers_by_kind[kind]
