@@ -134,6 +134,7 @@ def generate(
     manifest = api.generate(data, out, overrides or (), asked, store, seed, **values)
     say(generated.table(manifest["counts"]))
     say(f"{out}: corpus.jsonl, queries.jsonl, qrels/generated.tsv, generated.parquet, report.json")
+    say(f"next, train on them: retrieval-distill run own-corpus --out runs/mine --set dataset.source={out}")
 
 
 def _ways(given: str) -> dict[str, str]:

@@ -20,17 +20,16 @@ import pyarrow.parquet as pq
 from retrieval_distill import models
 from retrieval_distill.data import columns
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.embedding import backend_choice, shards
+from retrieval_distill.embedding import backend_choice, pieces, shards
 from retrieval_distill.embedding import changes as changed
 from retrieval_distill.embedding.changes import Changes
 from retrieval_distill.embedding.embeddings import Embeddings, comparable
+from retrieval_distill.embedding.pieces import Pieces
 from retrieval_distill.embedding.queries import embed_queries, require
 from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage, check
 from retrieval_distill.embedding.workers import ENGINES, Encoding, Item, Maker, make
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.index import pieces
-from retrieval_distill.index.pieces import Pieces
 from retrieval_distill.runtime import disk, lock, stages
 from retrieval_distill.runtime.progress import progress
 

@@ -19,11 +19,11 @@ import numpy as np
 
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.embedding import shards
+from retrieval_distill.embedding.pieces import Part, Pieces, joined
 from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
-from retrieval_distill.index.pieces import Part, Pieces, joined
 from retrieval_distill.runtime import cluster
 from retrieval_distill.runtime.commits import gathered
 from retrieval_distill.runtime.parallel import in_order

@@ -20,10 +20,9 @@ from retrieval_distill.teacher.ensemble import raw_scores
 
 
 def generate(job: Job) -> None:
-    """Queries for training, where the recipe asks for them; from then on they are the dataset's."""
+    """Queries for training, as the recipe's ``generate`` says; from then on they are the dataset's."""
     config, folder = job.recipe.generate, job.out / "generated"
-    if config is None:
-        return
+    assert config is not None
 
     def save(made: pd.DataFrame, out: Path) -> None:
         made.to_parquet(out / GENERATED, index=False)

@@ -22,10 +22,11 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
     """Write and say why nothing was measured: ``unmeasured`` (why), ``agreement`` (with the teacher), ``recipe``."""
     from retrieval_distill.reporting import publish
 
+    test = recipe.dataset.test
+    lacking = "dataset.test is null" if test is None else f"dataset {dataset.name!r} has no judged split {test!r}"
     why = (
-        f"Nothing could be measured: dataset {dataset.name!r} has no judged split {recipe.dataset.test!r}, so nobody "
-        "knows whether the student is better than the model it started from. Judge some 50 queries and name their "
-        "split as dataset.test."
+        f"Nothing could be measured: {lacking}, so nobody knows whether the student is better than the model it "
+        "started from. Next: judge some 50 queries and name their split as dataset.test."
     )
     told = {
         "unmeasured": why,
@@ -36,4 +37,5 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
     (out / "report.txt").write_text(why + "\n", encoding="utf-8")
     page = publish.report(out, dataset=dataset)
     logger.warning("%s The student is in %s; report: %s", why, out / "student", page)
+    logger.info("try it: retrieval-distill search %s 'a question'", out)
     return told

@@ -16,9 +16,9 @@ import pytest
 from retrieval_distill.embedding import embed as embedding
 from retrieval_distill.embedding import shards, workers
 from retrieval_distill.embedding.embed import embed
+from retrieval_distill.embedding.pieces import Pieces
 from retrieval_distill.embedding.storage import Storage
 from retrieval_distill.embedding.workers import Encoding, Maker
-from retrieval_distill.index.pieces import Pieces
 from retrieval_distill.student import encoder
 from tests.indexing.conftest import corpus, vector_of
 from tests.kills import files
