@@ -146,6 +146,7 @@ def generate(
     made = api.generate(data, out=out, index=index, model=model, teacher=asked, store=store, seed=seed, config=config)
     say(generated.table(made.manifest["counts"]))
     say(f"{out}: corpus.jsonl, queries.jsonl, qrels/generated.tsv, generated.parquet, report.json")
+    say(f"next, train on them: retrieval-distill run own-corpus --out runs/mine --set dataset.source={out}")
 
 
 def _ways(given: str) -> dict[str, str]:

@@ -32,7 +32,7 @@ from retrieval_distill.student import build, encoder
 from retrieval_distill.training import CHECKPOINTS, log
 from retrieval_distill.training.arguments import arguments, dtype
 from retrieval_distill.training.batches import DrawDataset
-from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole
+from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole, telling
 from retrieval_distill.training.loop import DistillationTrainer
 from retrieval_distill.training.trainer import Advance
 
@@ -120,7 +120,8 @@ def _train(
     if state.global_step >= trainer.args.max_steps:  # killed after the last step
         trainer._load_from_checkpoint(str(last))
     else:
-        with progress("compressing", trainer.args.max_steps, "steps", state.global_step) as advance:
+        bar = progress("compressing", trainer.args.max_steps, "steps", state.global_step)
+        with bar as advance, telling(folder / CHECKPOINTS):
             trainer.add_callback(Advance(advance))
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         state = trainer.state

@@ -32,7 +32,7 @@ class SourceConfig(ReadConfig):
     source: str
     """As for ``dataset``."""
     train: str | None = "train"
-    """Split whose queries train the student; ``None``: the dataset is only measured."""
+    """Split whose queries train the student, as for ``dataset``; ``None``: the dataset is only measured."""
     dev: str | None = None
     """Split whose queries the gate asks; ``None``: none of this dataset."""
     test: str | None = "test"
@@ -50,10 +50,11 @@ class DatasetConfig(ReadConfig):
     """A folder or file of any format read, ``beir:NAME``, ``nanobeir:NAME``, ``hf:NAME``, ``ir:NAME``, or the embedded
     ``python-docs``."""
     train: str = "train"
-    """Split whose queries train the student; with ``generate`` it is not used."""
+    """Split whose queries train the student. A dataset without a split ``train`` that has generated queries trains on
+    those; with ``generate`` it is not used."""
     dev: str | None = "dev"
     """Split whose queries the gate asks; ``None``, or a split the dataset lacks: it only reports agreement."""
-    test: str = "test"
-    """Split that the report measures."""
+    test: str | None = "test"
+    """Split that the report measures; ``None``: nothing is measured."""
     train_queries: int | None = Field(None, ge=1)
     """Training queries used, drawn by the seed; ``None`` uses all."""

@@ -21,6 +21,10 @@ SPLIT = "generated"
 """The split that judges generated queries: the document that one was made from is relevant."""
 
 
+TRAIN = "train"
+"""What the split that trains is called where nobody says otherwise."""
+
+
 def merged(dataset: Dataset, made: pd.DataFrame) -> Dataset:
     """The dataset with generated queries beside its own, as the split ``generated``.
 
@@ -52,8 +56,14 @@ def refuse_generated(dataset: Dataset) -> None:
     if SPLIT in dataset.qrels:
         raise UserError(
             f"dataset {dataset.name!r} has a split {SPLIT!r} already; generate from the dataset that it was made from, "
-            f"or train on it as it is: dataset.train={SPLIT}, without generate"
+            "or train on it as it is, without generate"
         )
+
+
+def training_split(dataset: Dataset, named: str) -> str:
+    """The split that trains: the one named or, where a dataset lacks a split ``train``, its generated queries."""
+    generated = named == TRAIN and named not in dataset.qrels and SPLIT in dataset.qrels
+    return SPLIT if generated else named
 
 
 def as_trained(dataset: Dataset, split: str) -> Dataset:

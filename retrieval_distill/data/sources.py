@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from retrieval_distill.config import DatasetConfig, Recipe, SourceConfig
+from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.load import load
 from retrieval_distill.data.mixture import joined
@@ -45,15 +46,15 @@ def _opened(name: str, source: DatasetConfig | SourceConfig, recipe: Recipe, fol
 
 def _asked(part: Dataset, source: SourceConfig, recipe: Recipe) -> Dataset:
     """A dataset with the splits that its section names, under the names that the recipe has for them."""
+    train = None if source.train is None else generated.training_split(part, source.train)
     qrels = {}
-    for role in ("train", "dev", "test"):
-        split = getattr(source, role)
+    for role, split in (("train", train), ("dev", source.dev), ("test", source.test)):
         if split is not None:
             try:
                 qrels[getattr(recipe.dataset, role) or role] = part.qrels(split)
             except UserError as error:
                 raise UserError(f"{error}; a dataset may do without: set its {role} to null") from None
-    if source.train is not None:
-        drawn = part.queries(source.train).drawn(source.train_queries, recipe.seed)
-        qrels[recipe.dataset.train] = {id_: part.qrels(source.train)[id_] for id_ in drawn}
+    if train is not None:
+        drawn = part.queries(train).drawn(source.train_queries, recipe.seed)
+        qrels[recipe.dataset.train] = {id_: part.qrels(train)[id_] for id_ in drawn}
     return part.replaced(qrels=qrels)

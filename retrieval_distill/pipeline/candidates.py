@@ -86,7 +86,7 @@ def filter_negatives(turn: Round) -> None:
 
 
 def find_dev(job: Job) -> None:
-    """Candidates of the dev queries that the training is evaluated on, where the recipe asks for it."""
+    """Candidates of the dev queries that the training is evaluated on."""
     training, depth = job.recipe.training, job.recipe.retrieve.depth
     if not training.evaluate_steps:
         return

@@ -59,29 +59,48 @@ class Job:
         for member in self.recipe.teacher.members:
             teachers.check(member)
         if self.recipe.generate is None:
-            self.dataset.qrels(self.recipe.dataset.train)
+            self.dataset.qrels(self.train_split)
         else:
             ways.check(self.recipe.generate)
             generated.refuse_generated(self.dataset)
-        if self.measurable:
-            self.dataset.qrels(self.recipe.dataset.test)
+        self._check_measures()
         if self.recipe.training.report_to:
             from retrieval_distill.training.trackers import trackers
 
             trackers(self.recipe.training.report_to)
         if self.recipe.training.evaluate_steps:
             self.dev_split()
-        write_json(self.out / "recipe.json", self.recipe.model_dump(mode="json"))
+        write_json(self.out / "recipe.json", self.settled.model_dump(mode="json"))
+
+    def _check_measures(self) -> None:
+        """Refuse a split for measures that is not there, unless a corpus made its own queries: it may lack one."""
+        test = self.recipe.dataset.test
+        if test is None or self.measurable or self.recipe.datasets or self.train_split == generated.SPLIT:
+            return
+        try:
+            self.dataset.qrels(test)
+        except UserError as error:
+            raise UserError(f"{error}; to train without measuring: dataset.test=null") from None
+
+    @property
+    def settled(self) -> Recipe:
+        """The recipe with the split that trains, where the dataset had it chosen."""
+        if self.recipe.generate is not None or self.recipe.datasets:
+            return self.recipe
+        dataset = self.recipe.dataset.model_copy(update={"train": self.train_split})
+        return self.recipe.model_copy(update={"dataset": dataset})
 
     @property
     def measurable(self) -> bool:
-        """Whether there is anything to measure the student on; a corpus whose queries are generated may lack it."""
-        return self.recipe.generate is None or self.recipe.dataset.test in self.dataset.qrels
+        """Whether there is anything to measure the student on."""
+        return self.recipe.dataset.test in self.dataset.qrels
 
     @property
     def train_split(self) -> str:
         """The split whose queries train the student: the recipe's, or the generated one."""
-        return self.recipe.dataset.train if self.recipe.generate is None else generated.SPLIT
+        if self.recipe.generate is not None:
+            return generated.SPLIT
+        return generated.training_split(self.dataset, self.recipe.dataset.train)
 
     @cached_property
     def trained(self) -> Dataset:

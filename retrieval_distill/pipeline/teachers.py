@@ -16,11 +16,14 @@ from retrieval_distill.teacher.calibration.calibration import Calibration
 from retrieval_distill.teacher.gate import Gate
 
 
+def asks_gate(job: Job) -> bool:
+    """Whether the gate is asked, for its verdict or to fit the calibration."""
+    return job.recipe.teacher.gate != "off" or gate.needs_fit(job.recipe.teacher)
+
+
 def ask_gate(job: Job) -> None:
     """Is the teacher better than the start model and BM25 on this corpus? Asked before the costly part."""
     config, (queries, qrels) = job.recipe.teacher, job.gate_queries
-    if config.gate == "off" and not gate.needs_fit(config):
-        return
 
     def work(folder: Path) -> dict[str, Any]:
         start = job.dense("start", job.recipe.student.model, queries, config.gate_depth)

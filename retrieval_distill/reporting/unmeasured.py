@@ -17,10 +17,11 @@ FILE = "unmeasured.json"
 
 def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Manifest]) -> dict[str, Any]:
     """Write why nothing was measured: ``unmeasured`` (why), ``agreement`` (with the teacher), ``recipe``."""
+    test = recipe.dataset.test
+    lacking = "dataset.test is null" if test is None else f"dataset {dataset.name!r} has no judged split {test!r}"
     why = (
-        f"Nothing could be measured: dataset {dataset.name!r} has no judged split {recipe.dataset.test!r}, so nobody "
-        "knows whether the student is better than the model it started from. Judge some 50 queries and name their "
-        "split as dataset.test."
+        f"Nothing could be measured: {lacking}, so nobody knows whether the student is better than the model it "
+        "started from. Next: judge some 50 queries and name their split as dataset.test."
     )
     told = {
         "unmeasured": why,

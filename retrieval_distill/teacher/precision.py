@@ -14,6 +14,7 @@ from retrieval_distill.config import MemberConfig
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.hardware import devices
+from retrieval_distill.runtime.progress import progress
 from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.teacher import load
 from retrieval_distill.teacher.scoring import pairs_of
@@ -60,8 +61,10 @@ def rank_agreement(
     drawn = np.random.default_rng(seed).choice(able, min(sample, len(able)), replace=False)
     fast = scored.select(list(drawn))
     exact = np.empty(len(fast))
-    for positions, scores in reference.score(pairs_of(fast, queries, documents)):
-        exact[positions] = scores
+    with progress("scoring a sample in float32 to compare", len(fast), "pairs") as advance:
+        for positions, scores in reference.score(pairs_of(fast, queries, documents)):
+            exact[positions] = scores
+            advance(len(positions))
     both = fast.frame.assign(exact=exact)
     taus, first = [], []
     for _, rows in both.groupby("query_id", sort=False):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,15 @@ def last_whole(folder: Path) -> Path | None:
             shutil.rmtree(path)
     whole = [path for path in found if path.exists()]
     return whole[-1] if whole else None
+
+
+@contextmanager
+def telling(folder: Path) -> Iterator[None]:
+    """A training, with a word on what is kept for those who stop it with Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        last = last_whole(folder)
+        kept = f"{last} is kept" if last else "no checkpoint was reached yet, so it will begin anew"
+        logger.warning("the training is stopped; %s", kept)
+        raise

@@ -33,7 +33,7 @@ from retrieval_distill.training.agreement import Agreement
 from retrieval_distill.training.arguments import arguments, dtype
 from retrieval_distill.training.averaging import WeightAverage
 from retrieval_distill.training.batches import Collator, DrawDataset
-from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole
+from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole, telling
 from retrieval_distill.training.dev import DevSet
 from retrieval_distill.training.early_stopping import StopEarly, exhausted
 from retrieval_distill.training.groups import Draw, Group, build_groups, counted, indifferent
@@ -117,6 +117,7 @@ class Training:
             steps = trainer.args.max_steps if trainer.is_world_process_zero() else state.global_step
             bar = progress("training the student", steps, "steps", state.global_step)
             trainer.add_callback(Advance(stack.enter_context(bar)))
+            stack.enter_context(telling(folder))
             trainer.train(resume_from_checkpoint=str(last) if last else None)
 
     def finish(self, start: dict[str, float]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime.progress import progress
-from retrieval_distill.training.checkpoints import MarkWhole, last_whole
+from retrieval_distill.training.checkpoints import MarkWhole, last_whole, telling
 from retrieval_distill.training.early_stopping import StopEarly, exhausted
 from retrieval_distill.training.groups import Draw, Group
 from retrieval_distill.training.trainer import Advance
@@ -192,6 +192,7 @@ def train(
         if state.global_step < steps and not exhausted(state.log_history, LOGGED, config.patience):
             bar = progress("training the teacher", steps, "steps", state.global_step)
             trainer.add_callback(Advance(stack.enter_context(bar)))
+            stack.enter_context(telling(checkpoints))
             trainer.train(resume_from_checkpoint=str(last) if last else None)
             state = trainer.state
         # the library's own load_best_model_at_end only logs when it fails
