@@ -179,7 +179,7 @@ class Judgements(dict[str, Qrels]):
         super().__init__(by_split)
         self.dataset = dataset
 
-    def __call__(self, split: str) -> Qrels:
+    def __call__(self, split: str | None) -> Qrels:
         """The judgements of one split.
 
         Raises:
@@ -188,7 +188,7 @@ class Judgements(dict[str, Qrels]):
         if split not in self:
             splits = ", ".join(self) or "none"
             raise UserError(f"dataset {self.dataset!r} has no split {split!r}; it has: {splits}")
-        return self[split]
+        return self[str(split)]
 
 
 class Queries(Texts):
@@ -203,7 +203,7 @@ class Queries(Texts):
         queries.__dict__.update(texts.__dict__, qrels=qrels)  # with what was computed or opened
         return queries
 
-    def __call__(self, split: str) -> Texts:
+    def __call__(self, split: str | None) -> Texts:
         """The judged queries of one split.
 
         Raises:
