@@ -1,6 +1,6 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
-Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Recipe``.
+Nouns: ``Dataset``, ``Run``, ``ScoreStore``, ``Index``, ``Embeddings``, ``Searcher``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``, ``score``, ``rerank``,
 ``filter_negatives``, ``compress``, ``distill``, ``embed``, ``export``, ``index``, ``search``, ``evaluate``,
 ``benchmark``, ``report``, ``fit_teacher``; each is also a command.
@@ -20,6 +20,7 @@ _WHERE = {
     "Recipe": "config",
     "Run": "data.run",
     "ScoreStore": "scores.store",
+    "Searcher": "search.searcher",
     "UserError": "errors",
     "benchmark": "api",
     "compress": "api",
@@ -53,6 +54,7 @@ __all__ = [
     "Recipe",
     "Run",
     "ScoreStore",
+    "Searcher",
     "UserError",
     "benchmark",
     "compress",
@@ -110,6 +112,7 @@ if TYPE_CHECKING:
     from retrieval_distill.pipeline import demo, run
     from retrieval_distill.reporting.publish import report
     from retrieval_distill.scores.store import ScoreStore
+    from retrieval_distill.search.searcher import Searcher
 
 
 def __getattr__(name: str) -> Any:

@@ -12,8 +12,9 @@ import warnings
 
 import typer
 
-from retrieval_distill.cli import candidates, data, measures, runs, search, stages, teachers, vectors
+from retrieval_distill.cli import candidates, data, measures, runs, search, stages, teachers, terminal, vectors
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import visible
 from retrieval_distill.runtime import processes
 
 app = typer.Typer(
@@ -32,7 +33,8 @@ for commands in (runs, search, data, candidates, stages, vectors, teachers, meas
 def main() -> None:
     """Run the command line; a user's mistake ends with one clear message and exit code 2."""
     level = logging.INFO if processes.rank() == 0 else logging.WARNING  # of several processes one tells how it goes
-    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    terminal.forgive()
+    terminal.log(level)
     for noisy in ("httpx", "httpcore", "sentence_transformers", "faiss", "faiss.loader", "bm25s", "datasets"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -44,7 +46,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(visible(f"error: {error}"), err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("stopped; the same command continues where it was", err=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data import sources
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats.names import KNOWN, columns
 from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
@@ -29,6 +30,8 @@ class Place:
         cache: Keeps datasets that are built or downloaded.
         beside: Folder that keeps what searching builds: BM25, weights of fusion, a teacher's scores.
         read: Loads the dataset.
+        dev: Split that decides how a run is searched; ``None``: none does.
+        id_names: Names that the column of ids may have in the table of documents.
     """
 
     index: Path
@@ -37,6 +40,8 @@ class Place:
     cache: Path
     beside: Path
     read: Callable[[], Dataset]
+    dev: str | None = None
+    id_names: tuple[str, ...] = KNOWN["documents"]["id"]
 
     @classmethod
     def of_run(cls, folder: Path) -> Place:
@@ -53,7 +58,7 @@ class Place:
         asked, cache = parse_recipe(stages.read_json(recipe), str(recipe)), folder / "dataset"
         return cls(
             folder / "index-student", str(folder / "student"), asked.dataset.source, cache, folder / "search",
-            lambda: sources.of_run(asked, cache),
+            lambda: sources.of_run(asked, cache), asked.dataset.dev, columns(asked.dataset, "documents")["id"],
         )  # fmt: skip
 
     @classmethod
