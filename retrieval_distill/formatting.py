@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 
 MINUS, DASH, SPACE = "\u2212", "\u2013", "\u00a0"
 """True minus, en dash, and a space that keeps what it joins on one line."""
+
+TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Marks that turn the direction of all that follows."""
 
 SNIPPET = 280
 """Characters of a snippet."""
@@ -65,6 +69,18 @@ def size(number: float) -> str:
     while value >= 999.95 and len(units) > 1:
         value, units = value / 1000, units[1:]
     return f"{value:.0f} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def visible(text: str) -> str:
+    r"""Text in which what would act on a terminal, a page or its direction shows: ESC is ``\x1b``.
+
+    Line feeds and tabs stay.
+    """
+    return "".join(repr(c)[1:-1] if _acts(c) else c for c in text)
+
+
+def _acts(character: str) -> bool:
+    return (unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t") or character in TURNS
 
 
 def snippet(text: str, query: str) -> str:

@@ -304,8 +304,8 @@ def quickest(opened: Index, queries: np.ndarray, truth: np.ndarray, target: floa
 
 
 def single(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from retrieval_distill.cli.hits import hits
     from retrieval_distill.retrieval.bm25 import BM25
+    from retrieval_distill.search.hits import hits
     from retrieval_distill.search.questions import questions
     from retrieval_distill.search.searcher import Searcher
 

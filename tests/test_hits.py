@@ -6,8 +6,9 @@ import io
 
 from rich.console import Console
 
-from retrieval_distill.cli.hits import Hit, show
+from retrieval_distill.cli.hits import show
 from retrieval_distill.formatting import SNIPPET, snippet
+from retrieval_distill.search.hits import Hit
 
 TEXT = "Reads a file into memory. Splits a path into root and extension. Ends here."
 

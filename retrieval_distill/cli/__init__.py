@@ -14,8 +14,9 @@ from typing import Any
 import typer
 import typer.core
 
-from retrieval_distill.cli import candidates, data, measures, runs, search, stages, streams, teachers, vectors
+from retrieval_distill.cli import candidates, data, measures, runs, search, stages, streams, teachers, terminal, vectors
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import visible
 from retrieval_distill.runtime import processes
 from retrieval_distill.runtime.progress import show_progress
 
@@ -49,6 +50,7 @@ for commands in (runs, search, data, candidates, stages, vectors, teachers, meas
 def main() -> None:
     """Run the command line; a user's mistake ends with one clear message and exit code 2."""
     streams.open_closed()
+    terminal.forgive()
     if processes.rank() == 0:  # of several processes one tells how it goes
         show_progress()
     for noisy in ("httpx", "httpcore", "sentence_transformers", "faiss", "faiss.loader", "bm25s", "datasets"):
@@ -63,5 +65,5 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(visible(f"error: {error}"), err=True)
         sys.exit(2)

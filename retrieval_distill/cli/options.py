@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import visible
 from retrieval_distill.runtime import processes
 
 DatasetArgument = Annotated[
@@ -114,7 +115,7 @@ def save(found: Any, out: Path) -> None:
 def say(text: str) -> None:
     """Print a result; of several processes the first does."""
     if processes.rank() == 0:
-        typer.echo(text)
+        typer.echo(visible(text))
 
 
 def pairs(option: str, given: list[str], value: str = "VALUE") -> dict[str, str]:

@@ -8,27 +8,33 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import typer
 from rich.console import Console
 
 from retrieval_distill.cli import hits
-from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
-from retrieval_distill.search.questions import question
-from retrieval_distill.search.searcher import Searcher, texts_of
+from retrieval_distill.formatting import visible
+from retrieval_distill.search.hits import Hit, texts_of
+from retrieval_distill.search.questions import typed
+from retrieval_distill.search.searcher import Searcher
 
 HELP = "type a query; :3 shows the whole of the third document, :q or Ctrl-D ends"
 
 
 def loop(searcher: Searcher, depth: int, as_json: bool) -> None:
-    """Answer every line of the standard input; on a terminal with a prompt and help.
+    """Answer every line of the standard input; on a terminal with a prompt, a history and help.
 
-    What is wrong with one query is said, and the next one is read.
+    What is wrong with one query is said, and the next one is read. An input that is closed holds no line.
     """
-    console, listed = Console(highlight=False), list[hits.Hit]()
+    if sys.stdin is None:
+        return
+    console, listed = Console(highlight=False), list[Hit]()
     if sys.stdin.isatty():
-        console.print(f"{searcher.index.documents:,} documents; {HELP}", style="dim")
+        with suppress(ImportError):  # where there is none, lines are not edited
+            import readline  # noqa: F401
+        console.print(f"{searcher.size:,} documents; {HELP}", style="dim")
     for line in _lines():
         if line == ":q":
             return
@@ -38,7 +44,7 @@ def loop(searcher: Searcher, depth: int, as_json: bool) -> None:
             else:
                 listed = _answer(searcher, line, depth, console, as_json)
         except UserError as error:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(visible(f"error: {error}"), err=True)
 
 
 def once(searcher: Searcher, query: str, depth: int, as_json: bool) -> None:
@@ -47,38 +53,41 @@ def once(searcher: Searcher, query: str, depth: int, as_json: bool) -> None:
     Raises:
         UserError: The query is empty, or the dataset lacks a document that the index holds.
     """
-    _answer(searcher, query, depth, Console(highlight=False), as_json)
+    _answer(searcher, typed(query), depth, Console(highlight=False), as_json)
 
 
-def _answer(searcher: Searcher, query: str, depth: int, console: Console, as_json: bool) -> list[hits.Hit]:
+def _answer(searcher: Searcher, query: str, depth: int, console: Console, as_json: bool) -> list[Hit]:
     """Find, print and return what was found, as long as it took."""
     start = time.perf_counter()
-    asked = Texts.from_records([("query", "", question(query))])
-    found = hits.hits(searcher.search(asked, depth), searcher.dataset, query)
+    found = searcher(query, depth)
     milliseconds = 1000 * (time.perf_counter() - start)
     if as_json:
         typer.echo(hits.as_json(query, found, milliseconds))
         return found
     hits.show(found, console)
-    console.print(f"{len(found)} of {searcher.index.documents:,} documents in {milliseconds:.0f} ms", style="dim")
+    console.print(
+        f"{len(found)} of {searcher.size:,} documents in {milliseconds:.0f} ms, by {searcher.how}", style="dim"
+    )
     return found
 
 
 def _lines() -> Iterator[str]:
-    """The lines of the input that hold something, without their ends."""
+    """The lines of the input that hold something, without their ends and what a terminal's keys leave."""
     read: Callable[[], str] = (lambda: input("> ")) if sys.stdin.isatty() else input
     while True:
         try:
-            line = read().strip()
+            line = typed(read())
         except EOFError:
             return
         if line:
             yield line
 
 
-def _whole(number: str, listed: list[hits.Hit], searcher: Searcher, console: Console) -> None:
+def _whole(number: str, listed: list[Hit], searcher: Searcher, console: Console) -> None:
     """Print the whole text of a document that was found."""
-    if not number.isdigit() or not 1 <= int(number) <= len(listed):
+    shown = {str(hit.rank): hit.passage for hit in listed}
+    if number not in shown:
         raise UserError(f":{number}: {HELP}")
-    ((_, title, text),) = texts_of(searcher.dataset, [listed[int(number) - 1].passage])
-    console.print(f"{title}\n{text}" if title else text, markup=False)
+    ((_, title, text),) = texts_of(searcher.dataset, [shown[number]])
+    whole = f"{title}\n{text}" if title else text
+    console.print(visible(whole.replace("\r\n", "\n")), markup=False)

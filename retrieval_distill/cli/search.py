@@ -5,6 +5,7 @@ Knows options; must not know any maths. Heavy imports happen inside commands, so
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from retrieval_distill.cli.options import (
     say,
 )
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import visible
 
 app = typer.Typer()
 
@@ -44,7 +46,12 @@ def search(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run of --queries: .parquet, else TREC.")] = None,
     fusion: Annotated[
-        str | None, typer.Option("--hybrid", help="Fuse with BM25: tuned, or weights such as score:0.7 or rank:0.5.")
+        str | None,
+        typer.Option(
+            "--hybrid",
+            help="Fuse with BM25: none, tuned, or weights such as score:0.7; by default what a run's dev split finds "
+            "better.",
+        ),
     ] = None,
     tune: Annotated[
         str | None, typer.Option("--tune", help="Tune the weights of --hybrid on this judged split, and keep them.")
@@ -52,7 +59,7 @@ def search(
     rerank: Annotated[str | None, typer.Option("--rerank", help=f"Reorder what was found. {TEACHERS}")] = None,
     rerank_depth: Annotated[int, typer.Option("--rerank-depth", min=1, help="Documents that --rerank reads.")] = 30,
     where: Annotated[
-        str | None, typer.Option("--where", help="Find only these documents: SQL over their table's columns.")
+        str | None, typer.Option("--where", help="Find only these documents: a condition of SQL over their columns.")
     ] = None,
     metadata: Annotated[Path | None, typer.Option("--metadata", help="Table for --where; default: the corpus.")] = None,
     dtype: DtypeOption = "float32",
@@ -61,18 +68,22 @@ def search(
 ) -> None:
     """Search a run's corpus with its student, or any index with the model it was built with.
 
+    A run's student is fused with BM25 where the run's dev queries find that better, which is found out once.
+
     Example: retrieval-distill search runs/demo "split a path into root and extension"
 
     Example: retrieval-distill search runs/demo
 
-    Example: retrieval-distill search runs/demo --tune dev
+    Example: retrieval-distill search runs/demo --hybrid none "split a path into root and extension"
 
-    Example: retrieval-distill search runs/demo "read a file line by line" --hybrid tuned --rerank starter
+    Example: retrieval-distill search runs/demo "read a file line by line" --rerank starter
 
     Example: retrieval-distill search --index index --model student --dataset docs.jsonl --where "year >= 2020" "sepsis"
 
     Example: retrieval-distill search runs/demo --queries test --out test.trec
     """
+    if sys.stderr.isatty():
+        typer.echo(visible(f"opening {folder if index is None else index} ..."), err=True)
     place, query = _place(folder, query, index, model, dataset, cache)
     check_teachers([rerank] if rerank else [], 512, "auto", None)
     from retrieval_distill.cli import prompt  # imports much
@@ -110,23 +121,27 @@ def _searcher(
     place: Any, dtype: str, fusion: str | None, tune: str | None, rerank: str | None, rerank_depth: int,
     where: str | None, metadata: Path | None,
 ) -> Any:  # fmt: skip
+    """What the options ask for; what only some need is imported there, for imports take most of the time."""
     from dataclasses import replace
 
-    from retrieval_distill import api
-    from retrieval_distill.search import assembly, filters
-    from retrieval_distill.search.searcher import Searcher
+    from retrieval_distill.retrieval import hybrid
+    from retrieval_distill.search import assembly
 
-    searcher = Searcher.open(place.index, place.model, place.dataset, dtype)
+    searcher = assembly.opened(place, dtype)
     if tune is not None:
-        say(assembly.tune(searcher, place, tune))
-    if fusion is not None:
-        searcher = assembly.hybrid_searcher(searcher, place, fusion)
+        say(hybrid.table(assembly.tune(searcher, place, tune)))
+    searcher = assembly.fused(searcher, place, fusion)
     if rerank is not None:
+        from retrieval_distill import api
+
         teacher = api.load_teacher(rerank)
         searcher = replace(searcher, teacher=teacher, store=place.beside / "scores", rerank_depth=rerank_depth)
     if where is not None:
+        from retrieval_distill.search import filters
+
         table = metadata or filters.table_of(place.source, place.cache)
-        searcher = replace(searcher, allowed=filters.allowed(where, table, place.dataset))
+        names = filters.ID_NAMES if metadata else place.id_names
+        searcher = replace(searcher, allowed=filters.allowed(where, table, place.dataset, names))
     return searcher
 
 

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.embedding.embed import comparable, require
+from retrieval_distill.embedding.embeddings import comparable
+from retrieval_distill.embedding.queries import require
 from retrieval_distill.errors import UserError
 from retrieval_distill.index import build, gpu, rescoring
 from retrieval_distill.index.kinds import KINDS, SEARCH_PARAMETERS, UNTYPED, Kind, encoded

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval_distill.embedding.embed import Embeddings, comparable
+from retrieval_distill.embedding.embeddings import Embeddings, comparable
 from retrieval_distill.errors import UserError
 
 BLOCK = 8192

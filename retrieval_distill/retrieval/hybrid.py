@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation.measures import evaluate
-from retrieval_distill.evaluation.significance import mean_with_interval
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
 from retrieval_distill.runtime import stages
 
@@ -38,29 +38,52 @@ class Fusion:
         """The two as one; a document that only one found gets nothing from the other."""
         return METHODS[self.method]([lexical, dense], weights=[1 - self.dense, self.dense])
 
+    def __str__(self) -> str:
+        """As :func:`parse` reads it."""
+        return f"{self.method}:{self.dense:g}"
 
-def tune(lexical: Run, dense: Run, qrels: Qrels) -> dict[str, Any]:
+
+def tune(
+    lexical: Run,
+    dense: Run,
+    qrels: Qrels,
+    pool: Callable[[Run], Run] = lambda run: run,
+    measure: str = MEASURE,
+) -> dict[str, Any]:
     """Try every method and weight on judged queries.
 
     Args:
         lexical: BM25's Run of them.
         dense: Dense search's.
         qrels: Their judgements.
+        pool: Makes of a Run what is judged: of passages, their documents.
+        measure: What the best one is best in.
 
     Returns:
-        ``chosen`` (:class:`Fusion` as values: the best nDCG@10, of equal ones the weight nearest to one half), its
-        ``mean``, ``low`` and ``high``, ``measure``, ``queries``, and ``tried``, each with its ``mean``.
-        The interval is that of the queries tuned on, so it flatters the choice by what was tried.
+        ``chosen`` (:class:`Fusion` as values: the best one, of equal ones the weight nearest to one half), its
+        ``mean``, ``low`` and ``high``, ``measure``, ``queries``, and ``tried``, each with its ``mean``; ``alone``, the
+        mean of dense search alone, and ``gain``, what the chosen one has over it: ``mean``, ``low``, ``high``.
+        The intervals are those of the queries tuned on, so they flatter the choice by what was tried.
     """
+    # slow to import, and needed once
+    from retrieval_distill.evaluation.measures import evaluate
+    from retrieval_distill.evaluation.significance import mean_with_interval
+
+    def measured(run: Run) -> np.ndarray:
+        return evaluate(pool(run), qrels, [measure])[measure].to_numpy()
+
     values = {
-        fusion: evaluate(fusion.fuse(lexical, dense), qrels, [MEASURE])[MEASURE].to_numpy()
+        fusion: measured(fusion.fuse(lexical, dense))
         for fusion in (Fusion(method, weight) for method in METHODS for weight in WEIGHTS)
     }
     best = max(values, key=lambda fusion: (round(values[fusion].mean(), 12), -abs(fusion.dense - 0.5)))
+    alone = measured(dense)
     return {
         "chosen": asdict(best),
         **asdict(mean_with_interval(values[best])),
-        "measure": MEASURE,
+        "alone": float(alone.mean()),
+        "gain": asdict(mean_with_interval(values[best] - alone)),
+        "measure": measure,
         "queries": len(values[best]),
         "tried": [{**asdict(fusion), "mean": float(found.mean())} for fusion, found in values.items()],
     }
@@ -78,6 +101,23 @@ def load(path: Path) -> Fusion | None:
         return Fusion(**stages.read_json(path)["chosen"])
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path}: no weights in it; remove the file, and tune again") from None
+
+
+def is_better(path: Path, key: str) -> bool | None:
+    """Whether weights that were kept beat dense search alone on what they were tuned on.
+
+    Args:
+        path: Where they are kept.
+        key: What they have to be tuned for.
+
+    Returns:
+        ``None`` where nobody knows: none are kept, or they are for something else.
+    """
+    try:
+        found = stages.read_json(path)
+        return found["gain"]["mean"] > 0 if found["key"] == key else None
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
 
 
 def parse(text: str) -> Fusion:
@@ -102,12 +142,22 @@ def table(found: dict[str, Any]) -> str:
     for method in METHODS:
         row: Sequence[dict[str, Any]] = [tried for tried in found["tried"] if tried["method"] == method]
         lines.append(f"{method:5} " + " ".join(f"{tried['dense']:g}: {tried['mean']:.3f}" for tried in row))
-    chosen = found["chosen"]
     return "\n".join(
         [
             f"{found['measure']} over {found['queries']} queries, by the weight of dense search (0 is BM25 alone)",
             *lines,
-            f"kept: {chosen['method']}:{chosen['dense']:g}, {found['mean']:.3f} "
-            f"({found['low']:.3f} to {found['high']:.3f})",
+            f"kept: {Fusion(**found['chosen'])}, {found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})",
+            sentence(found),
         ]
+    )
+
+
+def sentence(found: dict[str, Any]) -> str:
+    """What tuning found, and what is served for it, in a sentence."""
+    gain = found["gain"]
+    return (
+        f"{found['measure']} on {found['queries']:,} queries of {found['split']}: fused ({Fusion(**found['chosen'])}) "
+        f"{found['mean']:.3f}, the student alone {found['alone']:.3f}, a difference of {gain['mean']:+.3f} "
+        f"({gain['low']:+.3f} to {gain['high']:+.3f}); served: {'fused' if gain['mean'] > 0 else 'the student alone'} "
+        "(--hybrid says otherwise)"
     )

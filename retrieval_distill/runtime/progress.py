@@ -13,11 +13,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from retrieval_distill.formatting import visible
+
 logger = logging.getLogger("retrieval_distill")
+
+
+class _Visible(logging.Formatter):
+    """Lines of the log as a terminal may show them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A line, or several with a traceback."""
+        return visible(super().format(record))
+
 
 _SHOWN = logging.StreamHandler(sys.stderr)
 """Present among the logger's handlers while progress is shown."""
-_SHOWN.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+_SHOWN.setFormatter(_Visible("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
 
 LINE_EVERY_SECONDS = 10.0
 """How often a plain log line says how far the work is; work shorter than this says only its end."""

@@ -5,63 +5,157 @@ Knows a place and a searcher; must not know options or the terminal.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from retrieval_distill.config import ReadConfig
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import tables, texts
 from retrieval_distill.data.formats.contract import Reading
+from retrieval_distill.data.passages import max_pool
+from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import self_hits
 from retrieval_distill.retrieval import hybrid
-from retrieval_distill.retrieval.bm25 import BM25
+from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.runtime import stages
 from retrieval_distill.search.location import Place
 from retrieval_distill.search.questions import questions
 from retrieval_distill.search.searcher import FUSED, Searcher
 
-TUNED = "tuned"
+if TYPE_CHECKING:
+    from retrieval_distill.retrieval.bm25 import BM25
+
+logger = logging.getLogger("retrieval_distill")
+
+ALONE, TUNED = "none", "tuned"
+"""Words for ``--hybrid``: dense search alone, and the weights that were kept."""
 
 WEIGHTS = "fusion.json"
 
+TRIED = 8
+"""Documents that a light encoder is tried on, whole and by their beginnings."""
 
-def hybrid_searcher(searcher: Searcher, place: Place, fusion: str) -> Searcher:
-    """The searcher with BM25 beside it, whose index is kept on disk.
+ENOUGH = 1000
+"""Queries of the dev split that decide how a run is searched, at most."""
+
+
+def of_run(folder: Path, dtype: str = "float32") -> Searcher:
+    """A finished run's searcher as the command ``search`` has it without options.
+
+    Raises:
+        UserError: The folder holds no finished run, or a part of it is damaged.
+    """
+    place = Place.of_run(folder)
+    return fused(opened(place, dtype), place, None)
+
+
+def opened(place: Place, dtype: str = "float32") -> Searcher:
+    """Dense search of a place, ready for a question; what makes it ready quickly the next time is kept there.
+
+    Raises:
+        UserError: The model is not the one that embedded the documents, or the index is damaged.
+    """
+    searcher = Searcher.open(place.index, place.model, place.dataset, dtype)
+    long = place.dataset.documents.at(np.arange(min(TRIED, len(place.dataset.documents)))).take()
+    texts, model = [*long, *(text[:60] for text in long)], searcher.index.manifest["inputs"]["model"]
+    return replace(searcher, encoder=searcher.encoder.lightened(place.beside / "encoder", model, texts))
+
+
+def fused(searcher: Searcher, place: Place, fusion: str | None) -> Searcher:
+    """The searcher with BM25 beside it, whose index is kept on disk, or as it is.
 
     Args:
         searcher: Dense search.
         place: Where BM25's index and the weights are kept.
-        fusion: ``"tuned"``, or weights as :func:`retrieval_distill.retrieval.hybrid.parse` reads them.
+        fusion: ``"none"``, ``"tuned"``, or weights as :func:`retrieval_distill.retrieval.hybrid.parse` reads them;
+            ``None``: what the run's dev queries find better, which is found out once and kept; of no run ``"none"``.
 
     Raises:
-        UserError: No weights were tuned, or they are not written as they should be.
+        UserError: No weights were tuned, they were tuned for something else, or they are not written as they should be.
     """
-    kept = hybrid.load(place.beside / WEIGHTS) if fusion == TUNED else hybrid.parse(fusion)
-    if kept is None:
-        raise UserError(f"no weights are kept in {place.beside}: tune them with --tune SPLIT, or say --hybrid rank:0.5")
-    return replace(searcher, lexical=lexical(place), fusion=kept)
+    if fusion == ALONE or (fusion is None and place.dev is None):
+        return searcher
+    if fusion is None:
+        chosen = _decided(searcher, place)
+    else:
+        chosen = _tuned(searcher, place) if fusion == TUNED else hybrid.parse(fusion)
+    return searcher if chosen is None else replace(searcher, lexical=lexical(place), fusion=chosen)
 
 
-def tune(searcher: Searcher, place: Place, split: str) -> str:
-    """Tune the weights of hybrid search on a judged split, and keep them; what was tried, as text.
+def tune(searcher: Searcher, place: Place, split: str, most: int | None = None) -> dict[str, Any]:
+    """Tune the weights of hybrid search on a judged split, and keep them.
+
+    Args:
+        searcher: Dense search.
+        place: Where the weights are kept.
+        split: Of the dataset.
+        most: Queries, drawn by a fixed seed; ``None``: all.
+
+    Returns:
+        As :func:`retrieval_distill.retrieval.hybrid.tune`, and the ``split``.
 
     Raises:
         UserError: The dataset has no such split.
     """
-    dataset = searcher.dataset
-    judged, asked = dataset.qrels(split), dataset.queries(split)
-    both = {"bm25": lexical(place).search(asked, FUSED), "dense": searcher.dense(asked, FUSED)}
-    runs = self_hits.left_out(both, dataset, judged)
-    found = hybrid.tune(runs["bm25"], runs["dense"], judged)
-    path = place.beside / WEIGHTS
-    stages.write_json(path, found | {"split": split})
-    return f"{hybrid.table(found)}\n{path}: used by --hybrid {TUNED}"
+    dataset, judged = searcher.dataset, searcher.dataset.qrels(split)
+    asked, depth = dataset.queries(split).drawn(most, 0), dataset.in_passages(FUSED)
+    grades = dataset.by_document({id_: judged[id_] for id_ in asked})
+
+    def measured(run: Run) -> Run:
+        documents = max_pool(run, dataset.parents_of(run.frame["doc_id"]))
+        return self_hits.without(documents, dataset.queries, dataset.documents, grades)
+
+    found = hybrid.tune(lexical(place).search(asked, depth), searcher.dense(asked, depth), grades, measured)
+    found |= {"split": split, "key": _key(searcher)}
+    stages.write_json(place.beside / WEIGHTS, found)
+    return found
 
 
 def lexical(place: Place) -> BM25:
     """BM25 over the place's documents; built once."""
+    from retrieval_distill.retrieval.bm25 import BM25  # slow to import
+
     return BM25.kept(place.beside / "bm25", place.dataset.documents, **place.bm25)
+
+
+def _decided(searcher: Searcher, place: Place) -> Fusion | None:
+    """The fusion that a run is searched with, ``None``: dense search alone; tuned first if that was never done.
+
+    Where that cannot be done, such as in a folder that cannot be written to, dense search has to do.
+    """
+    file, key, run = place.beside / WEIGHTS, _key(searcher), place.beside.parent
+    if hybrid.is_better(file, key) is None:
+        if place.dev is None or not searcher.dataset.qrels.get(place.dev):
+            return None
+        what = "the student alone, or fused with BM25? Asking the split"
+        logger.info("%s: %s %s, once for this student and corpus ...", run, what, place.dev)
+        try:
+            logger.info("%s", hybrid.sentence(tune(searcher, place, place.dev, ENOUGH)))
+        except (OSError, UserError) as error:
+            logger.warning("%s: not found out (%s); the student searches alone", run, error)
+            return None
+    return hybrid.load(file) if hybrid.is_better(file, key) else None
+
+
+def _tuned(searcher: Searcher, place: Place) -> Fusion:
+    file = place.beside / WEIGHTS
+    kept = hybrid.load(file)
+    if kept is None:
+        raise UserError(f"no weights are kept in {place.beside}: tune them with --tune SPLIT, or say --hybrid rank:0.5")
+    if hybrid.is_better(file, _key(searcher)) is None:
+        raise UserError(f"{file}: tuned for another student, index or corpus; tune again with --tune SPLIT")
+    return kept
+
+
+def _key(searcher: Searcher) -> str:
+    """What weights hold for: the vectors that are searched, so the student too, and the documents that BM25 reads."""
+    index, documents = searcher.index.manifest["fingerprint"], searcher.dataset.documents.fingerprint
+    return stages.fingerprint({"index": index, "documents": documents})
 
 
 def queries(dataset: Dataset, named: str) -> Texts:

@@ -14,6 +14,7 @@ from typing import Any
 from retrieval_distill.config import RetrieveConfig, parse_recipe
 from retrieval_distill.data import sources
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats.names import KNOWN, columns
 from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
@@ -31,6 +32,8 @@ class Place:
         beside: Folder that keeps what searching builds: BM25, weights of fusion, a teacher's scores.
         read: Loads the dataset.
         bm25: BM25's options.
+        dev: Split that decides how a run is searched; ``None``: none does.
+        id_names: Names that the column of ids may have in the table of documents.
     """
 
     index: Path
@@ -40,6 +43,8 @@ class Place:
     beside: Path
     read: Callable[[], Dataset]
     bm25: dict[str, Any]
+    dev: str | None = None
+    id_names: tuple[str, ...] = KNOWN["documents"]["id"]
 
     @classmethod
     def of_run(cls, folder: Path) -> Place:
@@ -56,7 +61,8 @@ class Place:
         asked, cache = parse_recipe(stages.read_json(recipe), str(recipe)), folder / "dataset"
         return cls(
             folder / "index-student", str(folder / "student"), asked.dataset.source, cache, folder / "search",
-            lambda: sources.of_run(asked, cache), asked.retrieve.bm25,
+            lambda: sources.of_run(asked, cache), asked.retrieve.bm25, asked.dataset.dev,
+            columns(asked.dataset, "documents")["id"],
         )  # fmt: skip
 
     @classmethod

@@ -6,7 +6,9 @@ Knows strings; must not know models or indexes.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
@@ -15,6 +17,18 @@ logger = logging.getLogger("retrieval_distill")
 
 LONGEST = 20_000
 """Characters of a query that are read: more than fill the 8,192 tokens of the longest encoders in English."""
+
+CONTROLS = re.compile(
+    r"\x1b\][^\x07\x1b]*(\x07|\x1b\\)?|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[NO].|\x1b.?|[\x00-\x1f\x7f-\x9f]", re.DOTALL
+)
+"""What a key such as the up-arrow leaves where nothing reads it, and other controls of terminals."""
+
+
+def typed(text: str) -> str:
+    """What a person typed, without a terminal's controls, and as UTF-8 where the terminal claims ASCII."""
+    with suppress(UnicodeError):
+        text = text.encode("utf-8", "surrogateescape").decode()
+    return CONTROLS.sub(" ", text).strip()
 
 
 def question(text: str, name: str = "the query") -> str:

@@ -5,35 +5,40 @@ Knows how to find; must not know how results are shown or where the parts are ke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 
-from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.passages import best_passages, max_pool
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.index.faiss_index import Index
-from retrieval_distill.retrieval.bm25 import BM25
+from retrieval_distill.index.index import Index
 from retrieval_distill.retrieval.hybrid import Fusion
+from retrieval_distill.search.hits import Hit, hits
+from retrieval_distill.search.questions import question
+from retrieval_distill.student.queries import QueryEncoder
+
+if TYPE_CHECKING:
+    from retrieval_distill.retrieval.bm25 import BM25
 
 FUSED = 100
 """Documents that dense search and BM25 each put forward to be fused, at least."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Searcher:
-    """Answers queries over one corpus.
+    """Answers questions over one corpus: ``searcher("how do I read a file", depth=5)`` gives the best documents.
 
     Args:
+        encoder: The bi-encoder that gave the vectors: a ``Student``, its folder or name, or its encoder of queries.
+        index: Over the vectors.
         dataset: The documents' texts, and which document each passage is part of.
-        index: Over their vectors.
-        encoder: The bi-encoder that gave them; queries go through its own encoder for queries, if it has one.
         lexical: BM25 over the documents; ``None``: dense search alone.
         fusion: How the two are fused.
         teacher: Reorders the head of what was found; ``None``: nothing does.
@@ -42,9 +47,9 @@ class Searcher:
         allowed: Which documents may be found, bool [documents of the dataset]; ``None``: all.
     """
 
-    dataset: Dataset
+    encoder: Any  # once it is built, a QueryEncoder
     index: Index
-    encoder: Any
+    dataset: Dataset
     lexical: BM25 | None = None
     fusion: Fusion = field(default_factory=Fusion)
     teacher: Any = None
@@ -52,31 +57,81 @@ class Searcher:
     rerank_depth: int = 30
     allowed: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.encoder, str | PathLike):
+            name = fspath(self.encoder)
+            self.index.require(name)
+            object.__setattr__(
+                self, "encoder", QueryEncoder(name, "float32", self.index.manifest["inputs"]["max_length"])
+            )
+
     @classmethod
-    def open(cls, index: str | Path, model: str, dataset: Dataset, dtype: str = "float32") -> Searcher:
-        """Dense search; what else is wanted, ``dataclasses.replace`` adds.
+    def open(
+        cls, folder: str | Path, model: str | None = None, dataset: Dataset | None = None, dtype: str = "float32"
+    ) -> Searcher:
+        """A finished run as the command ``search`` serves it, or dense search of an index.
+
+        What else is wanted, ``dataclasses.replace`` adds.
+
+        Args:
+            folder: Of a run, such as ``runs/demo``; with ``model`` and ``dataset`` that of an index.
+            model: Embedded the index's documents.
+            dataset: Their texts.
+            dtype: What the model computes in.
 
         Raises:
-            UserError: The model is not the one that embedded the documents, the index is damaged, or it holds other
-                documents than the dataset.
+            UserError: There is no run or no index, the model is not the one that embedded the documents, or the index
+                is damaged.
         """
-        from retrieval_distill.student import encoder
+        if (model is None) != (dataset is None):
+            raise UserError("a searcher of an index needs its model and its dataset; one of a run neither")
+        if model is None or dataset is None:
+            from retrieval_distill.search import assembly
 
-        opened = Index.open(index)
-        opened.require(model)
-        return cls(dataset, opened, encoder.load(model, dtype, opened.manifest["inputs"]["max_length"]))
+            return assembly.of_run(Path(folder), dtype)
+        index = Index.open(folder)
+        index.require(model)
+        return cls(QueryEncoder(model, dtype, index.manifest["inputs"]["max_length"]), index, dataset)
+
+    def __call__(self, query: str, depth: int = 5) -> list[Hit]:
+        """The best documents for one question, best first.
+
+        Raises:
+            UserError: The question is empty, or the dataset lacks a document that the index holds.
+        """
+        return hits(self.search(Texts.from_records([("query", "", question(query))]), depth), self.dataset, query)
+
+    def __repr__(self) -> str:
+        held, kind = f"{self.size:,} documents of {self.dataset.name!r}", self.index.manifest["counts"]["kind"]
+        return f"Searcher({held}, index {kind}, {self.how})"
+
+    @property
+    def how(self) -> str:
+        """How documents are found, in words."""
+        ways = ["dense search" if self.lexical is None else f"dense search fused with BM25 ({self.fusion})"]
+        if self.teacher is not None:
+            ways.append(f"the first {self.rerank_depth} reranked")
+        if self.allowed is not None:
+            ways.append(f"filtered to {int(self.allowed.sum()):,}")
+        return ", ".join(ways)
+
+    @cached_property
+    def size(self) -> int:
+        """Documents that can be found, without a filter; one that was cut into passages counts once."""
+        parents = self.dataset.parents
+        return self.index.documents if parents is None else pc.count_distinct(parents).as_py()
 
     def search(self, queries: Texts, depth: int) -> Run:
-        """The ``depth`` best documents of every query, each by the id of its best passage, where documents were cut."""
-        wide = max(self._passages * depth, FUSED if self.lexical else 0, self.rerank_depth if self.teacher else 0)
-        run = self.dense(queries, wide)
-        if self.lexical:
-            run = self.fusion.fuse(self.lexical.search(queries, wide, self.allowed), run).top(wide)
+        """The ``depth`` best documents of every query, each by the id of its best passage, where documents were cut.
+
+        Fewer are found only where there are no more.
+        """
+        run = self._candidates(queries, depth)
         if self.teacher:
             run = self._reranked(run, queries)
         if self.dataset.parents is not None:
             run = best_passages(run, self.dataset.parents_of(run.frame["doc_id"]))
-        return run.top(depth) if wide > depth else run
+        return run.top(depth)
 
     def documents(self, queries: Texts, depth: int) -> Run:
         """The same under the documents' own ids."""
@@ -85,16 +140,44 @@ class Searcher:
 
     def dense(self, queries: Texts, depth: int) -> Run:
         """The ``depth`` documents, or passages, of every query whose vectors are nearest to its own."""
-        from retrieval_distill.student import encoder
+        return self._nearest(queries, self.encoder(queries.take()), depth)
 
-        vectors = encoder.encode(self.encoder, queries.take(), "query")
+    def _candidates(self, queries: Texts, depth: int) -> Run:
+        """Documents, or passages of at least ``depth`` documents, for every query.
+
+        Documents have passages of the average number first; queries whose best ones have more are asked again, for
+        twice as many, until there are enough or no more.
+        """
+        vectors, due, found = self.encoder(queries.take()), np.arange(len(queries)), []
+        wide = max(
+            self.dataset.in_passages(max(depth, FUSED if self.lexical else 0)), self.rerank_depth if self.teacher else 0
+        )
+        while True:
+            asked = queries.at(due)
+            run = self._nearest(asked, vectors[due], wide)
+            if self.lexical is not None:
+                run = self.fusion.fuse(self.lexical.search(asked, wide, self.allowed), run).top(wide)
+            short = self._short(run, asked, depth, wide)
+            found.append(run.select(np.array(asked.ids, dtype=object)[~short].tolist()) if short.any() else run)
+            if not short.any():
+                return _in_order(found, queries)
+            due, wide = due[short], 2 * wide
+
+    def _short(self, run: Run, queries: Texts, depth: int, wide: int) -> np.ndarray:
+        """Which queries have passages of fewer documents than they should, and may have more, bool [queries]."""
+        if self.dataset.parents is None:
+            return np.zeros(len(queries), bool)
+        rows = run.frame.assign(document=self.dataset.parents_of(run.frame["doc_id"])).groupby("query_id")
+        counts = rows["document"].agg(["size", "nunique"]).reindex(queries.ids, fill_value=0)
+        return ((counts["nunique"] < depth) & (counts["size"] >= wide)).to_numpy()
+
+    def _nearest(self, queries: Texts, vectors: np.ndarray, depth: int) -> Run:
         scores, ids = self.index.search(vectors, depth, self._allowed_rows)
+        few = (ids == np.array(None)).any(axis=1)
+        if few.any() and self.allowed is None:  # a graph or lists found fewer than there are: compare them all
+            everything = np.ones(self.index.documents, bool)
+            scores[few], ids[few] = self.index.search(vectors[few], depth, everything)
         return Run.from_best(queries.ids, ids, scores)
-
-    @cached_property
-    def _passages(self) -> int:
-        """Passages of a document, on average."""
-        return self.dataset.in_passages(1)
 
     @cached_property
     def _allowed_rows(self) -> np.ndarray | None:
@@ -108,14 +191,10 @@ class Searcher:
         return rerank(run, queries, self.dataset.documents, self.teacher, self.store, self.rerank_depth)
 
 
-def texts_of(dataset: Dataset, ids: Sequence[str]) -> list[Record]:
-    """(id, title, text) of documents or passages.
-
-    Raises:
-        UserError: The dataset does not have one.
-    """
-    rows = dataset.documents.rows.find(ids)
-    if (rows < 0).any():
-        lacking = ids[int(np.argmin(rows))]
-        raise UserError(f"the index holds document {lacking!r}, but dataset {dataset.name!r} does not: name its own")
-    return list(dataset.documents.at(rows).records())
+def _in_order(parts: list[Run], queries: Texts) -> Run:
+    """Runs of different queries as one, in the order of the queries."""
+    if len(parts) == 1:
+        return parts[0]
+    frame, place = Run.joined(parts).frame, {id_: number for number, id_ in enumerate(queries.ids)}
+    order = np.argsort(frame["query_id"].map(place).to_numpy(), kind="stable")
+    return Run(frame.iloc[order].reset_index(drop=True))

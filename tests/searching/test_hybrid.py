@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from retrieval_distill.data.passages import max_pool
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval import hybrid
@@ -36,7 +37,7 @@ def test_weights_are_read_back_and_bad_ones_refused(tmp_path):
     from retrieval_distill.runtime import stages
 
     stages.write_json(tmp_path / "fusion.json", hybrid.tune(LEXICAL, DENSE, {"q1": {"b": 1}}))
-    assert hybrid.load(tmp_path / "fusion.json") == Fusion("score", 0.5)
+    assert hybrid.load(tmp_path / "fusion.json") == Fusion("score", 0.5) == hybrid.parse(str(Fusion("score", 0.5)))
     (tmp_path / "fusion.json").write_text("{}")
     with pytest.raises(UserError, match="no weights in it"):
         hybrid.load(tmp_path / "fusion.json")
@@ -44,3 +45,29 @@ def test_weights_are_read_back_and_bad_ones_refused(tmp_path):
     for bad in ("score", "scores:0.5", "score:2", "score:-0.1", "rank:x", "score:nan"):
         with pytest.raises(UserError, match="such as score"):
             hybrid.parse(bad)
+
+
+def test_weights_say_what_they_gain_and_for_what(tmp_path):
+    from retrieval_distill.runtime import stages
+
+    file, found = tmp_path / "fusion.json", hybrid.tune(LEXICAL, DENSE, {"q1": {"b": 1}})
+    assert found["gain"]["mean"] == pytest.approx(1 - 1 / np.log2(3))  # b is second in dense search alone
+    assert found["alone"] == pytest.approx(1 / np.log2(3))
+    assert hybrid.is_better(file, "ours") is None
+    stages.write_json(file, found | {"key": "ours"})
+    assert hybrid.is_better(file, "ours") is True and hybrid.is_better(file, "other") is None
+    stages.write_json(file, hybrid.tune(LEXICAL, DENSE, {"q1": {"c": 1}}) | {"key": "ours"})
+    assert hybrid.is_better(file, "ours") is False
+    file.write_text("[]")
+    assert hybrid.is_better(file, "ours") is None
+
+
+def test_passages_are_tuned_as_documents():
+    """Dense search finds a passage of each document first; pooled, the two have the same documents in the same order."""
+
+    def pool(run):
+        return max_pool(run, [{"a": "x", "b": "x", "c": "y"}[id_] for id_ in run.frame["doc_id"]])
+
+    found = hybrid.tune(LEXICAL.select(["q1"]), DENSE.select(["q1"]), {"q1": {"y": 1}}, pool)
+    assert found["alone"] == 1.0 and found["mean"] == 1.0
+    assert hybrid.tune(LEXICAL.select(["q1"]), LEXICAL.select(["q1"]), {"q1": {"y": 1}}, pool)["alone"] < 1

@@ -19,7 +19,8 @@ from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import weighted_sum
 from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.search import filters, questions
-from retrieval_distill.search.searcher import Searcher, texts_of
+from retrieval_distill.search.hits import texts_of
+from retrieval_distill.search.searcher import Searcher
 from retrieval_distill.student import encoder, routes
 
 
