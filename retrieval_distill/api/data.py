@@ -11,9 +11,9 @@ from retrieval_distill.api.teachers import score
 from retrieval_distill.config import GenerateConfig, parse
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.retrieval.known import refuse_unknown
 from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.teacher.ensemble import Ensemble

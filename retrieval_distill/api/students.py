@@ -10,9 +10,9 @@ from retrieval_distill import models
 from retrieval_distill.config import CompressConfig, Recipe, parse
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.known import refuse_unknown
 from retrieval_distill.runtime import processes, stages
 from retrieval_distill.runtime.stages import Manifest
 

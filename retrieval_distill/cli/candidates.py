@@ -18,6 +18,7 @@ from retrieval_distill.cli.options import (
     DtypeOption,
     OutFile,
     SplitOption,
+    check_ids,
     load,
     save,
     say,
@@ -57,7 +58,9 @@ def mine(
 
     kept = vectors or out.with_name(f"{out.stem}-vectors")
     asked = [*(overrides or ()), f"retrievers={list(retriever or ['bm25'])}"]
-    found, counts = api.mine(load(dataset, cache), kept, split, depth, keep, seed, dtype, asked)
+    data = load(dataset, cache)
+    check_ids(out, data.queries_of(split), data.documents)
+    found, counts = api.mine(data, kept, split, depth, keep, seed, dtype, asked)
     say(report.lists_table(counts))
     save(found, out)
 

@@ -19,6 +19,7 @@ from retrieval_distill.cli.options import (
     OutFolder,
     SetOption,
     SplitOption,
+    check_ids,
     load,
     load_runs,
     save,
@@ -51,6 +52,7 @@ def retrieve(
     if (model is None) != (index is None):
         raise UserError("--model and --index belong together: give both, or neither for BM25 alone")
     data = load(dataset, cache)
+    check_ids(out, data.queries_of(split), data.documents)
     found = api.retrieve(data.documents, data.queries_of(split), depth, index, model, stemmer=stemmer)
     save(found, out)
 

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from retrieval_distill import parquet_files
+from retrieval_distill.data import trec_run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval import trec_run
 from retrieval_distill.runtime.atomic import atomic_file
 
 COLUMNS = ["query_id", "doc_id", "score"]

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retrieval_distill import parquet_files
+from retrieval_distill.data import trec_run
 from retrieval_distill.data.run import COLUMNS
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval import trec_run
 from retrieval_distill.runtime import text_files
 from retrieval_distill.scores.contract import Pairs, Scored
 

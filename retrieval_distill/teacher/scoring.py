@@ -10,9 +10,9 @@ import logging
 import numpy as np
 
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval.known import refuse_unknown
 from retrieval_distill.runtime.commits import gathered
 from retrieval_distill.runtime.progress import progress
 from retrieval_distill.scores.contract import KnowsIds, Pairs, Teacher

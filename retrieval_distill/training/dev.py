@@ -12,11 +12,11 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import checks, self_hits
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import mean_with_interval
-from retrieval_distill.retrieval.known import refuse_unknown
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import encoder
 

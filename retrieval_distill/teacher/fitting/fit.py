@@ -18,11 +18,11 @@ from retrieval_distill import models
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import self_hits
 from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
-from retrieval_distill.retrieval.known import refuse_unknown
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.teacher.fitting import model as fit_model
