@@ -78,6 +78,12 @@ def sentence(rng: random.Random, length: int) -> str:
     return " ".join(rng.choice(WORDS) for _ in range(length))
 
 
+@pytest.fixture(autouse=True)
+def own_seed():
+    """What a test draws without a seed of its own does not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def tokenizers_by_kind(tmp_path_factory):
     """Trained tokenizers: WordPiece with BERT's pairs, byte-level BPE with RoBERTa's and with ModernBERT's."""

@@ -99,4 +99,5 @@ def test_a_teacher_in_bfloat16_uses_it(cross_encoders, products):
     assert not products
     found = cross_encoder.forward(teachers[1].model, features, None)
     assert len(products) == teachers[1].model.model.config.num_hidden_layers - 1
-    np.testing.assert_allclose(found, exact, atol=0.05)
+    assert exact.std() > 1
+    np.testing.assert_allclose(found, exact, atol=0.25)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrieval_distill.config import GenerateConfig, PrepareConfig, ReadConfig, TeacherConfig, configured
 from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 
@@ -76,7 +77,6 @@ def convert(
     """
     from retrieval_distill.data import formats, generated
     from retrieval_distill.data.formats.contract import Export
-    from retrieval_distill.data.known import refuse_unknown
 
     write = formats.writer(to)
     if scores is not None:

@@ -18,6 +18,7 @@ from retrieval_distill.cli.options import (
     DtypeOption,
     OutFile,
     SplitOption,
+    check_ids,
     load,
     pairs,
     save,
@@ -69,8 +70,10 @@ def mine(
     for model in config.retrievers:
         if model not in (LEXICAL, START):
             models.resolve(model)
+    data = load(dataset, cache)
+    check_ids(out, data.queries(split), data.documents)
     found = api.mine(
-        load(dataset, cache), split=split, depth=depth, keep=keep, relevant=relevant, indexes=indexes,
+        data, split=split, depth=depth, keep=keep, relevant=relevant, indexes=indexes,
         vectors=kept, seed=seed, dtype=dtype, config=config,
     )  # fmt: skip
     say(report.lists_table(found.report))

@@ -106,6 +106,18 @@ def load_runs(files: list[Path]) -> dict[str, Any]:
     return {path.stem: Run.load(path) for path in files}
 
 
+def check_ids(out: Path, queries: Any, documents: Any) -> None:
+    """Refuse a file for a Run of these texts that cannot hold all their ids, before any work.
+
+    Raises:
+        UserError: See :func:`retrieval_distill.data.trec_run.refuse_unfit`.
+    """
+    from retrieval_distill.data import trec_run
+
+    if out.suffix != ".parquet":
+        trec_run.refuse_unfit(out, queries, documents)
+
+
 def save(found: Any, out: Path) -> None:
     """Write a Run and say so."""
     found.save(out)

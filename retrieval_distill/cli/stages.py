@@ -19,6 +19,7 @@ from retrieval_distill.cli.options import (
     OutFolder,
     SetOption,
     SplitOption,
+    check_ids,
     check_index,
     load,
     load_runs,
@@ -65,6 +66,7 @@ def retrieve(
         check_index(index)
         models.resolve(model)
     data = load(dataset, cache)
+    check_ids(out, data.queries(split), data.documents)
     found = api.retrieve(
         data.queries(split), data, depth=depth, index=index, model=model, k1=k1, b=b, stemmer=stemmer, language=language
     )

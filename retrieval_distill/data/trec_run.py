@@ -59,12 +59,7 @@ def write(frame: pd.DataFrame, path: Path, tag: str) -> None:
     Raises:
         UserError: An id or the tag holds white space, which parts the fields; nothing is written then.
     """
-    for what, names in (("query", frame["query_id"].unique()), ("document", frame["doc_id"].unique()), ("tag", [tag])):
-        if unfit := [name for name in names if _UNFIT.search(name)]:
-            raise UserError(
-                f"{path}: {_ids(what, unfit)}, which a TREC run cannot hold: white space parts its fields; "
-                "write the run as .parquet, which holds any id"
-            )
+    refuse_unfit(path, frame["query_id"].unique(), frame["doc_id"].unique(), tag)
     rank = frame.groupby("query_id", sort=False).cumcount() + 1
     columns: Iterable[tuple[str, str, int, float]] = zip(
         frame["query_id"].tolist(), frame["doc_id"].tolist(), rank.tolist(), frame["score"].tolist(), strict=True
@@ -73,8 +68,24 @@ def write(frame: pd.DataFrame, path: Path, tag: str) -> None:
         out.writelines(f"{query} Q0 {doc} {rank} {score!r} {tag}\n" for query, doc, rank, score in columns)
 
 
-def _ids(what: str, unfit: list[str]) -> str:
-    return f"the {what} is {unfit[0]!r}" if what == "tag" else f"{len(unfit):,} {what} ids like {unfit[0]!r}"
+def refuse_unfit(path: Path, queries: Iterable[str], documents: Iterable[str], tag: str = "tag") -> None:
+    """Refuse ids that a TREC run cannot hold, before anything costs.
+
+    Args:
+        path: Where the run is to go.
+        queries: Ids of its queries, or of all there are.
+        documents: Likewise.
+        tag: The run's.
+
+    Raises:
+        UserError: One is empty or holds white space.
+    """
+    for what, names in (("query id", queries), ("document id", documents), ("tag", [tag])):
+        if unfit := [name for name in names if _UNFIT.search(name)]:
+            raise UserError(
+                f"{path}: a TREC run cannot hold {len(unfit):,} {what}s like {unfit[0]!r}, for white space parts its "
+                "fields; write the run as .parquet, which holds any id"
+            )
 
 
 def _refuse_gaps(path: Path, frame: pd.DataFrame, ranks: np.ndarray) -> None:

@@ -59,14 +59,16 @@ def test_ids_that_a_trec_run_cannot_hold_are_refused_before_anything_is_written(
     Run.from_dict({"old": {"d": 1.0}}).save(path)
     before = path.read_bytes()
     scores = {"q": {unfit: 1.0, "d": 2.0}} if where == "document" else {unfit: {"d": 1.0}}
-    with pytest.raises(UserError, match=rf"x\.trec: 1 {where} ids like .* write the run as \.parquet"):
+    with pytest.raises(
+        UserError, match=rf"x\.trec: a TREC run cannot hold 1 {where} ids like .* write the run as \.parquet"
+    ):
         Run.from_dict(scores).save(path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
     round_trip(scores, tmp_path / "x.parquet")
 
 
 def test_a_tag_with_a_space_is_refused(tmp_path):
-    with pytest.raises(UserError, match="the tag is 'my system'"):
+    with pytest.raises(UserError, match="cannot hold 1 tags like 'my system'"):
         Run.from_dict({"q": {"d": 1.0}}).save(tmp_path / "x.trec", tag="my system")
 
 
