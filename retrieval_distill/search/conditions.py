@@ -31,7 +31,6 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "threads": 2,
     "memory_limit": "4GB",
     "temp_directory": "",
-    "max_expression_depth": 100,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
@@ -91,13 +90,11 @@ class Condition:
         Raises:
             UserError: It is not one expression, or holds what a condition may not.
         """
-        _refuse_endless(text)
+        _refuse_unreadable(text)
         statement, found = _statement(text)
-        _, plain = _statement("TRUE")
-        (made,), (expected,) = found["statements"] if len(found["statements"]) == 1 else ({},), plain["statements"]
-        node = made.get("node", {})
-        where, rest = node.get("where_clause"), {**node, "where_clause": expected["node"]["where_clause"]}
-        if where is None or {**made, "node": rest} != expected:
+        where, expected = found[0]["node"].get("where_clause"), _statement("TRUE")[1]
+        expected[0]["node"]["where_clause"] = where
+        if where is None or found != expected:  # more than a condition was written
             raise UserError(f"{_named(text)}: write one condition, such as year >= 2020 AND lang = 'en', and no more")
         return cls(text, statement, tuple(dict.fromkeys(_paths(where, text))))
 
@@ -148,6 +145,13 @@ class Condition:
         return [id_ for (id_,) in rows]
 
 
+def connected() -> duckdb.DuckDBPyConnection:
+    """A connection with ``SETTINGS`` and a memory of its own."""
+    connection = duckdb.connect(config=SETTINGS)
+    connection.execute(f"SET max_expression_depth = {NESTED}")
+    return connection
+
+
 def _named(condition: str) -> str:
     """A condition as messages show it."""
     return f"--where {condition if len(condition) <= 200 else condition[:200] + ' ...'!r}"
@@ -158,8 +162,12 @@ def reason(error: duckdb.Error) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def _refuse_endless(condition: str) -> None:
-    """Refuse what the parser would take minutes over, whatever comes of it."""
+def _refuse_unreadable(condition: str) -> None:
+    """Refuse what is no text, and what the parser would take minutes over, whatever comes of it."""
+    try:
+        condition.encode()
+    except UnicodeEncodeError:
+        raise UserError("--where is not Unicode text: it holds half a character") from None
     if len(condition) > LONGEST:
         raise UserError(
             f"--where has {len(condition):,} characters; at most {LONGEST:,} are read: name a table with one "
@@ -170,10 +178,10 @@ def _refuse_endless(condition: str) -> None:
         raise UserError(f"--where: at most {NESTED} brackets stand within each other, and 20 signs in a row")
 
 
-def _statement(condition: str) -> tuple[str, dict[str, Any]]:
-    """The statement that a condition makes: written out from DuckDB's tree of it, and that tree."""
+def _statement(condition: str) -> tuple[str, list[dict[str, Any]]]:
+    """The statement that a condition makes (or several): written out from DuckDB's trees of it, and those trees."""
     select = f'SELECT "{ID}" FROM {TABLE} WHERE (\n{condition}\n)'
-    with duckdb.connect(config=SETTINGS) as connection:
+    with connected() as connection:
         try:
             ((tree,),) = connection.execute("SELECT json_serialize_sql(?)", [select]).fetchall()
             found = json.loads(tree)
@@ -182,7 +190,7 @@ def _statement(condition: str) -> tuple[str, dict[str, Any]]:
             ((written,),) = connection.execute("SELECT json_deserialize_sql(?::JSON)", [tree]).fetchall()
         except duckdb.Error as error:
             raise UserError(f"{_named(condition)}: {reason(error)}") from None
-    return written, found
+    return written, found["statements"]
 
 
 def _paths(where: dict[str, Any], condition: str) -> Iterator[Path]:

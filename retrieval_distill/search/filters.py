@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats.names import KNOWN
 from retrieval_distill.errors import UserError
-from retrieval_distill.search.conditions import ID, SETTINGS, TABLE, Condition, reason
+from retrieval_distill.search.conditions import ID, TABLE, Condition, connected, reason
 
 ID_NAMES = KNOWN["documents"]["id"]
 """Names of a column of ids where nobody says otherwise."""
@@ -91,7 +91,7 @@ def _ids(condition: Condition, table: Path, id_names: Sequence[str]) -> list[str
     reader = READERS.get(table.suffix.lower())
     if reader is None or not table.is_file():
         raise UserError(f"{table}: no table; one ends in {', '.join(READERS)}")
-    with duckdb.connect(config=SETTINGS) as connection:
+    with connected() as connection:
         try:
             _load(connection, reader, condition, table, id_names)
         except duckdb.Error as error:

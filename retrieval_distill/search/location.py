@@ -59,10 +59,11 @@ class Place:
                 f"{folder}: no finished run there; make one with: retrieval-distill run RECIPE --out {folder}"
             )
         asked, cache = parse_recipe(stages.read_json(recipe), str(recipe)), folder / "dataset"
+        names = (*columns(asked.dataset, "documents")["id"], *KNOWN["documents"]["id"])
         return cls(
             folder / "index-student", str(folder / "student"), asked.dataset.source, cache, folder / "search",
             lambda: sources.of_run(asked, cache), asked.retrieve.bm25, asked.dataset.dev,
-            columns(asked.dataset, "documents")["id"],
+            names,
         )  # fmt: skip
 
     @classmethod

@@ -49,6 +49,7 @@ def test_the_verbs_one_by_one(dataset_folder, cross_encoders, tiny_recipe, tmp_p
     assert 0 < numbers["fused"]["nDCG@10"]["mean"] <= 1
     command("run", recipe, "--out", "whole")
     assert "whole/report.html: open it in a browser" in command("report", "whole")
+    assert json.loads(Path("whole/search/fusion.json").read_text())["split"] == "dev"  # decided before the first search
     found = command("search", "whole", "path file root", "--depth", 3)
     assert re.search(r"1\. title \w+  d\d+  -?\d\.\d{3}", found)
 

@@ -152,11 +152,9 @@ def test_what_was_checked_is_what_runs(table, tmp_path):
 
 
 def test_a_condition_that_takes_too_long_is_ended(monkeypatch):
-    import duckdb
-
     monkeypatch.setattr(conditions, "SECONDS", 0.05)
     condition = Condition.parse("a % 7 = 8 AND sqrt(a) + ln(a + 1) < 0")
-    with duckdb.connect(config=conditions.SETTINGS) as connection:
+    with conditions.connected() as connection:
         connection.execute(
             f"CREATE VIEW documents AS SELECT 'd' AS \"{conditions.ID}\", i AS a FROM range(100000000000) t(i)"
         )
