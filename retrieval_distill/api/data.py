@@ -13,6 +13,7 @@ from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.teacher.ensemble import Ensemble
@@ -21,11 +22,12 @@ from retrieval_distill.teacher.ensemble import Ensemble
 def convert(
     dataset: Dataset, out: str | Path, to: str, run: Run | None = None, split: str = "train", negatives: int = 7
 ) -> None:
-    """Write a dataset in another format.
+    """Write a dataset in another format; a folder that holds it already is kept.
 
     Args:
         dataset: What to write.
-        out: Folder to write; with ``sentence-transformers`` a file (``.parquet``, ``.jsonl``, ``.csv``).
+        out: Folder to write, absent, empty or written by ``convert``; with ``sentence-transformers`` a file
+            (``.parquet``, ``.jsonl``, ``.csv``).
         to: ``beir``, ``jsonl``, ``csv``, ``parquet``, ``hugging-face``, ``ms-marco``, ``trec`` (judgements only) or
             ``sentence-transformers``.
         run: Teacher scores, for a training table.
@@ -33,16 +35,33 @@ def convert(
         negatives: Negatives in each row of a training table.
 
     Raises:
-        UserError: No such format, the format cannot hold a text or an id, or a training table lacks its scores.
+        UserError: No such format, the format cannot hold a text or an id, a training table lacks its scores, or the
+            folder holds what ``convert`` did not write.
     """
     from retrieval_distill.data.formats import FORMATS
     from retrieval_distill.data.formats.contract import Export
+    from retrieval_distill.data.formats.training_table import TRAINING_TABLE
 
     written = [name for name, format_ in FORMATS.items() if format_.write is not None]
     write = FORMATS[to].write if to in FORMATS else None
     if write is None:
         raise UserError(f"format {to!r} is not written{nearest(to, written)}")
-    write(dataset, Path(out), Export(run, split, negatives))
+    if to == TRAINING_TABLE.name:
+        write(dataset, Path(out), Export(run, split, negatives))
+        return
+
+    def work(folder: Path) -> dict[str, Any]:
+        write(dataset, folder, Export())
+        return {"documents": len(dataset.documents), "queries": len(dataset.queries)}
+
+    inputs = {
+        "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
+        "qrels": stages.fingerprint(dataset.qrels),
+        "parents": None if dataset.parents is None else stages.fingerprint(dataset.parents.to_pylist()),
+        "generated": None if dataset.generated is None else stages.fingerprint(dataset.generated.to_pylist()),
+        "to": to,
+    }
+    stages.stage("convert", out, inputs, work)
 
 
 def prepare(dataset: Dataset, folder: str | Path, overrides: Sequence[str] = (), **options: Any) -> Manifest:

@@ -45,11 +45,12 @@ def benchmark(
     """
     from retrieval_distill import api
     from retrieval_distill.config import EvaluateConfig
+    from retrieval_distill.files import write_text
     from retrieval_distill.reporting.benchmark import table
 
     names = tuple(measure or EvaluateConfig().measures)
     report = api.benchmark(model or (), on, out, _runs(run or []), cache, split, names, depth, dtype)
-    (out / "benchmark.txt").write_text(table(report) + "\n", encoding="utf-8")
+    write_text(out / "benchmark.txt", table(report) + "\n")
     say(table(report))
     say(f"{out}: benchmark.json, benchmark.txt")
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_distill.data.rows import RowIndex
+from retrieval_distill.embedding import shards
 from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage
 from retrieval_distill.errors import UserError
@@ -36,10 +37,11 @@ class Embeddings:
         """Open what ``embed`` wrote.
 
         Raises:
-            UserError: The folder holds no finished embeddings, or a shard is missing.
+            UserError: The folder holds no finished embeddings, a shard is missing, or another file was altered.
         """
         folder = Path(folder)
-        if stages.read_manifest(folder) is None or not (folder / "shards.json").is_file():
+        manifest = stages.opened(folder, shards.NAMED, shards.altered)
+        if manifest is None or not (folder / "shards.json").is_file():
             raise UserError(f"{folder}: no embeddings there; make them with: retrieval-distill embed")
         opened = cls(folder)
         for shard in opened.files:

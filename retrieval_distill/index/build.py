@@ -5,7 +5,6 @@ Knows FAISS and files; must not know models or texts.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.files import checksum, remember
 from retrieval_distill.formatting import size
 from retrieval_distill.index import gpu, rescoring
 from retrieval_distill.index.growth import Start, start
@@ -107,13 +107,15 @@ def refuse_if_full(out: Path, kind: Kind, prepared: Prepared, rescore: int) -> N
 
 def fingerprints(folder: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of files, by name."""
-    return {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
+    return {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": remember(folder / name, checksum(folder / name))}
+        for name in names
+    }
 
 
 def sha256(path: Path) -> str:
     """Hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return checksum(path)
 
 
 def _built(kind: Kind, prepared: Prepared, begun: Start) -> Any:

@@ -5,13 +5,12 @@ Knows vectors and which student they belong to; must not know FAISS, texts of do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from retrieval_distill import manifests
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed_queries
@@ -20,9 +19,9 @@ from retrieval_distill.index import build
 from retrieval_distill.index.index import Index
 from retrieval_distill.index.kinds import kind_named
 from retrieval_distill.index.vectors import Prepared
-from retrieval_distill.runtime import disk, lock, stages
+from retrieval_distill.runtime import stages
 
-__all__ = ["Index", "building", "identity", "index", "search"]
+__all__ = ["Index", "identity", "index", "search"]
 
 
 def index(
@@ -56,22 +55,14 @@ def index(
     prepared = Prepared(Embeddings.open(embeddings), similarity, dimensions)
     depth = chosen.rescore if rescore is None else rescore
     inputs = {**identity(prepared), "kind": kind, "rescore": depth}
-    with building(folder):
-        before = stages.read_manifest(folder)
+
+    def work(out: Path) -> dict[str, Any]:
+        before = manifests.find(Path(folder))
         same = before is not None and {**before["inputs"], "embeddings": inputs["embeddings"]} == inputs
-        old = Path(folder) if same else None
-        return stages.stage("index", folder, inputs, lambda out: build.write(out, kind, prepared, depth, old))
+        old = Path(folder) if before and same and manifests.is_whole(Path(folder), before) else None
+        return build.write(out, kind, prepared, depth, old)
 
-
-@contextmanager
-def building(folder: str | Path) -> Iterator[None]:
-    """Hold the folder of an index while it is built, or replaced.
-
-    Raises:
-        UserError: Another process builds there, or the disk is full.
-    """
-    with disk.room(folder, "the index could not be written; the one before, if any, is as it was"), lock.alone(folder):
-        yield
+    return stages.stage("index", folder, inputs, work)
 
 
 def identity(prepared: Prepared) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from retrieval_distill.evaluation.significance import mean_with_interval
 from retrieval_distill.formatting import size
 from retrieval_distill.hardware import devices
 from retrieval_distill.index import build, rescoring
-from retrieval_distill.index.faiss_index import building, identity
+from retrieval_distill.index.faiss_index import identity
 from retrieval_distill.index.index import Setting
 from retrieval_distill.index.kinds import FEWEST_TO_TRAIN, KINDS
 from retrieval_distill.index.operating_points import Point, choose, front, shortfalls
@@ -79,8 +79,7 @@ def auto(
             asked, source = queries.vectors(), "held-out queries"
         return _tuned(prepared, intent, asked, source, out)
 
-    with building(folder):
-        return stages.stage("index", folder, inputs, work)
+    return stages.stage("index", folder, inputs, work)
 
 
 def _tuned(prepared: Prepared, intent: IntentConfig, queries: np.ndarray, source: str, out: Path) -> dict[str, Any]:

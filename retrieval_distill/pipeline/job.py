@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import models
+from retrieval_distill import files, models
 from retrieval_distill.config import Recipe
 from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data import generated
@@ -28,7 +28,7 @@ from retrieval_distill.pipeline import data
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
-from retrieval_distill.runtime import processes, stages
+from retrieval_distill.runtime import destination, processes, stages
 from retrieval_distill.runtime.stages import Manifest, stage, write_json
 from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.scores.store import ScoreStore
@@ -77,6 +77,7 @@ class Job:
         if self.recipe.training.evaluate_steps:
             self.dev_split()
         write_json(self.out / "recipe.json", self.recipe.model_dump(mode="json"))
+        files.sweep(self.out.glob(".*"))
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -227,8 +228,10 @@ def check_owner(out: Path, recipe: Recipe) -> None:
     """
     mark = out / "recipe.json"
     if mark.is_file():
-        owner = stages.read_json(mark)["name"]
+        found = stages.read_json(mark)
+        owner = found.get("name") if isinstance(found, dict) else None
         if owner != recipe.name:
             raise UserError(f"{out} belongs to recipe {owner!r}, not {recipe.name!r}; choose another --out folder")
     elif out.exists() and (not out.is_dir() or any(path.name != "dataset" for path in out.iterdir())):
         raise UserError(f"{out} is not empty and holds no run; choose another --out folder")
+    destination.kept(out, "run", lambda folder: mark.is_file(), ("dataset",))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from retrieval_distill import files
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.mixture import source_of
@@ -32,7 +33,8 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
     runs = {name: Run.load(out / "runs" / f"{name}.parquet") for name in dict.fromkeys([*SYSTEMS, *speeds])}
     measured, qrels = by_document(runs, dataset, recipe.dataset.test)
     values = compare.per_query(measured, qrels, recipe.evaluate.measures)
-    values.to_parquet(out / "per_query.parquet", index=False)
+    with files.atomic(out / "per_query.parquet") as temporary:
+        values.to_parquet(temporary, index=False)
     systems, source = compare.summarise(values), values["query_id"].map(source_of)
     for name, speed in speeds.items():
         systems[name] |= speed
@@ -53,7 +55,7 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
         "recipe": recipe.model_dump(mode="json"),
     }
     write_json(out / "report.json", finished)
-    (out / "report.txt").write_text(table(finished) + "\n", encoding="utf-8")
+    files.write_text(out / "report.txt", table(finished) + "\n")
     return finished
 
 

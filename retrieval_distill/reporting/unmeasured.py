@@ -11,6 +11,7 @@ from typing import Any
 
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.files import write_text
 from retrieval_distill.runtime.stages import Manifest, write_json
 
 logger = logging.getLogger("retrieval_distill")
@@ -33,7 +34,7 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
         "recipe": recipe.model_dump(mode="json"),
     }
     write_json(out / FILE, told)
-    (out / "report.txt").write_text(why + "\n", encoding="utf-8")
+    write_text(out / "report.txt", why + "\n")
     page = publish.report(out, dataset=dataset)
     logger.warning("%s The student is in %s; report: %s", why, out / "student", page)
     return told

@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from retrieval_distill import files
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.formats import tables
@@ -85,9 +86,9 @@ def write(dataset: Dataset, path: Path, export: Export) -> None:
     first = next(rows, None)
     if first is None:
         raise UserError(f"{path}: no query has {export.negatives} negatives; ask for fewer with --negatives")
-    path.parent.mkdir(parents=True, exist_ok=True)
     negatives = [f"negative_{place}" for place in range(1, export.negatives + 1)]
-    table.write(path, ("query", "positive", *negatives, "scores"), chain([first], rows))
+    with files.atomic(path) as temporary:
+        table.write(temporary, ("query", "positive", *negatives, "scores"), chain([first], rows))
 
 
 def _exported(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[Any, ...]]:

@@ -21,7 +21,7 @@ from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import destination, stages
 from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.teacher.fitting import model as fit_model
 from retrieval_distill.teacher.fitting import training
@@ -64,6 +64,7 @@ def fit_on(
         UserError: No training query is judged, or the model is not to be had.
     """
     folder = Path(folder)
+    destination.stage(folder, "fit-teacher")
     qrels = {"train": _judged(dataset, train)}
     if dev is not None and dev in dataset.qrels:
         qrels["dev"] = _sample(_judged(dataset, dev), config.dev_queries, config.seed)
