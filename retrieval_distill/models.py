@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import manifests
 from retrieval_distill.runtime.stages import fingerprint_files, read_json
 
 PACKAGED = "packaged:all-MiniLM-L6-v2"
@@ -40,13 +41,15 @@ def resolve(name: str) -> Path:
             ``cross-encoder/ms-marco-MiniLM-L6-v2`` (taken from the local cache when it is there).
 
     Raises:
-        UserError: The model is neither on disk nor reachable, or the packaged weights are not the expected ones.
+        UserError: The model is neither on disk nor reachable, the packaged weights are not the expected ones, or the
+            folder is one that a stage wrote, and a file of it is missing or was altered.
     """
     if name == PACKAGED:
         return _packaged()
     if name == STARTER:
         return STARTER_FOLDER
     if Path(name).is_dir():
+        manifests.opened(name, told=manifests.altered_but_useful)
         return Path(name).resolve()
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise UserError(f"model folder {name!r} does not exist; {OFFLINE_CHOICES}")

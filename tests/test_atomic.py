@@ -12,19 +12,19 @@ from pathlib import Path
 import pytest
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime.atomic import atomic_file
+from retrieval_distill.runtime.files import atomic
 from retrieval_distill.runtime.stages import write_json
 
 
 def written(path, text: str) -> None:
-    with atomic_file(path) as temporary:
+    with atomic(path) as temporary:
         temporary.write_text(text)
 
 
 def test_a_failure_leaves_the_file_that_was_there(tmp_path):
     path = tmp_path / "new" / "x.txt"
     written(path, "old")
-    with pytest.raises(ValueError, match="no"), atomic_file(path) as temporary:
+    with pytest.raises(ValueError, match="no"), atomic(path) as temporary:
         temporary.write_text("half")
         raise ValueError("no")
     assert path.read_text() == "old"
@@ -83,7 +83,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
         (tmp_path / ("x" * 300) / "y", "cannot be written here"),
         (tmp_path / ("x" * 300), "cannot be written here"),
     ):
-        with pytest.raises(UserError, match=message), atomic_file(path):
+        with pytest.raises(UserError, match=message), atomic(path):
             pytest.fail("the work was done for nothing")
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -16,6 +16,7 @@ from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import stages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,11 +58,12 @@ def load_dataset(
 def convert(
     dataset: Dataset, *, out: str | Path, to: str, scores: Run | None = None, split: str = "train", negatives: int = 7
 ) -> Path:
-    """Write a dataset in another format.
+    """Write a dataset in another format; a folder that holds it already is kept.
 
     Args:
         dataset: What to write.
-        out: Folder to write; with ``sentence-transformers`` a file (``.parquet``, ``.jsonl``, ``.csv``).
+        out: Folder to write, absent, empty or written by ``convert``; with ``sentence-transformers`` a file
+            (``.parquet``, ``.jsonl``, ``.csv``).
         to: ``beir``, ``jsonl``, ``csv``, ``parquet``, ``hugging-face``, ``ms-marco``, ``trec`` (judgements only) or
             ``sentence-transformers``.
         scores: Teacher scores, for a training table.
@@ -72,17 +74,33 @@ def convert(
         What was written.
 
     Raises:
-        UserError: No such format, the format cannot hold a text or an id, a training table lacks its scores, or the
-            dataset lacks a text of theirs.
+        UserError: No such format, the format cannot hold a text or an id, a training table lacks its scores, the
+            dataset lacks a text of theirs, or the folder holds what ``convert`` did not write.
     """
     from retrieval_distill.data import formats, generated
     from retrieval_distill.data.formats.contract import Export
+    from retrieval_distill.data.formats.training_table import TRAINING_TABLE
 
     write = formats.writer(to)
     if scores is not None:
         known = generated.with_copies(dataset)
         refuse_unknown(generated.renamed(scores, dataset), dataset.queries, known, "the run of scores")
-    write(dataset, Path(out), Export(scores, split, negatives))
+    if to == TRAINING_TABLE.name:
+        write(dataset, Path(out), Export(scores, split, negatives))
+        return Path(out)
+
+    def work(folder: Path) -> dict[str, Any]:
+        write(dataset, folder, Export())
+        return {"documents": len(dataset.documents), "queries": len(dataset.queries)}
+
+    inputs = {
+        "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
+        "qrels": stages.fingerprint(dataset.qrels),
+        "parents": None if dataset.parents is None else stages.fingerprint(dataset.parents.to_pylist()),
+        "generated": None if dataset.generated is None else stages.fingerprint(dataset.generated.to_pylist()),
+        "to": to,
+    }
+    stages.stage("convert", out, inputs, work)
     return Path(out)
 
 
@@ -183,8 +201,6 @@ def generate(
 
 def _identity(index: Any, bm25: Any, teacher: Any, config: TeacherConfig | None) -> dict[str, Any]:
     """What tells these judges of a round trip from others, as JSON values."""
-    from retrieval_distill.runtime import stages
-
     folder = getattr(index, "folder", index)
     teachers = teacher if isinstance(teacher, Sequence) else [teacher] if teacher else []
     return {

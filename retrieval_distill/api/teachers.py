@@ -25,7 +25,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.evaluation import self_hits
-from retrieval_distill.runtime import processes, stages
+from retrieval_distill.runtime import destination, processes, stages
 
 if TYPE_CHECKING:
     from retrieval_distill.api.nouns import Model, Runs
@@ -212,6 +212,7 @@ def fit_teacher(
     if processes.count() > 1:
         raise UserError("fit-teacher trains in one process; start it without torchrun")
     chosen, folder = configured(FitTeacherConfig, config, options, "fit-teacher"), Path(out)
+    destination.stage(folder, "fit-teacher")
     qrels = {"train": _judged(dataset, train)}
     if dev is not None and dev in dataset.qrels:
         qrels["dev"] = _sample(_judged(dataset, dev), chosen.dev_queries, chosen.seed)

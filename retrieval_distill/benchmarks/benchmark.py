@@ -23,10 +23,11 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import compare, self_hits, significance
+from retrieval_distill.evaluation.own_folders import BENCHMARK, is_benchmark
 from retrieval_distill.hardware import devices
 from retrieval_distill.retrieval import exact
 from retrieval_distill.retrieval.bm25 import BM25
-from retrieval_distill.runtime import text_files
+from retrieval_distill.runtime import destination, files, text_files
 from retrieval_distill.runtime.stages import read_json, stage, write_json
 
 TASKS: dict[str, Callable[[str, str, str], dict[str, Any]]] = {
@@ -75,10 +76,11 @@ def benchmark(
         name -> model -> its number; ``environment``.
 
     Raises:
-        UserError: Two datasets have the same name, a dataset, model or run is not to be had, or a run belongs to
-            another dataset.
+        UserError: Two datasets have the same name, a dataset, model or run is not to be had, a run belongs to
+            another dataset, or ``out`` holds what no benchmark wrote.
     """
     out = Path(out)
+    destination.kept(out, "benchmark", is_benchmark)
     names = _named(sources)
     tasks = {name for name, source in names.items() if source.partition(":")[0] in TASKS}
     for run, file in systems.runs.items():
@@ -88,14 +90,17 @@ def benchmark(
     report: dict[str, Any] = {"measures": list(measures), "datasets": {}, "average": {}, "tasks": {}}
     for name, source in names.items():
         if name in tasks:
+            destination.claim(out, "benchmark", is_benchmark)
             report["tasks"][name] = {model: _task(source, systems, model, out / name) for model in systems.models}
             continue
         dataset = load(source, cache)
+        destination.claim(out, "benchmark", is_benchmark)
         runs = _runs(name, dataset, dataset.queries(split), systems, out / name, depth)
         values[name] = compare.per_query(
             self_hits.left_out(runs, dataset, dataset.qrels(split)), dataset.qrels(split), measures, dataset.documents
         )
-        values[name].to_parquet(out / name / "per_query.parquet", index=False)
+        with files.atomic(out / name / "per_query.parquet") as temporary:
+            values[name].to_parquet(temporary, index=False)
         report["datasets"][name] = {
             "docs": len(dataset.documents),
             "queries": len(dataset.qrels(split)),
@@ -104,7 +109,7 @@ def benchmark(
         }
     report["average"] = average(values, measures)
     report["environment"] = devices.describe()
-    write_json(out / "benchmark.json", report)
+    write_json(out / BENCHMARK, report)
     return report
 
 

@@ -16,7 +16,8 @@ from retrieval_distill import models
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare, self_hits
-from retrieval_distill.runtime import stages
+from retrieval_distill.evaluation.own_folders import is_rerank_benchmark
+from retrieval_distill.runtime import destination, stages
 from retrieval_distill.scores.contract import Pairs, Teacher
 from retrieval_distill.teacher.rerank import rerank
 from retrieval_distill.teacher.scoring import pairs_of
@@ -55,6 +56,7 @@ def benchmark(
         ``pairs_per_second``, ``latency_ms`` per query (``p50``, ``p95``) and ``peak_memory_bytes`` of the process.
     """
     queries = dataset.queries(split)
+    destination.claim(folder, "rerank", is_rerank_benchmark)
     names = {model: name for name, model in models.by_short_name(rerankers, (), "rerank").items()}
     rows: list[dict[str, Any]] = []
     for run_name, run in runs.items():

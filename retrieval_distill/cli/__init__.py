@@ -14,7 +14,19 @@ from typing import Any
 import typer
 import typer.core
 
-from retrieval_distill.cli import candidates, data, measures, runs, search, stages, streams, teachers, terminal, vectors
+from retrieval_distill.cli import (
+    candidates,
+    data,
+    doors,
+    measures,
+    runs,
+    search,
+    stages,
+    streams,
+    teachers,
+    terminal,
+    vectors,
+)
 from retrieval_distill.errors import UserError
 from retrieval_distill.formatting import visible
 from retrieval_distill.runtime import processes
@@ -44,6 +56,10 @@ app = typer.Typer(
     "Try `retrieval-distill demo`, then `retrieval-distill search runs/demo 'split a path into root and extension'`.",
 )
 for commands in (runs, search, data, candidates, stages, vectors, teachers, measures):
+    for command in commands.app.registered_commands:
+        assert command.callback is not None
+        name = command.name or command.callback.__name__
+        command.callback = doors.guarded(name, command.callback)
     app.add_typer(commands.app)
 
 

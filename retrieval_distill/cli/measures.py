@@ -55,6 +55,7 @@ def benchmark(
     from retrieval_distill import api, models
     from retrieval_distill.config import EvaluateConfig
     from retrieval_distill.reporting.benchmark import table
+    from retrieval_distill.runtime.files import write_text
 
     names = measures(measure or list(EvaluateConfig().measures))
     for name in model or ():
@@ -63,6 +64,6 @@ def benchmark(
         model or (), on=on, out=out, runs=pairs("--run", run or [], "FILE"), cache=cache, split=split, measures=names,
         depth=depth, dtype=dtype,
     )  # fmt: skip
-    (out / "benchmark.txt").write_text(table(report) + "\n", encoding="utf-8")
+    write_text(out / "benchmark.txt", table(report) + "\n")
     say(table(report))
     say(f"{out}: benchmark.json, benchmark.txt")

@@ -160,11 +160,12 @@ def _benchmark(
 ) -> None:
     from retrieval_distill.benchmarks.rerank_benchmark import benchmark
     from retrieval_distill.reporting import rerankers
+    from retrieval_distill.runtime.files import write_text
     from retrieval_distill.runtime.stages import write_json
 
     found = benchmark(runs, teachers, depths, data, split, measures, store, out)
     write_json(out / "report.json", found)
-    (out / "report.txt").write_text(rerankers.table(found) + "\n", encoding="utf-8")
+    write_text(out / "report.txt", rerankers.table(found) + "\n")
     say(rerankers.table(found))
     plotted = rerankers.plot(found, out / "quality-against-cost.png")
     say(f"{out}: report.json, report.txt, runs/" + (f", {plotted.name}" if plotted else ""))

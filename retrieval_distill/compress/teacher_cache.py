@@ -85,9 +85,14 @@ class _File:
 
     def __init__(self, folder: Path, ask: Ask, offsets: np.ndarray, width: int, dtype: torch.dtype) -> None:
         path = folder / f"{ask[0]}-{ask[1]}.{str(dtype).removeprefix('torch.')}"
+        marks, size = path.with_suffix(".marks"), int(offsets[-1]) * width
         self.offsets, self._of_texts = offsets, ask == VECTOR
-        self.values = _mapped(path, int(offsets[-1]) * width, dtype).view(-1, width)
-        self.marks = _mapped(path.with_suffix(".marks"), len(offsets) - 1, torch.uint8).numpy()
+        if marks.exists() and not _is_as_large(path, size * dtype.itemsize):
+            logger.warning("%s is not as it was: the teacher is asked again", path)
+            for file in (marks, path):
+                file.unlink(missing_ok=True)
+        self.values = _mapped(path, size, dtype).view(-1, width)
+        self.marks = _mapped(marks, len(offsets) - 1, torch.uint8).numpy()
 
     def has(self, rows: np.ndarray) -> bool:
         return bool(self.marks[rows].all())
@@ -102,6 +107,10 @@ class _File:
             start, end = self.offsets[row], self.offsets[row + 1]
             self.values[start:end] = values[: end - start]
         self.marks[rows] = 1
+
+
+def _is_as_large(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 def _mapped(path: Path, size: int, dtype: torch.dtype) -> Tensor:

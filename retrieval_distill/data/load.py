@@ -15,7 +15,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import archive, beir
 from retrieval_distill.data.formats.contract import Reading
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import manifests, stages
 
 PYTHON_DOCS = "python-docs"
 
@@ -38,12 +38,15 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
         options: How to read it; ``None``: the format is recognised, and the first bad row is refused.
 
     Raises:
-        UserError: No such source, a download that failed, or a defect in the files.
+        UserError: No such source, a download that failed, or a defect in the files; or the folder is one that
+            ``prepare``, ``generate`` or ``convert`` wrote, and a file of it is missing or was altered.
     """
     cache, reading = Path(cache), Reading.of(options or ReadConfig(), Path(cache))
     if source == PYTHON_DOCS:
         source = str(cache / PYTHON_DOCS)
-        stages.stage("dataset", source, {"source": PYTHON_DOCS, "version": python_docs.VERSION}, _build_python_docs)
+        stages.stage(
+            "dataset", source, {"source": PYTHON_DOCS, "version": python_docs.VERSION}, _build_python_docs, wait=True
+        )
     elif source.startswith("nanobeir:"):
         name, _, repository = source.removeprefix("nanobeir:").partition("@")
         return nanobeir.load(name, repository or nanobeir.REPOSITORY, cache / "nanobeir")
@@ -51,6 +54,8 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
         source = str(_download(source.removeprefix("beir:"), cache))
     elif archive.recognises(source):
         source = str(archive.unpack(source, cache))
+    else:
+        manifests.opened(source, told=manifests.altered_but_useful)
     dataset = formats.read(source, reading)
     reading.bad.report()
     return replace(dataset, left_out=reading.bad.as_dict())
@@ -63,12 +68,13 @@ def _build_python_docs(folder: Path) -> dict[str, int]:
 
 
 def _download(name: str, cache: Path) -> Path:
-    if (cache / name / "corpus.jsonl").is_file():
-        return cache / name
     archive = name.partition("/")[0]
+    if (cache / name / "corpus.jsonl").is_file() and not (cache / archive / manifests.FILE).is_file():
+        return cache / name  # put there by hand
     if archive not in BEIR_NAMES:
         raise UserError(f"dataset 'beir:{name}' is unknown{nearest(name, BEIR_NAMES)}")
-    stages.stage("dataset", cache / archive, {"source": f"beir:{archive}"}, lambda out: _fetch(archive, out))
+    inputs = {"source": f"beir:{archive}"}
+    stages.stage("dataset", cache / archive, inputs, lambda out: _fetch(archive, out), wait=True)
     parts = [path.parent.name for path in (cache / archive).glob("*/corpus.jsonl")]
     if parts and not (cache / name / "corpus.jsonl").is_file():
         raise UserError(

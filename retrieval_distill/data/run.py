@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from retrieval_distill import parquet_files
-from retrieval_distill.data import trec_run
+from retrieval_distill.data import parquet_files, trec_run
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime.atomic import atomic_file
+from retrieval_distill.runtime.files import atomic
 
 COLUMNS = ["query_id", "doc_id", "score"]
 
@@ -132,7 +131,7 @@ class Run:
         if path.suffix != ".parquet":
             trec_run.write(self.frame, path, tag)
             return
-        with atomic_file(path) as temporary:
+        with atomic(path) as temporary:
             self.frame.to_parquet(temporary, index=False, write_page_checksum=True)
 
     @classmethod

@@ -14,7 +14,7 @@ import pandas as pd
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import text_files
-from retrieval_distill.runtime.atomic import atomic_file
+from retrieval_distill.runtime.files import atomic
 
 _UNFIT = re.compile(r"[ \t\n\r\v\f\0]|^\ufeff|^$")
 """What a field of a line cannot hold: it would be read as two, as none, or as a byte-order mark."""
@@ -64,7 +64,7 @@ def write(frame: pd.DataFrame, path: Path, tag: str) -> None:
     columns: Iterable[tuple[str, str, int, float]] = zip(
         frame["query_id"].tolist(), frame["doc_id"].tolist(), rank.tolist(), frame["score"].tolist(), strict=True
     )
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as out:
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as out:
         out.writelines(f"{query} Q0 {doc} {rank} {score!r} {tag}\n" for query, doc, rank, score in columns)
 
 

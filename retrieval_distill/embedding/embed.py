@@ -30,7 +30,7 @@ from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage, check
 from retrieval_distill.embedding.workers import ENGINES, Encoding, Item, Maker, make
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.runtime import disk, lock, stages
+from retrieval_distill.runtime import destination, disk, manifests, stages
 from retrieval_distill.runtime.progress import progress
 
 if TYPE_CHECKING:
@@ -101,26 +101,26 @@ def embed(
     }
 
     def work(out: Path) -> dict[str, Any]:
-        old = Embeddings.open(folder) if inputs["updates"] else None
-        return _embed(encoding, texts, out, old, storage)
+        with disk.room(folder, "the last shard could not be stored; every finished one is kept"):
+            old = Embeddings.open(folder) if _after(folder, wanted)["updates"] else None
+            return _embed(encoding, texts, out, old, storage)
 
-    with lock.alone(folder), disk.room(folder, "the last shard could not be stored; every finished one is kept"):
-        inputs = _after(folder, wanted)
-        return stages.stage("embed", folder, inputs, work, scratch=(pieces.FOLDER,))
+    return stages.stage("embed", folder, lambda: _after(folder, wanted), work, scratch=(pieces.FOLDER,))
 
 
 def _after(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """The stage's inputs: what is wanted, and the fingerprint of the vectors that are brought up to date.
 
     Rows stand in another order in vectors that were brought up to date than in those made at once, so indexes have
-    to tell the two apart. ``None``: made at once.
+    to tell the two apart. ``None``: made at once, as vectors are that are no longer whole.
     """
-    for place in (folder.with_name(f"{folder.name}.partial"), folder):
-        had = (stages.read_manifest(place) or {}).get("inputs", {})
-        if had == {**wanted, "updates": had.get("updates")}:
-            return had
-    done = stages.read_manifest(folder)
-    same = done and {**done["inputs"], "documents": None, "updates": None} == {
+    for place in (destination.work_folder(folder), folder):
+        manifest = manifests.find(place)
+        had = manifest["inputs"] if manifest else {}
+        if manifest and had == {**wanted, "updates": had.get("updates")}:
+            return had if not had["updates"] or manifests.is_whole(place, manifest) else {**wanted, "updates": None}
+    done = manifests.find(folder)
+    same = done and manifests.is_whole(folder, done) and {**done["inputs"], "documents": None, "updates": None} == {
         **wanted, "documents": None, "updates": None,
     }  # fmt: skip
     return {**wanted, "updates": done["fingerprint"] if done and same else None}

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_distill.data.rows import RowIndex
+from retrieval_distill.embedding import shards
 from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage
 from retrieval_distill.errors import UserError
@@ -41,10 +42,10 @@ class Embeddings:
             manifest: What ``embed`` just gave; ``None``: it is read.
 
         Raises:
-            UserError: The folder holds no finished embeddings, or a shard is missing.
+            UserError: The folder holds no finished embeddings, a shard is missing, or another file was altered.
         """
         folder = Path(folder)
-        manifest = manifest or stages.read_manifest(folder)
+        manifest = manifest or stages.opened(folder, shards.NAMED, shards.altered)
         if manifest is None or not (folder / "shards.json").is_file():
             raise UserError(f"{folder}: no embeddings there; make them with: retrieval-distill embed")
         opened = cls(folder, manifest)

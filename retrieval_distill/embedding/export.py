@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 
 from retrieval_distill.embedding.embeddings import Embeddings
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime import disk
+from retrieval_distill.runtime import disk, files
 
 
 def export(folder: str | Path, out: str) -> int:
-    """Write vectors to ``NAME.parquet`` or to a LanceDB table, ``DATABASE/NAME.lance``; what is there is replaced.
+    """Write vectors to ``NAME.parquet`` or to a LanceDB table, ``DATABASE/NAME.lance``, in place of older ones there.
 
     Args:
         folder: Written by ``embed``.
@@ -32,8 +32,8 @@ def export(folder: str | Path, out: str) -> int:
         How many vectors were written.
 
     Raises:
-        UserError: No embeddings are there, a shard is missing or was altered, ``out`` has another ending, LanceDB is
-            not installed, or the disk is full.
+        UserError: No embeddings are there, a shard is missing or was altered, ``out`` has another ending or is a table
+            of other columns, LanceDB is not installed, or the disk is full.
     """
     write = WRITERS.get(out.rpartition(".")[2])
     if write is None:
@@ -62,16 +62,12 @@ def batches(source: Embeddings) -> Iterator[pa.RecordBatch]:
 
 
 def _to_parquet(source: Embeddings, out: str) -> None:
-    path = Path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with pq.ParquetWriter(temporary, schema(source), use_dictionary=False) as writer:
-            for batch in batches(source):
-                writer.write_batch(batch)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        files.atomic(out) as temporary,
+        pq.ParquetWriter(temporary, schema(source), use_dictionary=False) as writer,
+    ):
+        for batch in batches(source):
+            writer.write_batch(batch)
 
 
 def _to_lance(source: Embeddings, out: str) -> None:
@@ -81,8 +77,11 @@ def _to_lance(source: Embeddings, out: str) -> None:
     except ImportError:
         raise UserError(f"--out {out} needs: pip install 'retrieval-distill[lance]'") from None
     database, _, table = out.removesuffix(".lance").rpartition("/")
+    opened = lancedb.connect(database or ".")
+    if table in opened.table_names() and opened.open_table(table).schema.names != schema(source).names:
+        raise UserError(f"--out {out}: a table of that name is there, and it was not exported; choose another name")
     reader = pa.RecordBatchReader.from_batches(schema(source), batches(source))
-    lancedb.connect(database or ".").create_table(table, reader, mode="overwrite")
+    opened.create_table(table, reader, mode="overwrite")
 
 
 WRITERS: dict[str, Callable[[Embeddings, str], None]] = {"parquet": _to_parquet, "lance": _to_lance}

@@ -8,9 +8,7 @@ that made the same shard made the same file. Knows arrays and files; must not kn
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import files, manifests
 
-TEMPORARY = ".tmp-"
-"""How the names of unfinished files begin."""
+NAMED = "vectors-"
+"""How the names of shards begin."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +47,23 @@ class Shard:
             UserError: It is missing, or its bytes are not those it was written with.
         """
         if not self.path.is_file():
-            raise UserError(f"{self.path}: this shard is missing; {_MEND}")
-        if _checksum(self.path) != self.checksum:
-            raise UserError(f"{self.path}: this shard was altered, its checksum does not agree; {_MEND}")
+            raise altered(self.path, "missing", "embed")
+        if not files.checksum(self.path).startswith(self.checksum):
+            raise altered(self.path, "altered", "embed")
 
     def open(self) -> np.ndarray:
         """The stored vectors, memory-mapped: [rows, any]."""
         return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
 
-_MEND = "remove the folder and embed the corpus again"
+def altered(path: Path, defect: str, stage: str) -> UserError:
+    """The message about a file of a folder of vectors."""
+    return manifests.altered(path, defect, stage, "shard" if path.name.startswith(NAMED) else "file")
 
 
 def write(folder: Path, number: int, stored: np.ndarray) -> Shard:
     """Commit a shard; when this returns, a crash or power cut no longer loses it."""
-    temporary = folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = files.unfinished(folder)
     try:
         with temporary.open("wb") as file:
             header = np.lib.format.header_data_from_array_1_0(stored)
@@ -70,8 +71,10 @@ def write(folder: Path, number: int, stored: np.ndarray) -> Shard:
             file.write(np.ascontiguousarray(stored).data)  # np.save would not say why a full disk took too little
             file.flush()
             os.fsync(file.fileno())
-        path = folder / _name(number, _checksum(temporary))
+        checksum = files.checksum(temporary)
+        path = folder / _name(number, checksum)
         temporary.replace(path)
+        files.remember(path, checksum)
     finally:
         temporary.unlink(missing_ok=True)
     return Shard(path, len(stored))
@@ -79,23 +82,26 @@ def write(folder: Path, number: int, stored: np.ndarray) -> Shard:
 
 def keep(shard: Shard, folder: Path, number: int) -> Shard:
     """A shard of another folder in this one too: the same file under two names, or a copy where that fails."""
-    path = folder / _name(number, shard.checksum)
+    checksum = files.checksum(shard.path)
+    path = folder / _name(number, checksum)
     path.unlink(missing_ok=True)
     try:
         os.link(shard.path, path)
     except OSError:  # a file system without links
         shutil.copyfile(shard.path, path)
+    files.remember(path, checksum)
     return Shard(path, shard.rows)
 
 
 def finished(folder: Path) -> dict[int, Shard]:
     """The whole shards in a folder by number; what is not whole is removed."""
     found = {}
-    for path in sorted(folder.glob("vectors-*")):
-        shard = Shard(path, 0)
-        if _checksum(path) == shard.checksum:
+    for path in sorted(folder.glob(f"{NAMED}*")):
+        shard, checksum = Shard(path, 0), files.checksum(path)
+        if checksum.startswith(shard.checksum):
+            files.remember(path, checksum)
             found[shard.number] = Shard(path, len(shard.open()))
-    for path in {*folder.glob("vectors-*"), *folder.glob(f"{TEMPORARY}*")} - {shard.path for shard in found.values()}:
+    for path in {*folder.glob(f"{NAMED}*"), *folder.glob(f"{files.TEMPORARY}*")} - {own.path for own in found.values()}:
         path.unlink()
     return found
 
@@ -106,9 +112,4 @@ def record(shards: Iterable[Shard]) -> list[dict[str, object]]:
 
 
 def _name(number: int, checksum: str) -> str:
-    return f"vectors-{number:05d}-{checksum}.npy"
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return f"{NAMED}{number:05d}-{checksum[:32]}.npy"

@@ -5,7 +5,6 @@ Knows FAISS and files; must not know models or texts.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from retrieval_distill.index.growth import Start, start
 from retrieval_distill.index.kinds import KINDS, Kind, empty_index, encoded, training_vectors
 from retrieval_distill.index.vectors import Prepared
 from retrieval_distill.runtime import stages
+from retrieval_distill.runtime.files import checksum, remember
 from retrieval_distill.runtime.progress import progress
 
 FILE, IDS = "index.faiss", "ids.parquet"
@@ -118,13 +118,15 @@ def refuse_if_full(out: Path, kind: Kind, prepared: Prepared, rescore: int) -> N
 
 def fingerprints(folder: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of files, by name."""
-    return {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
+    return {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": remember(folder / name, checksum(folder / name))}
+        for name in names
+    }
 
 
 def sha256(path: Path) -> str:
     """Hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return checksum(path)
 
 
 def _finished(out: Path) -> dict[str, Any] | None:

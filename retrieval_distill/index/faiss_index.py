@@ -5,8 +5,6 @@ Knows vectors and which student they belong to; must not know FAISS, texts of do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,9 @@ from retrieval_distill.index import build
 from retrieval_distill.index.index import Index
 from retrieval_distill.index.kinds import kind_named
 from retrieval_distill.index.vectors import Prepared
-from retrieval_distill.runtime import disk, lock, stages
+from retrieval_distill.runtime import manifests, stages
 
-__all__ = ["Index", "building", "identity", "index", "search", "search_dataset"]
+__all__ = ["Index", "identity", "index", "search", "search_dataset"]
 
 
 def index(
@@ -57,26 +55,14 @@ def index(
     prepared = Prepared(Embeddings.open(embeddings), similarity, dimensions)
     depth = chosen.rescore if rescore is None else rescore
     inputs = {**identity(prepared), "kind": kind, "rescore": depth}
-    with building(folder):
-        before = stages.read_manifest(folder)
+
+    def work(out: Path) -> dict[str, Any]:
+        before = manifests.find(Path(folder))
         same = before is not None and {**before["inputs"], "embeddings": inputs["embeddings"]} == inputs
-        old = Path(folder) if same else None
+        old = Path(folder) if before and same and manifests.is_whole(Path(folder), before) else None
+        return build.write(out, kind, prepared, depth, old)
 
-        def work(out: Path) -> dict[str, Any]:
-            return build.write(out, kind, prepared, depth, old)
-
-        return stages.stage("index", folder, inputs, work, scratch=(build.BUILT,))
-
-
-@contextmanager
-def building(folder: str | Path) -> Iterator[None]:
-    """Hold the folder of an index while it is built, or replaced.
-
-    Raises:
-        UserError: Another process builds there, or the disk is full.
-    """
-    with disk.room(folder, "the index could not be written; the one before, if any, is as it was"), lock.alone(folder):
-        yield
+    return stages.stage("index", folder, inputs, work, scratch=(build.BUILT,))
 
 
 def identity(prepared: Prepared) -> dict[str, Any]:

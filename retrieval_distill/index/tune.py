@@ -22,7 +22,7 @@ from retrieval_distill.evaluation.significance import mean_with_interval
 from retrieval_distill.formatting import size
 from retrieval_distill.hardware import devices
 from retrieval_distill.index import build, rescoring
-from retrieval_distill.index.faiss_index import building, identity
+from retrieval_distill.index.faiss_index import identity
 from retrieval_distill.index.index import Setting
 from retrieval_distill.index.kinds import FEWEST_TO_TRAIN, KINDS
 from retrieval_distill.index.operating_points import Point, choose, front, shortfalls
@@ -80,8 +80,7 @@ def auto(
             stages.write_json(out / REPORT, _tuned(prepared, intent, queries, out))
         return _keep(out, Point(**stages.read_json(out / REPORT)["chosen"]))
 
-    with building(folder):
-        return stages.stage("index", folder, inputs, work, scratch=(CANDIDATES,))
+    return stages.stage("index", folder, inputs, work, scratch=(CANDIDATES,))
 
 
 def _tuned(prepared: Prepared, intent: IntentConfig, given: HeldOut | None, out: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from retrieval_distill.evaluation import measures
 from retrieval_distill.generate import ways
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
-from retrieval_distill.runtime import processes, stages
+from retrieval_distill.runtime import destination, files, processes, stages
 from retrieval_distill.runtime.stages import Manifest, stage, write_json
 from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.teacher import load as teachers
@@ -71,6 +71,7 @@ class Job:
         if self.recipe.training.evaluate_steps:
             self.dev_split()
         write_json(self.out / "recipe.json", self.settled.model_dump(mode="json"))
+        files.sweep(self.out.glob(".*"))
 
     def _check_measures(self) -> None:
         """Refuse a split for measures that is not there, unless a corpus made its own queries: it may lack one."""
@@ -232,8 +233,10 @@ def check_owner(out: Path, recipe: Recipe) -> None:
     """
     mark = out / "recipe.json"
     if mark.is_file():
-        owner = stages.read_json(mark)["name"]
+        found = stages.read_json(mark)
+        owner = found.get("name") if isinstance(found, dict) else None
         if owner != recipe.name:
             raise UserError(f"{out} belongs to recipe {owner!r}, not {recipe.name!r}; choose another --out folder")
     elif out.exists() and (not out.is_dir() or any(path.name != "dataset" for path in out.iterdir())):
         raise UserError(f"{out} is not empty and holds no run; choose another --out folder")
+    destination.kept(out, "run", lambda folder: mark.is_file(), ("dataset",))

@@ -16,6 +16,8 @@ from retrieval_distill.reporting.findings import collect
 from retrieval_distill.reporting.markdown import markdown
 from retrieval_distill.reporting.page import page
 from retrieval_distill.reporting.run_folder import RunFolder
+from retrieval_distill.runtime.files import write_text
+from retrieval_distill.runtime.stages import attach
 
 
 def report(
@@ -42,15 +44,9 @@ def report(
     if target.suffix != ".html":
         raise UserError(f"{target}: a report is an HTML file; name it {target.with_suffix('.html')}")
     if len(runs) > 1:
-        return _write(target, compare_runs(dict(zip(names_of(paths), runs, strict=True))))
+        return write_text(target, compare_runs(dict(zip(names_of(paths), runs, strict=True))))
     findings = collect(runs[0])
-    _write(target.with_suffix(".md"), markdown(findings))
+    write_text(target.with_suffix(".md"), markdown(findings))
     if findings.rows and (paths[0] / "student").is_dir():
-        _write(paths[0] / "student" / "README.md", card(runs[0], findings))
-    return _write(target, page(findings))
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
+        attach(paths[0] / "student", "README.md", card(runs[0], findings))
+    return write_text(target, page(findings))

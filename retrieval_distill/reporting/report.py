@@ -20,6 +20,7 @@ from retrieval_distill.reporting import fidelity
 from retrieval_distill.reporting.letters import TEST, beaten, marks
 from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.provenance import by_dataset
+from retrieval_distill.runtime import files
 from retrieval_distill.runtime.stages import Manifest, read_json, write_json
 
 SYSTEMS = ("bm25", "start", "student", "teacher")
@@ -32,7 +33,8 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
     runs = {name: Run.load(out / "runs" / f"{name}.parquet") for name in dict.fromkeys([*SYSTEMS, *speeds])}
     measured, qrels = by_document(runs, dataset, dataset.qrels(recipe.dataset.test))
     values = compare.per_query(measured, qrels, recipe.evaluate.measures)
-    values.to_parquet(out / "per_query.parquet", index=False)
+    with files.atomic(out / "per_query.parquet") as temporary:
+        values.to_parquet(temporary, index=False)
     systems, source = compare.summarise(values), values["query_id"].map(source_of)
     for name, speed in speeds.items():
         systems[name] |= speed
@@ -53,7 +55,7 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
         "recipe": recipe.model_dump(mode="json"),
     }
     write_json(out / "report.json", finished)
-    (out / "report.txt").write_text(table(finished) + "\n", encoding="utf-8")
+    files.write_text(out / "report.txt", table(finished) + "\n")
     return finished
 
 

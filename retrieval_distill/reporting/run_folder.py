@@ -39,6 +39,9 @@ STAGES = {
 }
 """Stage -> the folder it leaves behind, in the order of a run."""
 
+READ = ("generate", "gate", "score", "distill", "search")
+"""Stages whose files a report is made from."""
+
 
 @dataclass(frozen=True, eq=False)
 class RunFolder:
@@ -55,11 +58,13 @@ class RunFolder:
         """Open the folder of a run.
 
         Raises:
-            UserError: The folder holds no run.
+            UserError: The folder holds no run, or a file that the report reads was altered.
         """
         path = Path(path)
         if not (path / "recipe.json").is_file():
             raise UserError(f"{path}: no run there; make one with: retrieval-distill run RECIPE --out {path}")
+        for stage in READ:
+            artifacts.opened(path / STAGES[stage])
         return cls(path, dataset)
 
     @cached_property

@@ -69,9 +69,7 @@ def page(report: dict[str, Any]) -> str:
 
 def write(folder: Path) -> Path:
     """The page beside the report of an index folder."""
-    path = folder / "tuning.html"
-    path.write_text(page(stages.read_json(folder / "tuning.json")), encoding="utf-8")
-    return path
+    return stages.attach(folder, "tuning.html", page(stages.read_json(folder / "tuning.json")))
 
 
 def verdict(report: dict[str, Any]) -> str:

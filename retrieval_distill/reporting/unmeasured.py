@@ -10,6 +10,7 @@ from typing import Any
 
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.runtime.files import write_text
 from retrieval_distill.runtime.stages import Manifest, write_json
 
 FILE = "unmeasured.json"
@@ -29,5 +30,5 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
         "recipe": recipe.model_dump(mode="json"),
     }
     write_json(out / FILE, told)
-    (out / "report.txt").write_text(why + "\n", encoding="utf-8")
+    write_text(out / "report.txt", why + "\n")
     return told

@@ -1,30 +1,36 @@
 """What makes a stage resumable: a fingerprint of its inputs, a manifest, an atomic commit.
 
 A stage is files in -> files out. It works in ``FOLDER.partial`` and becomes ``FOLDER`` by one rename, so a folder
-without the suffix is always whole. Of several processes the first does the work, and the others wait for the folder.
-Knows files and hashes; must not know what a stage does.
+without the suffix is always whole, after a power cut too. One process at a time works on a folder; of several that were
+started together the first does the work, and the others wait for the folder. Knows folders and when they are replaced;
+must not know what a stage does.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import hashlib
-import json
+import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.runtime import processes
-from retrieval_distill.runtime.atomic import atomic_file
+from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import destination, disk, files, lock, manifests, processes, trash
+from retrieval_distill.runtime.files import fingerprint, fingerprint_files, read_json, write_json
+from retrieval_distill.runtime.manifests import Manifest, attach, opened, read_manifest
 
-Manifest = dict[str, Any]
-"""``stage``, ``fingerprint``, ``inputs``, ``seconds``, ``peak_memory_bytes``, ``counts``, ``versions``."""
+__all__ = [
+    "Manifest", "attach", "fingerprint", "fingerprint_files", "opened", "peak_memory_bytes", "read_json",
+    "read_manifest", "release_memory", "reset_peak_memory", "stage", "write_json",
+]  # fmt: skip
+
+logger = logging.getLogger("retrieval_distill")
 
 SECONDS_BETWEEN_LOOKS = 0.2
 """How often a process looks whether the first one has finished a stage."""
@@ -35,77 +41,78 @@ RENAME_EXCHANGE = 2
 VERSIONED = ("retrieval-distill", "torch", "transformers", "sentence-transformers", "faiss-cpu", "bm25s")
 
 
-def fingerprint(value: Any) -> str:
-    """SHA-256 of a JSON value, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def fingerprint_files(folder: str | Path, patterns: tuple[str, ...] = ("*",)) -> str:
-    """SHA-256 of the names and bytes of a folder's files (recursive; dot files and Markdown are left out)."""
-    folder, digest = Path(folder), hashlib.sha256()
-    for path in sorted(p for pattern in patterns for p in folder.rglob(pattern) if p.is_file()):
-        if path.suffix == ".md" or path.name.startswith(".") or path.name == "manifest.json":
-            continue
-        with path.open("rb") as file:
-            digest.update(f"{path.relative_to(folder)}:{hashlib.file_digest(file, 'sha256').hexdigest()};".encode())
-    return digest.hexdigest()
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON so that the file is either the old one or the new one, never half of it."""
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False, default=str, allow_nan=False)
-        file.write("\n")
-
-
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def read_manifest(folder: str | Path) -> Manifest | None:
-    """The manifest of a finished stage, or ``None``."""
-    path = Path(folder) / "manifest.json"
-    return read_json(path) if path.is_file() else None
-
-
 def stage(
     name: str,
     folder: str | Path,
-    inputs: dict[str, Any],
+    inputs: dict[str, Any] | Callable[[], dict[str, Any]],
     work: Callable[[Path], dict[str, Any]],
     together: bool = False,
+    wait: bool | None = None,
     scratch: Sequence[str] = (),
 ) -> Manifest:
-    """Run ``work`` unless ``folder`` already holds its result for the same ``inputs``.
+    """Run ``work`` unless ``folder`` already holds its result for the same ``inputs``, whole.
+
+    A result of which a file is missing or altered counts as an interrupted attempt: what is whole of it is left in the
+    folder that ``work`` is given, and the rest is made again.
 
     Args:
         name: The stage's verb, such as ``"embed"``.
-        folder: Where the result belongs.
-        inputs: Everything that changes the result, as JSON values; their hash is the stage's fingerprint.
+        folder: Where the result belongs. One that holds it already need not be writable.
+        inputs: Everything that changes the result, as JSON values; their hash is the stage's fingerprint. A function
+            where it depends on what is in the folder, which it is called for again once nobody else works there.
         work: Writes its files into the folder it is given and returns its counts. After a crash it is given the
             same folder again, with what it had left there, as long as the inputs are the same.
         together: Whether processes that were started together all run ``work``, in the same folder. It must not
             return in any of them before all are through with the folder. ``False``: the first alone runs it.
+        wait: Whether to wait for another process that works on the folder, as for a cache that both need; ``None``:
+            as ``--wait`` says.
         scratch: Files and folders of the result that only ``work`` reads, such as checkpoints. They are no part of the
             result, and go once its manifest is written: until then they are what a killed attempt continues from.
 
     Returns:
         The manifest, with ``skipped`` telling whether the result was already there.
+
+    Raises:
+        UserError: The folder holds what this stage did not write, another process works on it, or nothing can be
+            written there.
     """
-    folder, mark = Path(folder), fingerprint({"stage": name, **inputs})
+    folder, (given, mark) = Path(folder), _marked(name, inputs)
     if processes.rank() > 0:
         return _follow(folder, mark, work if together else None)
-    done = read_manifest(folder)
-    if done and done["fingerprint"] == mark:
+    if done := _finished(folder, mark):
+        _tidy(folder)
         return {**done, "skipped": True}
-    partial = _partial_folder(folder, mark)
-    if manifest := read_manifest(partial):  # killed between the manifest and the rename
-        return _commit(partial, folder, manifest, scratch)
+    destination.replaced(folder, name)
+    with disk.room(folder, "what was finished of it is kept"), lock.alone(folder, wait):
+        trash.sweep(folder)
+        files.sweep_once(folder.parent)
+        given, mark = _marked(name, inputs)
+        if done := _finished(folder, mark):  # by the process that was waited for
+            return {**done, "skipped": True}
+        partial = _work_folder(folder, mark, name)
+        manifest = _finished(partial, mark) or _worked(name, partial, mark, given, work, scratch)
+        for left in scratch:
+            trash.remove(partial / left)
+        _commit(partial, folder, name)
+    return {**manifest, "skipped": False}
+
+
+def _worked(
+    name: str,
+    partial: Path,
+    mark: str,
+    inputs: dict[str, Any],
+    work: Callable[[Path], dict[str, Any]],
+    scratch: Sequence[str],
+) -> Manifest:
+    """Do the work, and write the manifest once all of it is on disk."""
     with _under_way(name):
         start = time.monotonic()
         counts = work(partial)
+    for path in filter(files.is_unfinished, list(partial.rglob(".*"))):
+        path.unlink()
     manifest = {
+        "format": manifests.FORMAT,
         "stage": name,
         "fingerprint": mark,
         "inputs": inputs,
@@ -114,8 +121,13 @@ def stage(
         "counts": counts,
         "versions": _versions(),
     }
-    write_json(partial / "manifest.json", manifest)
-    return _commit(partial, folder, manifest, scratch)
+    with ThreadPoolExecutor(1) as pool:  # hashing and waiting for the disk at once
+        synced = pool.submit(files.sync_tree, partial)
+        listed = manifests.record(partial, scratch)
+        synced.result()
+    manifests.write(partial, {**manifest, "files": listed})
+    files.sync(partial)
+    return manifest
 
 
 _RUNNING: list[str] = []
@@ -134,40 +146,73 @@ def _under_way(name: str) -> Iterator[None]:
         _RUNNING.pop()
 
 
+def _finished(folder: Path, mark: str) -> Manifest | None:
+    """The manifest of a folder that holds this result whole."""
+    with suppress(UserError, OSError):
+        manifest = read_manifest(folder)
+        if manifest and manifest["fingerprint"] == mark and manifests.is_whole(folder, manifest):
+            return manifest
+    return None
+
+
+def _marked(name: str, inputs: dict[str, Any] | Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], str]:
+    """A stage's inputs as values, and their fingerprint."""
+    given = inputs() if callable(inputs) else inputs
+    return given, fingerprint({"stage": name, **given})
+
+
 def _follow(folder: Path, mark: str, work: Callable[[Path], Any] | None) -> Manifest:
     """A stage as the other processes see it: join in, if there is something to join, and wait for the first's commit.
 
     It looks at files, because the first may be busy for hours, and a collective call would time out.
     """
-    partial = folder.with_name(f"{folder.name}.partial")
+    partial = destination.work_folder(folder)
     while True:
-        with suppress(FileNotFoundError):  # the first is just replacing it
-            done = read_manifest(folder)
-            if done and done["fingerprint"] == mark:
-                return {**done, "skipped": True}
-        if work and _owner(partial) == mark and read_manifest(partial) is None:
+        if done := _finished(folder, mark):
+            return {**done, "skipped": True}
+        if work and manifests.mark(partial) == mark and not (partial / manifests.FILE).exists():
             work(partial)
             work = None
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _commit(partial: Path, folder: Path, manifest: Manifest, scratch: Sequence[str]) -> Manifest:
-    for name in scratch:
-        _remove(partial / name)
+def _work_folder(folder: Path, mark: str, name: str) -> Path:
+    """Where the stage works: an interrupted attempt's folder with the same fingerprint, a damaged result's, or anew."""
+    partial = destination.work_folder(folder)
+    if partial.exists() and manifests.mark(partial) != mark:
+        trash.throw(partial, folder)
+    if not partial.exists() and manifests.mark(folder) == mark and _reopened(folder):
+        folder.rename(partial)
+    elif (partial / manifests.FILE).exists() and not _finished(partial, mark) and not _reopened(partial):
+        (partial / manifests.FILE).unlink()
+        trash.throw(partial, folder)
+    partial.mkdir(parents=True, exist_ok=True)
+    manifests.sign(partial, mark, name)
+    return partial
+
+
+def _reopened(folder: Path) -> bool:
+    """Make a damaged result an interrupted attempt, if its manifest still tells what is whole of it."""
+    manifest = manifests.find(folder)
+    if not manifest or "files" not in manifest:
+        return False
+    for name, defect in list(manifests.damaged(folder, manifest)):
+        logger.warning("%s: %s; it is made again", folder / name, defect)
+        (folder / name).unlink(missing_ok=True)
+    (folder / manifests.FILE).unlink()
+    return True
+
+
+def _commit(partial: Path, folder: Path, name: str) -> None:
+    """Give a finished result its name; what had the name goes, as far as this stage wrote it."""
+    destination.stage(folder, name)  # again: somebody may have put something there meanwhile
     if folder.exists():
         _swap(partial, folder)
-        shutil.rmtree(partial)
+        files.sync(folder.parent)
+        trash.throw(partial, folder)
     else:
         partial.rename(folder)
-    return {**manifest, "skipped": False}
-
-
-def _remove(path: Path) -> None:
-    """A file or folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+        files.sync(folder.parent)
 
 
 def _swap(new: Path, old: Path) -> None:
@@ -178,28 +223,22 @@ def _swap(new: Path, old: Path) -> None:
     except (OSError, AttributeError):  # no such call in this C library
         failed = True
     if failed:
-        aside = old.with_name(f"{old.name}.old")
-        shutil.rmtree(aside, ignore_errors=True)
+        aside = trash.name_for(old)
         old.rename(aside)
         new.rename(old)
         aside.rename(new)
 
 
-def _partial_folder(folder: Path, mark: str) -> Path:
-    """The work folder of a stage: an interrupted attempt's with the same fingerprint, or a fresh one."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    if partial.exists() and _owner(partial) != mark:
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
-    (partial / ".fingerprint").write_text(mark)
-    return partial
-
-
-def _owner(partial: Path) -> str | None:
-    """The fingerprint of the stage that works there."""
-    with suppress(FileNotFoundError):
-        return (partial / ".fingerprint").read_text()
-    return None
+def _tidy(folder: Path) -> None:
+    """Remove what a killed process left beside a finished result, if there is anything and it can be removed."""
+    with suppress(UserError, OSError):
+        partial, done = (place / manifests.FILE for place in (destination.work_folder(folder), folder))
+        replaced = partial.is_file() and partial.stat().st_mtime_ns <= done.stat().st_mtime_ns
+        if replaced or trash.left(folder):
+            with lock.alone(folder, wait=False):
+                trash.sweep(folder)
+                if replaced:
+                    trash.throw(partial.parent, folder)
 
 
 def release_memory() -> None:

@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,8 +30,8 @@ import pyarrow.parquet as pq
 
 from retrieval_distill.data.hashes import text_hash, text_hashes
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime import disk
-from retrieval_distill.runtime.atomic import atomic_file, sync
+from retrieval_distill.runtime import disk, files
+from retrieval_distill.runtime.files import atomic
 from retrieval_distill.runtime.stages import read_json, write_json
 from retrieval_distill.scores import lookup as pair_queries
 
@@ -43,6 +41,8 @@ logger = logging.getLogger("retrieval_distill")
 
 FORMAT = 1
 """The layout that this version writes, and the newest that it reads."""
+
+_SHARD = re.compile(r"[0-9a-f]{32}\.parquet")
 
 
 class ScoreStore:
@@ -55,7 +55,8 @@ class ScoreStore:
         """Open a store.
 
         Raises:
-            UserError: ``root`` is not a folder, or was written by a newer version of this package.
+            UserError: ``root`` is not a folder, holds what is no score store, or was written by a newer version of this
+                package.
         """
         self.root = Path(root)
         self._whole: set[Path] = set()
@@ -63,6 +64,9 @@ class ScoreStore:
             raise UserError(f"{self.root}: a score store is a folder, this is a file")
         if self._header.is_file():
             _check_format(self._header)
+            files.sweep([*self.root.glob(".*"), *self.root.glob(f"*/{files.TEMPORARY}*")])
+        elif self.root.is_dir() and (foreign := next(filter(_is_foreign, self.root.iterdir()), None)):
+            raise UserError(f"{self.root} holds {foreign.name} and is no score store; choose another folder for it")
 
     def add(self, teacher: str, queries: np.ndarray, documents: np.ndarray, scores: np.ndarray) -> Path:
         """Commit one shard; when this returns, a crash or power cut no longer loses it.
@@ -171,7 +175,7 @@ class ScoreStore:
             UserError: The store holds no scores of this teacher.
         """
         shards = self.scored_shards(teacher)
-        with atomic_file(path) as temporary:
+        with atomic(path) as temporary:
             pair_queries.write(shards, temporary)
 
     def verify(self, teacher: str) -> list[Path]:
@@ -203,7 +207,7 @@ class ScoreStore:
 
     def _listed(self, teacher: str) -> list[Path]:
         """Every committed shard, whole or not, in a fixed order."""
-        return sorted(path for path in self._folder(teacher).glob("*.parquet") if not path.name.startswith("."))
+        return sorted(path for path in self._folder(teacher).glob("*.parquet") if _SHARD.fullmatch(path.name))
 
     def _is_whole(self, shard: Path) -> bool:
         """Whether the bytes of a shard are those it is named for; if not, it is set aside."""
@@ -218,13 +222,16 @@ class ScoreStore:
         return False
 
     def _create(self, teacher: str) -> None:
-        """Make the folders and the header, unless they are there."""
+        """Make the header and the folders, unless they are there."""
         folder = self._folder(teacher)
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-            sync(self.root)
+            files.sync(self.root)
         if not self._header.is_file():
             write_json(self._header, {"format": FORMAT})
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            files.sync(self.root)
 
     @contextmanager
     def _room(self) -> Iterator[None]:
@@ -235,7 +242,7 @@ class ScoreStore:
     @contextmanager
     def _temporary(self, teacher: str) -> Iterator[Path]:
         """A name for a file in the making, which is gone afterwards unless it was committed."""
-        temporary = _temporary_name(self._folder(teacher))
+        temporary = files.unfinished(self._folder(teacher))
         try:
             with self._room():
                 self._create(teacher)
@@ -245,10 +252,10 @@ class ScoreStore:
 
     def _commit(self, temporary: Path) -> Path:
         """Make a written file a shard: on disk first, then under the name of its bytes, all at once."""
-        sync(temporary)
+        files.sync(temporary)
         shard = temporary.with_name(f"{_checksum(temporary)}.parquet")
         temporary.replace(shard)
-        sync(shard.parent)
+        files.sync(shard.parent)
         self._whole.add(shard)
         return shard
 
@@ -266,7 +273,7 @@ class ScoreStore:
 def _check_format(header: Path) -> None:
     try:
         found = int(read_json(header)["format"])
-    except (ValueError, KeyError, TypeError):
+    except (UserError, ValueError, KeyError, TypeError):
         raise UserError(f'{header}: not the header of a score store; it should read {{"format": {FORMAT}}}') from None
     if found > FORMAT:
         mend = "update retrieval-distill, or choose another folder for the store"
@@ -302,5 +309,6 @@ def _aside(shard: Path) -> Path:
     return shard.with_name(f"{shard.name}.damaged")
 
 
-def _temporary_name(folder: Path) -> Path:
-    return folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
+def _is_foreign(path: Path) -> bool:
+    """Whether something in a folder without a header is no teacher's folder."""
+    return not (path.name.startswith(".") or (path / "teacher.json").is_file())

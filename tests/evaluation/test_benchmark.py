@@ -133,14 +133,14 @@ def test_names_of_what_is_no_retrieval():
 
 def test_what_is_refused(folders, encoders, pairs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mteb", None)  # as if it were not installed
-    foreign = tmp_path / "foreign.trec"
+    foreign, out = tmp_path / "foreign.trec", tmp_path / "out"
     Run.from_dict({"other": {"d1": 1.0}}).save(foreign)
     for arguments, message in (
-        (([], folders, tmp_path, {"mine": "run.trec"}), "put {dataset} where"),
-        (([], [folders[0], folders[0]], tmp_path), "'tiny' is already the name of"),
-        (([encoders["bert"]] * 2, folders, tmp_path), "which another system is"),
-        (([], folders[:1], tmp_path, {"mine": str(foreign)}), "answers none of the"),
-        (([encoders["bert"]], ["mteb:STSBenchmark"], tmp_path), r"pip install 'retrieval-distill\[mteb\]'"),
+        (([], folders, out, {"mine": "run.trec"}), "put {dataset} where"),
+        (([], [folders[0], folders[0]], out), "'tiny' is already the name of"),
+        (([encoders["bert"]] * 2, folders, out), "which another system is"),
+        (([], folders[:1], out, {"mine": str(foreign)}), "answers none of the"),
+        (([encoders["bert"]], ["mteb:STSBenchmark"], out), r"pip install 'retrieval-distill\[mteb\]'"),
     ):
         with pytest.raises(UserError, match=message):
             api.benchmark(arguments[0], on=arguments[1], out=arguments[2], runs=dict(*arguments[3:]))

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import files, stages
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -28,7 +28,10 @@ def unpack(source: str, cache: Path) -> Path:
         UserError: It cannot be read, or a member's name leads out of the folder; nothing of it is unpacked then.
     """
     seen = Path(source).stat()
-    inputs = {"path": str(Path(source).resolve()), "size": seen.st_size, "modified": seen.st_mtime_ns}
+    inputs = {
+        "path": str(Path(source).resolve()), "size": seen.st_size, "modified": seen.st_mtime_ns,
+        "sample": files.sample(Path(source)),
+    }  # fmt: skip
     folder = cache / "archives" / stages.fingerprint(inputs)[:16]
 
     def work(out: Path) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def unpack(source: str, cache: Path) -> Path:
         except (zipfile.BadZipFile, tarfile.ReadError, EOFError, NotImplementedError, RuntimeError) as error:
             raise UserError(f"{source}: not an archive that can be read ({error})") from None
 
-    stages.stage("unpack", folder, inputs, work)
+    stages.stage("unpack", folder, inputs, work, wait=True)
     inside = [path for path in (folder / "contents").iterdir() if not path.name.startswith((".", "__MACOSX"))]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder / "contents"
 

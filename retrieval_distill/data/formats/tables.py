@@ -18,6 +18,7 @@ from retrieval_distill.data.formats.delimited import CSV, TSV
 from retrieval_distill.data.formats.jsonl import JSONL
 from retrieval_distill.data.formats.parquet import PARQUET
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime.files import sample
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -40,7 +41,9 @@ def table(source: str | Path) -> Table:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     seen = path.stat()
-    key = {"path": str(path.resolve()), "size": seen.st_size, "modified": seen.st_mtime_ns}
+    key = {
+        "path": str(path.resolve()), "size": seen.st_size, "modified": seen.st_mtime_ns, "sample": sample(path)
+    }  # fmt: skip
     return Table(str(path), seen.st_size, key, lambda reading: BY_ENDING[path.suffix.lower()].read(path, reading))
 
 

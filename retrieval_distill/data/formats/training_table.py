@@ -20,6 +20,7 @@ from retrieval_distill.data.formats.contract import Export, Format, Reading, Row
 from retrieval_distill.data.hashes import text_hash
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import files
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -85,9 +86,9 @@ def write(dataset: Dataset, path: Path, export: Export) -> None:
     first = next(rows, None)
     if first is None:
         raise UserError(f"{path}: no query has {export.negatives} negatives; ask for fewer with --negatives")
-    path.parent.mkdir(parents=True, exist_ok=True)
     negatives = [f"negative_{place}" for place in range(1, export.negatives + 1)]
-    table.write(path, ("query", "positive", *negatives, "scores"), chain([first], rows))
+    with files.atomic(path) as temporary:
+        table.write(temporary, ("query", "positive", *negatives, "scores"), chain([first], rows))
 
 
 def _exported(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[Any, ...]]:
