@@ -35,13 +35,16 @@ def compress(
         UserError: Several processes were started, or see ``retrieval_distill.compress.training``.
     """
     from retrieval_distill.compress import training
+    from retrieval_distill.student import card
 
     config = parse(CompressConfig, dict(options), "compress", overrides)
 
     def work(out: Path) -> dict[str, Any]:
         if processes.count() > 1:
             raise UserError("compress trains in one process; start it without torchrun, then the rest with it")
-        return training.compress(config, texts, out, seed)
+        counts = training.compress(config, texts, out, seed)
+        (out / card.FILE).write_text(card.compressed(out, config.model_dump(mode="json"), counts), encoding="utf-8")
+        return counts
 
     named = {name for name in (config.model, config.teacher) if name}
     inputs = {
@@ -83,9 +86,14 @@ def distill(
     run, seen = generated.renamed(run, dataset), generated.as_trained(dataset, split)
 
     def work(out: Path) -> dict[str, Any]:
+        from retrieval_distill.student import card
         from retrieval_distill.training.trainer import distill
 
-        return distill(run, seen.split(split), seen.queries, seen.documents, recipe, out, asked)
+        counts = distill(run, seen.split(split), seen.queries, seen.documents, recipe, out, asked)
+        if processes.rank() == 0:
+            told = recipe.model_dump(mode="json", include={"name", "seed", "compress", *TRAINS})
+            (out / card.FILE).write_text(card.trained(out, dataset.name, split, told, counts), encoding="utf-8")
+        return counts
 
     embedding_teacher = recipe.embedding_teacher.model
     named = None if embedding_teacher in (None, "start") else models.fingerprint(embedding_teacher)

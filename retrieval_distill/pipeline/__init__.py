@@ -1,6 +1,7 @@
 """``run``: the recipe read as prose. One folder in, one measured student out.
 
-    dataset -> (queries) -> candidates -> teacher scores -> student -> vectors -> index -> measured runs -> report
+    dataset -> (queries) -> candidates -> teacher scores -> student -> vectors -> index -> fusion -> measured runs
+    -> report
 
 Candidates, scores and student may come in several rounds, in which the student mines for its own training.
 
@@ -19,13 +20,20 @@ from typing import Any
 from retrieval_distill.config import Recipe, load_recipe
 from retrieval_distill.pipeline.candidates import filter_negatives, find_dev, retrieve
 from retrieval_distill.pipeline.compressing import compress
+from retrieval_distill.pipeline.fusing import tune_fusion
 from retrieval_distill.pipeline.generating import generate
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.measures import measure
 from retrieval_distill.pipeline.rounds import Round, rounds
 from retrieval_distill.pipeline.students import distill
 from retrieval_distill.pipeline.teachers import ask_gate, score
-from retrieval_distill.pipeline.vectors import embed_baselines, embed_retrievers, embed_start, embed_student
+from retrieval_distill.pipeline.vectors import (
+    embed_baselines,
+    embed_retrievers,
+    embed_rival,
+    embed_start,
+    embed_student,
+)
 from retrieval_distill.reporting import publish, report, unmeasured
 from retrieval_distill.runtime import processes
 
@@ -64,6 +72,8 @@ def run(recipe: Recipe, out: str | Path) -> dict[str, Any]:
         return {}
     embed_student(turn)
     embed_baselines(job)
+    embed_rival(job)
+    tune_fusion(job)
     if not job.measurable:
         return unmeasured.write(job.out, job.dataset, recipe, job.manifests)
     measure(job)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import visible
 from retrieval_distill.reporting.card import card
 from retrieval_distill.reporting.comparison import compare_runs, names_of
 from retrieval_distill.reporting.findings import collect
@@ -45,12 +46,12 @@ def report(
         return _write(target, compare_runs(dict(zip(names_of(paths), runs, strict=True))))
     findings = collect(runs[0])
     _write(target.with_suffix(".md"), markdown(findings))
-    if findings.rows and (paths[0] / "student").is_dir():
+    if (findings.rows or runs[0].unmeasured) and (paths[0] / "student").is_dir():
         _write(paths[0] / "student" / "README.md", card(runs[0], findings))
     return _write(target, page(findings))
 
 
 def _write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(visible(text), encoding="utf-8")
     return path

@@ -10,7 +10,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.reporting.letters import ALPHA, TEST
+from retrieval_distill.evaluation.significance import ALPHA
+from retrieval_distill.reporting.letters import TEST
 
 logger = logging.getLogger("retrieval_distill")
 

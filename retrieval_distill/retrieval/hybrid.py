@@ -6,10 +6,12 @@ and weighted reciprocal ranks, which Bruch, Gai and Ingber compare (2022, arXiv 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.run import Run
@@ -39,30 +41,68 @@ class Fusion:
         return METHODS[self.method]([lexical, dense], weights=[1 - self.dense, self.dense])
 
 
-def tune(lexical: Run, dense: Run, qrels: Qrels) -> dict[str, Any]:
+def tune(
+    lexical: Run,
+    dense: Run,
+    qrels: Qrels,
+    pool: Callable[[Run], Run] = lambda run: run,
+    measure: str = MEASURE,
+) -> dict[str, Any]:
     """Try every method and weight on judged queries.
 
     Args:
         lexical: BM25's Run of them.
         dense: Dense search's.
         qrels: Their judgements.
+        pool: Makes of a Run what is judged: of passages, their documents.
+        measure: What the best one is best in.
 
     Returns:
-        ``chosen`` (:class:`Fusion` as values: the best nDCG@10, of equal ones the weight nearest to one half), its
-        ``mean``, ``low`` and ``high``, ``measure``, ``queries``, and ``tried``, each with its ``mean``.
-        The interval is that of the queries tuned on, so it flatters the choice by what was tried.
+        ``chosen`` (:class:`Fusion` as values: the best one, of equal ones the weight nearest to one half), its
+        ``mean``, ``low`` and ``high``, ``measure``, ``queries``, and ``tried``, each with its ``mean``; ``alone``, the
+        mean of dense search alone, and ``gain``, what the chosen one has over it: ``mean``, ``low``, ``high``.
+        The intervals are those of the queries tuned on, so they flatter the choice by what was tried.
     """
+
+    def measured(run: Run) -> np.ndarray:
+        return evaluate(pool(run), qrels, [measure])[measure].to_numpy()
+
     values = {
-        fusion: evaluate(fusion.fuse(lexical, dense), qrels, [MEASURE])[MEASURE].to_numpy()
+        fusion: measured(fusion.fuse(lexical, dense))
         for fusion in (Fusion(method, weight) for method in METHODS for weight in WEIGHTS)
     }
     best = max(values, key=lambda fusion: (round(values[fusion].mean(), 12), -abs(fusion.dense - 0.5)))
+    alone = measured(dense)
     return {
         "chosen": asdict(best),
         **asdict(mean_with_interval(values[best])),
-        "measure": MEASURE,
+        "alone": float(alone.mean()),
+        "gain": asdict(mean_with_interval(values[best] - alone)),
+        "measure": measure,
         "queries": len(values[best]),
         "tried": [{**asdict(fusion), "mean": float(found.mean())} for fusion, found in values.items()],
+    }
+
+
+def decide(tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """Which of a student and its fusion with BM25 to use: the better one on the queries that the fusion was tuned on.
+
+    Args:
+        tuned: What :func:`tune` found for the student.
+
+    Returns:
+        ``use``, ``"hybrid-student"`` or ``"student"``, and ``dev``, what either has there, by measure, with the
+        ``difference``.
+    """
+    measure, gain = tuned["measure"], tuned["gain"]
+    fused = {key: tuned[key] for key in ("mean", "low", "high")}
+    return {
+        "use": "hybrid-student" if gain["mean"] > 0 else "student",
+        "dev": {
+            "student": {measure: {"mean": tuned["alone"]}},
+            "hybrid-student": {measure: fused},
+            "difference": gain,
+        },
     }
 
 
