@@ -145,7 +145,7 @@ def _offline() -> str | None:
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*", "2_*/*", "*/config.json"]
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*", "2_*/*", "*/config.json", "README.md"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
     except Exception:  # not in the cache: every way of missing is the same to us

@@ -17,7 +17,10 @@ RATE = "_per_second"
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage cost; ``rate`` such as ``"113 documents/s"``, empty where it counts no units."""
+    """What a stage cost; ``rate`` such as ``"113 documents/s"``, empty where it counts no units.
+
+    A rate of a stage that was kept was measured then, under whatever load there was, and says so.
+    """
 
     name: str
     seconds: float
@@ -29,7 +32,8 @@ def stage_costs(run: RunFolder) -> list[Stage]:
     """Each finished stage's costs, in the order of the run."""
     found = []
     for name, costs in run.stages.items():
-        rates = [f"{short(costs[key])} {key.removesuffix(RATE)}/s" for key in costs if key.endswith(RATE)]
+        when = " (in an earlier run)" if costs.get("skipped") else ""
+        rates = [f"{short(costs[key])} {key.removesuffix(RATE)}/s{when}" for key in costs if key.endswith(RATE)]
         found.append(Stage(name, costs["seconds"], costs["peak_memory_bytes"], ", ".join(rates)))
     return found
 

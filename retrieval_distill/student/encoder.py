@@ -77,6 +77,11 @@ def tokens_of(model: SentenceTransformer, texts: Sequence[str], kind: Kind, max_
     return tokenize(first.tokenizer, [prompt + text for text in texts], min(max_length or own, own))
 
 
+def token_limit(model: SentenceTransformer) -> int:
+    """Tokens that it reads of a document at most."""
+    return path(model, "document")[0].max_seq_length or 512
+
+
 def encode_rows(
     model: SentenceTransformer,
     rows: Sequence[np.ndarray],
