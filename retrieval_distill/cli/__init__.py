@@ -22,7 +22,7 @@ from retrieval_distill.runtime import processes
 class Stoppable(typer.core.TyperGroup):
     """Commands that Ctrl-C ends with a word; the library around them would end in silence."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)

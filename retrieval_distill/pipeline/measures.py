@@ -18,7 +18,7 @@ from retrieval_distill.runtime.stages import write_json
 def measure(job: Job) -> None:
     """Runs of every system over the test queries, the student's scores of the teacher's pool, and their speed."""
     config = job.recipe.evaluate
-    queries, depth = job.dataset.queries_of(job.recipe.dataset.test), job.dataset.in_passages(config.depth)
+    queries, depth = job.dataset.queries_of(job.recipe.dataset.measured), job.dataset.in_passages(config.depth)
     dense = {"start": job.recipe.student.model, "student": str(job.out / "student"), **job.baselines}
 
     def work(folder: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
     """Measure the runs in ``out`` and write ``report.json`` and ``per_query.parquet`` there; returns the report."""
     speeds = read_json(out / "runs" / "speed.json")
     runs = {name: Run.load(out / "runs" / f"{name}.parquet") for name in dict.fromkeys([*SYSTEMS, *speeds])}
-    measured, qrels = by_document(runs, dataset, recipe.dataset.test)
+    measured, qrels = by_document(runs, dataset, recipe.dataset.measured)
     values = compare.per_query(measured, qrels, recipe.evaluate.measures)
     values.to_parquet(out / "per_query.parquet", index=False)
     systems, source = compare.summarise(values), values["query_id"].map(source_of)
