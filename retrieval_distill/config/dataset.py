@@ -58,3 +58,9 @@ class DatasetConfig(ReadConfig):
     """Split that the report measures; ``None``: nothing is measured."""
     train_queries: int | None = Field(None, ge=1)
     """Training queries used, drawn by the seed; ``None`` uses all."""
+
+    @property
+    def measured(self) -> str:
+        """``test``, in a run that measures."""
+        assert self.test is not None
+        return self.test

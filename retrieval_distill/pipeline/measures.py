@@ -26,7 +26,7 @@ UNTUNED = "untuned"
 def measure(job: Job) -> None:
     """Runs of every system over the test queries, the student's scores of the teacher's pool, and their speed."""
     config = job.recipe.evaluate
-    queries, depth = job.dataset.queries(job.recipe.dataset.test), job.dataset.in_passages(config.depth)
+    queries, depth = job.dataset.queries(job.recipe.dataset.measured), job.dataset.in_passages(config.depth)
     indexes = {"start": job.rival, "student": "student", **{name: name for name in job.baselines}}
     fused_by = fusions(job)
 

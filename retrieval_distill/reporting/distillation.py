@@ -59,7 +59,7 @@ def fusion(out: Path, name: str, is_tuned: bool, dataset: Dataset, recipe: Recip
     ``split``, and what it would be ``untuned``: each measure's mean with its 95 % interval.
     """
     kept, run = out / "fusion" / f"{name}.json", Run.load(out / "runs" / "untuned" / f"{name}.parquet")
-    measured, qrels = by_document({name: run}, dataset, dataset.qrels(recipe.dataset.test))
+    measured, qrels = by_document({name: run}, dataset, dataset.qrels(recipe.dataset.measured))
     untuned = evaluate(measured[name], qrels, recipe.evaluate.measures)
     means = {measure: asdict(mean_with_interval(untuned[measure].to_numpy())) for measure in untuned}
     tuned = read_json(kept) if is_tuned else {}

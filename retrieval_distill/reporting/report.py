@@ -28,7 +28,7 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
     speeds = read_json(out / "runs" / "speed.json")
     names = list(dict.fromkeys([*rivals.SYSTEMS, *speeds]))
     runs = {name: Run.load(out / "runs" / f"{name}.parquet") for name in names}
-    measured, qrels = by_document(runs, dataset, dataset.qrels(recipe.dataset.test))
+    measured, qrels = by_document(runs, dataset, dataset.qrels(recipe.dataset.measured))
     values = compare.per_query(measured, qrels, recipe.evaluate.measures)
     with files.atomic(out / "per_query.parquet") as temporary:
         values.to_parquet(temporary, index=False)
