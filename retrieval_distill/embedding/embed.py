@@ -133,7 +133,8 @@ def _embed(encoding: Encoding, documents: Texts, out: Path, old: Embeddings | No
     due = [start for start in starts if kept + start // SHARD not in finished]
     done = len(changes.new_documents) - sum(min(SHARD, len(changes.new_documents) - start) for start in due)
     encoders = encoding.encoders() if due or old is None else []
-    form = backend_choice.storage(storage, documents, out, old, encoders)
+    form = backend_choice.storage(storage, encoding, documents, out, old, encoders)
+    truncated = old.manifest["counts"].get("truncated") if old and not encoders else encoding.cut(documents)
     _say_cost(changes, form, out)
 
     def items() -> Iterator[Item]:
@@ -158,6 +159,7 @@ def _embed(encoding: Encoding, documents: Texts, out: Path, old: Embeddings | No
         "bytes": form.vector_bytes * len(documents),
         "backend": encoding.backend,
         "measured": measured,
+        "truncated": truncated,
     }
 
 

@@ -16,7 +16,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import cluster
 from retrieval_distill.scores.contract import Teacher
-from retrieval_distill.teacher.cross_encoder import CrossEncoderTeacher, forward, is_plain
+from retrieval_distill.teacher.cross_encoder import CrossEncoderTeacher, forward
 from retrieval_distill.teacher.ensemble import Ensemble
 
 
@@ -36,7 +36,7 @@ def on_cluster(teacher: Teacher | Ensemble) -> ClusterTeacher:
     Raises:
         UserError: No cluster answers, or the teacher is not a cross-encoder of the usual kind.
     """
-    if not isinstance(teacher, CrossEncoderTeacher) or not is_plain(teacher.model):
+    if not isinstance(teacher, CrossEncoderTeacher) or not teacher.plain:
         raise UserError("--engine ray scores with one cross-encoder whose pairs need no prompt; leave the option out")
     cluster.connect()
     return ClusterTeacher(

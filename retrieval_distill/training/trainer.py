@@ -18,7 +18,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import PrinterCallback, TrainerCallback, TrainerState, TrainingArguments
 
-from retrieval_distill import models
+from retrieval_distill import weights
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.run import Run
@@ -71,8 +71,8 @@ def distill(
         dev: What ``training.evaluate_steps`` evaluates on.
 
     Returns:
-        Counts: groups, steps taken, the step whose weights were kept, queries seen, parameters, dimensions, and the
-        agreement with the teacher at the start and in the end.
+        Counts: groups, steps taken, the step whose weights were kept, queries seen, parameters, dimensions, the
+        agreement with the teacher at the start and in the end, and how many texts were too long and cut.
 
     Raises:
         UserError: The teacher's scores are missing or out of the student's reach; there are no dev queries to
@@ -86,11 +86,12 @@ def distill(
     torch.manual_seed(recipe.seed)
     student = _student(groups, qrels, queries, documents, recipe)
     collator = plan.collator(student, groups, qrels, queries, documents, recipe, folder / "checkpoints")
+    cut = distributed.from_first(lambda: plan.cut(student, groups, queries, documents, recipe))
     draws = plan.draws(student, groups, queries, recipe, folder / "checkpoints" / "topics")
     training = _training(student, collator, draws, recipe, folder, dev)
     start = distributed.from_first(lambda: training.agreement(student))
     training.run()
-    return distributed.from_first(lambda: training.finish(start))
+    return distributed.from_first(lambda: {**training.finish(start), "truncated": cut})
 
 
 @dataclass(eq=False)
@@ -127,8 +128,7 @@ class Training:
         self._take_weights(kept)
         end = self.agreement(self.student)
         adapter.merge(self.student)
-        with models.quietly():
-            self.student.save_pretrained(str(self.folder))
+        weights.save(self.student, self.folder)
         write_json(self.folder / "training_log.json", log.rows(state.log_history, kept, end))
         remove(self.folder / "checkpoints")
         return {
@@ -164,7 +164,8 @@ class Advance(TrainerCallback):
 
 def _groups(teacher_run: Run, qrels: Qrels, recipe: Recipe) -> list[Group]:
     """What is learnt from, with a word on all that looks wrong."""
-    groups = build_groups(missing_scores.settle(teacher_run, recipe.training.missing_scores), qrels)
+    settled = missing_scores.settle(missing_scores.refuse_absurd(teacher_run), recipe.training.missing_scores)
+    groups = build_groups(settled, qrels)
     if alike := indifferent(groups):
         logger.warning("training queries all of whose candidates the teacher scores alike: %s", counted(alike))
     scores = [np.array(group.scores) for group in groups]
