@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from retrieval_distill.formatting import interval, number, short
+from retrieval_distill.formatting import interval, number, share, short
 from retrieval_distill.reporting.run_folder import RunFolder
 
 RATE = "_per_second"
@@ -60,7 +60,19 @@ def data_facts(run: RunFolder) -> list[tuple[str, str]]:
     ):
         if stage in run.stages:
             found.append((label, f"{run.stages[stage]['counts'][count]:,}"))
-    return found
+    return found + _cut(run)
+
+
+def _cut(run: RunFolder) -> list[tuple[str, str]]:
+    """Texts that are longer than the student takes."""
+    learnt = run.stages.get("distill", {}).get("counts", {}).get("truncated", {})
+    embedded = run.stages.get("embed-student", {}).get("counts", {}).get("truncated")
+    known = {"passages": embedded, "training passages": learnt.get("document"), "training queries": learnt.get("query")}
+    return [
+        (f"{name} longer than {cut['max_length']} tokens, which are cut", share(cut["share"]))
+        for name, cut in known.items()
+        if cut and cut["max_length"] is not None
+    ]
 
 
 def environment_facts(report: dict[str, Any]) -> list[tuple[str, str]]:

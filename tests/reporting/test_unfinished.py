@@ -73,3 +73,15 @@ def test_what_is_no_run_is_refused(tmp_path, run_folder):
         report(tmp_path)
     with pytest.raises(UserError, match=r"name it .*page\.html"):
         report(run_folder, tmp_path / "page.pdf")
+
+
+def test_a_report_says_how_many_texts_the_student_cuts(run_folder):
+    report_file = run_folder / "report.json"
+    finished = json.loads(report_file.read_text())
+    finished["stages"]["embed-student"]["counts"]["truncated"] = {"share": 0.38, "sample": 1000, "max_length": 64}
+    learnt = {"query": {"share": 0.0, "sample": 24, "max_length": 64}, "document": None}
+    finished["stages"]["distill"]["counts"]["truncated"] = learnt
+    write_json(report_file, finished)
+    text = " ".join((report(run_folder).with_suffix(".md")).read_text().replace("\u00a0", " ").split())
+    assert "| passages longer than 64 tokens, which are cut | 38 % |" in text
+    assert "| training queries longer than 64 tokens, which are cut | 0 % |" in text
