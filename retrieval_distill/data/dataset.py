@@ -140,7 +140,8 @@ class Dataset:
     ``query_id``, ``way``, ``doc_id``, and ``title`` and ``text``, what training sees of that document (missing: the
     document as it stands); ``None``: there are none. ``sources`` tells of several datasets that were joined which rows
     of ``documents`` each has; empty: it is one. ``left_out`` tells what the reader left out as bad input:
-    ``{reason: {"count", "first"}}``.
+    ``{reason: {"count", "first"}}``. ``metadata`` holds the further columns of documents, each document's as the text
+    of a JSON object under its id (see :mod:`retrieval_distill.data.metadata`); ``None``: there are none.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Dataset:
     generated: pa.Table | None = None
     left_out: dict[str, dict[str, object]] = field(default_factory=dict)
     sources: dict[str, range] = field(default_factory=dict)
+    metadata: Texts | None = None
 
     @classmethod
     def from_records(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from retrieval_distill.config import parse_recipe
+from retrieval_distill.config import ReadConfig, parse_recipe
 from retrieval_distill.data import sources
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.load import load
@@ -57,10 +57,10 @@ class Place:
         )  # fmt: skip
 
     @classmethod
-    def of_parts(cls, index: Path, model: str, dataset: str, cache: Path) -> Place:
-        """An index, the model that embedded its documents, and their dataset."""
+    def of_parts(cls, index: Path, model: str, dataset: str, cache: Path, options: ReadConfig | None = None) -> Place:
+        """An index, the model that embedded its documents, and their dataset, read as the options say."""
         beside = index.with_name(f"{index.name}-search")
-        return cls(index, model, dataset, cache, beside, lambda: load(dataset, cache))
+        return cls(index, model, dataset, cache, beside, lambda: load(dataset, cache, options))
 
     @cached_property
     def dataset(self) -> Dataset:
