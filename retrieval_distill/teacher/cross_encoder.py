@@ -10,7 +10,7 @@ import logging
 import queue
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -235,7 +235,7 @@ def load(
     """
     devices = devices or hardware.devices()
     compute = hardware.dtype("float32" if dtype == "int8" else dtype, devices[0])
-    model = open_model(models.resolve(name), devices[0])
+    model: CrossEncoder = open_model(models.resolve(name), devices[0])
     _check_label(name, model, label)
     own = model.max_seq_length
     asked = min(max_length, own) if max_length and own else max_length
@@ -296,7 +296,7 @@ def _pads(model: CrossEncoder) -> bool:
         return False
     if tokenizer.pad_token is not None:
         if getattr(model.config, "pad_token_id", None) is None:
-            model.config.pad_token_id = tokenizer.pad_token_id  # or a decoder would take no batches
+            cast(Any, model.config).pad_token_id = tokenizer.pad_token_id  # or a decoder would take no batches
         return True
     decoder.set_padding(tokenizer)
     logger.warning("this teacher's tokenizer has no padding token: pairs are scored one at a time")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, cast
 
 import torch
 from sentence_transformers import CrossEncoder
@@ -15,10 +15,8 @@ from sentence_transformers import CrossEncoder
 from retrieval_distill import models, weights
 from retrieval_distill.errors import UserError
 
-Kind = TypeVar("Kind", bound=CrossEncoder)
 
-
-def open_model(folder: Path, device: str, kind: type[Kind] = CrossEncoder, fresh_head: bool = False) -> Kind:  # type: ignore[assignment]
+def open_model(folder: Path, device: str, kind: type[Any] = CrossEncoder, fresh_head: bool = False) -> Any:
     """A cross-encoder in float32 with all of its weights; an adapter is merged into its base model's.
 
     Args:
@@ -85,7 +83,7 @@ def _merge(model: CrossEncoder, folder: Path) -> None:
         raise UserError(f"model {str(folder)!r}: the adapter's weights are missing (adapter_model.safetensors)")
     with weights.reading(folder), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # missing weights are refused here
-        adapted = PeftModel.from_pretrained(model.model, str(folder))
+        adapted: Any = PeftModel.from_pretrained(cast(Any, model.model), str(folder))
         report = adapted.load_adapter(str(folder), "default")  # again, for a report
     if wrong := [*report.missing_keys, *report.unexpected_keys]:
         raise UserError(f"model {str(folder)!r}: the adapter does not fit its base model: {', '.join(wrong[:3])}")
