@@ -5,10 +5,12 @@ Knows numbers and strings; must not know what they measure.
 
 from __future__ import annotations
 
+import html
 import math
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 
 MINUS, DASH, SPACE = "\u2212", "\u2013", "\u00a0"
 """True minus, en dash, and a space that keeps what it joins on one line."""
@@ -30,9 +32,9 @@ def signed(value: float, digits: int = 3) -> str:
     return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
-def interval(low: float, high: float) -> str:
+def interval(low: float, high: float, digits: int = 3) -> str:
     """0.551-0.613, with an en dash."""
-    return f"{number(low)}{DASH}{number(high)}"
+    return f"{number(low, digits)}{DASH}{number(high, digits)}"
 
 
 def share(value: float) -> str:
@@ -71,12 +73,41 @@ def size(number: float) -> str:
     return f"{value:.0f} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
+def listed(items: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
 def visible(text: str) -> str:
     r"""Text in which what would act on a terminal, a page or its direction shows: ESC is ``\x1b``.
 
     Line feeds and tabs stay.
     """
     return "".join(repr(c)[1:-1] if _acts(c) else c for c in text)
+
+
+def md(value: object) -> str:
+    """Text as Markdown shows it, in one line: nothing in it is markup, HTML or the end of a table's cell."""
+    line = html.escape(re.sub(r"\s+", " ", str(value)).strip(), quote=False)
+    return re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", line)
+
+
+def code(value: object) -> str:
+    """Text as code within a line of Markdown, whatever back quotes it has."""
+    line = re.sub(r"\s+", " ", str(value)).strip()
+    marks, space = _longer_than(line, 0), " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{marks}{space}{line}{space}{marks}"
+
+
+def fenced(value: str, language: str = "") -> str:
+    """Text as a block of code in Markdown, whatever back quotes it has."""
+    marks = _longer_than(value, 2)
+    return f"{marks}{language}\n{value.rstrip()}\n{marks}"
+
+
+def _longer_than(text: str, least: int) -> str:
+    """Back quotes, one more than ``least`` and than any row of them in a text."""
+    return "`" * (1 + max([least, *map(len, re.findall("`+", text))]))
 
 
 def _acts(character: str) -> bool:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import manifests
@@ -83,10 +83,51 @@ def _parts(name: str) -> list[str]:
 
 
 def similarity(name: str) -> Literal["cosine", "dot"]:
-    """What a bi-encoder's vectors are compared by, as saved in it; cosine where it names neither of these."""
+    """What a bi-encoder's vectors are compared by, as saved in it; cosine where it names nothing.
+
+    Raises:
+        UserError: It names another measure, such as a distance.
+    """
     config = resolve(name) / "config_sentence_transformers.json"
-    saved = read_json(config).get("similarity_fn_name") if config.is_file() else None
+    saved = settings(config).get("similarity_fn_name") if config.is_file() else None
+    if saved not in (None, "cosine", "dot"):
+        raise UserError(
+            f"model {name!r} was made for its vectors to be compared by {saved!r}, and only cosine and dot work here; "
+            f"take another model, or write one of these as similarity_fn_name into {config}"
+        )
     return "dot" if saved == "dot" else "cosine"
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """A model's JSON file.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    try:
+        found = read_json(path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: this file of a model is damaged ({error}); take another copy of the model") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: this file of a model holds no settings; take another copy of the model")
+    return found
+
+
+def adapter_base(folder: Path) -> str | None:
+    """The name of the model that an adapter's weights are added to; ``None``: the folder holds no adapter.
+
+    Raises:
+        UserError: It names none, or one that is itself an adapter.
+    """
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        return None
+    base = settings(path).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{path}: this adapter does not name its base model (base_model_name_or_path)")
+    if (resolve(base) / path.name).is_file():
+        raise UserError(f"{path}: this adapter's base model {base!r} is itself an adapter; merge that one first")
+    return base
 
 
 @contextmanager
@@ -109,10 +150,9 @@ def fingerprint(name: str) -> str:
     """Hash of a model's weights, configuration and tokenizer; an adapter's includes its base."""
     folder = resolve(name)
     mark = fingerprint_files(folder, ("*.safetensors", "*.json", "*.txt", "*.model", "*.bin"))
-    adapter = folder / "adapter_config.json"
-    if not adapter.is_file():
+    base = adapter_base(folder)
+    if base is None:
         return mark
-    base = read_json(adapter)["base_model_name_or_path"]
     return hashlib.sha256((mark + (PACKAGED_SHA256 if base == PACKAGED else fingerprint(base))).encode()).hexdigest()
 
 
@@ -145,7 +185,7 @@ def _offline() -> str | None:
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*", "2_*/*", "*/config.json"]
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*", "2_*/*", "*/config.json", "README.md"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
     except Exception:  # not in the cache: every way of missing is the same to us

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from retrieval_distill.config import TrainingConfig
 from retrieval_distill.hardware import devices
 from retrieval_distill.student import encoder
 from retrieval_distill.teacher import cross_encoder
+from retrieval_distill.training import arguments
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 
@@ -115,3 +117,19 @@ def test_a_model_that_learns_keeps_its_weights_once(layer):
     devices.speed_up_linear_layers(layer, learns=True)
     assert_follows_its_weights(layer)
     assert layer._ordered is None
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_without_instructions_for_it_is_said(native, cross_encoders, encoders, monkeypatch, caplog):
+    monkeypatch.setattr(devices, "has_fast_bfloat16", lambda device: native)
+    acts = {
+        "teacher": lambda dtype: cross_encoder.load(cross_encoders["bert"], 48, dtype),
+        "embedder": lambda dtype: encoder.load(encoders["bert"], dtype),
+        "training": lambda dtype: arguments.dtype(TrainingConfig(bf16=dtype == "bfloat16")),
+    }
+    for act in acts.values():
+        for dtype in ("float32", "bfloat16"):
+            caplog.clear()
+            act(dtype)
+            said = "hundreds of times slower than float32 on this CPU" in caplog.text
+            assert said == (dtype == "bfloat16" and not native)

@@ -20,6 +20,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import processes, stages
+from retrieval_distill.runtime.files import write_text
 from retrieval_distill.student.student import Student
 from retrieval_distill.training import CHECKPOINTS
 
@@ -52,10 +53,14 @@ def compress(
 
     def work(folder: Path) -> dict[str, Any]:
         from retrieval_distill.compress import training
+        from retrieval_distill.student import card
 
         if processes.count() > 1:
             raise UserError("compress trains in one process; start it without torchrun, then the rest with it")
-        return training.compress(chosen, texts, folder, seed)
+        counts = training.compress(chosen, texts, folder, seed)
+        told = card.compressed(folder, chosen.model_dump(mode="json"), counts)
+        write_text(folder / card.FILE, told)
+        return counts
 
     named = {name for name in (chosen.model, chosen.teacher) if name}
     inputs = {
@@ -112,9 +117,14 @@ def distill(
     refuse_unknown(training_set.scored, seen.queries, seen.documents)
 
     def work(folder: Path) -> dict[str, Any]:
+        from retrieval_distill.student import card
         from retrieval_distill.training import trainer
 
-        return trainer.distill(training_set, chosen, folder, asked, callbacks)
+        counts = trainer.distill(training_set, chosen, folder, asked, callbacks)
+        if processes.rank() == 0:
+            told = chosen.model_dump(mode="json", include={"name", "seed", "compress", *TRAINS})
+            write_text(folder / card.FILE, card.trained(folder, dataset.name, split, told, counts))
+        return counts
 
     embedding_teacher, query_model = chosen.embedding_teacher.model, chosen.student.query_model
     inputs = {

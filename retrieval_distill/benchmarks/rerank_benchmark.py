@@ -51,8 +51,8 @@ def benchmark(
 
     Returns:
         ``measures`` and ``systems``: a row per first stage and combination with ``name``, ``run``, ``reranker``,
-        ``depth``, the measures (``mean``, ``low``, ``high``, ``p_vs`` its first stage, ``p_holm_vs`` corrected for all
-        comparisons), ``pairs``, and of the reranker
+        ``depth``, the measures (``mean``, ``low``, ``high``, ``p_vs`` its first stage, ``p_holm_vs`` and
+        ``difference_vs`` corrected for all comparisons), ``pairs``, and of the reranker
         ``pairs_per_second``, ``latency_ms`` per query (``p50``, ``p95``) and ``peak_memory_bytes`` of the process.
     """
     queries = dataset.queries(split)
@@ -115,8 +115,8 @@ def _seconds(reranker: Teacher, pairs: Pairs) -> float:
 
 
 def _row(name: str, values: dict[str, Any], costs: dict[str, Any], first_stage: str) -> dict[str, Any]:
-    """One line of the report; of the p-values, only those against its own first stage are kept."""
+    """One line of the report; of the comparisons, only that with its own first stage is kept."""
     for value in values.values():
-        for key in ("p_vs", "p_holm_vs"):
-            value[key] = {other: p for other, p in value[key].items() if other == first_stage}
+        for key in ("p_vs", "p_holm_vs", "difference_vs"):
+            value[key] = {other: found for other, found in value[key].items() if other == first_stage}
     return {"name": name, **costs, **values}

@@ -1,75 +1,133 @@
-"""Speed and memory of retrievers on this machine, from text to ranking, each measured the same way.
+"""Clocks: how long queries take, and how fast texts are encoded, so that systems timed together can be compared.
 
-Knows clocks, retrievers and which machine this is; must not know judgements or how a report looks.
+Knows functions and texts; must not know what they call, judgements or how a report looks.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from retrieval_distill.data.dataset import Texts
-from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.hardware import devices
-from retrieval_distill.index.faiss_index import Index
-from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.runtime import stages
 
-DEPTH = 10
-"""Documents that a timed query asks for."""
+Ask = Callable[[str], object]
+"""Answers one query."""
 
-WARM_QUERIES, COLD_QUERIES = 100, 15
+ROUNDS = 6
+"""Turns of every system: whatever else the machine does, it does to all. The lowest and highest of six medians enclose
+the true one 97 times in 100, for it misses only where all six lie on one side of it (1 - 2 / 2 ** 6)."""
+
+QUERIES_PER_TURN, WARM_UP = 18, 2
+
+SECONDS_PER_TURN = 2.0
+"""A slow system answers fewer queries in a turn, one at the least, and encodes fewer documents."""
+
+COLD_QUERIES = 15
 
 CACHE_BYTES = 128 << 20
 """Written before each cold query: more than a processor's caches hold."""
 
 BUCKETS = ("short", "medium", "long")
 
-BUCKET_SAMPLE, BUCKET_TEXTS = 1500, 64
-"""Documents whose lengths are looked at, and documents of each length that are timed."""
+BUCKET_TEXTS, WARM_UP_TEXTS, ENCODING_ROUNDS = 64, 8, 3
+"""Documents of each length that are encoded in a round, at most and at least, and rounds."""
 
 
-def lexical(bm25: BM25, queries: Texts) -> dict[str, Any]:
-    """Speed and size of BM25; keys as :func:`dense` has them, without those of a model."""
-    return {
-        "index_bytes": bm25.bytes,
-        **_latencies(lambda text: bm25.search(Texts.from_records([("q", "", text)]), DEPTH), queries.take()),
-    }
+def once(systems: Mapping[str, Hashable]) -> dict[str, str]:
+    """System -> the one that is timed for it, the first that does the same work; most stand for themselves.
+
+    Args:
+        systems: Name -> what its speed depends on.
+    """
+    first: dict[Hashable, str] = {}
+    return {name: first.setdefault(work, name) for name, work in systems.items()}
 
 
-def dense(
-    index: Index, embeddings: Embeddings, model: str, dtype: str, queries: Texts, documents: Texts
-) -> dict[str, Any]:
-    """Speed and size of a bi-encoder with its index, one query at a time.
+def latencies(systems: Mapping[str, Ask], queries: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Single queries one after another, the systems taking turns.
+
+    Args:
+        systems: How each answers a query.
+        queries: Texts; where there are few, they are asked again.
 
     Returns:
-        ``parameters``, ``dimensions``, ``model_bytes`` (weights as they compute), ``index_bytes`` (on disk),
-        ``documents_per_second`` (of embedding the corpus), ``encode`` (see :func:`throughput`), ``latency_ms`` and
-        ``cold_latency_ms`` (see :func:`latency`), ``queries_per_second``, ``index_search_ms`` (the index alone, the
-        query's vector given), ``peak_memory_bytes`` (of the whole process while it was asked) and ``hardware``.
+        By system: ``latency_ms`` (``p50`` and ``p95`` of all queries; ``low`` to ``high``, the 97 % interval of the
+        median), ``cold_latency_ms`` (the same of queries before each of which the processor's caches were filled with
+        something else, as when a service is asked now and then; without an interval), ``queries_per_second``,
+        ``peak_memory_bytes`` (of the whole process while this system was asked) and ``hardware``.
     """
-    from retrieval_distill.student import build, encoder
-
-    loaded = encoder.load(model, dtype, index.manifest["inputs"]["max_length"])
-    texts, embedded = queries.take(), embeddings.manifest
-    measured = _latencies(lambda text: index.search(encoder.encode(loaded, [text], "query"), DEPTH), texts)
-    vectors = encoder.encode(loaded, texts[:WARM_QUERIES], "query")
-    alone = _milliseconds([_seconds(index.search, vector[None], DEPTH) for vector in vectors])
-    sample = documents.take(_drawn(documents.ids, BUCKET_SAMPLE))
-    lengths = encoder.tokens_of(loaded, sample, "document").lengths
+    counts = {name: _in_a_turn(ask, queries) for name, ask in systems.items()}
+    turns: dict[str, list[np.ndarray]] = {name: [] for name in systems}
+    peaks = dict.fromkeys(systems, 0)
+    for turn in range(ROUNDS):
+        drawn = [queries[(turn * QUERIES_PER_TURN + i) % len(queries)] for i in range(QUERIES_PER_TURN + WARM_UP)]
+        for name in list(systems)[:: -1 if turn % 2 else 1]:
+            stages.reset_peak_memory()
+            warm_up = WARM_UP if counts[name] == QUERIES_PER_TURN else 0
+            turns[name].append(latency(systems[name], drawn[: counts[name] + warm_up], warm_up))
+            peaks[name] = max(peaks[name], stages.peak_memory_bytes())
+    cold = {name: queries[-min(COLD_QUERIES, counts[name]) :] for name in systems}
     return {
-        "parameters": build.parameters(loaded),
-        "dimensions": index.manifest["counts"]["dimensions"],
-        "model_bytes": sum(weight.numel() * weight.element_size() for weight in loaded.parameters()),
-        "index_bytes": index.manifest["counts"]["bytes"],
-        "documents_per_second": round(embedded["counts"]["embedded"] / max(embedded["seconds"], 1e-9), 1),
-        "encode": throughput(lambda texts: encoder.encode(loaded, texts, "document"), sample, lengths),
-        **measured,
-        "index_search_ms": alone,
+        name: {
+            "latency_ms": _with_interval(turns[name]),
+            "cold_latency_ms": milliseconds(latency(ask, cold[name], warm_up=0, cold=True)),
+            "queries_per_second": round(sum(map(len, turns[name])) / sum(map(np.sum, turns[name])), 2),
+            "peak_memory_bytes": peaks[name],
+            "hardware": devices.name(),
+        }
+        for name, ask in systems.items()
     }
+
+
+def latency(ask: Ask, queries: Sequence[str], warm_up: int = 5, cold: bool = False) -> np.ndarray:
+    """Seconds of single queries, one after another.
+
+    Args:
+        ask: Answers one query.
+        queries: Texts; the first ``warm_up`` are not counted, unless there are no others.
+        warm_up: Uncounted calls.
+        cold: Whether the processor's caches are filled with something else before each query.
+    """
+    for query in queries[:warm_up]:
+        ask(query)
+    other = np.empty(CACHE_BYTES if cold else 0, np.uint8)
+    found = []
+    for number, query in enumerate(queries[warm_up:] or queries):
+        other.fill(number % 256)
+        found.append(seconds(ask, query))
+    return np.array(found)
+
+
+def throughputs(
+    encoders: Mapping[str, tuple[Callable[[list[str]], object], np.ndarray]], texts: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """How fast texts of like length are encoded, the systems taking turns.
+
+    Args:
+        encoders: By system, what encodes a list of texts, and the tokens that it reads of each text, shape [texts].
+        texts: A sample of the corpus.
+
+    Returns:
+        By system: ``encode`` (see :func:`throughput`, the medians of the rounds) and ``documents_per_second`` over the
+        three lengths together.
+    """
+    rounds = [
+        {name: throughput(encode, texts, lengths) for name, (encode, lengths) in encoders.items()}
+        for _ in range(ENCODING_ROUNDS)
+    ]
+    found = {}
+    for name in encoders:
+        buckets = {
+            bucket: {key: round(float(np.median([turn[name][bucket][key] for turn in rounds])), 1) for key in values}
+            for bucket, values in rounds[0][name].items()
+        }
+        per_document = np.mean([1 / bucket["documents_per_second"] for bucket in buckets.values()])
+        found[name] = {"documents_per_second": round(float(1 / per_document), 1), "encode": buckets}
+    return found
 
 
 def throughput(encode: Callable[[list[str]], object], texts: Sequence[str], lengths: np.ndarray) -> dict[str, Any]:
@@ -82,68 +140,49 @@ def throughput(encode: Callable[[list[str]], object], texts: Sequence[str], leng
 
     Returns:
         By length - the shortest third, the middle one, the longest: ``tokens`` (their mean), ``documents_per_second``
-        and ``tokens_per_second`` over the texts nearest to the middle of the third.
+        and ``tokens_per_second`` over the texts nearest to the middle of the third, fewer where they take long.
     """
     found = {}
     for name, third in zip(BUCKETS, np.array_split(np.argsort(lengths, kind="stable"), len(BUCKETS)), strict=True):
-        spare = max(0, len(third) - BUCKET_TEXTS) // 2
-        rows = third[spare : spare + BUCKET_TEXTS]
-        if not len(rows):
+        if not len(third):
             continue
-        encode([texts[row] for row in rows[:8]])
-        seconds = _seconds(encode, [texts[row] for row in rows])
+        middle = _middle(third, WARM_UP_TEXTS)
+        each = seconds(encode, [texts[row] for row in middle]) / len(middle)
+        rows = _middle(third, max(WARM_UP_TEXTS, min(BUCKET_TEXTS, int(SECONDS_PER_TURN / max(each, 1e-9)))))
+        taken = seconds(encode, [texts[row] for row in rows])
         found[name] = {
             "tokens": round(float(lengths[rows].mean()), 1),
-            "documents_per_second": round(len(rows) / seconds, 1),
-            "tokens_per_second": round(float(lengths[rows].sum()) / seconds, 1),
+            "documents_per_second": round(len(rows) / taken, 1),
+            "tokens_per_second": round(float(lengths[rows].sum()) / taken, 1),
         }
     return found
 
 
-def latency(ask: Callable[[str], object], queries: Sequence[str], warm_up: int = 5, cold: bool = False) -> np.ndarray:
-    """Seconds of single queries, one after another.
-
-    Args:
-        ask: Answers one query.
-        queries: Texts; the first ``warm_up`` are not counted, unless there are no others.
-        warm_up: Uncounted calls.
-        cold: Whether the processor's caches are filled with something else before each query, as when a service is
-            asked now and then.
-    """
-    for query in queries[:warm_up]:
-        ask(query)
-    other = np.empty(CACHE_BYTES if cold else 0, np.uint8)
-    seconds = []
-    for number, query in enumerate(queries[warm_up:] or queries):
-        other.fill(number % 256)
-        seconds.append(_seconds(ask, query))
-    return np.array(seconds)
+def _middle(rows: np.ndarray, count: int) -> np.ndarray:
+    """As many rows from their middle."""
+    spare = max(0, len(rows) - count) // 2
+    return rows[spare : spare + count]
 
 
-def _latencies(ask: Callable[[str], object], queries: list[str]) -> dict[str, Any]:
-    stages.reset_peak_memory()
-    warm, peak = latency(ask, queries[: WARM_QUERIES + 5]), stages.peak_memory_bytes()
-    cold = latency(ask, queries[-COLD_QUERIES:], warm_up=0, cold=True)
-    return {
-        "latency_ms": _milliseconds(warm),
-        "cold_latency_ms": _milliseconds(cold),
-        "queries_per_second": round(len(warm) / warm.sum(), 2),
-        "peak_memory_bytes": peak,
-        "hardware": devices.name(),
-    }
-
-
-def _seconds(work: Callable[..., object], *arguments: object) -> float:
+def seconds(work: Callable[..., object], *arguments: object) -> float:
+    """How long a call takes."""
     start = time.perf_counter()
     work(*arguments)
     return time.perf_counter() - start
 
 
-def _milliseconds(seconds: Sequence[float] | np.ndarray) -> dict[str, float]:
-    p50, p95 = np.percentile(seconds, [50, 95]) * 1000
+def milliseconds(taken: Sequence[float] | np.ndarray) -> dict[str, float]:
+    """``p50`` and ``p95`` of seconds, in milliseconds."""
+    p50, p95 = np.percentile(taken, [50, 95]) * 1000
     return {"p50": round(float(p50), 3), "p95": round(float(p95), 3)}
 
 
-def _drawn(ids: list[str], count: int) -> list[str]:
-    """As many ids, spread over the whole corpus."""
-    return ids[:: max(1, -(-len(ids) // count))]
+def _in_a_turn(ask: Ask, queries: Sequence[str]) -> int:
+    """Queries that a system answers in the time of a turn, judged by the last of a few that warm it up."""
+    taken = [seconds(ask, query) for query in queries[:WARM_UP]][-1]
+    return max(1, min(QUERIES_PER_TURN, int(SECONDS_PER_TURN / max(taken, 1e-9))))
+
+
+def _with_interval(turns: Sequence[np.ndarray]) -> dict[str, float]:
+    medians = [milliseconds(turn)["p50"] for turn in turns]
+    return {**milliseconds(np.concatenate(turns)), "low": min(medians), "high": max(medians)}

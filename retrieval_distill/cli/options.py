@@ -46,11 +46,11 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retri
 DEFAULT_TEACHER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 
 
-def load(source: str, cache: Path) -> Any:
-    """The dataset of ``--dataset``."""
+def load(source: str, cache: Path, options: Any = None) -> Any:
+    """The dataset of ``--dataset``, read as ``options`` (``ReadConfig``) say."""
     from retrieval_distill.data import load as datasets
 
-    return datasets.load(source, cache)
+    return datasets.load(source, cache, options)
 
 
 def check_index(folder: Path) -> None:

@@ -6,21 +6,21 @@ Knows options; must not know any maths. Heavy imports happen inside commands, so
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from retrieval_distill.cli.options import (
-    CACHE,
     TEACHERS,
-    CacheOption,
     DtypeOption,
     check_index,
     check_teachers,
     save,
     say,
 )
+from retrieval_distill.cli.reading import reads
 from retrieval_distill.errors import UserError
 from retrieval_distill.formatting import visible
 
@@ -30,6 +30,7 @@ PROMPT_DEPTH, FILE_DEPTH = 5, 100
 
 
 @app.command()
+@partial(reads, without=("queries", "qrels"))
 def search(
     folder: Annotated[
         str | None, typer.Argument(help="Folder of a finished run, such as runs/demo; with --index, the query.")
@@ -64,7 +65,9 @@ def search(
     metadata: Annotated[Path | None, typer.Option("--metadata", help="Table for --where; default: the corpus.")] = None,
     dtype: DtypeOption = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON per query.")] = False,
-    cache: CacheOption = CACHE,
+    *,
+    options: Any,
+    cache: Path,
 ) -> None:
     """Search a run's corpus with its student, or any index with the model it was built with.
 
@@ -84,13 +87,13 @@ def search(
     """
     if sys.stderr.isatty():
         typer.echo(visible(f"opening {folder if index is None else index} ..."), err=True)
-    place, query = _place(folder, query, index, model, dataset, cache)
+    place, query = _place(folder, query, index, model, dataset, cache, options)
     check_teachers([rerank] if rerank else [], 512, "auto", None)
     from retrieval_distill.cli import prompt  # imports much
 
     searcher = _searcher(place, dtype, fusion, tune, rerank, rerank_depth, where, metadata)
     if queries is not None or out is not None:
-        _batch(searcher, queries, out, depth or FILE_DEPTH)
+        _batch(searcher, queries, out, depth or FILE_DEPTH, options)
     elif query is not None:
         prompt.once(searcher, query, depth or PROMPT_DEPTH, as_json)
     elif tune is None:
@@ -98,8 +101,9 @@ def search(
 
 
 def _place(
-    folder: str | None, query: str | None, index: Path | None, model: str | None, dataset: str | None, cache: Path
-) -> tuple[Any, str | None]:
+    folder: str | None, query: str | None, index: Path | None, model: str | None, dataset: str | None, cache: Path,
+    options: Any,
+) -> tuple[Any, str | None]:  # fmt: skip
     """Where the parts are; with ``--index`` there is no folder, so the first argument is the query."""
     from retrieval_distill import models
     from retrieval_distill.search.location import Place
@@ -114,7 +118,7 @@ def _place(
         raise UserError(f"{folder}: with --index there is no folder of a run; put the query in quotes")
     check_index(index)
     models.resolve(model)
-    return Place.of_parts(index, model, dataset, cache), folder
+    return Place.of_parts(index, model, dataset, cache, options), folder
 
 
 def _searcher(
@@ -145,9 +149,9 @@ def _searcher(
     return searcher
 
 
-def _batch(searcher: Any, queries: str | None, out: Path | None, depth: int) -> None:
+def _batch(searcher: Any, queries: str | None, out: Path | None, depth: int, options: Any) -> None:
     from retrieval_distill.search import assembly
 
     if queries is None or out is None:
         raise UserError("--queries and --out belong together: a table of queries, or a split, and the run to write")
-    save(searcher.documents(assembly.queries(searcher.dataset, queries), depth), out)
+    save(searcher.documents(assembly.queries(searcher.dataset, queries, options), depth), out)

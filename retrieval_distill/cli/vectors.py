@@ -5,14 +5,13 @@ Knows options; must not know any maths. Heavy imports happen inside commands, so
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from retrieval_distill.cli.options import (
-    CACHE,
-    CacheOption,
     DatasetArgument,
     DtypeOption,
     EngineOption,
@@ -22,15 +21,19 @@ from retrieval_distill.cli.options import (
     load,
     say,
 )
+from retrieval_distill.cli.reading import reads
 
 app = typer.Typer()
 
 
 @app.command()
+@partial(reads, without=("queries", "qrels"))
 def embed(
     model: ModelOption,
     dataset: DatasetArgument,
     out: OutFolder,
+    cache: Path,
+    options: Any,
     dtype: DtypeOption = "auto",
     max_length: LengthOption = None,
     storage: Annotated[
@@ -40,7 +43,6 @@ def embed(
         str, typer.Option("--backend", help="torch, onnx, openvino, or auto: measured here, the fastest is taken.")
     ] = "torch",
     engine: EngineOption = "local",
-    cache: CacheOption = CACHE,
 ) -> None:
     """Embed a corpus to disk, shard by shard, resumably; once the corpus has changed, only what is new in it.
 
@@ -51,7 +53,7 @@ def embed(
     from retrieval_distill import api, models
 
     models.resolve(model)
-    documents = load(dataset, cache).documents
+    documents = load(dataset, cache, options).documents
     manifest = api.embed(
         documents, model, out=out, dtype=dtype, max_length=max_length, storage=storage, engine=engine, backend=backend
     ).manifest

@@ -11,12 +11,11 @@ from typing import Any
 
 from sentence_transformers import SentenceTransformer
 
-from retrieval_distill import models
+from retrieval_distill import models, weights
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
-from retrieval_distill.runtime.stages import read_json
 from retrieval_distill.student import encoder, routes
-from retrieval_distill.teacher import cross_encoder
+from retrieval_distill.teacher.opening import open_model
 
 
 def load(name: str, dtype: str = "float32", learns: bool = False) -> SentenceTransformer:
@@ -32,12 +31,13 @@ def load(name: str, dtype: str = "float32", learns: bool = False) -> SentenceTra
     """
     folder = models.resolve(name)
     if _classifies(folder):
-        with models.quietly(), TemporaryDirectory() as backbone:
-            model: Any = cross_encoder.open_model(folder, devices.device())
-            model.model.base_model.save_pretrained(backbone)
+        model: Any = open_model(folder, devices.device())
+        with TemporaryDirectory() as backbone:
+            weights.save(model.model.base_model, Path(backbone))
             model.tokenizer.save_pretrained(backbone)
             return encoder.load(backbone, dtype, learns=learns)
     loaded = encoder.load(name, dtype, learns=learns)
+    encoder.require_transformers(name, loaded)
     if routes.is_routed(loaded):
         raise UserError(f"compress: {name!r} has one encoder for queries and one for documents; give a model of one")
     return loaded
@@ -46,5 +46,5 @@ def load(name: str, dtype: str = "float32", learns: bool = False) -> SentenceTra
 def _classifies(folder: Path) -> bool:
     """Whether a folder holds a cross-encoder: a classification head, or an adapter, which only these have here."""
     config = folder / "config.json"
-    heads = read_json(config).get("architectures") or [] if config.is_file() else []
-    return (folder / "adapter_config.json").is_file() or any("SequenceClassification" in head for head in heads)
+    heads = models.settings(config).get("architectures") or [] if config.is_file() else []
+    return models.adapter_base(folder) is not None or any("SequenceClassification" in head for head in heads)

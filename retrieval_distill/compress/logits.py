@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForMaskedLM
 from transformers.modeling_outputs import BaseModelOutput
 
-from retrieval_distill import models
+from retrieval_distill import models, weights
 from retrieval_distill.compress.contract import Ask, Pair, Seen, Transfer, projection
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives.contract import Positive
@@ -82,14 +82,16 @@ def language_head(name: str) -> Any:
         UserError: It was saved without one.
     """
     folder = models.resolve(name)
-    saved = AutoConfig.from_pretrained(folder).architectures or []
+    with weights.reading(folder):
+        saved = AutoConfig.from_pretrained(folder, trust_remote_code=False).architectures or []
     if not any(architecture.endswith("ForMaskedLM") for architecture in saved):
         raise UserError(
             f"compress.transfers.logits: {name!r} was saved without a masked-language-model head "
             f"({', '.join(saved) or 'no architecture named'}); take the transfer embedding, which asks for the "
             "sentence vector instead"
         )
-    with models.quietly():
-        model = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32)
+    with weights.reading(folder) as loaded:
+        model = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+    weights.require_whole(folder, loaded)
     setattr(model, model.base_model_prefix, _Given())
     return model.requires_grad_(False).eval()

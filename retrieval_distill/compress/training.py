@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerState
 
-from retrieval_distill import models
+from retrieval_distill import models, weights
 from retrieval_distill.compress import backbones, layer_dropping, start, texts
 from retrieval_distill.compress.captures import anatomy
 from retrieval_distill.compress.contract import Pair
@@ -93,8 +93,7 @@ def compress(config: CompressConfig, plain: Texts, folder: Path, seed: int) -> d
     model = CompressionModel(student, teacher, transfers, computed, *depths, kept)
     done = _train(config, model, collator, folder, seed)
     model.close()
-    with models.quietly():
-        student.save_pretrained(str(folder))
+    weights.save(student, folder)
     return {**done, "parameters": build.parameters(student), **vars(pair.student)}
 
 

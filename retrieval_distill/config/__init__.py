@@ -4,7 +4,7 @@ Knows names, types and bounds; must not know how a stage does its work.
 """
 
 from retrieval_distill.config.compress import CompressConfig
-from retrieval_distill.config.dataset import DatasetConfig, ReadConfig, SourceConfig
+from retrieval_distill.config.dataset import DatasetConfig, ReadConfig, SourceConfig, UnpackConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.generate import GenerateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig, IntentConfig
@@ -54,6 +54,7 @@ __all__ = [
     "StudentConfig",
     "TeacherConfig",
     "TrainingConfig",
+    "UnpackConfig",
     "configured",
     "load_recipe",
     "load_values",

@@ -9,21 +9,40 @@ from pydantic import Field
 from retrieval_distill.config.section import Section
 
 
+class UnpackConfig(Section):
+    """What an archive may unpack to; one that goes beyond is refused, and nothing of it is kept."""
+
+    gigabytes: float = Field(50.0, gt=0)
+    """All files together, in units of 10^9 bytes."""
+    ratio: float = Field(200.0, gt=0)
+    """Unpacked bytes for every byte of the archive; text seldom goes beyond 20. Looked at from 16 MB on."""
+    files: int = Field(1_000_000, ge=1)
+    """Files and folders."""
+    depth: int = Field(32, ge=1)
+    """Parts of a name: folders within one another, and the file."""
+
+
 class ReadConfig(Section):
     """How a dataset's source is read."""
 
     format: str | None = None
     """Name of the source's format; ``None``: its prefix, ending or files tell."""
     columns: dict[str, str] = {}
-    """Names of columns that differ: ``{id: doc_id, text: body, title: name, queries.id: qid, qrels.score: grade}``."""
+    """Names of columns that differ: ``{id: doc_id, text: body, title: name, queries.id: qid, qrels.score: grade}``.
+    Case does not count; points lead into objects, as in ``_source.title``."""
     queries: str | None = None
     """Table of queries, for a source that holds documents only."""
     qrels: dict[str, str] = {}
     """Split -> file of judgements (a table, or TREC), for a source that holds none."""
     encoding: str = "utf-8"
-    """Encoding of text files; a byte that it does not allow is a bad row, never guessed at."""
+    """Of text files without a byte-order mark; a byte that it does not allow is a bad row, never guessed at."""
+    delimiter: str | None = Field(None, pattern=r'^([^"\r\n]|tab)$')
+    """What separates the fields of CSV files, such as ``;`` or ``tab``; ``None``: what their first line says
+    (``sep=;``), or a comma."""
     on_bad: Literal["refuse", "skip"] = "refuse"
     """What to do with a row that cannot be read: stop and name it, or leave it out, counted and named."""
+    unpack: UnpackConfig = UnpackConfig()
+    """Limits on what an archive may unpack to, against archives that fill the disk."""
 
 
 class SourceConfig(ReadConfig):
@@ -58,3 +77,9 @@ class DatasetConfig(ReadConfig):
     """Split that the report measures; ``None``: nothing is measured."""
     train_queries: int | None = Field(None, ge=1)
     """Training queries used, drawn by the seed; ``None`` uses all."""
+
+    @property
+    def measured(self) -> str:
+        """``test``, in a run that measures."""
+        assert self.test is not None
+        return self.test

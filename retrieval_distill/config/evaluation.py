@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from retrieval_distill.config.section import Section
@@ -18,3 +20,7 @@ class EvaluateConfig(Section):
     """Documents per test query, of BM25 and the start model fused, that the teacher baseline reranks."""
     baselines: tuple[str, ...] = ()
     """Bi-encoders (hub ids, folders) measured beside the student, each with its own token limit and similarity."""
+    start_length: Literal["own", "student"] = "own"
+    """Tokens that the start model reads where it is the student's rival: as many as it does without training, or as the
+    student does. Where the two differ, ``own`` embeds the documents with it once more, for candidates are mined with
+    the student's length."""

@@ -5,8 +5,10 @@ Knows Arrow; must not know ids' meaning, file formats or judgements.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,10 @@ import pyarrow.compute as pc
 Record = tuple[str, str, str]
 """Id, title (may be empty) and text."""
 
-SCHEMA = pa.schema([(name, pa.large_string()) for name in ("id", "title", "text")])
+TEXT = pa.large_string()
+"""Type of a column of strings; the plain one ends at 2 GB."""
+
+SCHEMA = pa.schema([(name, TEXT) for name in ("id", "title", "text")])
 
 ROWS_PER_BATCH = 65_536
 CHARACTERS_PER_BATCH = 1 << 26
@@ -67,6 +72,20 @@ def parts(column: pa.ChunkedArray) -> Iterator[list[str]]:
     """A column's values as lists of at most ``ROWS_PER_BATCH``."""
     for part in slices(column):
         yield part.to_pylist()
+
+
+def array(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
+    """Values as an array of a type; in one of strings, what is no string stands as JSON."""
+    if type_ == TEXT:
+        return pa.array([value if value is None else as_text(value) for value in values], type_)
+    if type_ == pa.float64():
+        return pa.array([value if value is None else float(value) for value in values], type_)
+    return pa.array(values, type_)
+
+
+def as_text(value: Any) -> str:
+    """A string as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def joined(part: pa.LargeStringArray, end: str) -> memoryview:

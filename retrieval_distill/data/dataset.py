@@ -224,7 +224,8 @@ class Dataset:
     ``query_id``, ``way``, ``doc_id``, and ``title`` and ``text``, what training sees of that document (missing: the
     document as it stands); ``None``: there are none. ``sources`` tells of several datasets that were joined which rows
     of ``documents`` each has; empty: it is one. ``left_out`` tells what the reader left out as bad input:
-    ``{reason: {"count", "first"}}``.
+    ``{reason: {"count", "first"}}``. ``metadata`` holds the further columns of documents, each document's as the text
+    of a JSON object under its id (see :mod:`retrieval_distill.data.metadata`); ``None``: there are none.
     """
 
     name: str
@@ -235,6 +236,7 @@ class Dataset:
     generated: pa.Table | None
     left_out: dict[str, dict[str, object]]
     sources: dict[str, range]
+    metadata: Texts | None
     manifest: dict[str, Any]
     """Of the stage that just made it; empty for one that was read."""
 
@@ -248,6 +250,7 @@ class Dataset:
         generated: pa.Table | None = None,
         left_out: dict[str, dict[str, object]] | None = None,
         sources: dict[str, range] | None = None,
+        metadata: Texts | None = None,
         manifest: dict[str, Any] | None = None,
     ) -> None:
         judgements = Judgements(qrels or {}, name)
@@ -260,6 +263,7 @@ class Dataset:
             "generated": generated,
             "left_out": left_out or {},
             "sources": sources or {},
+            "metadata": metadata,
             "manifest": manifest or {},
         }
         for key, value in values.items():

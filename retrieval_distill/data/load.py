@@ -9,7 +9,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from retrieval_distill.config import ReadConfig
+from retrieval_distill.config import ReadConfig, UnpackConfig
 from retrieval_distill.data import formats, nanobeir, python_docs
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import archive, beir
@@ -51,9 +51,9 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
         name, _, repository = source.removeprefix("nanobeir:").partition("@")
         return nanobeir.load(name, repository or nanobeir.REPOSITORY, cache / "nanobeir")
     elif source.startswith("beir:"):
-        source = str(_download(source.removeprefix("beir:"), cache))
+        source = str(_download(source.removeprefix("beir:"), cache, reading.options.unpack))
     elif archive.recognises(source):
-        source = str(archive.unpack(source, cache))
+        source = str(archive.unpack(source, cache, reading.options.unpack))
     else:
         manifests.opened(source, told=manifests.altered_but_useful)
     dataset = formats.read(source, reading)
@@ -67,34 +67,38 @@ def _build_python_docs(folder: Path) -> dict[str, int]:
     return {"documents": len(dataset.documents), **{f"{name} queries": len(q) for name, q in dataset.qrels.items()}}
 
 
-def _download(name: str, cache: Path) -> Path:
-    archive = name.partition("/")[0]
-    if (cache / name / "corpus.jsonl").is_file() and not (cache / archive / manifests.FILE).is_file():
+def _download(name: str, cache: Path, limits: UnpackConfig) -> Path:
+    collection = name.partition("/")[0]
+    if (cache / name / "corpus.jsonl").is_file() and not (cache / collection / manifests.FILE).is_file():
         return cache / name  # put there by hand
-    if archive not in BEIR_NAMES:
+    if collection not in BEIR_NAMES:
         raise UserError(f"dataset 'beir:{name}' is unknown{nearest(name, BEIR_NAMES)}")
-    inputs = {"source": f"beir:{archive}"}
-    stages.stage("dataset", cache / archive, inputs, lambda out: _fetch(archive, out), wait=True)
-    parts = [path.parent.name for path in (cache / archive).glob("*/corpus.jsonl")]
+    inputs = {"source": f"beir:{collection}"}
+    stages.stage("dataset", cache / collection, inputs, lambda out: _fetch(collection, out, limits), wait=True)
+    parts = [path.parent.name for path in (cache / collection).glob("*/corpus.jsonl")]
     if parts and not (cache / name / "corpus.jsonl").is_file():
         raise UserError(
-            f"dataset 'beir:{name}' has parts; use beir:{archive}/PART with one of: {', '.join(sorted(parts))}"
+            f"dataset 'beir:{name}' has parts; use beir:{collection}/PART with one of: {', '.join(sorted(parts))}"
         )
     return cache / name
 
 
-def _fetch(archive: str, out: Path) -> dict[str, int]:
+def _fetch(collection: str, out: Path, limits: UnpackConfig) -> dict[str, int]:
     from beir import util
 
-    shutil.rmtree(out / archive, ignore_errors=True)  # half a folder would be taken for a whole one
+    packed, unpacked = out / f"{collection}.zip", out / "unpacked"
     try:
-        unzipped = Path(util.download_and_unzip(BEIR_URL.format(name=archive), str(out)))
+        util.download_url(BEIR_URL.format(name=collection), str(packed), 1024)
+        archive.extract(packed, unpacked, limits)
     except Exception as error:
-        (out / f"{archive}.zip").unlink(missing_ok=True)
+        packed.unlink(missing_ok=True)
+        if isinstance(error, UserError):
+            raise UserError(f"dataset 'beir:{collection}' could not be downloaded: {error}") from None
         raise UserError(
-            f"dataset 'beir:{archive}' could not be downloaded ({type(error).__name__}); use a folder in BEIR layout"
+            f"dataset 'beir:{collection}' could not be downloaded ({type(error).__name__}); use a folder in BEIR layout"
         ) from None
-    for path in list(unzipped.iterdir()):
+    for path in list((unpacked / collection).iterdir()):
         path.replace(out / path.name)
-    (out / f"{archive}.zip").unlink()
+    shutil.rmtree(unpacked)
+    packed.unlink()
     return {"bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file())}

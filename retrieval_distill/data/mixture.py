@@ -33,6 +33,7 @@ def joined(parts: Mapping[str, Dataset]) -> Dataset:
         qrels={split: _judged({name: part.qrels.get(split, {}) for name, part in parts.items()}) for split in splits},
         parents=_parents(parts),
         generated=_generated(parts),
+        metadata=_metadata(parts),
         left_out={f"{name}: {reason}": case for name, part in parts.items() for reason, case in part.left_out.items()},
         sources={name: range(*bounds) for name, bounds in zip(parts, pairwise(ends), strict=True)},
     )
@@ -89,6 +90,12 @@ def _generated(parts: Mapping[str, Dataset]) -> pa.Table | None:
                 marks = marks.set_column(marks.column_names.index(column), column, ids)
             tables.append(marks)
     return pa.concat_tables(tables, promote_options="permissive") if tables else None
+
+
+def _metadata(parts: Mapping[str, Dataset]) -> Texts | None:
+    """The further columns of all documents that have any."""
+    own = {name: part.metadata for name, part in parts.items() if part.metadata is not None}
+    return _texts(own) if own else None
 
 
 def _under(name: str, ids: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -6,12 +6,14 @@ Layout: https://huggingface.co/collections/sentence-transformers/nanobeir-datase
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import hub
+from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats.contract import RowError
+from retrieval_distill.data.formats.judgements import grade
+from retrieval_distill.data.formats.names import text
 from retrieval_distill.errors import UserError, nearest
 
 REPOSITORY = "sentence-transformers/NanoBEIR-en"
@@ -28,23 +30,41 @@ def load(name: str, repository: str = REPOSITORY, cache: str | Path | None = Non
     Raises:
         UserError: The repository cannot be read, or has no such collection.
     """
-    with nullcontext() if Path(repository).is_dir() else hub.if_reachable():
-        parts = {part: _read(repository, part, name, cache) for part in ("corpus", "queries", "qrels")}
-    documents = [(row["_id"], row.get("title") or "", row["text"]) for row in parts["corpus"] if row["text"].strip()]
+    parts = {part: _read(repository, part, name, cache) for part in ("corpus", "queries", "qrels")}
+    documents = _texts("corpus", parts["corpus"])
     known = {id_ for id_, _, _ in documents}
-    judged = [(row["query-id"], doc_id, int(row.get("score", 1))) for row in parts["qrels"] for doc_id in _ids(row)]
+    judged = [judgement for number, row in enumerate(parts["qrels"], 1) for judgement in _judgements(number, row)]
     return Dataset.from_records(
         f"nano-{name.lower().removeprefix('nano')}",
         documents,
-        [(row["_id"], row["text"]) for row in parts["queries"] if row["text"].strip()],
+        [(id_, text) for id_, _, text in _texts("queries", parts["queries"])],
         {"test": [row for row in judged if row[1] in known]},
     )
 
 
-def _ids(row: dict[str, Any]) -> list[str]:
-    """The documents that a row of judgements names: one, or a list."""
-    named = row["corpus-id"]
-    return named if isinstance(named, list) else [named]
+def _texts(part: str, rows: list[dict[str, Any]]) -> list[Record]:
+    """Id, title and text of every row that has a text."""
+    found = []
+    for number, row in enumerate(rows, 1):
+        id_, title, body = text(row.get("_id")), text(row.get("title") or ""), text(row.get("text") or "")
+        if not id_ or title is None or body is None:
+            raise UserError(f"nanobeir: {part}:{number}: a row needs strings _id and text; it has {row!r:.200}")
+        if body.strip():
+            found.append((id_, title, body))
+    return found
+
+
+def _judgements(number: int, row: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """The judgements of a row: of one document, or of each of a list."""
+    query_id, named = text(row.get("query-id")), row.get("corpus-id")
+    doc_ids = [text(id_) for id_ in (named if isinstance(named, list) else [named])]
+    try:
+        found = grade(row.get("score", 1))
+    except RowError as defect:
+        raise UserError(f"nanobeir: qrels:{number}: {defect.detail}") from None
+    if query_id is None or None in doc_ids:
+        raise UserError(f"nanobeir: qrels:{number}: a row needs query-id and corpus-id; it has {row!r:.200}")
+    return [(query_id, doc_id, found) for doc_id in doc_ids if doc_id is not None]
 
 
 def _read(repository: str, part: str, name: str, cache: str | Path | None) -> list[dict[str, Any]]:

@@ -89,7 +89,8 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None, speci
     """Token ids of every text, equal to ``tokenizer(text, truncation=True, max_length=max_length)``.
 
     Args:
-        tokenizer: A Hugging Face tokenizer. Its own truncation and padding settings are left untouched.
+        tokenizer: A Hugging Face tokenizer, which says at which end texts are cut. Its own truncation and padding
+            settings are left untouched.
         texts: What to cut.
         max_length: Ids kept per text, special tokens included; ``None`` keeps all.
         special_tokens: Whether ``[CLS]`` and the like are added.
@@ -101,10 +102,10 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None, speci
             add_special_tokens=special_tokens, return_attention_mask=False,
         )["input_ids"]  # fmt: skip
         return Tokens.from_rows(rows)
-    backend = _own_copy(tokenizer, backend)
+    backend, side = _own_copy(tokenizer, backend), getattr(tokenizer, "truncation_side", "right")
     if (words := _WORDS[tokenizer]) is not None:
-        return Tokens.from_rows(words.cut(texts, max_length, special_tokens))
-    backend.no_truncation() if max_length is None else backend.enable_truncation(max_length)
+        return Tokens.from_rows(words.cut(texts, max_length, special_tokens, side == "left"))
+    backend.no_truncation() if max_length is None else backend.enable_truncation(max_length, direction=side)
     encoded = backend.encode_batch_fast(list(texts), add_special_tokens=special_tokens)
     return Tokens.from_rows([encoding.ids for encoding in encoded])
 

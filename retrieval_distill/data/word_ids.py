@@ -46,11 +46,19 @@ class WordIds(dict[str, tuple[int, ...]]):
         ids = self[word] = tuple(self._backend.encode(word, add_special_tokens=False).ids)
         return ids
 
-    def cut(self, texts: Iterable[str], max_length: int | None, special_tokens: bool) -> list[list[int]]:
-        """Ids of every text; words beyond the limit are not looked at. See :func:`tokens.tokenize`."""
+    def cut(
+        self, texts: Iterable[str], max_length: int | None, special_tokens: bool, keeps_end: bool = False
+    ) -> list[list[int]]:
+        """Ids of every text; words beyond the limit are not looked at. See :func:`tokens.tokenize`.
+
+        ``keeps_end``: long texts lose their beginnings.
+        """
         if len(self) > MOST_WORDS:
             self.clear()
         before, after = (self._before, self._after) if special_tokens else ([], [])
         limit = None if max_length is None else max(0, max_length - len(before) - len(after))
         words = (text.replace("\n", " ").split(" ") for text in texts)
+        if keeps_end and limit is not None:
+            ends = ([*chain.from_iterable(map(self.__getitem__, row))] for row in words)
+            return [[*before, *ids[max(0, len(ids) - limit) :], *after] for ids in ends]
         return [[*before, *islice(chain.from_iterable(map(self.__getitem__, row)), limit), *after] for row in words]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.embedding import sound
 from retrieval_distill.embedding.choice import choose
 from retrieval_distill.embedding.embeddings import Embeddings
 from retrieval_distill.embedding.storage import Storage
@@ -38,20 +39,22 @@ def runtime(
     if not path.is_file():
         from retrieval_distill.student.backends import installed
 
-        stages.write_json(path, choose(encoding, _sample(documents, MEASURED), installed()))
+        sample = documents.drawn(MEASURED, seed=0).take() or [""]
+        stages.write_json(path, choose(encoding, sample, installed()))
     choice = stages.read_json(path)
     return replace(encoding, backend=choice["backend"]), choice["measured"]
 
 
-def storage(name: str, documents: Texts, out: Path, old: Embeddings | None, encoders: Sequence[Encode]) -> Storage:
+def storage(
+    name: str, encoding: Encoding, documents: Texts, out: Path, old: Embeddings | None, encoders: Sequence[Encode]
+) -> Storage:
     """How vectors are stored; the ranges of 8-bit codes are a sample's, of the first corpus that had texts."""
     if old is not None and (name != "int8" or old.manifest["counts"]["documents"]):
         return old.storage.save(out)
     if not (out / "storage.json").is_file():
-        texts = _sample(documents, CALIBRATED if name == "int8" else 1)
-        return Storage.fit(name, vectors(encoders[0], texts)).save(out)
+        sample = documents.drawn(CALIBRATED if name == "int8" else 1, seed=0)
+        found = vectors(encoders[0], sample.take() or [""])
+        if name == "int8":  # whose ranges are written down before the first shard is checked
+            sound.require_finite(encoding.model, found, sample.ids, encoding.kind)
+        return Storage.fit(name, found).save(out)
     return Storage.open(out)
-
-
-def _sample(documents: Texts, count: int) -> list[str]:
-    return documents.drawn(count, seed=0).take() or [""]

@@ -135,7 +135,8 @@ def _embed(encoding: Encoding, documents: Texts, out: Path, old: Embeddings | No
     done = len(changes.new_documents) - sum(min(SHARD, len(changes.new_documents) - start) for start in due)
     done += sum(Pieces(out, kept + start // SHARD).count() for start in due)
     encoders = encoding.encoders() if due or old is None else []
-    form = backend_choice.storage(storage, documents, out, old, encoders)
+    form = backend_choice.storage(storage, encoding, documents, out, old, encoders)
+    truncated = old.manifest["counts"].get("truncated") if old and not encoders else encoding.cut(documents)
     _say_cost(changes, form, out)
 
     def items() -> Iterator[Item]:
@@ -160,6 +161,7 @@ def _embed(encoding: Encoding, documents: Texts, out: Path, old: Embeddings | No
         "bytes": form.vector_bytes * len(documents),
         "backend": encoding.backend,
         "measured": measured,
+        "truncated": truncated,
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from retrieval_distill import models
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.embedding import sound
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
 
@@ -28,13 +29,17 @@ def embed_queries(
         dtype: What the model computes in.
 
     Raises:
-        UserError: The model's weights differ from those that embedded the documents.
+        UserError: The model's weights differ from those that embedded the documents, or it gives NaN or infinite
+            vectors.
     """
-    from retrieval_distill.student import encoder
+    from retrieval_distill.student import encoder, lengths
 
     require(model, manifest, folder)
     loaded = encoder.load(model, dtype, manifest["inputs"]["max_length"])
-    return encoder.encode(loaded, queries.take(), "query")
+    lengths.cut(model, loaded, queries, "query")
+    vectors = encoder.encode(loaded, queries.take(), "query")
+    sound.check(model, vectors, queries.ids, "query")
+    return vectors
 
 
 def require(model: str, manifest: stages.Manifest, folder: Path) -> None:

@@ -11,18 +11,17 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.embedding import shards
+from retrieval_distill.embedding import shards, sound
 from retrieval_distill.embedding.pieces import Part, Pieces, joined
 from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage
-from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import cluster
 from retrieval_distill.runtime.commits import gathered
@@ -67,10 +66,25 @@ class Encoding:
         """What can encode at once."""
         return ENGINES[self.engine](self)
 
+    def cut(self, texts: Texts) -> dict[str, Any]:
+        """How many of a sample of texts are longer than the model takes; see :func:`student.lengths.cut`."""
+        from retrieval_distill.student import lengths
+
+        return lengths.cut(self.model, self.loaded, texts, self.kind)
+
+    @cached_property
+    def loaded(self) -> SentenceTransformer:
+        """The model."""
+        from retrieval_distill.student import backends, encoder
+
+        if self.backend == "torch":
+            return encoder.load(self.model, self.dtype, self.max_length)
+        return backends.load(self.model, self.backend, self.max_length)
+
 
 def _here(encoding: Encoding) -> list[Encode]:
     """The model on every device; twice on a GPU, so that one shard's texts are cut while another's are embedded."""
-    model = _load(encoding)
+    model = encoding.loaded
     found: list[Encode] = []
     for number, device in enumerate(devices.devices()):
         replica = model if number == 0 else copy.deepcopy(model).to(device)
@@ -83,7 +97,7 @@ def _on_cluster(encoding: Encoding) -> list[Encode]:
 
     What dtype ``"auto"`` is here it is everywhere, so all nodes give the same vectors.
     """
-    slots, model = cluster.connect(), cluster.share(_load(encoding))
+    slots, model = cluster.connect(), cluster.share(encoding.loaded)
 
     def encode(texts: Sequence[str], done: np.ndarray) -> Iterator[Part]:
         vectors = cluster.call(_encode_there, model, encoding.kind, list(texts))
@@ -144,13 +158,7 @@ class Maker:
         rows, found = joined(parts)
         vectors = np.empty((len(documents), found.shape[1]), np.float32)
         vectors[rows] = found
-        wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        if len(wrong):
-            first = documents.at(wrong[:1]).ids[0]
-            raise UserError(
-                f"model {self.encoding.model!r} gives NaN or infinite vectors for {len(wrong)} of {len(vectors)} "
-                f"texts, the first is that of document {first!r}; try --dtype float32, or another model"
-            )
+        sound.check(self.encoding.model, vectors, documents.ids, self.encoding.kind)
         return vectors
 
 
@@ -174,14 +182,6 @@ def vectors(encode: Encode, texts: Sequence[str]) -> np.ndarray:
     """The vectors of all of some texts, float32 [texts, dimensions]."""
     rows, found = joined(list(encode(texts, np.zeros(len(texts), bool))))
     return found[np.argsort(rows)]
-
-
-def _load(encoding: Encoding) -> SentenceTransformer:
-    from retrieval_distill.student import backends, encoder
-
-    if encoding.backend == "torch":
-        return encoder.load(encoding.model, encoding.dtype, encoding.max_length)
-    return backends.load(encoding.model, encoding.backend, encoding.max_length)
 
 
 def _encode(model: SentenceTransformer, kind: Kind, texts: Sequence[str], done: np.ndarray) -> Iterator[Part]:

@@ -18,6 +18,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.checks import check
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import (
+    differences_with_intervals,
     holm,
     mean_with_interval,
     minimum_detectable_difference,
@@ -54,10 +55,12 @@ def compare(systems: Mapping[str, Run], qrels: Qrels, measures: Sequence[str]) -
 
 
 def summarise(values: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """System -> measure -> ``{"mean", "low", "high", "p_vs": {other: p}, "p_holm_vs": {other: p}}``.
+    """System -> measure -> its mean and how it differs from the others', each by the other's name.
 
-    Intervals are 95 % bootstrap intervals over queries; p-values are two-sided paired randomisation tests over all
-    judged queries, as they are and corrected for the number of comparisons between systems in the same measure (Holm).
+    A mean has ``mean``, ``low`` and ``high``, its 95 % bootstrap interval over queries, not corrected. ``p_vs`` holds
+    two-sided p-values of paired randomisation tests over all judged queries, ``p_holm_vs`` the same corrected for the
+    number of comparisons between systems in the same measure (Holm), and ``difference_vs`` what is won against the
+    other: ``mean``, ``low`` and ``high``, corrected alike (see ``significance.differences_with_intervals``).
 
     Args:
         values: As :func:`per_query` gives them.
@@ -65,14 +68,19 @@ def summarise(values: pd.DataFrame) -> dict[str, dict[str, Any]]:
     names = list(values["system"].unique())
     table: dict[str, dict[str, Any]] = {name: {} for name in names}
     for measure, by_system in _by_measure(values).items():
-        p = {frozenset((a, b)): paired_p(by_system[a], by_system[b]) for a, b in combinations(names, 2)}
+        pairs = list(combinations(names, 2))
+        p = {frozenset((a, b)): paired_p(by_system[a], by_system[b]) for a, b in pairs}
         corrected = holm(p)
+        won = differences_with_intervals({frozenset((a, b)): by_system[a] - by_system[b] for a, b in pairs}, p)
+        won_by = {(a, b): won[frozenset((a, b))] for a, b in pairs}
+        won_by |= {(b, a): -difference for (a, b), difference in won_by.items()}
         for name in names:
             others = [other for other in names if other != name]
             table[name][measure] = {
                 **asdict(mean_with_interval(by_system[name])),
                 "p_vs": {other: p[frozenset((name, other))] for other in others},
                 "p_holm_vs": {other: corrected[frozenset((name, other))] for other in others},
+                "difference_vs": {other: asdict(won_by[name, other]) for other in others},
             }
     return table
 

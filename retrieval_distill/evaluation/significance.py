@@ -20,10 +20,16 @@ RESAMPLES = 10_000
 """Bootstrap resamples, and random sign flips: the smallest p-value that can be told is 1 / (1 + RESAMPLES)."""
 
 EXACT_UP_TO = 13
-"""Differences other than 0 up to which every assignment of signs (2**13 = 8,192) is enumerated."""
+"""Differences up to which every assignment of signs (2**13 = 8,192) is enumerated."""
+
+ALPHA = 0.05
+"""What a corrected p has to be below for a difference to count as shown."""
 
 _CHUNK_VALUES = 2_000_000
 """Values held at once while resampling: about 16 MB in each of two or three arrays."""
+
+_COMPARISONS_AT_ONCE = 64
+"""Comparisons whose subset means are held at once: about 5 MB."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,10 @@ class Mean:
     mean: float
     low: float
     high: float
+
+    def __neg__(self) -> Mean:
+        """The same with the sides exchanged, of ``b - a`` where it was of ``a - b``."""
+        return Mean(0.0 - self.mean, 0.0 - self.high, 0.0 - self.low)
 
 
 def mean_with_interval(values: np.ndarray, seed: int = 0) -> Mean:
@@ -104,6 +114,38 @@ def holm(p: Mapping[K, float]) -> dict[K, float]:
     return {name: adjusted[name] for name in p}
 
 
+def differences_with_intervals(
+    differences: Mapping[K, np.ndarray], p: Mapping[K, float], seed: int = 0
+) -> dict[K, Mean]:
+    """The mean of each comparison's differences with its 95 % interval, corrected as :func:`holm` corrects p-values.
+
+    An interval holds the shifts that the paired randomisation test does not reject. Its bounds are values of the
+    ordered means over subsets of the queries, for a shift is rejected when too few of these lie beyond it. The level is
+    0.05 divided by the number of comparisons (Bonferroni), so all intervals hold at once in 95 of 100 samples; where
+    only Holm's procedure, which is more powerful, tells a difference from 0, it is the level that Holm's gives to it.
+    An interval therefore excludes 0 exactly where the corrected p is below 0.05.
+
+    Hartigan: Using subsample values as typical values, Journal of the American Statistical Association 1969.
+
+    Args:
+        differences: Values by query of each comparison, all over the same queries.
+        p: Their p-values by :func:`paired_p`, not corrected.
+        seed: Fixes the subsets that are drawn where there are too many to look at all.
+    """
+    corrected, names, found = holm(p), list(differences), {}
+    for start in range(0, len(names), _COMPARISONS_AT_ONCE):
+        block = names[start : start + _COMPARISONS_AT_ONCE]
+        values = np.stack([_finite(differences[name]) for name in block], axis=1)
+        means = np.sort(_subset_means(values, seed), axis=0)
+        for column, name in enumerate(block):
+            level = ALPHA / len(names)
+            if corrected[name] < ALPHA <= p[name] * len(names):
+                level = ALPHA * p[name] / corrected[name]
+            bounds = _not_rejected(means[:, column], level)
+            found[name] = _agreeing(Mean(float(values[:, column].mean()), *bounds), means[:, column], corrected[name])
+    return found
+
+
 def minimum_detectable_difference(differences: np.ndarray, power: float = 0.8, alpha: float = 0.05) -> float:
     """The true mean difference that a two-sided paired test on this many queries would find with this power.
 
@@ -133,6 +175,43 @@ def _resampled_means(values: np.ndarray, seed: int) -> np.ndarray:
     return np.concatenate([values[drawn].mean(axis=1) for drawn in draws])
 
 
+def _subset_means(values: np.ndarray, seed: int) -> np.ndarray:
+    """Means of each column of ``values`` [queries, comparisons] over subsets: all of them, or ``RESAMPLES`` drawn ones.
+
+    The empty subset has none and is left out.
+    """
+    queries = len(values)
+    if queries <= EXACT_UP_TO:
+        chosen: Iterator[np.ndarray] = iter([np.array(list(itertools.product((0.0, 1.0), repeat=queries)))])
+    else:
+        chosen = _random_subsets(queries, np.random.default_rng(seed))
+    parts = [(rows @ values, rows.sum(axis=1)) for rows in chosen]
+    sums, counts = np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    return sums[counts > 0] / counts[counts > 0, None]
+
+
+def _not_rejected(means: np.ndarray, level: float) -> tuple[float, float]:
+    """The bounds of the shifts whose p is ``level`` or more; where so few subsets can reject none, the extremes.
+
+    The p of a shift is 2 (1 + subset means beyond it) / (1 + all of them).
+    """
+    beyond = math.ceil(level * (1 + len(means)) / 2 - 1 - 1e-9)
+    at = max(beyond - 1, 0)
+    return float(means[at]), float(means[-1 - at])
+
+
+def _agreeing(found: Mean, means: np.ndarray, corrected: float) -> Mean:
+    """The interval on the side of 0 where its corrected p is, should drawn subsets and drawn signs differ by chance."""
+    low, high = found.low, found.high
+    if corrected >= ALPHA:
+        low, high = min(low, 0.0), max(high, 0.0)
+    elif found.mean > 0:
+        low = max(low, float(means[means > 0][0]))
+    else:
+        high = min(high, float(means[means < 0][-1]))
+    return Mean(found.mean, low, high)
+
+
 def _middle(means: np.ndarray) -> tuple[float, float]:
     """The ends of the middle 95 %."""
     low, high = np.quantile(means, [0.025, 0.975])
@@ -157,8 +236,12 @@ def chunks(columns: int) -> Iterator[int]:
 def _flipped_sums(differences: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """The sums of ``RESAMPLES`` random sign assignments, chunk by chunk."""
     total = differences.sum()
-    for rows in chunks(len(differences)):
-        row_bytes = -(-len(differences) // 8)
-        packed = rng.integers(256, size=(rows, row_bytes), dtype=np.uint8)
-        positive = np.unpackbits(packed, axis=1, count=len(differences)).astype(np.float64)
+    for positive in _random_subsets(len(differences), rng):
         yield 2 * (positive @ differences) - total
+
+
+def _random_subsets(size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """``RESAMPLES`` random subsets of ``size`` things as rows of 0 and 1, float64 [rows, size], chunk by chunk."""
+    for rows in chunks(size):
+        packed = rng.integers(256, size=(rows, -(-size // 8)), dtype=np.uint8)
+        yield np.unpackbits(packed, axis=1, count=size).astype(np.float64)

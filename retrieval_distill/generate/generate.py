@@ -56,6 +56,7 @@ def generate(
         raise UserError("round_trip.teacher and round_trip.score need a teacher: name one")
     inputs = {
         "documents": dataset.documents.fingerprint,
+        **({"metadata": dataset.metadata.fingerprint} if dataset.metadata else {}),
         "held_out": [dataset.queries.fingerprint, stages.fingerprint(dataset.qrels)],
         "generate": ways.identity(config),
         "asked": judges.identity if config.round_trip.asks else None,

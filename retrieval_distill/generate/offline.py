@@ -80,6 +80,12 @@ _HEADING = re.compile(
     re.MULTILINE | re.IGNORECASE | re.DOTALL,
 )
 
+_CODE = re.compile(
+    r"""^[ ]{0,3}(?P<fence>`{3,}|~{3,})[^\n]*$.*?(?:^[ ]{0,3}(?P=fence)[`~]*[ \t]*$|\Z)|<pre\b.*?</pre>""",
+    re.MULTILINE | re.IGNORECASE | re.DOTALL,
+)
+"""Code in Markdown and HTML: what begins with ``#`` there is a comment."""
+
 _TAG = re.compile(r"<[^>]+>")
 
 WORDS_ALONE = 3
@@ -88,7 +94,8 @@ WORDS_ALONE = 3
 
 def headings(title: str, text: str) -> Iterator[Query]:
     """Each heading of Markdown, reStructuredText or HTML -> its section, up to the next heading, of whatever rank."""
-    found = list(_HEADING.finditer(text))
+    blank = _CODE.sub(lambda code: re.sub(r"[^\n]", " ", code[0]), text)  # as long as the text, without its code
+    found = list(_HEADING.finditer(blank))
     for heading, after in zip_longest(found, found[1:]):
         section = _plain(text[heading.end() : after.start() if after else None]).strip()
         asked = _line(_plain(heading["atx"] or heading["under"] or heading["html"]))

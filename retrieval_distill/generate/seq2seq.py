@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, LogitsProcessorList
 
-from retrieval_distill import models
+from retrieval_distill import models, weights
 from retrieval_distill.config.generate import Seq2SeqConfig
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
@@ -85,7 +85,9 @@ class Seq2Seq:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return self._load(AutoTokenizer)
+        tokenizer = self._load(AutoTokenizer)
+        weights.require_vocabulary(models.resolve(self.config.model), tokenizer)
+        return tokenizer
 
     @cached_property
     def _model(self) -> Any:
@@ -95,10 +97,11 @@ class Seq2Seq:
     def _load(self, kind: Any, **options: Any) -> Any:
         folder = models.resolve(self.config.model)
         try:
-            with models.quietly():
-                return kind.from_pretrained(folder, **options)
-        except (OSError, ValueError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0]
+            with weights.reading(folder) as loaded:
+                model = kind.from_pretrained(folder, trust_remote_code=False, **options)
+        except UserError as error:
             raise UserError(
-                f"model {self.config.model!r} cannot be read as a sequence-to-sequence model, such as T5 ({reason})"
+                f"model {self.config.model!r} cannot be read as a sequence-to-sequence model, such as T5: {error}"
             ) from error
+        weights.require_whole(folder, loaded)
+        return model

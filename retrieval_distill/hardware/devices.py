@@ -6,6 +6,7 @@ Knows processors; must not know models.
 from __future__ import annotations
 
 import ctypes
+import logging
 import platform
 import warnings
 from functools import lru_cache
@@ -15,6 +16,8 @@ from typing import Any, cast
 import torch
 
 from retrieval_distill.errors import UserError, nearest
+
+logger = logging.getLogger("retrieval_distill")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -37,6 +40,8 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def dtype(name: str, device: str) -> torch.dtype:
     """A dtype by name; ``"auto"`` is bfloat16 where the device multiplies it natively, else float32.
 
+    Says so where bfloat16 is asked for of a CPU without instructions for it.
+
     Raises:
         UserError: The name is unknown.
     """
@@ -44,7 +49,19 @@ def dtype(name: str, device: str) -> torch.dtype:
         return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
     if name not in DTYPES:
         raise UserError(f"dtype {name!r} is unknown{nearest(name, [*DTYPES, 'auto'])}")
+    if name == "bfloat16" and device == "cpu" and not has_fast_bfloat16(device):
+        logger.warning(
+            "bfloat16 is hundreds of times slower than float32 on this CPU (%s), which has no instructions for it: use "
+            "dtype float32 or auto (in training bf16=false)", _cpu_name(),
+        )  # fmt: skip
     return DTYPES[name]
+
+
+def uses_bfloat16(asked: bool | None) -> bool:
+    """Whether a training computes in bfloat16 on the best device; ``None``: where it is native."""
+    if asked is None:
+        return has_fast_bfloat16(device())
+    return asked and dtype("bfloat16", device()) == torch.bfloat16  # which says so where that is slow
 
 
 def dtype_name(name: str) -> str:

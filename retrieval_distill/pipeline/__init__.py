@@ -1,6 +1,7 @@
 """``run``: the recipe read as prose. One folder in, one measured student out.
 
-    dataset -> (queries) -> candidates -> teacher scores -> student -> vectors -> index -> measured runs -> report
+    dataset -> (queries) -> candidates -> teacher scores -> student -> vectors -> index -> fusion -> measured runs
+    -> report
 
 Candidates, scores and student may come in several rounds, in which the student mines for its own training.
 
@@ -19,12 +20,19 @@ from pathlib import Path
 from retrieval_distill.config import Recipe, load_recipe
 from retrieval_distill.pipeline.candidates import filter_negatives, find_dev, retrieve
 from retrieval_distill.pipeline.data import generate, open_job
+from retrieval_distill.pipeline.fusing import tune_fusion
 from retrieval_distill.pipeline.job import Job, check_owner
 from retrieval_distill.pipeline.measures import measure
 from retrieval_distill.pipeline.rounds import Round, rounds
 from retrieval_distill.pipeline.students import compress, distill
 from retrieval_distill.pipeline.teachers import ask_gate, asks_gate, score
-from retrieval_distill.pipeline.vectors import embed_baselines, embed_retrievers, embed_start, embed_student
+from retrieval_distill.pipeline.vectors import (
+    embed_baselines,
+    embed_retrievers,
+    embed_rival,
+    embed_start,
+    embed_student,
+)
 from retrieval_distill.reporting import publish, report, unmeasured
 from retrieval_distill.reporting.results import Report
 from retrieval_distill.runtime import processes
@@ -124,6 +132,10 @@ def measuring(job: Job) -> Acts:
     acts: Acts = [("vectors and index of the student", partial(embed_student, last))]
     if job.baselines:
         acts.append(("vectors and indexes of the baselines", partial(embed_baselines, job)))
+    if job.measurable:
+        acts.append(("vectors and index of the start model as it would be used untrained", partial(embed_rival, job)))
+    if job.dataset.qrels.get(job.recipe.dataset.dev or ""):
+        acts.append(("how to fuse with BM25, asked of the dev queries", partial(tune_fusion, job)))
     if job.measurable:
         acts.append(("measures of every system", partial(measure, job)))
     return acts

@@ -19,9 +19,8 @@ from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation import measures
+from retrieval_distill.evaluation import measures, rivals
 from retrieval_distill.generate import ways
-from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.runtime import destination, files, processes, stages
 from retrieval_distill.runtime.stages import Manifest, stage, write_json
@@ -32,6 +31,9 @@ from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.training.objective_mix import objective_mix
 
 logger = logging.getLogger("retrieval_distill")
+
+TAKEN = (*rivals.SYSTEMS, "start-own")
+"""Names that no other model's vectors or results may have."""
 
 
 @dataclass
@@ -142,14 +144,30 @@ class Job:
     @cached_property
     def baselines(self) -> dict[str, str]:
         """The models to measure beside the student, by their names in the report."""
-        return models.by_short_name(self.recipe.evaluate.baselines, report.SYSTEMS, "evaluate.baselines")
+        return models.by_short_name(self.recipe.evaluate.baselines, TAKEN, "evaluate.baselines")
+
+    @cached_property
+    def rival(self) -> str:
+        """The name of the start model's vectors that are measured: ``start``, or ``start-own`` where the model by
+        itself reads other lengths or compares otherwise than the student.
+        """
+        from retrieval_distill.student import encoder
+
+        config = self.recipe.student
+        if self.recipe.evaluate.start_length == "student" or not self.measurable:
+            return "start"
+        own, as_student = (
+            encoder.token_limit(encoder.load(config.model, max_length=limit)) for limit in (None, config.max_length)
+        )
+        alike = own == as_student and models.similarity(config.model) == config.similarity
+        return "start" if alike else "start-own"
 
     @cached_property
     def retrievers(self) -> dict[str, str]:
         """The models that mine beside the start model, by the names of their folders."""
         models_ = [name for name in self.recipe.mining.retrievers if name not in (LEXICAL, START)]
         others = [name for name, model in self.baselines.items() if model not in models_]
-        return models.by_short_name(models_, [*report.SYSTEMS, *others], "mining.retrievers")
+        return models.by_short_name(models_, [*TAKEN, *others], "mining.retrievers")
 
     def dev_split(self) -> str:
         """The dev split, which evaluations in training cannot do without."""
@@ -158,6 +176,10 @@ class Job:
             splits = ", ".join(self.dataset.qrels)
             raise UserError(f"training.evaluate_steps needs dev queries: set dataset.dev to a judged split ({splits})")
         return split
+
+    def model(self, name: str) -> str:
+        """The model of a dense system, by its name in the report."""
+        return {"start": self.recipe.student.model, "student": str(self.out / "student"), **self.baselines}[name]
 
     def embeddings(self, name: str) -> Embeddings:
         """A model's vectors of the documents, by its name in the report."""

@@ -1,55 +1,79 @@
-"""The stage that measures every system."""
+"""The stage that measures every system: the student, what it has to beat, and its teacher."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 from retrieval_distill import api
-from retrieval_distill.benchmarks import speed
+from retrieval_distill.benchmarks import timed
+from retrieval_distill.benchmarks.timed import Timed
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.evaluation.rivals import HYBRIDS, TEACHER
 from retrieval_distill.index.faiss_index import Index
+from retrieval_distill.pipeline.fusing import fusions
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.retrieval import exact
-from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
+from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.runtime.stages import write_json
+from retrieval_distill.teacher.load import split
+
+UNTUNED = "untuned"
+"""Folder of the fused Runs as they are without tuning."""
 
 
 def measure(job: Job) -> None:
     """Runs of every system over the test queries, the student's scores of the teacher's pool, and their speed."""
     config = job.recipe.evaluate
-    queries, depth = job.dataset.queries(job.recipe.dataset.test), job.dataset.in_passages(config.depth)
-    dense = {"start": job.recipe.student.model, "student": str(job.out / "student"), **job.baselines}
+    queries, depth = job.dataset.queries(job.recipe.dataset.measured), job.dataset.in_passages(config.depth)
+    indexes = {"start": job.rival, "student": "student", **{name: name for name in job.baselines}}
+    fused_by = fusions(job)
 
     def work(folder: Path) -> dict[str, Any]:
         runs = {"bm25": job.lexical(queries, depth)}
-        for name, model in dense.items():
-            runs[name] = job.dense(name, model, queries, depth)
-        pool = reciprocal_rank_fusion([runs["bm25"], runs["start"]]).top(depth)
-        runs["teacher"] = api.rerank(pool, job.dataset, teacher=job.teacher, store=job.store, depth=config.rerank_depth)
+        for name, index in indexes.items():
+            runs[name] = job.dense(index, job.model(name), queries, depth)
+        untuned = {name: Fusion().fuse(runs["bm25"], runs[of]) for name, of in HYBRIDS.items()}
+        for name, of in HYBRIDS.items():
+            runs[name] = fused_by[name].fuse(runs["bm25"], runs[of]).top(depth)
+            untuned[name].top(depth).save(folder / UNTUNED / f"{name}.parquet")
+        pool, start = untuned["hybrid-start"].top(depth), time.monotonic()
+        runs[TEACHER] = api.rerank(pool, job.dataset, teacher=job.teacher, store=job.store, depth=config.rerank_depth)
+        scoring, counts = time.monotonic() - start, runs[TEACHER].facts
         runs["student-on-pool"] = exact.rescore(
-            runs["teacher"].top(config.rerank_depth), job.embeddings("student"), dense["student"], queries,
+            runs[TEACHER].top(config.rerank_depth), job.embeddings("student"), job.model("student"), queries,
             job.recipe.student.similarity,
         )  # fmt: skip
         for name, found in runs.items():
             found.save(folder / f"{name}.parquet")
-        write_json(folder / "speed.json", _speeds(job, dense, queries))
-        return {"queries": len(queries), **runs["teacher"].facts}
+        speeds = timed.measure(_timed(job, indexes, fused_by, queries), queries, job.dataset.documents)
+        if TEACHER not in speeds and counts["scored"]:
+            each = 1000 * config.rerank_depth * scoring / counts["scored"]
+            speeds[TEACHER] = {"latency_ms": {"p50": round(each, 3)}, "timed_as": "scoring rate"}
+        write_json(folder / "speed.json", speeds)
+        return {"queries": len(queries), **counts}
 
     inputs = {
-        "indexes": {name: job.manifests[f"index-{name}"]["fingerprint"] for name in dense},
+        "indexes": {name: job.manifests[f"index-{index}"]["fingerprint"] for name, index in indexes.items()},
         "queries": queries.fingerprint,
         "retrieve": job.recipe.retrieve.bm25,
         "depths": [depth, config.rerank_depth],
         "teacher": job.teacher_inputs,
+        "fusion": {name: [fusion.method, fusion.dense] for name, fusion in fused_by.items()},
     }
     job.stage("search", "runs", inputs, work)
 
 
-def _speeds(job: Job, dense: dict[str, str], queries: Texts) -> dict[str, dict[str, Any]]:
-    """Speed and size of every retriever by name."""
-    measured = {"bm25": speed.lexical(job.bm25, queries)}
-    for name, model in dense.items():
-        index, dtype = Index.open(job.out / f"index-{name}"), job.recipe.embed.dtype
-        measured[name] = speed.dense(index, job.embeddings(name), model, dtype, queries, job.dataset.documents)
-    return measured
+def _timed(job: Job, indexes: dict[str, str], fused_by: dict[str, Fusion], queries: Texts) -> dict[str, Timed]:
+    """Every system as it is timed; a teacher that answers elsewhere, or from a file, has no speed of its own."""
+    documents, dtype = job.dataset.documents, job.recipe.embed.dtype
+    found = {"bm25": timed.lexical(job.bm25)}
+    for name, index in indexes.items():
+        found[name] = timed.dense(Index.open(job.out / f"index-{index}"), job.model(name), dtype, queries, documents)
+    for name, of in HYBRIDS.items():
+        found[name] = timed.hybrid(found["bm25"], found[of], fused_by[name])
+    if all(split(member.model)[0] in ("cross-encoder", "bi-encoder") for member in job.recipe.teacher.members):
+        pool = timed.hybrid(found["bm25"], found["start"], Fusion())
+        found[TEACHER] = timed.reranked(pool, job.teachers, documents, job.recipe.evaluate.rerank_depth)
+    return found

@@ -11,9 +11,16 @@ from retrieval_distill.reporting import tradeoff
 
 
 def embed_start(job: Job) -> None:
-    """The start model's vectors and index: it mines candidates and is a baseline."""
+    """The start model's vectors and index, read as the student reads: it mines candidates."""
     config = job.recipe.student
     _embed_and_index(job, job, "start", config.model, config.max_length, config.similarity)
+
+
+def embed_rival(job: Job) -> None:
+    """The start model's vectors and index as one would use it without training, unless those that mine are the same."""
+    if job.rival != "start":
+        model = job.recipe.student.model
+        _embed_and_index(job, job, job.rival, model, None, models.similarity(model))
 
 
 def embed_retrievers(job: Job) -> None:

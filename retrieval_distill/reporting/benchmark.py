@@ -45,7 +45,7 @@ def _value(number: dict[str, Any]) -> str:
 
 
 def _letters(name: str, measure: str, systems: dict[str, Any], mark: dict[str, str]) -> str:
-    return f" {''.join(mark[other] for other in beaten(name, measure, systems)):<{len(systems) - 1}}"
+    return f" {','.join(mark[other] for other in beaten(name, measure, systems)):<{2 * len(systems) - 3}}"
 
 
 def _legend(mark: dict[str, str]) -> str:

@@ -1,6 +1,6 @@
-"""The student's model card: what the hub reads in its header, and what a person needs to use the model.
+"""The student's model card within its run: what the run measured, beside what the student's own card says.
 
-Knows findings and the hub's metadata; says only what the run measured or its recipe states.
+Knows findings and how a card is made; says only what the run measured or its recipe states.
 """
 
 from __future__ import annotations
@@ -8,69 +8,98 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult
 
-from retrieval_distill.models import PACKAGED
+from retrieval_distill.data import generated
+from retrieval_distill.formatting import code, md
 from retrieval_distill.reporting import systems
 from retrieval_distill.reporting.findings import STUDENT, Findings
 from retrieval_distill.reporting.run_folder import RunFolder
 from retrieval_distill.reporting.templating import render
+from retrieval_distill.runtime.progress import clock
+from retrieval_distill.student import card as student_card
 
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-"""What a hub id looks like; local folders begin otherwise or are deeper."""
+SCORED_ELSEWHERE = ("scores:", "llm:")
+"""Teachers whose limit of tokens is not ours."""
 
 
 def card(run: RunFolder, findings: Findings) -> str:
-    """The ``README.md`` of a measured student."""
-    recipe, student = run.recipe, run.report["systems"][STUDENT]
-    return render(
-        "card.md",
-        metadata=metadata(run.report).to_yaml(),
-        findings=findings,
-        recipe=recipe,
-        student=student,
-        teachers=recipe["teacher"]["ensemble"] or [recipe["teacher"]],
-        costs=systems.cost_table(findings.rows),
-        training=run.stages["distill"],
-        objectives={name: _weight(value) for name, value in recipe["objectives"].items()},
+    """The ``README.md`` of a finished run's student, measured or not."""
+    recipe, made, measured = run.recipe, run.stages["distill"], bool(findings.rows)
+    split = generated.SPLIT if recipe["generate"] else recipe["dataset"]["train"]
+    name, data = f"{recipe['name']} student", findings.data_name
+    where = "trained and measured" if measured else "trained"
+    return student_card.card(
+        student_card.header(recipe, name, results(run.report) if measured else ()),
+        f"{md(recipe['name'])}: a bi-encoder distilled for {md(data)}",
+        [
+            md(findings.headline) if measured else f"Not measured. {md(run.unmeasured)}",
+            md(findings.use),
+            student_card.about(recipe, made["counts"]),
+            student_card.use(run.path / "student", recipe),
+            "## How it was made",
+            "\n".join(
+                [
+                    student_card.start(recipe),
+                    _teachers(recipe),
+                    student_card.examples(data, split, made["counts"]),
+                    _mining(recipe),
+                    student_card.objectives(recipe),
+                    student_card.training(recipe, made["counts"], clock(made["seconds"])),
+                ]
+            ),
+            _results(run, findings) if measured else "",
+            student_card.limits(
+                recipe,
+                f"It was {where} on {md(data)} alone: on other texts, measure it before you rely on it.",
+                "It learnt to agree with its teacher, mistakes and biases included.",
+                *(["The intervals hold for other queries of the same kind, not for other collections."] * measured),
+            ),
+            student_card.the_recipe(recipe),
+        ],
     )
 
 
-def metadata(report: dict[str, Any]) -> ModelCardData:
-    """The card's header: what the hub can know of a student, its measures among it."""
-    recipe, dataset = report["recipe"], report["dataset"]["name"]
-    results = [
+def results(report: dict[str, Any]) -> list[EvalResult]:
+    """The student's measures as the hub reads them."""
+    dataset = report["dataset"]["name"]
+    return [
         EvalResult(
             task_type="information-retrieval",
             task_name="Information Retrieval",
             dataset_type=dataset,
             dataset_name=dataset,
-            dataset_split=recipe["dataset"]["test"],
+            dataset_split=report["recipe"]["dataset"]["test"],
             metric_type=re.sub(r"\W+", "_", measure).strip("_").lower(),
             metric_name=measure,
             metric_value=round(report["systems"][STUDENT][measure]["mean"], 4),
         )
         for measure in systems.measures(report)
     ]
-    return ModelCardData(
-        library_name="sentence-transformers",
-        pipeline_tag="sentence-similarity",
-        base_model=hub_id(recipe["student"]["model"]),
-        tags=["sentence-transformers", "feature-extraction", "sentence-similarity", "retrieval", "distillation"],
-        model_name=f"{recipe['name']} student",
-        eval_results=results,
+
+
+def _teachers(recipe: dict[str, Any]) -> str:
+    members = recipe["teacher"]["ensemble"] or [recipe["teacher"]]
+    shown = (
+        md(member["model"])
+        + ("" if member["model"].startswith(SCORED_ELSEWHERE) else f" ({member['max_length']} tokens)")
+        for member in members
+    )
+    return f"* **Teacher:** {' + '.join(shown)}"
+
+
+def _mining(recipe: dict[str, Any]) -> str:
+    config, retrievers = recipe["retrieve"], recipe.get("mining", {}).get("retrievers", ("bm25", "start"))
+    return (
+        f"* **Mining:** {', '.join(map(code, retrievers))}, {config['depth']} documents each; the best "
+        f"{config['keep']} and every judged relevant document are scored by the teacher"
     )
 
 
-def hub_id(model: str) -> str | None:
-    """The hub's name of a recipe's model, or ``None`` for a local folder."""
-    if model == PACKAGED:
-        return "sentence-transformers/all-MiniLM-L6-v2"
-    return model if HUB_ID.fullmatch(model) else None
-
-
-def _weight(value: Any) -> str:
-    """An objective's weight in words: ``1.0``, or its options one by one."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {option}" for key, option in value.items())
-    return f"weight {value}"
+def _results(run: RunFolder, findings: Findings) -> str:
+    return render(
+        "card_results.md",
+        findings=findings,
+        recipe=run.recipe,
+        costs=systems.cost_table(findings.rows),
+    ).strip()

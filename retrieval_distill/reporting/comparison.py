@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation.significance import holm
+from retrieval_distill.evaluation.rivals import TRAINED
+from retrieval_distill.evaluation.significance import ALPHA, differences_with_intervals, holm, paired_p
 from retrieval_distill.formatting import interval, number
 from retrieval_distill.reporting import page, systems, wins
 from retrieval_distill.reporting.findings import STUDENT, latency, memory
-from retrieval_distill.reporting.letters import ALPHA
 from retrieval_distill.reporting.plots.charts import Point
 from retrieval_distill.reporting.run_folder import RunFolder
 from retrieval_distill.reporting.systems import Row
@@ -36,11 +36,11 @@ SECTIONS = [
 
 
 @dataclass(frozen=True)
-class Group:
-    """A run's systems under its name."""
+class Shared:
+    """A system, and the runs in which it has the same values; ``runs`` is empty where that is all of them."""
 
-    run: str
-    rows: list[Row]
+    row: Row
+    runs: list[str]
 
 
 def compare_runs(runs: Mapping[str, RunFolder]) -> str:
@@ -55,7 +55,9 @@ def compare_runs(runs: Mapping[str, RunFolder]) -> str:
             raise UserError(f"{name}: this run is not finished, so there is nothing to compare")
     shared = _shared_measures(list(reports.values()))
     compared = students(runs, shared[0])
-    groups = [Group(name, _rows(report, shared)) for name, report in reports.items()]
+    found = {name: _rows(report, shared) for name, report in reports.items()}
+    merged = once(found)
+    costs = [replace(r, name=f"{name}: {r.name}") for name, rows in found.items() for r in rows if r.name in TRAINED]
     by_latency, by_memory = (_students({n: cost(r) for n, r in reports.items()}) for cost in (latency, memory))
     return render(
         "comparison.html",
@@ -64,9 +66,10 @@ def compare_runs(runs: Mapping[str, RunFolder]) -> str:
         sections=SECTIONS,
         headline=_headline(reports, shared[0], compared),
         differences=compared,
-        groups=groups,
+        systems=merged,
+        runs=[", ".join(shared.runs) or "every run" for shared in merged],
         measures=shared,
-        costs=systems.cost_table([replace(r, name=f"{g.run}: {r.name}") for g in groups for r in g.rows]),
+        costs=systems.cost_table(costs),
         pareto=page.pareto(by_latency, by_memory, shared[0]),
         stages=_stages(reports),
         names=list(reports),
@@ -75,7 +78,7 @@ def compare_runs(runs: Mapping[str, RunFolder]) -> str:
 
 
 def students(runs: Mapping[str, RunFolder], measure: str) -> list[Difference]:
-    """Every pair of students on the same test queries, better one first; p-values are Holm's over all pairs.
+    """Every pair of students on the same test queries, better one first; corrected for the number of pairs (Holm).
 
     Empty where the runs' data sets or test queries differ: then no paired test is possible.
     """
@@ -84,10 +87,38 @@ def students(runs: Mapping[str, RunFolder], measure: str) -> list[Difference]:
     if len(queries) > 1 or len({str(run.report["dataset"]) for run in runs.values()}) > 1 or () in queries:
         return []
     values = {name: table[STUDENT].sort_index() for name, table in tables.items()}
-    pairs = itertools.combinations(sorted(values, key=lambda name: -values[name].mean()), 2)
-    found = [wins.difference(a, b, values[a], values[b]) for a, b in pairs]
-    adjusted = holm({str(i): difference.p for i, difference in enumerate(found)})
-    return [replace(difference, p=p) for difference, p in zip(found, adjusted.values(), strict=True)]
+    pairs = list(itertools.combinations(sorted(values, key=lambda name: -values[name].mean()), 2))
+    p = {pair: paired_p(*(values[name].to_numpy() for name in pair)) for pair in pairs}
+    corrected = holm(p)
+    won = differences_with_intervals({(a, b): (values[a] - values[b]).to_numpy() for a, b in pairs}, p)
+    return [wins.difference(a, b, values[a], values[b], {**asdict(won[a, b]), "p": corrected[a, b]}) for a, b in pairs]
+
+
+def once(found: Mapping[str, Sequence[Row]]) -> list[Shared]:
+    """Every system once for each of its results: what is the same in several runs, as BM25 is, stands there one time.
+
+    Its letters are those of the systems that it beats in all of these runs.
+
+    Args:
+        found: The rows of every run, by name.
+    """
+    groups: dict[tuple[Any, ...], list[tuple[str, Row]]] = {}
+    order = dict.fromkeys(row.name for rows in found.values() for row in rows)
+    for run, rows in found.items():
+        for row in rows:
+            result = (row.name, *((cell.mean, cell.low, cell.high) for cell in row.cells))
+            groups.setdefault(result, []).append((run, row))
+    shared = []
+    for members in groups.values():
+        row, cells = members[0][1], zip(*(row.cells for _, row in members), strict=True)
+        kept = [replace(own[0], letters=_in_all([cell.letters for cell in own])) for own in cells]
+        runs = [run for run, _ in members]
+        shared.append(Shared(replace(row, cells=kept), [] if len(runs) == len(found) else runs))
+    return sorted(shared, key=lambda one: list(order).index(one.row.name))
+
+
+def _in_all(letters: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(letter for letter in letters[0] if all(letter in others for others in letters))
 
 
 def recipe_differences(recipes: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:

@@ -43,7 +43,7 @@ def section(out: Path, teacher: Run, values: pd.DataFrame, dataset: Dataset, rec
         "temperatures": temperatures,
         **fidelity.summarise(agreement),
         **fidelity.gain({name: headline[name].to_numpy() for name in ("student", "teacher", "start")}),
-        "worst": side_by_side(pool, fidelity.worst(agreement), dataset, dataset.qrels(recipe.dataset.test)),
+        "worst": side_by_side(pool, fidelity.worst(agreement), dataset, dataset.qrels(recipe.dataset.measured)),
     }
 
 

@@ -6,14 +6,14 @@ Knows what a run left and which comparisons matter; must not know HTML, Markdown
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from retrieval_distill.evaluation.rivals import TRAINED
 from retrieval_distill.formatting import interval, number, p_value, share, signed
-from retrieval_distill.reporting import provenance, systems, teaching, wins
+from retrieval_distill.reporting import provenance, systems, teaching, verdict, wins
 from retrieval_distill.reporting.letters import p_values
 from retrieval_distill.reporting.plots.charts import Point
 from retrieval_distill.reporting.provenance import Stage
@@ -22,11 +22,8 @@ from retrieval_distill.reporting.systems import Row, model_bytes
 from retrieval_distill.reporting.teaching import Curve, Histogram
 from retrieval_distill.reporting.wins import Difference, Example
 
-STUDENT, BASELINES = "student", ("start", "bm25")
-"""The system that a run is about, and those it has to beat."""
-
-CALLED = {"start": "the model it started from", "bm25": "BM25"}
-"""Baselines in a sentence."""
+STUDENT = "student"
+"""The system that a run is about."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +42,17 @@ class Findings:
     title: str
     data_name: str
     queries: int
+    is_under_way: bool
     headline: str
+    use: str
+    ways_out: list[str]
     measures: list[str]
     rows: list[Row]
     legend: str
+    comparisons: int
+    doubts: list[str]
+    fusion: list[list[str]]
+    timing: str
     facts: list[Fact]
     encoding: list[list[str]]
     latency: list[Point]
@@ -57,6 +61,7 @@ class Findings:
     examples: tuple[list[Example], list[Example]]
     gate: list[tuple[str, str]]
     verdict: str
+    reconciled: str
     scores: Histogram | None
     curves: list[Curve]
     kept_step: int | None
@@ -80,11 +85,18 @@ def collect(run: RunFolder) -> Findings:
     return Findings(
         title=f"{run.recipe['name']} on {name}",
         data_name=name,
-        queries=_queries(report),
-        headline=_headline(run, compared),
+        queries=verdict.test_queries(report),
+        is_under_way=not report and not run.unmeasured,
+        headline=_headline(run, next(iter(compared), None)),
+        use=verdict.use(report) if report else "",
+        ways_out=verdict.ways_out(report, next(iter(compared), None) or verdict.compared(report)) if report else [],
         measures=systems.measures(report),
         rows=systems.rows(report),
         legend=systems.legend(report),
+        comparisons=verdict.comparisons(report) if report else 0,
+        doubts=verdict.doubts(report) if report else [],
+        fusion=systems.fusion(report),
+        timing=systems.timing(report),
         facts=_facts(report, compared),
         encoding=systems.encoding(report),
         latency=latency(report),
@@ -93,6 +105,7 @@ def collect(run: RunFolder) -> Findings:
         examples=_examples(run, compared),
         gate=teaching.gate_rows(run.gate),
         verdict=teaching.verdict(run.gate),
+        reconciled=verdict.reconciled(report, run.gate),
         scores=teaching.score_histogram(run),
         curves=teaching.curves(run.training_log, list(run.recipe["objectives"])),
         kept_step=next((row["step"] for row in run.training_log if row.get("kept")), None),
@@ -110,73 +123,61 @@ def collect(run: RunFolder) -> Findings:
 
 
 def differences(run: RunFolder) -> list[Difference]:
-    """The student against each baseline on the headline measure; none before a run is measured."""
+    """What matters on the headline measure, before a run is measured nothing: the student, and what dev chose, against
+    the best system that needs no training; then the student against the model it started from and BM25.
+    """
     measure = next(iter(systems.measures(run.report)), "")
     paired = run.paired(measure)
-    known = run.report.get("systems", {}).get(STUDENT, {}).get(measure)
+    if STUDENT not in paired or STUDENT not in run.systems:
+        return []
+    best, decided = verdict.best_untrained(run.report), run.report["distillation"].get("use")
+    pairs = [(STUDENT, best), (decided["system"] if decided else STUDENT, best), (STUDENT, "start"), (STUDENT, "bm25")]
     return [
-        wins.difference(STUDENT, name, paired[STUDENT], paired[name], p_values(known)[name])
-        for name in BASELINES
-        if STUDENT in paired and name in paired
+        wins.difference(ours, theirs, paired[ours], paired[theirs], _known(run, ours, theirs, measure))
+        for ours, theirs in dict.fromkeys(pairs)
+        if theirs in paired and ours in paired
     ]
+
+
+def _known(run: RunFolder, ours: str, theirs: str, measure: str) -> dict[str, float] | None:
+    """A difference as the report has it; ``None`` where it lacks it."""
+    found = run.systems[ours][measure]
+    known = "difference_vs" in found and theirs in found["difference_vs"]
+    return {**found["difference_vs"][theirs], "p": p_values(found)[theirs]} if known else None
 
 
 def latency(report: dict[str, Any]) -> list[Point]:
     """Every system's quality against its milliseconds for one query."""
-    return _points(report, lambda system: system["latency_ms"]["p50"])
+    found = {name: system.get("latency_ms", {}) for name, system in report.get("systems", {}).items()}
+    return [_point(report, name, ms.get("p50"), ms.get("low"), ms.get("high")) for name, ms in found.items()]
 
 
 def memory(report: dict[str, Any]) -> list[Point]:
     """Every system's quality against the bytes of its model and index."""
-    return _points(
-        report, lambda system: system["index_bytes"] + (model_bytes(system) if "parameters" in system else 0)
-    )
+    return [_point(report, name, _bytes(system)) for name, system in report.get("systems", {}).items()]
 
 
-def _points(report: dict[str, Any], cost: Callable[[dict[str, Any]], float]) -> list[Point]:
-    """The headline measure with its interval against a cost; ``None`` for the cost of a system that lacks it."""
-    found = []
-    for name, system in report.get("systems", {}).items():
-        value = system[systems.measures(report)[0]]
-        try:
-            at: float | None = float(cost(system))
-        except KeyError:
-            at = None
-        found.append(Point(name, at, value["mean"], value["low"], value["high"], name == STUDENT))
-    return found
+def _bytes(system: dict[str, Any]) -> float | None:
+    if "index_bytes" not in system:
+        return None
+    return system["index_bytes"] + (model_bytes(system) if "parameters" in system else 0)
 
 
-def _queries(report: dict[str, Any]) -> int:
-    """Test queries that were measured; 0 before."""
-    return report["dataset"]["queries"][report["recipe"]["dataset"]["test"]] if report else 0
+def _point(
+    report: dict[str, Any], name: str, cost: float | None, low: float | None = None, high: float | None = None
+) -> Point:
+    """The headline measure with its interval against a cost; ``None``: nobody measured that."""
+    value = report["systems"][name][systems.measures(report)[0]]
+    return Point(name, cost, value["mean"], value["low"], value["high"], name in TRAINED, low, high)
 
 
-def _headline(run: RunFolder, compared: list[Difference]) -> str:
+def _headline(run: RunFolder, against: Difference | None) -> str:
     if run.unmeasured:
         return f"The student is finished. {run.unmeasured}"
     if not run.report:
         step = f"; training has reached step {run.training_log[-1]['step']}" if run.training_log else ""
         return f"This run is not finished: still to come are {', '.join(run.missing) or 'its measures'}{step}."
-    report, measure = run.report, systems.measures(run.report)[0]
-    value = report["systems"][STUDENT][measure]
-    gain = "; ".join(
-        f"{signed(found.mean)} ({signed(found.low)} to {signed(found.high)}) against {CALLED[found.theirs]}, "
-        f"{p_value(found.p)}"
-        for found in compared[:1]
-    )
-    return (
-        f"On {_queries(report):,} test queries of {report['dataset']['name']} the student reaches {measure} "
-        f"{number(value['mean'])} ({share(0.95)} interval {interval(value['low'], value['high'])})"
-        + (f": {gain}" if gain else "")
-        + (f"; it keeps {_retention(report)} of its teacher's." if report["distillation"]["retention"] else ".")
-    )
-
-
-def _retention(report: dict[str, Any]) -> str:
-    """The share of the teacher's quality that the student has, with its interval where it was measured."""
-    found = report.get("fidelity", {}).get("retention")
-    doubt = f" ({share(found['low'])} to {share(found['high'])})" if found else ""
-    return share(report["distillation"]["retention"]) + doubt
+    return verdict.headline(run.report, against or verdict.compared(run.report))
 
 
 def _facts(report: dict[str, Any], compared: list[Difference]) -> list[Fact]:
@@ -185,12 +186,13 @@ def _facts(report: dict[str, Any], compared: list[Difference]) -> list[Fact]:
     measure, student, kept = systems.measures(report)[0], report["systems"][STUDENT], report["distillation"]
     own = student[measure]
     doubt = f"{share(0.95)}: {interval(own['low'], own['high'])}"
-    facts = [Fact(f"{measure} of the student", number(own["mean"]), doubt)]
+    facts = [Fact(f"{measure} of {verdict.called(STUDENT)}", number(own["mean"]), doubt)]
     for found in compared:
+        whose = "" if found.ours == STUDENT else f"{verdict.called(found.ours)}, "
         doubt = f"{signed(found.low)} to {signed(found.high)}, {p_value(found.p)}"
-        facts.append(Fact(f"against {CALLED[found.theirs]}", signed(found.mean), doubt))
-    if kept["retention"]:
-        value, _, doubt = _retention(report).partition(" (")
+        facts.append(Fact(f"{whose}against {verdict.called(found.theirs)}", signed(found.mean), doubt))
+    if said := verdict.retention(report):
+        value, _, doubt = said.partition(" (")
         gain = "" if kept["gain_kept"] is None else f"{share(kept['gain_kept'])} of its gain over the start"
         facts.append(Fact(f"of its teacher's {measure}", value, "; ".join(filter(None, [doubt.rstrip(")"), gain]))))
     if "latency_ms" in student:

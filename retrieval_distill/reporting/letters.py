@@ -9,14 +9,19 @@ from collections.abc import Iterable, Mapping
 from string import ascii_letters
 from typing import Any
 
-ALPHA = 0.05
+from retrieval_distill.evaluation.significance import ALPHA
 
-FIXED = {"bm25": "b", "start": "s", "student": "d", "teacher": "t"}
-"""Letters that a run's own systems have in every report."""
+FIXED = {"bm25": "b", "start": "s", "hybrid-start": "S", "student": "d", "hybrid-student": "D", "teacher": "t"}
+"""Letters that a run's own systems have in every report; a capital is the same fused with BM25."""
 
 UNCORRECTED = "p < 0.05, paired randomisation test"
 
 TEST = f"{UNCORRECTED}, Holm-corrected per measure"
+
+CORRECTED = (
+    "Intervals of differences and p are corrected together for all comparisons (paired randomisation test, Holm)."
+)
+"""Of :func:`retrieval_distill.evaluation.compare.summarise`."""
 
 
 def marks(systems: Iterable[str]) -> dict[str, str]:

@@ -20,39 +20,50 @@ from retrieval_distill.reporting.templating import render
 from retrieval_distill.runtime.progress import clock
 
 SECTIONS = [
-    ("systems", "Systems"),
-    ("cost", "Quality against cost"),
-    ("wins", "Won and lost"),
-    ("teacher", "Teacher"),
-    ("fidelity", "Faithful to the teacher?"),
-    ("training", "Training"),
-    ("stages", "What it cost"),
-    ("data", "Data and environment"),
-    ("recipe", "Do it again"),
+    ("systems", "Systems", "at the end of the run"),
+    ("cost", "Quality against cost", "at the end of the run"),
+    ("wins", "Won and lost", "at the end of the run"),
+    ("teacher", "Teacher", "with the stages gate and score"),
+    ("fidelity", "Faithful to the teacher?", "at the end of the run"),
+    ("training", "Training", "with the stage distill"),
+    ("stages", "What it cost", "with the first stage"),
+    ("data", "Data and environment", ""),
+    ("recipe", "Do it again", ""),
 ]
-"""Anchor and name of each part."""
+"""Anchor and name of each part, and when it comes."""
 
 LOG_ROWS = 60
 """Rows of a training log up to which the page shows them as a table too."""
 
 
 def page(findings: Findings) -> str:
-    """The whole page of one run."""
+    """The whole page of one run; parts that it has not come to yet are named at the end."""
+    shown = {
+        "waterfalls": _waterfalls(findings),
+        "pareto": pareto(findings.latency, findings.memory, next(iter(findings.measures), "")),
+        "histogram": _histogram(findings),
+        "curves": [charts.lines(curve.name, curve.points, curve.band, "step") for curve in findings.curves],
+        "stage_charts": _stage_charts(findings),
+    }
+    there = {
+        "systems": findings.rows, "cost": shown["pareto"], "wins": shown["waterfalls"],
+        "teacher": findings.gate or shown["histogram"], "fidelity": findings.fidelity, "training": shown["curves"],
+        "stages": shown["stage_charts"],
+    }  # fmt: skip
+    sections = [(id_, name) for id_, name, _ in SECTIONS if there.get(id_, True)]
+    absent = [(name, when) for id_, name, when in SECTIONS if not there.get(id_, True)] if findings.is_under_way else []
     return render(
         "run.html",
         title=findings.title,
         kicker="Distillation report",
-        sections=[section for section in SECTIONS if section[0] != "fidelity" or findings.fidelity],
+        sections=[*sections, ("absent", "Still to come")] if absent else sections,
+        absent=absent,
         findings=findings,
         costs=systems.cost_table(findings.rows),
-        pareto=pareto(findings.latency, findings.memory, next(iter(findings.measures), "")),
-        waterfalls=_waterfalls(findings),
-        histogram=_histogram(findings),
-        curves=[charts.lines(curve.name, curve.points, curve.band, "step") for curve in findings.curves],
         log=_log(findings.curves),
-        stage_charts=_stage_charts(findings),
         stage_rows=[[s.name, clock(s.seconds), size(s.peak_memory_bytes), s.rate] for s in findings.stages],
         recipe_file=findings.recipe_file,
+        **shown,
     )
 
 
@@ -61,8 +72,8 @@ def pareto(
 ) -> list[tuple[str, Markup, list[list[str]]]]:
     """(heading, plot, its numbers) of quality against latency and against memory, where any system has the cost."""
     axes = (
-        ("Quality and latency", latency, "ms per query, median", lambda v: f"{short(v)} ms"),
-        ("Quality and memory", memory, "bytes of model and index", lambda v: size(v).replace(".0 ", " ")),
+        ("Quality and latency", latency, "ms per query, median (logarithmic)", lambda v: f"{short(v)} ms"),
+        ("Quality and memory", memory, "bytes of model and index (logarithmic)", lambda v: size(v).replace(".0 ", " ")),
     )
     return [
         (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from retrieval_distill.formatting import interval, number, short
+from retrieval_distill.formatting import interval, number, share, short
 from retrieval_distill.reporting.run_folder import RunFolder
 
 RATE = "_per_second"
@@ -17,7 +17,10 @@ RATE = "_per_second"
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage cost; ``rate`` such as ``"113 documents/s"``, empty where it counts no units."""
+    """What a stage cost; ``rate`` such as ``"113 documents/s"``, empty where it counts no units.
+
+    A rate of a stage that was kept was measured then, under whatever load there was, and says so.
+    """
 
     name: str
     seconds: float
@@ -29,7 +32,8 @@ def stage_costs(run: RunFolder) -> list[Stage]:
     """Each finished stage's costs, in the order of the run."""
     found = []
     for name, costs in run.stages.items():
-        rates = [f"{short(costs[key])} {key.removesuffix(RATE)}/s" for key in costs if key.endswith(RATE)]
+        when = " (in an earlier run)" if costs.get("skipped") else ""
+        rates = [f"{short(costs[key])} {key.removesuffix(RATE)}/s{when}" for key in costs if key.endswith(RATE)]
         found.append(Stage(name, costs["seconds"], costs["peak_memory_bytes"], ", ".join(rates)))
     return found
 
@@ -56,7 +60,19 @@ def data_facts(run: RunFolder) -> list[tuple[str, str]]:
     ):
         if stage in run.stages:
             found.append((label, f"{run.stages[stage]['counts'][count]:,}"))
-    return found
+    return found + _cut(run)
+
+
+def _cut(run: RunFolder) -> list[tuple[str, str]]:
+    """Texts that are longer than the student takes."""
+    learnt = run.stages.get("distill", {}).get("counts", {}).get("truncated", {})
+    embedded = run.stages.get("embed-student", {}).get("counts", {}).get("truncated")
+    known = {"passages": embedded, "training passages": learnt.get("document"), "training queries": learnt.get("query")}
+    return [
+        (f"{name} longer than {cut['max_length']} tokens, which are cut", share(cut["share"]))
+        for name, cut in known.items()
+        if cut and cut["max_length"] is not None
+    ]
 
 
 def environment_facts(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import visible
 from retrieval_distill.reporting.card import card
 from retrieval_distill.reporting.comparison import compare_runs, names_of
 from retrieval_distill.reporting.findings import collect
@@ -44,9 +45,9 @@ def report(
     if target.suffix != ".html":
         raise UserError(f"{target}: a report is an HTML file; name it {target.with_suffix('.html')}")
     if len(runs) > 1:
-        return write_text(target, compare_runs(dict(zip(names_of(paths), runs, strict=True))))
+        return write_text(target, visible(compare_runs(dict(zip(names_of(paths), runs, strict=True)))))
     findings = collect(runs[0])
-    write_text(target.with_suffix(".md"), markdown(findings))
-    if findings.rows and (paths[0] / "student").is_dir():
-        attach(paths[0] / "student", "README.md", card(runs[0], findings))
-    return write_text(target, page(findings))
+    write_text(target.with_suffix(".md"), visible(markdown(findings)))
+    if (findings.rows or runs[0].unmeasured) and (paths[0] / "student").is_dir():
+        attach(paths[0] / "student", "README.md", visible(card(runs[0], findings)))
+    return write_text(target, visible(page(findings)))

@@ -5,7 +5,6 @@ Knows finished stages; must not know how they did their work.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +12,31 @@ from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.mixture import source_of
 from retrieval_distill.data.run import Run
-from retrieval_distill.evaluation import compare
+from retrieval_distill.evaluation import compare, rivals
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.hardware import devices
-from retrieval_distill.reporting import fidelity
+from retrieval_distill.reporting import distillation, fidelity, verdict
 from retrieval_distill.reporting.letters import TEST, beaten, marks
 from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.provenance import by_dataset
 from retrieval_distill.runtime import files
 from retrieval_distill.runtime.stages import Manifest, read_json, write_json
 
-SYSTEMS = ("bm25", "start", "student", "teacher")
-"""What every run measures; baselines follow under their own names."""
-
 
 def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Manifest]) -> dict[str, Any]:
     """Measure the runs in ``out`` and write ``report.json`` and ``per_query.parquet`` there; returns the report."""
     speeds = read_json(out / "runs" / "speed.json")
-    runs = {name: Run.load(out / "runs" / f"{name}.parquet") for name in dict.fromkeys([*SYSTEMS, *speeds])}
-    measured, qrels = by_document(runs, dataset, dataset.qrels(recipe.dataset.test))
+    names = list(dict.fromkeys([*rivals.SYSTEMS, *speeds]))
+    runs = {name: Run.load(out / "runs" / f"{name}.parquet") for name in names}
+    measured, qrels = by_document(runs, dataset, dataset.qrels(recipe.dataset.measured))
     values = compare.per_query(measured, qrels, recipe.evaluate.measures)
     with files.atomic(out / "per_query.parquet") as temporary:
         values.to_parquet(temporary, index=False)
     systems, source = compare.summarise(values), values["query_id"].map(source_of)
-    for name, speed in speeds.items():
-        systems[name] |= speed
-    headline = recipe.evaluate.measures[0]
+    for name, system in systems.items():
+        system |= {"trained": name in rivals.TRAINED, **speeds.get(name, {})}
+    for name in rivals.HYBRIDS:
+        systems[name]["fusion"] = distillation.fusion(out, name, "tune-fusion" in manifests, dataset, recipe)
     finished = {
         "dataset": {
             "name": dataset.name,
@@ -47,7 +45,7 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
         },
         "systems": systems,
         "datasets": {name: compare.summarise(of) for name, of in values.groupby(source) if name in dataset.sources},
-        "distillation": _distillation({name: systems[name][headline]["mean"] for name in SYSTEMS}, out),
+        "distillation": distillation.section(systems, recipe.evaluate.measures[0], out),
         "fidelity": fidelity.section(out, runs["teacher"], values, dataset, recipe),
         "minimum_detectable": compare.minimum_detectable(values),
         "stages": {name: _costs(manifest) for name, manifest in manifests.items()},
@@ -57,17 +55,6 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
     write_json(out / "report.json", finished)
     files.write_text(out / "report.txt", table(finished) + "\n")
     return finished
-
-
-def _distillation(means: dict[str, float], out: Path) -> dict[str, Any]:
-    """How much of the teacher arrived in the student; ``None`` where the teacher gains nothing over the start."""
-    gain = means["teacher"] - means["start"]
-    gate = out / "gate" / "gate.json"
-    return {
-        "retention": means["student"] / means["teacher"] if means["teacher"] > 0 else None,
-        "gain_kept": (means["student"] - means["start"]) / gain if gain > 0 else None,
-        "gate": read_json(gate) if gate.is_file() else None,
-    }
 
 
 def _costs(manifest: Manifest) -> dict[str, Any]:
@@ -81,11 +68,12 @@ def _costs(manifest: Manifest) -> dict[str, Any]:
 
 
 def table(finished: dict[str, Any]) -> str:
-    """The report as text: a row per system, letters for significant wins, intervals for the headline."""
+    """The report as text: what it shows and what to do, a row per system with letters for significant wins, doubts."""
     from rich.table import Table
+    from rich.text import Text
 
     measures = finished["recipe"]["evaluate"]["measures"]
-    grid = Table(title=_headline(finished), caption=_legend(finished), title_justify="left", caption_justify="left")
+    grid = Table(caption=_legend(finished), caption_justify="left")
     grid.add_column("system")
     for measure in measures:
         grid.add_column(measure, justify="right")
@@ -94,35 +82,16 @@ def table(finished: dict[str, Any]) -> str:
     for name, system in finished["systems"].items():
         cells = [_cell(name, measure, finished["systems"]) for measure in measures]
         grid.add_row(name, *cells, *_facts(system, measures[0]))
-    lines = [by_dataset(name, systems) for name, systems in finished["datasets"].items()]
-    return "\n".join([plain(110, grid), *lines])
-
-
-def comparison(systems: dict[str, dict[str, Any]], measures: Sequence[str]) -> str:
-    """Measured runs as text: a row per run, means with their 95 % intervals, and p-values below them."""
-    from rich.table import Table
-
-    grid = Table("run", *measures)
-    for name, values in systems.items():
-        grid.add_row(
-            name, *[f"{values[m]['mean']:.3f} ({values[m]['low']:.3f}-{values[m]['high']:.3f})" for m in measures]
-        )
-    lines = []
-    for name, values in systems.items():
-        for other, p in values[measures[0]]["p_vs"].items():
-            if name < other:
-                corrected = values[measures[0]]["p_holm_vs"][other]
-                lines.append(
-                    f"{measures[0]}: {name} against {other}: p = {p:.4f}, corrected {corrected:.4f} "
-                    "(paired randomisation test, Holm)"
-                )
-    return plain(40 + 24 * len(measures), grid, *lines)
+    against = verdict.compared(finished)
+    shown = (verdict.headline(finished, against), *verdict.ways_out(finished, against), verdict.use(finished))
+    text = plain(120, *map(Text, shown), grid, *map(Text, verdict.doubts(finished)))
+    return "\n".join([text, *(by_dataset(name, systems) for name, systems in finished["datasets"].items())])
 
 
 def _cell(name: str, measure: str, systems: dict[str, Any]) -> str:
     mark = marks(systems)
-    wins = "".join(mark[other] for other in beaten(name, measure, systems))
-    return f"{systems[name][measure]['mean']:.3f} {wins:<{len(systems) - 1}}"
+    wins = ",".join(mark[other] for other in beaten(name, measure, systems))
+    return f"{systems[name][measure]['mean']:.3f} {wins:<{2 * len(systems) - 3}}"
 
 
 def _facts(system: dict[str, Any], headline: str) -> list[str]:
@@ -133,20 +102,13 @@ def _facts(system: dict[str, Any], headline: str) -> list[str]:
     return [interval, parameters, latency_ms, rate]
 
 
-def _headline(finished: dict[str, Any]) -> str:
-    measure = finished["recipe"]["evaluate"]["measures"][0]
-    student, start, bm25 = (finished["systems"][name][measure] for name in ("student", "start", "bm25"))
-    retention = finished["distillation"]["retention"]
-    return (
-        f"{finished['dataset']['name']}: the student's {measure} is {student['mean']:.3f}, against "
-        f"{start['mean']:.3f} before and {bm25['mean']:.3f} for BM25"
-        + (f"; it keeps {retention:.0%} of its teacher" if retention else "")
-    )
-
-
 def _legend(finished: dict[str, Any]) -> str:
     letters = ", ".join(f"{mark} = better than {name}" for name, mark in marks(finished["systems"]).items())
     headline = finished["recipe"]["evaluate"]["measures"][0]
     detectable = finished["minimum_detectable"][headline]
-    shown = f"; so many queries reliably show differences in {headline} from {detectable:.3f} on" if detectable else ""
+    shown = (
+        f"; so many queries reliably show differences in {headline} from {detectable:.3f} on by a single test"
+        if detectable
+        else ""
+    )
     return f"{letters} ({TEST}){shown}"

@@ -9,7 +9,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.reporting.letters import ALPHA, TEST
+from retrieval_distill.evaluation.significance import ALPHA
+from retrieval_distill.reporting.letters import TEST
 from retrieval_distill.reporting.plain import plain
 
 logger = logging.getLogger("retrieval_distill")

@@ -5,7 +5,6 @@ Knows measured values; must not know how they were measured, or models.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -16,7 +15,8 @@ import pandas as pd
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import compare
-from retrieval_distill.reporting.letters import TEST, beaten, marks
+from retrieval_distill.reporting.letters import CORRECTED, TEST, beaten, marks
+from retrieval_distill.reporting.plain import plain
 from retrieval_distill.runtime import stages
 
 
@@ -155,7 +155,6 @@ class Report(Mapping[str, Mapping[str, Value]]):
         return "\n".join(lines) + "\n"
 
     def __str__(self) -> str:
-        from rich.console import Console
         from rich.table import Table
 
         if not self.systems:
@@ -170,20 +169,20 @@ class Report(Mapping[str, Mapping[str, Value]]):
                 for name in self.measures
             ]
             grid.add_row(letters[system], system, *(cell.rstrip() for cell in cells))
-        console = Console(file=io.StringIO(), width=max(110, 40 + 34 * len(self.measures)), record=True)
-        console.print(grid)
-        return "\n".join([console.export_text().rstrip(), *self._tests()])
+        width = max(110, 40 + 34 * len(self.measures))
+        return "\n".join([plain(width, grid), *self._differences()])
 
-    def _tests(self) -> list[str]:
-        """A line per pair of systems: the p-value of their difference in the headline measure."""
-        headline, lines = self.measures[0], []
-        for one, other in combinations(self.systems, 2):
-            found = self.systems[one][headline]
-            lines.append(
-                f"{headline}: {one} against {other}: p = {found['p_vs'][other]:.4f}, corrected "
-                f"{found['p_holm_vs'][other]:.4f} (paired randomisation test, Holm)"
-            )
-        return lines
+    def _differences(self) -> list[str]:
+        """A line per pair of systems: their difference in the headline measure, with its interval and p."""
+        headline = self.measures[0]
+        lines = []
+        for a, b in combinations(self.systems, 2):
+            found = self.systems[a][headline]
+            won, p = found["difference_vs"][b], found["p_holm_vs"][b]
+            interval = f"{won['low']:+.3f} to {won['high']:+.3f}"
+            uncorrected = f"{found['p_vs'][b]:.4f} uncorrected"
+            lines.append(f"{headline}: {a} less {b} is {won['mean']:+.3f} ({interval}), p = {p:.4f} ({uncorrected})")
+        return [*lines, CORRECTED] if lines else []
 
     def __repr__(self) -> str:
         return f"Report({', '.join(self.systems) or 'nothing measured'}; {', '.join(self.measures)})"

@@ -18,7 +18,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats.sidecars import GENERATED
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation.compare import per_query
+from retrieval_distill.evaluation.compare import per_query, summarise
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.reporting import unmeasured
 from retrieval_distill.runtime import stages as artifacts
@@ -35,12 +35,18 @@ STAGES = {
     "distill": "student",
     "embed-student": "embeddings-student",
     "index-student": "index-student",
+    "embed-start-own": "embeddings-start-own",
+    "index-start-own": "index-start-own",
+    "tune-fusion": "fusion",
     "search": "runs",
 }
 """Stage -> the folder it leaves behind, in the order of a run."""
 
 READ = ("generate", "gate", "score", "distill", "search")
 """Stages whose files a report is made from."""
+
+OPTIONAL = {"generate", "embed-start-own", "index-start-own", "tune-fusion"}
+"""Stages that not every run has: queries to make, a start model of another length, dev queries."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +107,9 @@ class RunFolder:
     @property
     def missing(self) -> list[str]:
         """Stages still to come; what the recipe does not ask for is not missed."""
-        off = {"gate": self.recipe["teacher"]["gate"] == "off", "generate": not self.recipe.get("generate")}
-        return [name for name in STAGES if name not in self.stages and not off.get(name)]
+        optional = OPTIONAL - {"generate"} if self.recipe.get("generate") else OPTIONAL
+        off = optional | ({"gate"} if self.recipe["teacher"]["gate"] == "off" else set())
+        return [name for name in STAGES if name not in self.stages and name not in off]
 
     @cached_property
     def unmeasured(self) -> str | None:
@@ -170,6 +177,20 @@ class RunFolder:
             return pd.DataFrame(columns=["system", "query_id"])
         runs, qrels = by_document(self.runs, self.dataset, self.dataset.qrels(self.report["recipe"]["dataset"]["test"]))
         return per_query(runs, qrels, self.report["recipe"]["evaluate"]["measures"])
+
+    @cached_property
+    def systems(self) -> dict[str, Any]:
+        """The report's systems; differences that an older report lacks are computed from the values by query."""
+        systems = self.report.get("systems", {})
+        measures = self.report["recipe"]["evaluate"]["measures"] if systems else []
+        lacking = any("difference_vs" not in system[measure] for system in systems.values() for measure in measures)
+        if not lacking or self.values.empty:
+            return systems
+        computed = summarise(self.values)
+        return {
+            name: {**system, **{measure: {**computed[name][measure], **system[measure]} for measure in measures}}
+            for name, system in systems.items()
+        }
 
     def paired(self, measure: str) -> pd.DataFrame:
         """A row per test query, a column per system: their values of one measure."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from retrieval_distill.formatting import SPACE, number, share, short, size
+from retrieval_distill.formatting import SPACE, interval, listed, number, share, short, size
 from retrieval_distill.reporting.letters import TEST, UNCORRECTED, beaten, marks
 
 
@@ -20,7 +20,7 @@ class Cell:
     mean: float
     low: float
     high: float
-    letters: str
+    letters: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,28 @@ LENGTHS = ("short", "medium", "long")
 COSTS = {
     "parameters": lambda system: f"{system['parameters'] / 1e6:.1f} M",
     "dimensions": lambda system: str(system["dimensions"]),
-    "ms per query, median": lambda system: number(system["latency_ms"]["p50"], 1),
+    "tokens read": lambda system: f"{system['max_length']:,}",
+    "ms per query, median": lambda system: _median(system["latency_ms"]),
     "95th percentile": lambda system: number(system["latency_ms"]["p95"], 1),
     "with cold caches": lambda system: number(system["cold_latency_ms"]["p50"], 1),
     "index alone": lambda system: number(system["index_search_ms"]["p50"], 1),
     "documents per second": lambda system: short(round(system["documents_per_second"])),
     "model": lambda system: size(model_bytes(system)),
     "index": lambda system: size(system["index_bytes"]),
-    "peak memory": lambda system: size(system["peak_memory_bytes"]),
 }
-"""Heading -> how a system's entry in ``report.json`` is read."""
+"""Heading -> how a system's entry in ``report.json`` is read. Its ``peak_memory_bytes`` are those of the whole process,
+which holds every system, and tell none from another."""
 
 
 def model_bytes(system: dict[str, Any]) -> int:
     """Bytes of a model's weights: as measured, or four for each parameter (float32); a KeyError without a model."""
     return system["model_bytes"] if "model_bytes" in system else 4 * system["parameters"]
+
+
+def _median(milliseconds: dict[str, float]) -> str:
+    """A median with its interval, where it has one."""
+    ends = f" ({interval(milliseconds['low'], milliseconds['high'], 1)})" if "low" in milliseconds else ""
+    return number(milliseconds["p50"], 1) + ends
 
 
 def rows(report: dict[str, Any]) -> list[Row]:
@@ -91,26 +98,67 @@ def encoding(report: dict[str, Any]) -> list[list[str]]:
 
 
 def legend(report: dict[str, Any]) -> str:
-    """What the table's intervals and letters mean, and what so many queries could have shown; empty before a report."""
+    """What the table's letters mean, and what so many queries could have shown; empty before a report."""
     if not report:
         return ""
     headline = measures(report)[0]
-    letters = ", ".join(f"{mark} {name}" for name, mark in marks(report["systems"]).items())
+    letters = ", ".join(f"{mark} = {name}" for name, mark in marks(report["systems"]).items())
     corrected = all("p_holm_vs" in system[headline] for system in report["systems"].values())
     test = (TEST if corrected else UNCORRECTED).replace(" < ", f"{SPACE}<{SPACE}")
     sentences = [
         f"With each mean stands its {share(0.95)} interval.",
-        f"A raised letter names a system that is beaten ({test}): {letters}.",
+        f"Each raised letter names a system that is beaten ({test}): {letters}.",
     ]
     if detectable := report.get("minimum_detectable", {}).get(headline):
-        found = f"a true difference in {headline} of {number(detectable)} is found four times in five."
-        sentences.append(f"With so many queries {found}")
+        found = f"a true difference in {headline} of {number(detectable)} is found four times in five"
+        sentences.append(f"With so many queries {found} by a single test.")
+    return " ".join(sentences)
+
+
+def fusion(report: dict[str, Any]) -> list[list[str]]:
+    """How BM25 is fused with either bi-encoder, headings first; empty where nothing was fused.
+
+    What stands in the table of systems is the tuned fusion where dev queries are judged, else the untuned one.
+    """
+    found = {name: system for name, system in report.get("systems", {}).items() if "fusion" in system}
+    if not found:
+        return []
+    headline = measures(report)[0]
+    rows = []
+    for name, system in found.items():
+        how, mean, untuned = system["fusion"], system[headline], system["fusion"]["untuned"][headline]
+        by = {"rank": "reciprocal ranks", "score": "scores from 0 to 1"}[how["method"]]
+        tuned = f"{number(mean['mean'])} ({interval(mean['low'], mean['high'])})" if how["tuned"] else "not tuned"
+        plain = f"{number(untuned['mean'])} ({interval(untuned['low'], untuned['high'])})"
+        rows.append([name, f"{how['dense']:g} of the {by}, on {how['split']}" if how["tuned"] else "", tuned, plain])
+    headings = ["system", "weight of the bi-encoder, tuned", f"{headline}, tuned", "untuned (reciprocal ranks, 0.5)"]
+    return [headings, *rows]
+
+
+def timing(report: dict[str, Any]) -> str:
+    """How speed was measured, and which systems share a measurement; empty for a report that does not say."""
+    found = {name: system["timed_as"] for name, system in report.get("systems", {}).items() if "timed_as" in system}
+    if not found:
+        return ""
+    together = {first: [name for name, other in found.items() if other == first] for first in found.values()}
+    shared = [listed(names) for names in together.values() if len(names) > 1]
+    sentences = [
+        "The systems were timed in turns, so that whatever else the machine did slowed all of them; in brackets stands "
+        f"the lowest and the highest median of a turn, a {share(0.97)} interval."
+    ]
+    if shared:
+        sentences.append(f"Systems that do the same work were timed once: {'; '.join(shared)}.")
+    if found.get("teacher") == "scoring rate":
+        sentences.append("The teacher's figure is what its scores cost per query, without the first stage.")
+    elif "teacher" in found:
+        depth = report["recipe"]["evaluate"]["rerank_depth"]
+        sentences.append(f"The teacher's figures include the first stage, which finds the {depth} documents it reads.")
     return " ".join(sentences)
 
 
 def _cell(name: str, measure: str, systems: dict[str, Any], letters: dict[str, str]) -> Cell:
     own, below = systems[name][measure], beaten(name, measure, systems)
-    return Cell(own["mean"], own["low"], own["high"], "".join(sorted(letters[other] for other in below)))
+    return Cell(own["mean"], own["low"], own["high"], tuple(letters[other] for other in below))
 
 
 def _costs(system: dict[str, Any]) -> dict[str, str]:

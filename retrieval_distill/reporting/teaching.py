@@ -41,6 +41,9 @@ NAMES = {
 NO_CURVES = {"step", "epoch", "kept", "eval_low", "eval_high", "eval_queries"}
 """What a training log holds beside quantities."""
 
+ALONE = "Intervals and p are not corrected here, for it has to beat every one of them."
+"""Of the gate's comparisons."""
+
 BINS = 30
 """Bins of the teacher's scores."""
 
@@ -132,8 +135,8 @@ def gate_rows(verdict: dict[str, Any] | None) -> list[tuple[str, str]]:
 def verdict(found: dict[str, Any] | None) -> str:
     """What the gate says of the teacher in one sentence; empty where it was not asked."""
     said = {
-        True: "The teacher is shown to be better than each of them.",
-        False: "The teacher is not shown to be better than each of them: the student may learn little from it.",
+        True: f"The teacher is shown to be better than each of them. {ALONE}",
+        False: f"The teacher is not shown to be better than each of them: it may have little to teach. {ALONE}",
         None: "Nobody can know whether the teacher is better: no dev query is judged.",
     }
     return said[found["better"]] if found else ""

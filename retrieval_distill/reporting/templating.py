@@ -5,8 +5,6 @@ Knows Jinja and wording; must not know runs.
 
 from __future__ import annotations
 
-import html
-import re
 from functools import lru_cache
 from typing import Any
 
@@ -20,12 +18,6 @@ from retrieval_distill.runtime.progress import clock
 def render(template: str, **values: Any) -> str:
     """A template of ``reporting/templates`` filled in; a name it lacks is an error."""
     return _environment().get_template(template).render(**values)
-
-
-def md(value: object) -> str:
-    """Text as Markdown shows it, in one line: nothing in it is markup, HTML or the end of a table's cell."""
-    line = html.escape(re.sub(r"\s+", " ", str(value)).strip(), quote=False)
-    return re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", line)
 
 
 def grade(value: int | None) -> str:
@@ -49,7 +41,9 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     words = (
-        md,
+        formatting.md,
+        formatting.code,
+        formatting.fenced,
         grade,
         clock,
         formatting.number,

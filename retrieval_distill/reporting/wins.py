@@ -6,7 +6,7 @@ Knows values per query, Runs, judgements and texts; must not know folders, model
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,13 @@ import pandas as pd
 
 from retrieval_distill.data.dataset import Dataset, Qrels
 from retrieval_distill.data.run import Run
-from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
+from retrieval_distill.evaluation.significance import differences_with_intervals, paired_p
 from retrieval_distill.reporting.rankings import document
 
 
 @dataclass(frozen=True)
 class Difference:
-    """``ours - theirs`` per query: the mean, its 95 % bootstrap interval and its paired p; ``values`` by query id."""
+    """``ours - theirs`` per query: the mean, its 95 % interval and p, corrected alike; ``values`` by query id."""
 
     ours: str
     theirs: str
@@ -46,7 +46,9 @@ class Difference:
         return len(self.values) - self.won - self.lost
 
 
-def difference(ours: str, theirs: str, a: pd.Series, b: pd.Series, p: float | None = None) -> Difference:
+def difference(
+    ours: str, theirs: str, a: pd.Series, b: pd.Series, known: Mapping[str, float] | None = None
+) -> Difference:
     """Compare two systems.
 
     Args:
@@ -54,13 +56,14 @@ def difference(ours: str, theirs: str, a: pd.Series, b: pd.Series, p: float | No
         theirs: Another one.
         a: Values of ``ours`` by query id.
         b: Values of ``theirs`` for the same ids in the same order.
-        p: Its p-value where it is known, as it is to a report that corrected it; ``None``: the paired randomisation
-            test's.
+        known: ``mean``, ``low``, ``high`` and ``p`` where they are known, as they are to a report that corrected them
+            for all its comparisons; ``None``: this comparison is taken to be the only one.
     """
     values = a - b
-    interval = mean_with_interval(values.to_numpy())
-    p = paired_p(a.to_numpy(), b.to_numpy()) if p is None else p
-    return Difference(ours, theirs, values, interval.mean, interval.low, interval.high, p)
+    if known is None:
+        p = {"": paired_p(a.to_numpy(), b.to_numpy())}
+        known = {**asdict(differences_with_intervals({"": values.to_numpy()}, p)[""]), "p": p[""]}
+    return Difference(ours, theirs, values, known["mean"], known["low"], known["high"], known["p"])
 
 
 @dataclass(frozen=True)

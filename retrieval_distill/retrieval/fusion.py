@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from retrieval_distill.data.run import Run
@@ -20,8 +21,7 @@ def reciprocal_rank_fusion(runs: Sequence[Run], k: int = 60, weights: Sequence[f
     Source: Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion outperforms Condorcet and Individual Rank
     Learning Methods", SIGIR 2009.
     """
-    ranks = [run.frame.groupby("query_id", sort=False).cumcount() + 1 for run in runs]
-    return _summed(runs, [1.0 / (k + rank) for rank in ranks], weights)
+    return _summed(runs, [1.0 / (k + np.arange(len(run)) - _bounds(run)[0] + 1) for run in runs], weights)
 
 
 def weighted_sum(runs: Sequence[Run], weights: Sequence[float] | None = None) -> Run:
@@ -38,15 +38,28 @@ def weighted_sum(runs: Sequence[Run], weights: Sequence[float] | None = None) ->
     return _summed(runs, [_scaled(run) for run in runs], weights)
 
 
-def _scaled(run: Run) -> pd.Series:
-    scores = run.frame.groupby("query_id", sort=False)["score"]
-    worst, best = scores.transform("min"), scores.transform("max")
-    return ((run.frame["score"] - worst) / (best - worst)).where(best > worst, 1.0)
+def _scaled(run: Run) -> np.ndarray:
+    scores, (first, last) = run.frame["score"].to_numpy(np.float64), _bounds(run)
+    worst, best = scores[last], scores[first]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(best > worst, (scores - worst) / (best - worst), 1.0)
 
 
-def _summed(runs: Sequence[Run], parts: Sequence[pd.Series], weights: Sequence[float] | None) -> Run:
+def _bounds(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last row of each row's query; a query's rows stand together, best first."""
+    query = run.frame["query_id"].to_numpy()
+    starts = np.flatnonzero(np.append(True, query[1:] != query[:-1])) if len(query) else np.zeros(0, np.int64)
+    counts = np.diff(np.append(starts, len(query)))
+    return np.repeat(starts, counts), np.repeat(starts + counts - 1, counts)
+
+
+def _summed(runs: Sequence[Run], parts: Sequence[np.ndarray], weights: Sequence[float] | None) -> Run:
     """Each run's part of the score of its documents, by weight, added up over the runs."""
     factors = [1.0] * len(runs) if weights is None else weights
-    frames = [run.frame.assign(score=weight * part) for run, part, weight in zip(runs, parts, factors, strict=True)]
-    fused = pd.concat(frames).groupby(["query_id", "doc_id"], sort=False, as_index=False)["score"].sum()
-    return Run.from_columns(fused["query_id"], fused["doc_id"], fused["score"])
+    queries, docs = (pd.concat([run.frame[column] for run in runs]) for column in ("query_id", "doc_id"))
+    query_codes, doc_codes = pd.factorize(queries)[0], pd.factorize(docs)[0]
+    _, rows, pair = np.unique(
+        query_codes * (doc_codes.max(initial=0) + 1) + doc_codes, return_index=True, return_inverse=True
+    )
+    weighted = np.concatenate([weight * part for weight, part in zip(factors, parts, strict=True)])
+    return Run.from_columns(queries.iloc[rows], docs.iloc[rows], np.bincount(pair, weighted, len(rows)))

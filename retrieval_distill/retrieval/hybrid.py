@@ -6,7 +6,7 @@ and weighted reciprocal ranks, which Bruch, Gai and Ingber compare (2022, arXiv 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,28 @@ def tune(
         "measure": measure,
         "queries": len(values[best]),
         "tried": [{**asdict(fusion), "mean": float(found.mean())} for fusion, found in values.items()],
+    }
+
+
+def decide(tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """Which of a student and its fusion with BM25 to use: the better one on the queries that the fusion was tuned on.
+
+    Args:
+        tuned: What :func:`tune` found for the student.
+
+    Returns:
+        ``use``, ``"hybrid-student"`` or ``"student"``, and ``dev``, what either has there, by measure, with the
+        ``difference``.
+    """
+    measure, gain = tuned["measure"], tuned["gain"]
+    fused = {key: tuned[key] for key in ("mean", "low", "high")}
+    return {
+        "use": "hybrid-student" if gain["mean"] > 0 else "student",
+        "dev": {
+            "student": {measure: {"mean": tuned["alone"]}},
+            "hybrid-student": {measure: fused},
+            "difference": gain,
+        },
     }
 
 

@@ -83,10 +83,7 @@ def opened(path: Path, encoding: str = "utf-8", errors: str = "strict", newline:
             with io.TextIOWrapper(raw, name, errors, newline) as file:
                 yield file
     except UnicodeError:
-        try:
-            raise _misfit(path, encoding) from None
-        except UNREADABLE as error:  # damaged further on than the text was read
-            raise unreadable(path, error) from None
+        raise _misfit(path, encoding) from None
     except UNREADABLE as error:
         raise unreadable(path, error) from None
 

@@ -158,8 +158,13 @@ def _key(searcher: Searcher) -> str:
     return stages.fingerprint({"index": index, "documents": documents})
 
 
-def queries(dataset: Dataset, named: str) -> Texts:
+def queries(dataset: Dataset, named: str, options: ReadConfig | None = None) -> Texts:
     """Queries to answer: those of a split of the dataset, or of a table with the columns ``id`` and ``text``.
+
+    Args:
+        dataset: Whose splits are looked through first.
+        named: The split, or the table's file.
+        options: How the table is read; ``None``: the defaults.
 
     Raises:
         UserError: There is neither, or a query is empty.
@@ -169,5 +174,5 @@ def queries(dataset: Dataset, named: str) -> Texts:
     if not Path(named).is_file():
         splits = ", ".join(dataset.qrels) or "none"
         raise UserError(f"--queries {named!r}: no such file, and no split of {dataset.name!r}, which has: {splits}")
-    read = texts.read(tables.table(named), "queries", Reading.of(ReadConfig()))
+    read = texts.read(tables.table(named), "queries", Reading.of(options or ReadConfig()))
     return questions((id_, f"{title} {text}".strip()) for id_, title, text in read.records())

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.config import RetrieveConfig, parse_recipe
+from retrieval_distill.config import ReadConfig, RetrieveConfig, parse_recipe
 from retrieval_distill.data import sources
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats.names import KNOWN, columns
@@ -67,10 +67,10 @@ class Place:
         )  # fmt: skip
 
     @classmethod
-    def of_parts(cls, index: Path, model: str, dataset: str, cache: Path) -> Place:
-        """An index, the model that embedded its documents, and their dataset."""
+    def of_parts(cls, index: Path, model: str, dataset: str, cache: Path, options: ReadConfig | None = None) -> Place:
+        """An index, the model that embedded its documents, and their dataset, read as the options say."""
         beside = index.with_name(f"{index.name}-search")
-        return cls(index, model, dataset, cache, beside, lambda: load(dataset, cache), RetrieveConfig().bm25)
+        return cls(index, model, dataset, cache, beside, lambda: load(dataset, cache, options), RetrieveConfig().bm25)
 
     @cached_property
     def dataset(self) -> Dataset:

@@ -55,6 +55,7 @@ def _one_encoder(
     score: Callable[[SentenceTransformer], float] | None,
 ) -> SentenceTransformer:
     model = encoder.load(config.model, "float32", config.max_length, learns=True)
+    encoder.require_transformers(config.model, model)
     _refuse_two_encoders(model, config)
     head.set_similarity(model, config.similarity)
     for kind, prompt in (("query", config.query_prompt), ("document", config.document_prompt)):

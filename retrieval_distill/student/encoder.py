@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, StaticEmbedding, Transformer
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from retrieval_distill import models
+from retrieval_distill import models, positions, weights
 from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import cpu, devices
@@ -45,36 +45,71 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None, learn
         UserError: The model is not to be had, or its tokenizer knows tokens that it has no vectors for.
     """
     device, folder = devices.device(), models.resolve(name)
-    with models.quietly():
-        model = SentenceTransformer(
-            str(folder),
-            device=device,
-            local_files_only=True,
-            model_kwargs={"dtype": devices.dtype(dtype, device)},
-        )
+    computed = devices.dtype(dtype, device)
+    with weights.reading(folder) as loaded:
+        model = SentenceTransformer(str(folder), device=device, local_files_only=True, model_kwargs={"dtype": computed})
+    weights.require_whole(folder, loaded, weights.is_unused_pooler)
+    weights.require_finite(folder, model)
     for first in routes.encoders(model):
-        if isinstance(first, Transformer) and first.tokenizer is not None:
-            _refuse_tokens_without_vectors(name, first)
-            decoder.set_padding(first.tokenizer)
-        limit = max_length or getattr(first, "max_seq_length", None) or 512
-        first.max_seq_length = min(limit, _positions(first))
+        if isinstance(first, StaticEmbedding):
+            continue  # takes texts of any length
+        if not _is_transformer(first):
+            raise UserError(
+                f"model {name!r}: its first module, a {type(first).__name__}, is neither a transformer with a "
+                "tokenizer nor static embeddings; take another model"
+            )
+        weights.require_vocabulary(folder, first.tokenizer)
+        _refuse_tokens_without_vectors(name, first)
+        decoder.set_padding(first.tokenizer)
+        first.max_seq_length = positions.limit(name, first, max_length)
+        positions.settle(name, first)
     if not (folder / "modules.json").is_file() and decoder.is_decoder(model[0].config):
         decoder.as_encoder(model)
     for module in model.modules():
         if isinstance(module, Dense):
             module.to(_dtype(model))  # the library leaves those within a Router in float32
     cpu.speed_up(model, learns)
-    return model.eval()
+    _try(name, model.eval())
+    return model
 
 
-def tokens_of(model: SentenceTransformer, texts: Sequence[str], kind: Kind, max_length: int | None = None) -> Tokens:
+def _try(name: str, model: SentenceTransformer) -> None:
+    """Embed a word each way: modules that do not fit together show here, and not hours later.
+
+    Raises:
+        UserError: They do not.
+    """
+    with weights.blamed(lambda error: f"model {name!r} cannot embed a text: {weights.said(error)}"):
+        for kind in KINDS:
+            encode(model, ["a"], kind)
+
+
+def limit(model: SentenceTransformer, kind: Kind, max_length: int | None = None) -> int | None:
+    """Tokens kept of a text: ``max_length``, or the model's own limit where that is less; ``None``: all."""
+    first = path(model, kind)[0]
+    if isinstance(first, StaticEmbedding):
+        return None
+    own = first.max_seq_length or positions.DEFAULT
+    return min(max_length or own, own)
+
+
+def tokens_of(
+    model: SentenceTransformer, texts: Sequence[str], kind: Kind, max_length: int | None = None, beyond: bool = False
+) -> Tokens:
     """Token ids as ``encode_query`` or ``encode_document`` would cut them, prompt included.
 
-    ``max_length`` may cut them shorter than the model does; ``None``: the model's limit.
+    ``max_length`` may cut them shorter than the model does, or, with ``beyond``, longer; ``None``: the model's limit.
     """
-    prompt, first = model.prompts.get(kind) or "", path(model, kind)[0]
-    own = first.max_seq_length or 512
-    return tokenize(first.tokenizer, [prompt + text for text in texts], min(max_length or own, own))
+    first, texts = path(model, kind)[0], [(model.prompts.get(kind) or "") + text for text in texts]
+    if isinstance(first, StaticEmbedding):
+        encoded = first.tokenizer.encode_batch(texts, add_special_tokens=False)
+        return Tokens.from_rows([encoding.ids for encoding in encoded])
+    return tokenize(first.tokenizer, texts, max_length if beyond else limit(model, kind, max_length))
+
+
+def token_limit(model: SentenceTransformer) -> int:
+    """Tokens that it reads of a document at most."""
+    return path(model, "document")[0].max_seq_length or 512
 
 
 def encode_rows(
@@ -244,27 +279,39 @@ def is_plain(model: SentenceTransformer) -> bool:
     if not routes.serves_both(model):
         return False
     pooling_skips_prompt = any(getattr(m, "include_prompt", True) is False for kind in KINDS for m in path(model, kind))
-    cut_by_tokenizer = all(isinstance(m, Transformer) and m.tokenizer is not None for m in routes.encoders(model))
-    return cut_by_tokenizer and not pooling_skips_prompt
+    return all(map(_is_transformer, routes.encoders(model))) and not pooling_skips_prompt
+
+
+def _is_transformer(first: Any) -> bool:
+    return isinstance(first, Transformer) and first.tokenizer is not None
+
+
+def require_transformers(name: str, model: SentenceTransformer) -> None:
+    """Refuse what texts go through without a transformer: it can embed, and there is nothing of it to train or cut.
+
+    Raises:
+        UserError: The model's first module is another, such as static embeddings.
+    """
+    for first in routes.encoders(model):
+        if not _is_transformer(first):
+            raise UserError(
+                f"model {name!r}: a student is made of a transformer, and this model's first module is a "
+                f"{type(first).__name__}; it can be a baseline (evaluate.baselines) or a teacher (bi-encoder:NAME)"
+            )
 
 
 def _refuse_tokens_without_vectors(name: str, first: Any) -> None:
     tokens = max(first.tokenizer.get_vocab().values()) + 1
-    rows = first.auto_model.get_input_embeddings().num_embeddings
+    try:
+        rows = len(first.auto_model.get_input_embeddings().weight)
+    except (NotImplementedError, AttributeError):  # an architecture that makes vectors of characters in other ways
+        return
     if tokens > rows:
         raise UserError(
             f"model {name!r}: its tokenizer has {tokens:,} tokens, its embedding matrix vectors for {rows:,}; put the "
             "tokenizer beside it that it was trained with, or give it untrained vectors for the others with "
             f"transformers' model.resize_token_embeddings({tokens})"
         )
-
-
-def _positions(first: Any) -> int:
-    """Tokens that a path's first module has positions for; RoBERTa's family counts them from the padding id on."""
-    config: Any = getattr(first, "config", None)
-    positions = getattr(config, "max_position_embeddings", None) or 512
-    counts_from_padding = {"roberta", "xlm-roberta", "camembert", "mpnet"}
-    return positions - (config.pad_token_id + 1 if getattr(config, "model_type", "") in counts_from_padding else 0)
 
 
 def _dtype(model: SentenceTransformer) -> torch.dtype:

@@ -62,13 +62,13 @@ def load(name: str, max_length: int | None = None, dtype: str = "auto") -> BiEnc
         dtype: What the model computes in; ``"auto"``: bfloat16 where it is native.
 
     Raises:
-        UserError: The model is not to be had.
+        UserError: The model is not to be had, or was made to be compared by a distance.
     """
     model = encoder.load(name, dtype, max_length)
-    similarity = "dot" if model.similarity_fn_name == "dot" else "cosine"
+    similarity = models.similarity(name)
     computed = str(next(model.parameters()).dtype).removeprefix("torch.")
     identity = {
-        "kind": "bi-encoder", "model": models.fingerprint(name), "max_length": model.max_seq_length,
+        "kind": "bi-encoder", "model": models.fingerprint(name), "max_length": encoder.limit(model, "document"),
         "dtype": computed, "similarity": similarity,
     }  # fmt: skip
     return BiEncoderTeacher(model, stages.fingerprint(identity)[:32], {**identity, "model": name})

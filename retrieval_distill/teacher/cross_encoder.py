@@ -10,25 +10,25 @@ import logging
 import queue
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Transformer
 
-from retrieval_distill import models
+from retrieval_distill import models, positions, weights
 from retrieval_distill.data.tokens import Tokens, token_batches, tokenize
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import cpu
 from retrieval_distill.hardware import devices as hardware
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.parallel import in_order
-from retrieval_distill.runtime.stages import read_json
 from retrieval_distill.scores.contract import Pairs, Scored
-from retrieval_distill.teacher import first_token
+from retrieval_distill.student import decoder
+from retrieval_distill.teacher import exact_head, first_token
 from retrieval_distill.teacher import pairs as pair_encoding
+from retrieval_distill.teacher.opening import open_model
 from retrieval_distill.teacher.pairs import PairTemplate, Ragged
 
 logger = logging.getLogger("retrieval_distill")
@@ -62,6 +62,9 @@ class CrossEncoderTeacher:
         self.label = label
         self.tokens_per_batch = TOKENS_PER_BATCH[torch.device(devices[0]).type]
         self.devices = tuple(devices)
+        self.plain = is_plain(model)
+        """Whether a pair is simply encoded and classified; see :func:`is_plain`."""
+        self._one_at_a_time = not _pads(model)
         self._said_cut = False
 
     def score(self, pairs: Pairs) -> Scored:
@@ -150,7 +153,7 @@ class CrossEncoderTeacher:
 
     def _layout(self, pairs: Pairs) -> PairTemplate | None:
         """The pair layout, once shown to agree with the tokenizer on a sample that holds the longest pairs."""
-        if not is_plain(self.model):
+        if not self.plain:
             return None
         tokenizer = self.model.tokenizer
         if (layout := pair_encoding.template(tokenizer)) is None:
@@ -166,12 +169,8 @@ class CrossEncoderTeacher:
 
     def _score_by_library(self, pairs: Pairs) -> Scored:
         """Prompts, chat templates, decoders and tokenizers of other shapes: sentence-transformers knows them."""
-        alone = self.model.tokenizer is None or self.model.tokenizer.pad_token is None
-        if alone and self.model.tokenizer is not None:
-            self.model.tokenizer.pad_token = self.model.tokenizer.eos_token or self.model.tokenizer.unk_token
-            logger.warning("this teacher's tokenizer has no padding token: pairs are scored one at a time")
         device: list[str | torch.device] | None = list(self.devices) if len(self.devices) > 1 else None
-        size = 1 if alone else 32
+        size = 1 if self._one_at_a_time else 32
         for start in range(0, len(pairs), PAIRS_PER_CALL):
             positions = np.arange(start, min(start + PAIRS_PER_CALL, len(pairs)))
             positions = positions[pairs.wanted[positions]]
@@ -236,44 +235,39 @@ def load(
     """
     devices = devices or hardware.devices()
     compute = hardware.dtype("float32" if dtype == "int8" else dtype, devices[0])
-    with models.quietly():
-        model = open_model(models.resolve(name), devices[0])
+    model: CrossEncoder = open_model(models.resolve(name), devices[0])
     _check_label(name, model, label)
-    own = model.max_seq_length or 512
-    limit = model.max_seq_length = min(max_length or own, own)
-    model.eval()
-    if is_plain(model):
-        first_token.shorten(model.model)
-    model.to(compute)
-    if dtype == "int8":
-        hardware.quantize_linear_layers(model, devices[0])
-    else:
-        cpu.speed_up(model)
+    own = model.max_seq_length
+    asked = min(max_length, own) if max_length and own else max_length
+    if has_tokenizer(model):
+        model.max_seq_length = positions.limit(name, model[0], asked)
+    _make_fast(model.eval(), compute, dtype == "int8", devices[0])
+    if has_tokenizer(model):
+        positions.settle(name, model[0])
+    limit = model.max_seq_length or asked or positions.DEFAULT
     computed = "int8" if dtype == "int8" else str(compute).removeprefix("torch.")
-    identity = {"model": models.fingerprint(name), "max_length": limit, "dtype": computed}
+    identity = {"model": models.fingerprint(name), "max_length": limit, **exact_head.arithmetic(computed)}
     if label is not None:
         identity["label"] = label
     description = {"kind": "cross-encoder", **identity, "model": name}
-    return CrossEncoderTeacher(model, stages.fingerprint(identity)[:32], description, limit, label, devices)
+    teacher = CrossEncoderTeacher(model, stages.fingerprint(identity)[:32], description, limit, label, devices)
+    if not teacher.plain:  # of several modules, which have to fit together
+        with weights.blamed(lambda error: f"teacher {name!r} cannot score a pair: {weights.said(error)}"):
+            model.predict([("a", "a")], show_progress_bar=False)
+    return teacher
 
 
-def open_model(folder: Path, device: str) -> CrossEncoder:
-    """A cross-encoder in float32; an adapter is merged into the weights of the base model that it names."""
-    adapter = folder / "adapter_config.json"
-    base = models.resolve(read_json(adapter)["base_model_name_or_path"]) if adapter.is_file() else folder
-    model = CrossEncoder(
-        str(base),
-        num_labels=1 if adapter.is_file() else None,
-        device=device,
-        activation_fn=torch.nn.Identity(),
-        model_kwargs={"dtype": torch.float32},
-        local_files_only=True,
-    )
-    if adapter.is_file():
-        from peft import PeftModel
-
-        model[0].model = PeftModel.from_pretrained(model.model, str(folder)).merge_and_unload()
-    return model
+def _make_fast(model: CrossEncoder, compute: torch.dtype, int8: bool, device: str) -> None:
+    """Bring a model into the dtype that it computes in and leave out what changes no score, in place."""
+    if is_plain(model):
+        first_token.shorten(model.model)
+    model.to(compute)
+    if compute != torch.float32:
+        exact_head.keep(model)
+    if int8:
+        hardware.quantize_linear_layers(model, device)
+    else:
+        cpu.speed_up(model)
 
 
 def _check_label(name: str, model: CrossEncoder, label: int | None) -> None:
@@ -288,6 +282,25 @@ def _check_label(name: str, model: CrossEncoder, label: int | None) -> None:
     if label is not None and (labels == 1 or not 0 <= label < labels):
         kind = "a single score: leave teacher.label out" if labels == 1 else f"labels 0 to {labels - 1}"
         raise UserError(f"teacher.label={label} does not exist: teacher {name!r} has {kind}")
+
+
+def has_tokenizer(model: CrossEncoder) -> bool:
+    """Whether the library's transformer module cuts pairs by a tokenizer, as it does but for images and sounds."""
+    return isinstance(model[0], Transformer) and model[0].tokenizer is not None
+
+
+def _pads(model: CrossEncoder) -> bool:
+    """Whether pairs of different lengths may share a batch; else padding is made possible, and each goes alone."""
+    tokenizer = model.tokenizer
+    if tokenizer is None:
+        return False
+    if tokenizer.pad_token is not None:
+        if getattr(model.config, "pad_token_id", None) is None:
+            cast(Any, model.config).pad_token_id = tokenizer.pad_token_id  # or a decoder would take no batches
+        return True
+    decoder.set_padding(tokenizer)
+    logger.warning("this teacher's tokenizer has no padding token: pairs are scored one at a time")
+    return False
 
 
 def is_plain(model: CrossEncoder) -> bool:

@@ -21,7 +21,11 @@ from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.measures import evaluate
-from retrieval_distill.evaluation.significance import mean_with_interval, minimum_detectable_difference, paired_p
+from retrieval_distill.evaluation.significance import (
+    differences_with_intervals,
+    minimum_detectable_difference,
+    paired_p,
+)
 from retrieval_distill.runtime import stages
 from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.teacher.calibration.calibration import Calibration
@@ -140,7 +144,8 @@ def judge(teacher: Run, baselines: Mapping[str, Run], qrels: Qrels, measure: str
     Returns:
         ``measure``, ``queries``, ``against`` (by baseline: means of ``baseline`` and ``teacher``, their ``difference``
         with its 95 % interval ``low`` to ``high``, the paired ``p``, and ``detectable``, the difference that this many
-        queries find four times in five) and ``better``: whether every interval lies above 0.
+        queries find four times in five) and ``better``: whether every interval lies above 0. Nothing is corrected for
+        the number of baselines, for each of them has to be beaten.
     """
     against = {name: _compare(_reordered(run, teacher), run, qrels, measure) for name, run in baselines.items()}
     return {
@@ -192,7 +197,8 @@ def apply(verdict: Verdict, rule: Literal["stop", "warn", "off"], teacher: str) 
 
 def _compare(ours: Run, theirs: Run, qrels: Qrels, measure: str) -> dict[str, Any]:
     a, b = (evaluate(run, qrels, [measure])[measure].to_numpy() for run in (ours, theirs))
-    difference = mean_with_interval(a - b)
+    p = paired_p(a, b)
+    difference = differences_with_intervals({"": a - b}, {"": p})[""]  # of the same test, so that it agrees with p
     detectable = minimum_detectable_difference(a - b)
     return {
         "baseline": float(b.mean()),
@@ -200,7 +206,7 @@ def _compare(ours: Run, theirs: Run, qrels: Qrels, measure: str) -> dict[str, An
         "difference": difference.mean,
         "low": difference.low,
         "high": difference.high,
-        "p": paired_p(a, b),
+        "p": p,
         "detectable": detectable if np.isfinite(detectable) else None,
     }
 

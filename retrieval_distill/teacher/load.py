@@ -50,12 +50,20 @@ def identity(config: MemberConfig) -> dict[str, object]:
     """What a stage's fingerprint has to know of a teacher, without loading its weights."""
     kind, name = split(config.model)
     if kind in ("cross-encoder", "bi-encoder"):
-        return {"kind": kind, "model": models.fingerprint(name), **config.model_dump(include=_IDENTITY)}
+        known = {"kind": kind, "model": models.fingerprint(name), **config.model_dump(include=_IDENTITY)}
+        return known if kind == "bi-encoder" else {**_arithmetic(config.dtype), **known}
     if kind == "scores":
         from retrieval_distill.scores import files
 
         return {"kind": kind, "model": files.fingerprint(name)}
     return {"kind": kind, "model": load(config).fingerprint}
+
+
+def _arithmetic(dtype: str) -> dict[str, str]:
+    from retrieval_distill.hardware import devices
+    from retrieval_distill.teacher import exact_head
+
+    return exact_head.arithmetic(devices.dtype_name(dtype))
 
 
 def _cross_encoder(name: str, config: MemberConfig) -> Teacher:

@@ -15,7 +15,7 @@ from sentence_transformers import CrossEncoder
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import cluster
-from retrieval_distill.teacher.cross_encoder import CrossEncoderTeacher, forward, is_plain
+from retrieval_distill.teacher.cross_encoder import CrossEncoderTeacher, forward
 
 
 class ClusterTeacher(CrossEncoderTeacher):
@@ -34,7 +34,7 @@ def on_cluster(teacher: object, *others: object) -> ClusterTeacher:
     Raises:
         UserError: No cluster answers, or the teacher is not a cross-encoder of the usual kind.
     """
-    if others or not isinstance(teacher, CrossEncoderTeacher) or not is_plain(teacher.model):
+    if others or not isinstance(teacher, CrossEncoderTeacher) or not teacher.plain:
         raise UserError("--engine ray scores with one cross-encoder whose pairs need no prompt; leave the option out")
     cluster.connect()
     return ClusterTeacher(

@@ -16,8 +16,7 @@ LOGGING_STEPS = 5
 
 def dtype(config: TrainingConfig) -> torch.dtype | None:
     """What the transformer computes in; ``None``: its weights' own."""
-    fast = devices.has_fast_bfloat16(devices.device()) if config.bf16 is None else config.bf16
-    return torch.bfloat16 if fast else None
+    return torch.bfloat16 if devices.uses_bfloat16(config.bf16) else None
 
 
 def arguments(config: TrainingConfig, steps: int, seed: int, measure: str | None, folder: Path) -> TrainingArguments:

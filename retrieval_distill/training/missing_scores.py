@@ -1,5 +1,7 @@
 """Candidates that the teacher left without a score: refused, dropped, or taken for the worst of their list.
 
+Scores that cannot be of relevance, for their size, are refused too: one of them would be the whole of a loss.
+
 Knows Runs; must not know what a score is used for.
 """
 
@@ -7,6 +9,8 @@ from __future__ import annotations
 
 import logging
 from typing import Literal
+
+import numpy as np
 
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
@@ -17,6 +21,27 @@ How = Literal["refuse", "drop", "lowest"]
 
 NAMED = 3
 """Pairs that a message names."""
+
+
+LARGEST = 1e6
+"""Size of a score that some teacher may give; logits stay below 100, inner products of long vectors below 10,000."""
+
+
+def refuse_absurd(run: Run) -> Run:
+    """The Run, once its scores are shown to be of a size that relevance has.
+
+    Raises:
+        UserError: One is beyond :data:`LARGEST`; the message names the first.
+    """
+    scores = run.frame["score"]
+    absurd = run.frame[np.isfinite(scores) & (scores.abs() > LARGEST)]
+    if len(absurd):
+        query, doc, score = absurd[["query_id", "doc_id", "score"]].iloc[0]
+        raise UserError(
+            f"{len(absurd):,} of {len(run):,} teacher scores are larger than {LARGEST:g}, the first is {score:g} of "
+            f"{query}/{doc} (query/document): no relevance is; score these pairs again, or scale the scores down"
+        )
+    return run
 
 
 def settle(run: Run, how: How) -> Run:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
@@ -17,7 +18,8 @@ from retrieval_distill.data.mixture import source_of
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
-from retrieval_distill.student import encoder
+from retrieval_distill.student import encoder, lengths
+from retrieval_distill.student.routes import Kind
 from retrieval_distill.training import distributed, shares, token_store, topics
 from retrieval_distill.training.batches import Collator
 from retrieval_distill.training.groups import Draw, Group, schedule
@@ -45,6 +47,17 @@ def collator(
         training_set.qrels,
         teacher_vectors(recipe, own_queries, own_documents, folder / "teacher-vectors"),
     )
+
+
+def cut(student: SentenceTransformer, groups: list[Group], training_set: TrainingSet, recipe: Recipe) -> dict[str, Any]:
+    """How many queries and documents of the training are longer than it takes, by kind; see ``student.lengths``."""
+    name, limit = recipe.student.model, recipe.training.max_length
+    doc_ids = dict.fromkeys(doc for group in groups for doc in group.doc_ids)
+    learnt: dict[Kind, Texts] = {
+        "query": training_set.queries.select([group.query_id for group in groups]),
+        "document": training_set.documents.select(list(doc_ids)),
+    }
+    return {kind: lengths.cut(name, student, texts, kind, limit) for kind, texts in learnt.items()}
 
 
 def draws(

@@ -57,6 +57,7 @@ def cut(
         "tokenizer": _fingerprint(first.tokenizer),
         "prompt": student.prompts.get(kind),
         "max_length": [max_length, first.max_seq_length],
+        "cut": first.tokenizer.truncation_side,
     }
     stages.stage("tokens", folder, inputs, work)
     return TokenizedTexts({id_: row for row, id_ in enumerate(texts.ids)}, Tokens.open(folder))

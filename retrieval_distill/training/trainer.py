@@ -19,7 +19,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import PrinterCallback, TrainerCallback, TrainerState, TrainingArguments
 
-from retrieval_distill import models
+from retrieval_distill import weights
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
@@ -67,8 +67,8 @@ def distill(
         callbacks: The caller's own, beside ours.
 
     Returns:
-        Counts: groups, steps taken, the step whose weights were kept, queries seen, parameters, dimensions, and the
-        agreement with the teacher at the start and in the end.
+        Counts: groups, steps taken, the step whose weights were kept, queries seen, parameters, dimensions, the
+        agreement with the teacher at the start and in the end, and how many texts were too long and cut.
 
     Raises:
         UserError: The teacher's scores are missing or out of the student's reach; there are no dev queries to
@@ -83,13 +83,14 @@ def distill(
     logger.info("%s training queries; making the student of %s", f"{len(groups):,}", recipe.student.model)
     student = _student(groups, training_set, recipe)
     collator = plan.collator(student, groups, training_set, recipe, folder / CHECKPOINTS)
+    cut = distributed.from_first(lambda: plan.cut(student, groups, training_set, recipe))
     draws = plan.draws(student, groups, training_set.queries, recipe, folder / CHECKPOINTS / "topics")
     training = _training(student, collator, draws, recipe, folder, dev)
     for callback in callbacks:
         training.trainer.add_callback(callback)
     start = distributed.from_first(lambda: training.agreed("before training"))
     training.run()
-    return distributed.from_first(lambda: training.finish(start))
+    return distributed.from_first(lambda: {**training.finish(start), "truncated": cut})
 
 
 @dataclass(eq=False)
@@ -128,8 +129,7 @@ class Training:
         end = self.agreed("after training")
         logger.info("saving the student, with the weights of step %d", kept)
         adapter.merge(self.student)
-        with models.quietly():
-            self.student.save_pretrained(str(self.folder))
+        weights.save(self.student, self.folder)
         write_json(self.folder / "training_log.json", log.rows(state.log_history, kept, end))
         return {
             "groups": len(self.agreement.collator.groups),
@@ -175,7 +175,8 @@ class Advance(TrainerCallback):
 
 def _groups(training_set: TrainingSet, recipe: Recipe) -> list[Group]:
     """What is learnt from, with a word on all that looks wrong."""
-    scored = missing_scores.settle(training_set.scored, recipe.training.missing_scores)
+    scored = missing_scores.refuse_absurd(training_set.scored)
+    scored = missing_scores.settle(scored, recipe.training.missing_scores)
     groups = build_groups(scored, training_set.qrels)
     if alike := indifferent(groups):
         logger.warning("training queries all of whose candidates the teacher scores alike: %s", counted(alike))

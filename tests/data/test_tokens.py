@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,6 +26,18 @@ def test_equal_to_the_tokenizer(tokenizers_by_kind, kind, max_length, special):
     ]
     assert [tokens[i].tolist() for i in range(len(tokens))] == own
     assert tokens.lengths.tolist() == [len(row) for row in own]
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_cut_at_the_end_that_the_tokenizer_says(tokenizers_by_kind, kind, side):
+    tokenizer = copy.deepcopy(tokenizers_by_kind[kind])
+    tokenizer.truncation_side = side
+    texts = ["path file root extension split join read write", *TEXTS]
+    for length in (4, 7, 64):
+        tokens = tokenize(tokenizer, texts, length)
+        own = tokenizer(texts, truncation=True, max_length=length)["input_ids"]
+        assert [tokens[i].tolist() for i in range(len(tokens))] == own
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +66,10 @@ GAPS = st.sampled_from([" ", "  ", "\n", "\t", "\r\n", "\x1c", "\x00", "\u00a0",
     st.lists(st.one_of(PIECES, GAPS, st.text(max_size=4)), max_size=20).map("".join),
     st.none() | st.integers(3, 12),
     st.booleans(),
+    st.sampled_from(["left", "right"]),
 )
-def test_words_cut_once_give_the_tokenizers_ids(normalising, text, max_length, special):
+def test_words_cut_once_give_the_tokenizers_ids(normalising, text, max_length, special, side):
+    normalising.truncation_side = side
     texts = [text, text + " path", "path\n" + text]
     tokens = tokenize(normalising, texts, max_length, special)
     limits = {"truncation": max_length is not None, "max_length": max_length, "add_special_tokens": special}

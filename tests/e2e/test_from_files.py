@@ -13,7 +13,7 @@ from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.errors import UserError
-from retrieval_distill.pipeline.job import Job
+from retrieval_distill.pipeline.data import open_job
 from tests.commands import command, program
 from tests.conftest import sentence
 
@@ -79,7 +79,7 @@ def test_the_numbers_count_what_a_recipe_asks_for(tiny_recipe, encoders, tmp_pat
         "teacher": {**tiny_recipe["teacher"], "gate": "off"}, "compress": {"layers": "first:2", "steps": 1},
         "training": {**tiny_recipe["training"], "evaluate_steps": 4}, "evaluate": {"baselines": [encoders["roberta"]]},
     }  # fmt: skip
-    job = Job(parse_recipe(values), tmp_path)
+    job = open_job(parse_recipe(values), tmp_path)
     before, after = ([what for what, _ in acts] for acts in (pipeline.learning(job), pipeline.measuring(job)))
     assert len(before) == 4 + 4 + 5 and len(after) == 3
     assert [what for what in before if "round 2 of 2" in what] == before[-4:]
@@ -126,7 +126,7 @@ def test_a_run_without_a_test_split_is_asked_for_by_null(tiny_recipe, dataset, t
 def test_of_several_datasets_one_trains_on_generated_queries(generated, tiny_recipe, dataset_folder, tmp_path):
     sources = {"made": {"source": str(generated[0] / "made"), "test": None}, "tiny": {"source": dataset_folder}}
     values = {key: value for key, value in tiny_recipe.items() if key != "dataset"}
-    job = Job(parse_recipe({**values, "datasets": sources}), tmp_path / "run")
+    job = open_job(parse_recipe({**values, "datasets": sources}), tmp_path / "run")
     job.check()
     assert {query.partition("/")[0] for query in job.training_queries} == {"made", "tiny"}
     assert job.measurable

@@ -69,8 +69,9 @@ def finished(recipe, tmp_path_factory) -> tuple[Path, dict]:
 def test_every_stage_of_every_round_is_reported(finished):
     _, report = finished
     first = [f"{stage}-1" for stage in ("retrieve", "score", "filter", "distill", "embed-student", "index-student")]
-    last = ["retrieve", "score", "filter", "distill", "embed-student", "index-student", "search"]
-    assert list(report["stages"]) == ["embed-start", "index-start", *first, *last]
+    last = ["retrieve", "score", "filter", "distill", "embed-student", "index-student"]
+    measured = ["embed-start-own", "index-start-own", "tune-fusion", "search"]
+    assert list(report["stages"]) == ["embed-start", "index-start", *first, *last, *measured]
 
 
 def test_the_student_of_the_first_round_mines_and_trains_on(finished, recipe):

@@ -21,6 +21,7 @@ from retrieval_distill.data.formats import beir
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation import rivals
 from retrieval_distill.index.faiss_index import Index
 from retrieval_distill.retrieval import exact
 from retrieval_distill.scores.store import ScoreStore
@@ -36,6 +37,9 @@ STAGES = [
     "distill",
     "embed-student",
     "index-student",
+    "embed-start-own",
+    "index-start-own",
+    "tune-fusion",
     "search",
 ]
 
@@ -55,7 +59,8 @@ def student_bytes(out: Path) -> bytes:
 def test_the_report_says_all(finished):
     out, report = finished
     assert report == json.loads((out / "report.json").read_text())
-    assert list(report["systems"]) == ["bm25", "start", "student", "teacher"]
+    assert list(report["systems"]) == ["bm25", "start", "hybrid-start", "student", "hybrid-student", "teacher"]
+    assert [name for name, system in report["systems"].items() if system["trained"]] == ["student", "hybrid-student"]
     assert report["dataset"] == {"name": "tiny", "docs": 60, "queries": {"dev": 6, "test": 10, "train": 24}}
     assert list(report["stages"]) == STAGES
     for name, system in report["systems"].items():
@@ -110,9 +115,10 @@ def test_baselines_are_measured_as_the_student_is(finished, tiny_recipe, encoder
     name = Path(encoders["bert"]).name
     recipe = {**tiny_recipe, "evaluate": {**tiny_recipe["evaluate"], "baselines": [encoders["bert"]]}}
     report = pipeline.run(parse_recipe(recipe), out=out).details
-    assert list(report["systems"]) == ["bm25", "start", "student", "teacher", name]
+    assert list(report["systems"]) == [*rivals.SYSTEMS, name]
     rerun = [stage for stage, costs in report["stages"].items() if not costs["skipped"]]
     assert rerun == [f"embed-{name}", f"index-{name}", "search"]
+    assert not report["systems"][name]["trained"]
     assert report["systems"][name].keys() == report["systems"]["student"].keys()
     assert name in report["systems"]["student"]["nDCG@10"]["p_vs"]
     embedded = Embeddings.open(out / f"embeddings-{name}")
@@ -175,7 +181,7 @@ def test_a_changed_option_reruns_what_depends_on_it(finished, tiny_recipe, tmp_p
     changed = {**tiny_recipe, "training": {**tiny_recipe["training"], "steps": 4}}
     report = pipeline.run(parse_recipe(changed), out=out).details
     rerun = [name for name, stage in report["stages"].items() if not stage["skipped"]]
-    assert rerun == ["distill", "embed-student", "index-student", "search"]
+    assert rerun == ["distill", "embed-student", "index-student", "tune-fusion", "search"]
     assert report["stages"]["search"]["counts"]["scored"] == 0  # the teacher's test scores were in the store
     changed["training"]["steps"] = 6  # a third student in this process: its vectors are its own
     pipeline.run(parse_recipe(changed), out=out)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare
-from retrieval_distill.evaluation.significance import holm, mean_with_interval, minimum_detectable_difference, paired_p
+from retrieval_distill.evaluation.significance import (
+    differences_with_intervals,
+    holm,
+    mean_with_interval,
+    minimum_detectable_difference,
+    paired_p,
+)
 from retrieval_distill.reporting import letters
 
 QUERIES = [f"q{i}" for i in range(40)]
@@ -56,6 +64,20 @@ def test_p_values_are_corrected_over_all_pairs_of_a_measure(systems):
     assert compare.compare(systems, QRELS, ["RR@10"]) == found
 
 
+def test_differences_carry_intervals_that_are_corrected_as_their_p_values_are(systems):
+    values = compare.per_query(systems, QRELS, ["RR@10"])
+    by_system = {name: rows["RR@10"].to_numpy() for name, rows in values.groupby("system")}
+    pairs = [("best", "middle"), ("best", "other"), ("middle", "other")]
+    p = {pair: paired_p(by_system[pair[0]], by_system[pair[1]]) for pair in pairs}
+    expected = differences_with_intervals({(a, b): by_system[a] - by_system[b] for a, b in pairs}, p)
+    found = compare.summarise(values)
+    for a, b in pairs:
+        won, lost = found[a]["RR@10"]["difference_vs"][b], found[b]["RR@10"]["difference_vs"][a]
+        assert won == asdict(expected[a, b])
+        assert (won["mean"], won["low"], won["high"]) == (-lost["mean"], -lost["high"], -lost["low"])
+        assert (won["low"] > 0 or won["high"] < 0) == (found[a]["RR@10"]["p_holm_vs"][b] < 0.05)
+
+
 def test_the_detectable_difference_is_the_largest_over_the_pairs(systems):
     values = compare.per_query(systems, QRELS, ["RR@10"])
     a, b, c = (rows["RR@10"].to_numpy() for _, rows in values.groupby("system"))
@@ -83,4 +105,6 @@ def test_letters_follow_the_corrected_p_values():
 
 def test_a_system_alone_is_compared_with_none(systems):
     alone = compare.compare({"best": systems["best"]}, QRELS, ["RR@10"])
-    assert alone == {"best": {"RR@10": {"mean": 1.0, "low": 1.0, "high": 1.0, "p_vs": {}, "p_holm_vs": {}}}}
+    assert alone == {
+        "best": {"RR@10": {"mean": 1.0, "low": 1.0, "high": 1.0, "p_vs": {}, "p_holm_vs": {}, "difference_vs": {}}}
+    }

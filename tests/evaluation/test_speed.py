@@ -8,10 +8,6 @@ import numpy as np
 import pytest
 
 from retrieval_distill.benchmarks import speed
-from retrieval_distill.embedding.embed import Embeddings, embed
-from retrieval_distill.index.faiss_index import Index, index
-from retrieval_distill.retrieval.bm25 import BM25
-from retrieval_distill.student import build, encoder
 
 
 def test_latency_counts_what_is_no_warm_up():
@@ -49,26 +45,66 @@ def test_throughput_by_length():
     assert set(speed.throughput(len, ["a"], np.array([3]))) == {"short"}
 
 
-def test_dense_and_lexical_say_the_same_things(dataset, encoders, tmp_path):
-    embed(encoders["bert"], dataset.documents, tmp_path / "vectors", "float32")
-    index(tmp_path / "vectors", tmp_path / "index")
-    queries = dataset.queries("test")
-    dense = speed.dense(
-        Index.open(tmp_path / "index"), Embeddings.open(tmp_path / "vectors"), encoders["bert"], "float32", queries,
-        dataset.documents,
-    )  # fmt: skip
-    lexical = speed.lexical(BM25(dataset.documents), queries)
-    model = encoder.load(encoders["bert"])
-    assert dense["model_bytes"] == 4 * build.parameters(model) == 4 * dense["parameters"]
-    assert dense["index_bytes"] == (tmp_path / "index" / "index.faiss").stat().st_size
-    assert dense["dimensions"] == 32
-    tokens = [dense["encode"][name]["tokens"] for name in ("short", "medium", "long")]
-    assert tokens == sorted(tokens) and tokens[0] < tokens[2]
-    assert set(lexical) <= set(dense)
-    for system in (dense, lexical):
-        for part in ("latency_ms", "cold_latency_ms"):
-            assert 0 < system[part]["p50"] <= system[part]["p95"]
-        assert system["peak_memory_bytes"] > 50e6 and "threads" in system["hardware"]
-    assert dense["index_search_ms"]["p50"] < dense["latency_ms"]["p50"]  # a part of the whole
-    postings = {(doc, word) for doc in dataset.documents for word in dataset.documents[doc].split()}
-    assert lexical["index_bytes"] >= 8 * len(postings) * 0.9  # a float and an id per posting; stop words are left out
+def test_systems_take_turns_so_that_what_slows_the_machine_slows_all():
+    order = []
+    systems = {name: (lambda text, name=name: order.append((name, text))) for name in ("a", "b")}
+    found = speed.latencies(systems, [f"q{i}" for i in range(40)])
+    turns = [name for name, _ in order][2 * speed.WARM_UP : -2 * speed.COLD_QUERIES]
+    each = speed.QUERIES_PER_TURN + speed.WARM_UP
+    assert [turns[i] for i in range(0, len(turns), each)] == ["a", "b", "b", "a"] * (speed.ROUNDS // 2)
+    asked = {name: [text for other, text in order if other == name] for name in systems}
+    assert asked["a"] == asked["b"] and len(set(asked["a"])) == 40  # the same queries, all of them
+    for system in found.values():
+        milliseconds = system["latency_ms"]
+        assert milliseconds["low"] <= milliseconds["p50"] <= milliseconds["high"]
+        assert milliseconds["p50"] <= milliseconds["p95"]
+
+
+def test_the_interval_is_that_of_the_turns_medians(monkeypatch):
+    """Six turns, whose queries take 1, 2, ... 6 milliseconds."""
+    asked = [0]
+
+    def clock(ask, query):
+        asked[0] += 1
+        return (1 + (asked[0] - 3) // speed.QUERIES_PER_TURN) / 1000
+
+    monkeypatch.setattr(speed, "WARM_UP", 2)
+    monkeypatch.setattr(speed, "seconds", clock)
+    found = speed.latencies({"a": len}, ["q"] * 200)["a"]["latency_ms"]
+    assert (found["low"], found["p50"], found["high"]) == (1.0, 3.5, 6.0)
+
+
+def test_a_slow_system_answers_fewer_queries(monkeypatch):
+    monkeypatch.setattr(speed, "SECONDS_PER_TURN", 0.03)
+    asked = {"slow": 0, "fast": 0}
+
+    def slow(query):
+        asked["slow"] += 1
+        time.sleep(0.01)
+
+    def fast(query):
+        asked["fast"] += 1
+
+    speed.latencies({"slow": slow, "fast": fast}, ["q"] * 30)
+    assert speed.WARM_UP + speed.ROUNDS + 1 <= asked["slow"] <= speed.WARM_UP + 3 * speed.ROUNDS + 3
+    assert asked["fast"] > 100
+
+
+def test_encoders_take_turns_too_and_their_corpus_rate_is_that_of_its_thirds():
+    texts = [str(n) for n in np.repeat([1, 5, 20], 30)]
+    lengths = np.array([int(text) for text in texts])
+    order = []
+
+    def encode(name, batch):
+        order.append(name)
+        time.sleep(5e-5 * sum(map(int, batch)))
+
+    encoders = {name: ((lambda batch, name=name: encode(name, batch)), lengths) for name in ("a", "b")}
+    found = speed.throughputs(encoders, texts)
+    assert order == (["a"] * 6 + ["b"] * 6) * speed.ENCODING_ROUNDS
+    rates = [found["a"]["encode"][name]["documents_per_second"] for name in speed.BUCKETS]
+    assert found["a"]["documents_per_second"] == pytest.approx(3 / sum(1 / rate for rate in rates), rel=0.01)
+
+
+def test_what_does_the_same_work_is_timed_once():
+    assert speed.once({"a": ("x", 1), "b": ("x", 2), "c": ("x", 1)}) == {"a": "a", "b": "b", "c": "a"}

@@ -127,3 +127,23 @@ def test_a_part_that_is_gone_is_made_again_and_no_other(corpus, tmp_path, monkey
     sorted(tmp_path.glob("llm-*.parquet"))[gap].unlink()
     assert blocks.make("llm", Paid(), corpus.documents, 1, 7, tmp_path).equals(whole)
     assert sum(asked.values()) == 41 and len(asked) == 40
+
+
+def test_ctrl_c_keeps_what_was_answered_and_says_so(corpus, tmp_path, caplog):
+    asked = []
+
+    class Paid:
+        def make(self, documents, counts, done):
+            for row, (id_, _, _) in enumerate(documents):
+                if not done[row]:
+                    if len(asked) == 5:
+                        raise KeyboardInterrupt
+                    asked.append(id_)
+                    yield {row: [Query(f"about {id_}")]}
+
+    with pytest.raises(KeyboardInterrupt):
+        blocks.make("llm", Paid(), corpus.documents, 1, 7, tmp_path)
+    assert f"making queries (llm): stopped; 5 of 40 documents are kept in {tmp_path}" in caplog.text
+    asked.append("counts no more")
+    assert len(blocks.make("llm", Paid(), corpus.documents, 1, 7, tmp_path)) == 40
+    assert len(set(asked)) == len(asked) == 41

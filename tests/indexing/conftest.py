@@ -32,6 +32,7 @@ def fake_model(monkeypatch, tmp_path):
         yield np.flatnonzero(~done), np.stack([vector_of(text) for text in texts])[~done]
 
     monkeypatch.setattr(Encoding, "encoders", lambda self: [encode])
+    monkeypatch.setattr(Encoding, "cut", lambda self, texts: {"share": 0.0, "sample": 0, "max_length": None})
     monkeypatch.setattr(embedding, "SHARD", 4)
     return str(folder), asked
 

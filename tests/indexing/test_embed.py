@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.embedding import embed as embedding
@@ -268,3 +270,43 @@ def test_the_command_says_what_changed(fake_model, tmp_path):
     assert "10 documents, 12 dimensions as int8; embedded before" in embedded("--storage", "int8")
     assert "x.parquet: 10 vectors" in command("export", tmp_path / "v", "--out", tmp_path / "x.parquet")
     assert "storage 'int4' is unknown" in embedded("--storage", "int4", code=2)
+
+
+@pytest.mark.parametrize("storage", ["float32", "int8", "binary"])
+def test_not_a_number_is_refused_however_it_is_stored(monkeypatch, fake_model, tmp_path, storage):
+    monkeypatch.setattr(
+        Encoding, "encoders", lambda self: [lambda texts, advance: np.full((len(texts), 3), np.nan, np.float32)]
+    )
+    with pytest.raises(UserError, match=r"model '.*fake-model' gives NaN or infinite vectors .* document 'd0'"):
+        embed(fake_model[0], corpus({f"d{i}": f"text {i}" for i in range(4)}), tmp_path / "v", storage=storage)
+
+
+def test_vectors_of_zeros_are_named(monkeypatch, fake_model, tmp_path, caplog):
+    def encode(texts, advance):
+        return np.array([[0.0 if "odd" in text else 1.0, 0.0] for text in texts], np.float32)
+
+    monkeypatch.setattr(Encoding, "encoders", lambda self: [encode])
+    documents = corpus({f"d{i}": "odd" if i % 2 else "even" for i in range(4)})
+    embed(fake_model[0], documents, tmp_path / "v")
+    assert "gives vectors of zeros for 2 of 4 texts, such as document 'd1', 'd3'" in caplog.text
+
+
+def test_queries_without_a_vector_are_named(tokenizers_by_kind, tmp_path, caplog):
+    module = StaticEmbedding(tokenizers_by_kind["bert"], embedding_dim=8)
+    model = str(tmp_path / "static")
+    SentenceTransformer(modules=[module], device="cpu").save_pretrained(model)
+    manifest = embed(model, corpus({"d": "path file"}), tmp_path / "v")
+    assert manifest["counts"]["truncated"]["max_length"] is None
+    vectors = embedding.embed_queries(model, corpus({"q0": "path", "q1": ""}), manifest, tmp_path / "v")
+    assert vectors.any(axis=1).tolist() == [True, False]
+    assert "gives vectors of zeros for 1 of 2 texts, such as query 'q1'" in caplog.text
+
+
+def test_texts_that_are_cut_are_counted(encoders, tmp_path, caplog):
+    texts = {f"d{i}": "path file " * (1 if i % 4 else 40) for i in range(20)}
+    with caplog.at_level("INFO"):
+        counts = embed(encoders["bert"], corpus(texts), tmp_path / "v", max_length=32)["counts"]
+    assert counts["truncated"] == {"share": 0.25, "sample": 20, "max_length": 32}
+    assert "5 of 20 documents are longer than 32 tokens and are cut" in caplog.text
+    more = corpus({**texts, "short": "path"})
+    assert embed(encoders["bert"], more, tmp_path / "v", max_length=32)["counts"]["truncated"]["sample"] == 21

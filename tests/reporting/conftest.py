@@ -12,11 +12,12 @@ from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.run import Run
-from retrieval_distill.evaluation import compare
+from retrieval_distill.evaluation import compare, rivals
+from retrieval_distill.reporting import distillation
 from retrieval_distill.reporting import run_folder as run_folders
 from retrieval_distill.runtime.stages import write_json
 
-STAGES = {stage: folder for stage, folder in run_folders.STAGES.items() if stage != "generate"}
+STAGES = {stage: folder for stage, folder in run_folders.STAGES.items() if stage not in run_folders.OPTIONAL}
 """Those of a run whose recipe has every section that is on by default."""
 
 EVIL = "<script>alert('x')</script> | *pipe*"
@@ -30,7 +31,16 @@ RANKS = {
     "student": [1] * 10 + [3, 4],
     "teacher": [1] * QUERIES,
 }
-"""Where each system ranks the one relevant document of each test query."""
+"""Where each system ranks the one relevant document of each test query, in a report from before fusions were measured."""
+
+RIVALS = {
+    **{name: RANKS[name] for name in ("bm25", "start")},
+    "hybrid-start": [2] * QUERIES,
+    "student": RANKS["student"],
+    "hybrid-student": [1] * 11 + [4],
+    "teacher": RANKS["teacher"],
+}
+"""The same in a report of today: the student is not shown to be better than its start, its fusion with BM25 is."""
 
 LOG = [
     {"loss": 3.0, "margin_mse": 12.0, "learning_rate": 1e-4, "tokens_per_second": 900.0, "epoch": 0.3, "step": 5},
@@ -88,7 +98,7 @@ def write_run(
         write_json(out / folder / "manifest.json", manifests[stage])
     values = compare.per_query(runs, data.qrels("test"), ["RR@10", "nDCG@10"])
     values.to_parquet(out / "per_query.parquet", index=False)
-    write_json(out / "report.json", _report(data, values, manifests, recipe))
+    write_json(out / "report.json", _report(data, values, manifests, recipe, out))
     return out
 
 
@@ -99,7 +109,7 @@ GATE = {
 
 
 def _manifest(stage: str, number: int) -> dict:
-    counts = {"queries": 4, "pairs": 12, "groups": 4, "steps": 15}
+    counts = {"queries": 4, "pairs": 12, "groups": 4, "steps": 15, "parameters": 22_700_000, "dimensions": 384}
     if stage == "distill":
         counts["agreement"] = {"start": {"agreement_kl": 0.9}, "end": {"agreement_kl": 0.25}}
     return {
@@ -108,8 +118,26 @@ def _manifest(stage: str, number: int) -> dict:
     }  # fmt: skip
 
 
-def _report(data: Dataset, values: pd.DataFrame, manifests: dict, recipe: dict) -> dict:
+def _distilled(systems: dict, out: Path) -> dict:
+    if "hybrid-start" not in systems:
+        return {"retention": 0.88, "gain_kept": 0.75, "gate": GATE}
+    for name, system in systems.items():
+        timed_as = {"student": "start", "hybrid-student": "hybrid-start"}.get(name, name)
+        system |= {"trained": name in rivals.TRAINED, "timed_as": timed_as}
+    return distillation.section(systems, "RR@10", out)
+
+
+def _report(data: Dataset, values: pd.DataFrame, manifests: dict, recipe: dict, out: Path) -> dict:
     systems = compare.summarise(values)
+    for name, of in rivals.HYBRIDS.items():
+        if name in systems:
+            dev = {system: {"RR@10": {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}}
+                   for system, mean in (("student", 0.7), ("hybrid-student", 0.8))}  # fmt: skip
+            systems[name]["fusion"] = {
+                "tuned": True, "method": "score", "dense": 0.7, "split": "dev",
+                "untuned": {measure: {"mean": 0.6, "low": 0.5, "high": 0.7} for measure in ("RR@10", "nDCG@10")},
+                **({"use": "hybrid-student", "dev": dev} if of == "student" else {}),
+            }  # fmt: skip
     systems["bm25"] |= {"latency_ms": {"p50": 2.0, "p95": 3.0}, "index_bytes": 1_000_000}
     for name, milliseconds in (("start", 20.0), ("student", 10.0)):
         systems[name] |= {
@@ -129,7 +157,7 @@ def _report(data: Dataset, values: pd.DataFrame, manifests: dict, recipe: dict) 
     return {
         "dataset": {"name": "tiny", "docs": 30, "queries": {"test": QUERIES, "train": 4}},
         "systems": systems,
-        "distillation": {"retention": 0.88, "gain_kept": 0.75, "gate": GATE},
+        "distillation": _distilled(systems, out),
         "fidelity": {
             "queries": QUERIES, "depth": 10, "kl": mean, "spearman": None, "kendall": mean, "overlap": {"1": mean},
             "retention": {"mean": 0.88, "low": 0.71, "high": 0.99}, "gain_kept": None,
@@ -154,6 +182,12 @@ def source(tmp_path_factory) -> Path:
 def run_folder(tmp_path, source) -> Path:
     """A finished run."""
     return write_run(tmp_path / "first", source)
+
+
+@pytest.fixture
+def rivals_folder(tmp_path, source) -> Path:
+    """A finished run of today, with fusions."""
+    return write_run(tmp_path / "rivals", source, RIVALS)
 
 
 @pytest.fixture

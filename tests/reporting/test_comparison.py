@@ -39,6 +39,21 @@ def test_students_are_tested_against_each_other(runs, tmp_path):
     assert "shown to be better than third." in body
 
 
+def test_what_is_the_same_in_several_runs_stands_once(runs, tmp_path, source):
+    page = report(runs, tmp_path / "all.html").read_text()
+    header, *rows = table(page, "All systems")
+    assert header == ["system", "run", "RR@10", "nDCG@10"]
+    assert [row[:2] for row in rows] == [
+        ["b bm25", "every run"], ["s start", "every run"],
+        ["d student", "first"], ["d student", "second"], ["d student", "third"],
+        ["t teacher", "every run"],
+    ]  # fmt: skip
+    assert rows[0][2].startswith("0.333") and rows[3][2].startswith("1.000better than b, s")
+    assert rows[5][2].startswith(
+        "1.000better than b, s1.000"
+    )  # of the students it beats the third alone, so none in all
+
+
 def test_what_sets_the_recipes_apart(runs, tmp_path):
     page = report(runs, tmp_path / "all.html").read_text()
     assert table(page, "Where the recipes differ") == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from xml.etree import ElementTree
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval_distill.reporting import page
 from retrieval_distill.reporting.plots import charts, svg
 from retrieval_distill.reporting.plots.charts import Point
 from retrieval_distill.reporting.plots.svg import Scale
+from retrieval_distill.reporting.plots.tradeoff_chart import Mark, tradeoff
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -89,8 +92,38 @@ def test_points_stand_at_their_values_and_what_has_no_cost_is_a_line():
     assert "c, cost not measured" in texts(picture)
 
 
-def test_labels_that_would_overlap_are_moved_apart():
-    assert charts._apart([100, 102, 50]) == [100, 115, 50]
+@given(st.lists(st.tuples(st.sampled_from([5.0, 6.0, 20.0]), st.floats(0.4, 0.6)), min_size=2, max_size=8))
+def test_names_cover_neither_each_other_nor_a_point(values):
+    points = [
+        Point(f"system-{i}", x, y, y - 0.02, y + 0.02, i == 1, x * 0.9, x * 1.1) for i, (x, y) in enumerate(values)
+    ]
+    root = drawn(charts.scatter("t", points, "ms", "quality", lambda value: f"{value:g} ms"))
+    boxes = []
+    for text in root.iter(f"{SVG}text"):
+        if text.text.startswith("system-"):
+            width, x, y = 6 * len(text.text), float(text.get("x")), float(text.get("y"))
+            left = x - width if text.get("text-anchor") == "end" else x
+            boxes.append((left, y - 10, left + width, y + 2))
+            assert left >= 0 and left + width <= charts.WIDTH
+    assert len(boxes) == len(points)
+    for (a, b, c, d), (e, f, g, h) in itertools.combinations(boxes, 2):
+        assert c <= e or g <= a or d <= f or h <= b
+
+
+def test_points_of_equal_cost_stand_side_by_side():
+    points = [Point(name, 10.0, y, y, y) for name, y in (("a", 0.4), ("b", 0.5), ("c", 0.6))] + [
+        Point("d", 20, 1, 1, 1)
+    ]
+    circles = [float(c.get("cx")) for c in drawn(charts.scatter("t", points, "", "", str)).iter(f"{SVG}circle")]
+    x = Scale(10 / 1.5, 30, 44, 388, log=True)
+    assert circles == pytest.approx([x(10) - charts.BESIDE, x(10), x(10) + charts.BESIDE, x(20)], abs=0.01)
+
+
+def test_a_cost_has_an_interval_too():
+    picture = charts.scatter("t", [Point("a", 10.0, 0.5, 0.4, 0.6, False, 5.0, 20.0)], "ms", "", str)
+    across = [line for line in drawn(picture).iter(f"{SVG}line") if "whisker" in line.get("class")][1]
+    x = Scale(5 / 1.5, 20 * 1.5, 44, 388, log=True)
+    assert [float(across.get(key)) for key in ("x1", "x2")] == pytest.approx([x(5), x(20)], abs=0.01)
 
 
 def test_a_curve_passes_through_its_points_with_its_interval_around():
@@ -124,3 +157,15 @@ def test_thousands_of_queries_stay_a_small_picture():
     picture = charts.waterfall("t", values.tolist(), "ours", "theirs", "difference")
     assert len(picture) < 60_000
     assert f"{(values > 0).sum()} won by ours" in texts(picture)
+
+
+def test_axes_that_are_not_linear_say_so():
+    marks = [Mark("flat", 1.0, 4.0, True), Mark("ivf", 0.9, 0.5, True)]
+    for picture in (
+        tradeoff("t", marks, "ms per query", str, 0.95, None),
+        page.pareto([Point("a", 1.0, 0.5, 0.4, 0.6)], [], "nDCG@10")[0][1],
+    ):
+        assert any("(logarithmic)" in text for text in texts(picture))
+    assert "recall against exact search, logarithmic in what is missed" in texts(
+        tradeoff("t", marks, "", str, 0.9, None)
+    )

@@ -11,6 +11,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.reporting.publish import report
 from retrieval_distill.runtime.stages import write_json
 from tests.reporting.conftest import LOG, STAGES
+from tests.reporting.reading import tree, words
 
 
 def undo(run_folder, first: str) -> None:
@@ -25,7 +26,13 @@ def test_a_run_that_has_just_begun(run_folder):
     undo(run_folder, "embed-start")
     page = report(run_folder).read_text()
     assert f"This run is not finished: still to come are {', '.join(STAGES)}." in page
-    assert page.count("Not there yet") == 6
+    headings = [words(element) for element in tree(page).iter("h2")]
+    assert headings == ["Data and environment", "Do it again", "Still to come"]  # nothing empty before what there is
+    [absent] = [section for section in tree(page).iter("section") if section.get("aria-labelledby") == "absent"]
+    assert [words(item).partition(":")[0] for item in absent.iter("li")] == [
+        "Systems", "Quality against cost", "Won and lost", "Teacher", "Faithful to the teacher?", "Training",
+        "What it cost",
+    ]  # fmt: skip
     assert not (run_folder / "student").exists()
 
 
@@ -38,6 +45,7 @@ def test_a_run_in_training_shows_its_curves_so_far(run_folder):
             (checkpoints / f"checkpoint-{step}" / "whole").touch()
     page = report(run_folder).read_text()
     assert "still to come are distill, embed-student, index-student, search; training has reached step 10." in page
+    assert [words(element) for element in tree(page).iter("h2")][:2] == ["Teacher", "Training"]
     assert "loss, weighted sum" in page and "4 relevant, 8 other candidates" in page
     assert "Time, 3 min 30 s in all" in page  # of the six stages that are done
 
@@ -65,3 +73,15 @@ def test_what_is_no_run_is_refused(tmp_path, run_folder):
         report(tmp_path)
     with pytest.raises(UserError, match=r"name it .*page\.html"):
         report(run_folder, tmp_path / "page.pdf")
+
+
+def test_a_report_says_how_many_texts_the_student_cuts(run_folder):
+    report_file = run_folder / "report.json"
+    finished = json.loads(report_file.read_text())
+    finished["stages"]["embed-student"]["counts"]["truncated"] = {"share": 0.38, "sample": 1000, "max_length": 64}
+    learnt = {"query": {"share": 0.0, "sample": 24, "max_length": 64}, "document": None}
+    finished["stages"]["distill"]["counts"]["truncated"] = learnt
+    write_json(report_file, finished)
+    text = " ".join((report(run_folder).with_suffix(".md")).read_text().replace("\u00a0", " ").split())
+    assert "| passages longer than 64 tokens, which are cut | 38 % |" in text
+    assert "| training queries longer than 64 tokens, which are cut | 0 % |" in text

@@ -9,6 +9,7 @@ from retrieval_distill.data.passages import max_pool
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval import hybrid
+from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
 from retrieval_distill.retrieval.hybrid import Fusion
 
 LEXICAL = Run.from_dict({"q1": {"a": 9.0, "b": 5.0, "c": 1.0}, "q2": {"x": 3.0, "y": 2.0, "z": 1.0}})
@@ -30,6 +31,42 @@ def test_the_best_weight_is_found():
 def test_of_equal_weights_the_nearest_to_a_half_is_kept():
     same = hybrid.tune(DENSE, DENSE, {"q1": {"c": 1}})
     assert same["chosen"]["dense"] == 0.5 and same["mean"] == 1.0
+
+
+def test_the_better_one_on_dev_is_the_one_to_use():
+    """Alone, dense search has y first and b second."""
+    qrels = {"q1": {"b": 1}, "q2": {"y": 1}}
+    decided = hybrid.decide(hybrid.tune(LEXICAL, DENSE, qrels))
+    assert decided["use"] == "hybrid-student"
+    alone, fused = (decided["dev"][name]["nDCG@10"]["mean"] for name in ("student", "hybrid-student"))
+    assert (alone, fused) == (pytest.approx((1 + 1 / np.log2(3)) / 2), 1.0)
+    useless = Run.from_dict({"q1": {"z": 1.0}, "q2": {"w": 1.0}})
+    decided = hybrid.decide(hybrid.tune(useless, DENSE, {"q1": {"c": 1}}))
+    assert decided["use"] == "student"  # as good alone, and cheaper
+
+
+def test_any_measure_of_any_unit_is_tuned():
+    """Passages of two documents: P finds both, and each document counts by its best passage."""
+    passages = Run.from_dict({"q": {"A#1": 3.0, "A#2": 2.0, "B#1": 1.0}})
+
+    def pooled(run):
+        return max_pool(run, run.frame["doc_id"].str.partition("#")[0])
+
+    found = hybrid.tune(passages, passages, {"q": {"B": 1}}, pooled, "RR")
+    assert (found["measure"], found["mean"]) == ("RR", 0.5)
+
+
+def test_fusing_keeps_documents_that_one_side_alone_found():
+    """By hand: ranks 1, 2 of one side and 1 of the other; scores 1 and 0 of three, 1 of a side of one."""
+    one, other = Run.from_dict({"q": {"a": 5.0, "b": 3.0}, "p": {"x": 1.0}}), Run.from_dict({"q": {"c": 0.2}})
+    ranks = reciprocal_rank_fusion([one, other], weights=[0.25, 0.75]).as_dict()
+    assert ranks == {
+        "q": pytest.approx({"c": 0.75 / 61, "a": 0.25 / 61, "b": 0.25 / 62}), "p": pytest.approx({"x": 0.25 / 61}),
+    }  # fmt: skip
+    scores = weighted_sum([one, other], weights=[0.25, 0.75]).as_dict()
+    assert scores == {"q": pytest.approx({"c": 0.75, "a": 0.25, "b": 0.0}), "p": pytest.approx({"x": 0.25})}
+    nothing = Run.from_dict({})
+    assert len(weighted_sum([nothing, nothing])) == 0 and weighted_sum([one, nothing]).query_ids == ["q", "p"]
 
 
 def test_weights_are_read_back_and_bad_ones_refused(tmp_path):

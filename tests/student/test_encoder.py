@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +72,18 @@ def test_texts_beyond_the_models_positions_are_cut(encoders, kind):
     model = encoder.load(encoders[kind], max_length=500)
     assert model.max_seq_length == 64
     assert np.isfinite(encoder.encode(model, ["path file " * 300], "document")).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_lose_the_end_that_the_tokenizer_says(encoders, tmp_path, kind):
+    shutil.copytree(encoders[kind], folder := tmp_path / "model")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "truncation_side": "left"}))
+    texts = ["path " * 80 + "file root", "file root", "sort " * 80 + "file root"]
+    model = encoder.load(str(folder))
+    found = encoder.encode(model, texts, "document")
+    np.testing.assert_allclose(found, model.encode_document(texts), atol=1e-5)
+    assert np.abs(found - encoder.encode(encoder.load(encoders[kind]), texts, "document")).max() > 1e-3
 
 
 def test_no_dropout_left(encoders):

@@ -8,11 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import CrossEncoder
+from transformers import AutoTokenizer
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
 from retrieval_distill.scores.contract import Pairs
 from retrieval_distill.teacher import cross_encoder, pairs
+from tests.teacher.decoders import classifying_decoder, yes_or_no_decoder
 
 KINDS = ["bert", "distilbert", "roberta", "modernbert"]
 QUERIES = ["path", "sort the list by count and mean", "graph " * 50, "module"]
@@ -185,32 +187,35 @@ def test_several_devices_share_the_batches(cross_encoders, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def decoder(tokenizers_by_kind, tmp_path_factory):
-    """A causal language model that answers yes or no, as decoder-style rerankers do; its tokenizer cannot pad."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+def decoder(tmp_path_factory):
+    return yes_or_no_decoder(tmp_path_factory.mktemp("decoder"))
 
-    from tests.conftest import WORDS
 
-    vocabulary = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "yes", "no", *WORDS])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="</s>", model_max_length=64
-    )
-    torch.manual_seed(5)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=128, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("decoder")
-    LlamaForCausalLM(config).save_pretrained(folder)
+@pytest.mark.parametrize("made", [yes_or_no_decoder, classifying_decoder])
+def test_a_decoder_without_padding_scores_again_and_again(made, tmp_path):
+    teacher = cross_encoder.load(made(tmp_path), max_length=64, dtype="float32")
+    expected = scores_of(teacher)
+    assert expected.std() > 1e-3
+    for _ in range(2):
+        np.testing.assert_array_equal(scores_of(teacher), expected)
+    alone = [scores_of(teacher, PAIRS.only(np.array([position])))[position] for position in range(len(PAIRS))]
+    np.testing.assert_allclose(alone, expected, atol=1e-5)
+
+
+def test_a_classifying_decoder_that_can_pad_is_told_by_what(tmp_path):
+    """A tokenizer with a padding token and settings without one: the library would refuse batches."""
+    folder = classifying_decoder(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = "<unk>"
     tokenizer.save_pretrained(folder)
-    return str(folder)
+    teacher = cross_encoder.load(folder, max_length=64, dtype="float32")
+    peer = CrossEncoder(folder, max_length=64, activation_fn=torch.nn.Identity(), device="cpu")
+    expected = peer.predict([PAIRS.texts(i) for i in range(len(PAIRS))], batch_size=1)
+    np.testing.assert_allclose(scores_of(teacher), expected, atol=1e-5)
 
 
 def test_a_decoder_gives_the_log_odds_of_yes(decoder):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     teacher = cross_encoder.load(decoder, max_length=64, dtype="float32")
     scores = scores_of(teacher)

@@ -43,6 +43,16 @@ def test_it_has_to_beat_both():
     assert not verdict["better"]
 
 
+def test_its_intervals_and_p_values_agree():
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        ours, theirs = (
+            Run.from_dict({q: {"good": rng.normal(shift), "bad": rng.normal()} for q in QRELS}) for shift in (0.9, 0.0)
+        )
+        found = gate.judge(ours, {"start": theirs}, QRELS, "RR@10")["against"]["start"]
+        assert (found["low"] > 0 or found["high"] < 0) == (found["p"] < 0.05)
+
+
 def test_a_worse_teacher_stops_or_warns(caplog):
     verdict = gate.judge(BAD, {"start": GOOD}, QRELS, "RR@10")
     with pytest.raises(UserError, match=r"start 1\.000 -> 0\.500 .*not shown to be better.*, so nothing is trained"):

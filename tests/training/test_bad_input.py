@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 
 import pytest
 
@@ -85,3 +86,15 @@ def test_indifferent_lists():
     groups = [Group(f"q{i}", ("a", "b", "c"), row, (1, 0, 0)) for i, row in enumerate(scores)]
     assert indifferent(groups) == ["q0", "q2"]
     assert counted(["a", "b", "c"]) == "3 (a, b, c)"
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_scores_too_large_to_be_of_relevance_are_refused_by_name(tiny_recipe, dataset, tmp_path, bf16):
+    scores = teacher_run(dataset).as_dict()
+    query = sorted(scores)[0]
+    document = sorted(scores[query])[0]
+    for absurd in (1e30, -1e18):
+        scores[query][document] = absurd
+        found = f"1 of 144 teacher scores are larger than 1e+06, the first is {absurd:g} of {query}/{document} "
+        with pytest.raises(UserError, match=re.escape(found)):
+            train(with_training(tiny_recipe, bf16=bf16), tmp_path / "student", Run.from_dict(scores))

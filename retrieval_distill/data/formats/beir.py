@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from retrieval_distill.data import columns, metadata
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import sidecars, tables
 from retrieval_distill.data.formats.contract import Format, Reading
@@ -39,9 +40,11 @@ def save(dataset: Dataset, folder: str | Path) -> None:
     folder = Path(folder)
     (folder / "qrels").mkdir(parents=True, exist_ok=True)
     assert JSONL.write is not None
-    JSONL.write(folder / "corpus.jsonl", ("_id", "title", "text"), dataset.documents.records())
+    further = metadata.types(dataset)
+    types = {"_id": columns.TEXT, "title": columns.TEXT, "text": columns.TEXT}
+    JSONL.write(folder / "corpus.jsonl", {**types, **further}, metadata.records(dataset, [*further]))
     queries = ((id_, text) for id_, _, text in dataset.queries.records())
-    JSONL.write(folder / "queries.jsonl", ("_id", "text"), queries)
+    JSONL.write(folder / "queries.jsonl", {"_id": columns.TEXT, "text": columns.TEXT}, queries)
     for split, judged in dataset.qrels.items():
         with (folder / "qrels" / f"{split}.tsv").open("w", encoding="utf-8", newline="\n") as out:
             out.write("query-id\tcorpus-id\tscore\n")
@@ -54,7 +57,7 @@ def save(dataset: Dataset, folder: str | Path) -> None:
 
 BEIR = Format(
     "beir",
-    lambda source: any((Path(source) / f"corpus{ending}").is_file() for ending in tables.BY_ENDING),
+    lambda source: bool(tables.named(Path(source), "corpus")),
     lambda source, reading: load(source, reading),
     lambda dataset, out, _: save(dataset, out),
 )

@@ -5,10 +5,12 @@ Knows the shape of a format; must not know any one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from retrieval_distill.config import ReadConfig
 from retrieval_distill.data.bad_input import BadInput
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
 Row = tuple[str, Any]
 """Where a row stands (``file:number``, counted from 1) and its values: column -> value, if the file is well-formed."""
+
+
+Types = Mapping[str, pa.DataType]
+"""The columns of a table that is written: name -> type. Where a format has no such type, it holds what it can."""
 
 
 class RowError(Exception):
@@ -59,25 +65,28 @@ class Reading:
 class Table:
     """Rows of named columns, wherever they come from; ``rows`` starts anew at each call.
 
-    ``key`` tells one state of the source from another; ``size`` is in bytes.
+    ``key`` tells one state of the source from another; ``size`` is in bytes; ``typed`` is false where every value is a
+    string, because the format knows nothing else.
     """
 
     name: str
     size: int
     key: dict[str, Any]
     rows: Callable[[Reading], Iterator[Row]]
+    typed: bool = True
 
 
 @dataclass(frozen=True)
 class TableFormat:
-    """A kind of file that holds a table; ``write`` is ``None`` for one that is only read.
+    """A kind of file that holds a table; ``write`` is ``None`` for one that is only read, ``typed`` as in ``Table``.
 
-    ``read`` sends a malformed row to ``reading.bad``. ``write`` takes the columns' names and rows of values.
+    ``read`` sends a malformed row to ``reading.bad``. ``write`` takes the columns and rows of their values.
     """
 
     endings: tuple[str, ...]
     read: Callable[[Path, Reading], Iterator[Row]]
-    write: Callable[[Path, Sequence[str], Iterable[Sequence[Any]]], None] | None = None
+    write: Callable[[Path, Types, Iterable[Sequence[Any]]], None] | None = None
+    typed: bool = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,20 +1,30 @@
 """CSV and TSV, with a header that names the columns.
 
-CSV is RFC 4180's: fields may be quoted, and then hold commas, quotes and line breaks. In TSV a tab separates and a
-line feed ends, whatever stands between, quotes included: so it can hold neither, and it is read but not written.
-Knows separators and quotes; must not know what the columns mean.
+CSV is RFC 4180's: fields may be quoted, and then hold commas, quotes and line breaks; what separates them is the
+user's ``delimiter``, or what a first line ``sep=;`` says, as spreadsheets write it, or else a comma. In TSV a tab
+separates and a line feed ends, whatever stands between, quotes included: so it can hold neither, and it is read but not
+written. Knows separators and quotes; must not know what the columns mean.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.data.formats.contract import Reading, Row, TableFormat
+from retrieval_distill.data.columns import as_text
+from retrieval_distill.data.formats.contract import Reading, Row, TableFormat, Types
 from retrieval_distill.data.formats.lines import MAX_CHARACTERS, lines
 from retrieval_distill.errors import UserError
+
+SEPARATORS = {";": "';'", "\t": "tab", "|": "'|'", ",": "','"}
+"""What else separates fields -> how the option is written."""
+
+_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+"""A first line that is no header: it tells spreadsheets what separates the fields."""
 
 
 def read_csv(path: Path, reading: Reading) -> Iterator[Row]:
@@ -34,32 +44,38 @@ def tsv_records(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]
             yield where, line.split("\t")
 
 
-def write_csv(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Every field quoted.
+def write_csv(path: Path, types: Types, rows: Iterable[Sequence[Any]]) -> None:
+    """Every field quoted; what is no string stands as JSON, and what is missing as nothing.
 
     Raises:
         UserError: A text has a NUL byte, which CSV readers do not agree on.
     """
     with path.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
-        writer.writerow(names)
+        writer.writerow(types)
         for row in rows:
-            if any(isinstance(value, str) and "\0" in value for value in row):
+            fields = ["" if value is None else as_text(value) for value in row]
+            if any("\0" in field for field in fields):
                 raise UserError(f"{path}: {row[0]!r} has a NUL byte, which CSV cannot hold; use jsonl or parquet")
-            writer.writerow(row)
+            writer.writerow(fields)
 
 
 def _csv_records(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
-    at = f"{path}:1"
+    at, numbered = f"{path}:1", lines(path, reading)
+    first = next(numbered, ("", ""))
+    said = _SEPARATOR.fullmatch(first[1])
+    if not said:
+        numbered = chain([first], numbered)
 
     def texts() -> Iterator[str]:
         nonlocal at
-        for where, line in lines(path, reading):
+        for where, line in numbered:
             at = where
             yield line
 
     csv.field_size_limit(MAX_CHARACTERS)  # of the whole process; Python's own limit of 131,072 is below real texts
-    records = csv.reader(texts(), strict=True)
+    delimiter = reading.options.delimiter or (said[1] if said else ",")
+    records = csv.reader(texts(), strict=True, delimiter="\t" if delimiter == "tab" else delimiter)
     while True:
         try:
             fields = next(records)
@@ -77,6 +93,11 @@ def _named(records: Iterator[tuple[str, list[str]]], path: Path, reading: Readin
     _, names = next(records, ("", []))
     if len(set(names)) < len(names):
         raise UserError(f"{path}:1: two columns have the same name: {', '.join(names)}")
+    if len(names) == 1 and (others := [mark for mark in SEPARATORS if mark in names[0]]):
+        raise UserError(
+            f"{path}:1: the header names one column, {names[0]!r:.200}; if something else separates the fields, say so "
+            f"for a .csv file, as in --delimiter {SEPARATORS[others[0]]}"
+        )
     for where, fields in records:
         if len(fields) == len(names):
             yield where, dict(zip(names, fields, strict=True))
@@ -84,5 +105,5 @@ def _named(records: Iterator[tuple[str, list[str]]], path: Path, reading: Readin
             reading.bad.row(where, "ragged row", f"{len(fields)} fields, but the header names {len(names)}")
 
 
-CSV = TableFormat((".csv",), read_csv, write_csv)
-TSV = TableFormat((".tsv",), read_tsv)
+CSV = TableFormat((".csv",), read_csv, write_csv, typed=False)
+TSV = TableFormat((".tsv",), read_tsv, typed=False)

@@ -5,12 +5,15 @@ A document's id is its path within the folder. Knows folders; must not know how 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import extract, tables
 from retrieval_distill.data.formats.contract import Format, Reading, Row, RowError, Table
+from retrieval_distill.data.formats.names import further
+from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.files import sample
 
 
@@ -43,17 +46,41 @@ def _rows(folder: Path, reading: Reading) -> Iterator[Row]:
         if extractor is None:
             continue
         try:
-            title, text = extractor(path, reading.options.encoding)
+            page = extractor(path, reading.options.encoding)
         except RowError as defect:
             reading.bad.row(str(path), defect.reason, defect.detail)
+        except OSError as error:
+            reading.bad.row(str(path), "file that cannot be read", f"this file cannot be read ({error.strerror})")
         else:
-            yield str(path), {"id": path.relative_to(folder).as_posix(), "title": title, "text": text}
+            row = {"id": path.relative_to(folder).as_posix(), "title": page.title, "text": page.text}
+            for name, value in page.about.items():
+                row[further(name, row)] = value
+            yield str(path), row
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file in order, but for hidden ones."""
-    inside = ((path, path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file())
-    return [path for path, relative in inside if not any(part.startswith(".") for part in relative.parts)]
+    """Every file in order, but for hidden ones; links are followed, and what two of them lead to is read once.
+
+    Raises:
+        UserError: A folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: this folder cannot be read ({error.strerror})")
+
+    found, seen, due = list[Path](), set[Path](), [folder]
+    for start in due:  # which grows by the linked folders
+        for name, folders, files in os.walk(start, onerror=refuse):
+            place = Path(name)
+            real = place.resolve()
+            if real in seen or real in folder.resolve().parents:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            due += [path for path in map(place.joinpath, folders) if path.is_symlink()]
+            found += [place / name for name in files if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
 
 
 DOCUMENTS = Format("files", recognises, read)

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from retrieval_distill import hub
+from retrieval_distill.data import metadata
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import sidecars
 from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
@@ -69,7 +70,7 @@ def write(found: Dataset, folder: Path) -> None:
 
     if taken := {"corpus", "queries"} & set(found.qrels):
         raise UserError(f"{folder}: a split called {taken.pop()!r} cannot stand beside the table of that name")
-    parts = {"corpus": found.documents.table, "queries": found.queries.table.drop_columns("title")}
+    parts = {"corpus": metadata.table(found), "queries": found.queries.table.drop_columns("title")}
     for split, judged in found.qrels.items():
         rows = [dict(zip(JUDGED.names, row, strict=True)) for row in judgement_rows(judged)]
         parts[split] = pa.Table.from_pylist(rows, JUDGED)
@@ -105,7 +106,7 @@ def _table(name: str, part: Any) -> Table:
             yield arrow[start : start + ROWS_PER_BATCH]
 
     def rows(reading: Reading) -> Iterator[Row]:
-        return arrow_rows(name, batches())
+        return arrow_rows(name, batches(), reading)
 
     return Table(name, part.data.nbytes, {"source": name, "fingerprint": part._fingerprint}, rows)
 

@@ -37,10 +37,10 @@ def read(source: str, reading: Reading) -> Dataset:
         raise UserError(f"{source}: ir_datasets has no collection of that id; see ir-datasets.com")
     splits = {"test": whole, **{split: part for split, part in parts.items() if part is not None}}
     judged = {split: part for split, part in splits.items() if part.has_qrels() and part.has_queries()}
-    documents = texts.read(_table(f"{source} documents", [whole], "docs_iter", "doc_id"), "documents", reading)
+    documents, further = texts.documents(_table(f"{source} documents", [whole], "docs_iter", "doc_id"), reading)
     asked = list({id(part): part for part in judged.values()}.values())
     queries = texts.read(_table(f"{source} queries", asked, "queries_iter", "query_id"), "queries", reading)
-    dataset = Dataset(name.replace("/", "-"), documents, queries)
+    dataset = Dataset(name.replace("/", "-"), documents, queries, metadata=further)
     for split, part in judged.items():
         rows = (
             (f"{source} {split}:{number}", (qrel.query_id, qrel.doc_id, qrel.relevance))

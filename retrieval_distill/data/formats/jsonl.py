@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.data.formats.contract import Reading, Row, TableFormat
+from retrieval_distill.data.formats.contract import Reading, Row, TableFormat, Types
 from retrieval_distill.data.formats.lines import lines
 
 
@@ -27,11 +27,12 @@ def read(path: Path, reading: Reading) -> Iterator[Row]:
             yield where, values
 
 
-def write(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """One object per row."""
+def write(path: Path, types: Types, rows: Iterable[Sequence[Any]]) -> None:
+    """One object per row, without the columns that have no value there."""
     with path.open("w", encoding="utf-8", newline="\n") as out:
         for row in rows:
-            out.write(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n")
+            values = {name: value for name, value in zip(types, row, strict=True) if value is not None}
+            out.write(json.dumps(values, ensure_ascii=False) + "\n")
 
 
 JSONL = TableFormat((".jsonl", ".ndjson"), read, write)

@@ -1,12 +1,14 @@
 """Judgements: who found what relevant, checked against the ids that exist.
 
 Text files have three fields separated by tabs (BEIR: query-id, corpus-id, score) or four separated by tabs or spaces
-(TREC and MS MARCO: query, iteration, document, grade); any table format will do too. Knows ids and grades; must not
-know texts.
+(TREC and MS MARCO: query, iteration, document, grade); any table format will do too. In all of them a grade is a whole
+number in any notation (``1``, ``1.0``, ``1e0``), and an id that is a whole number its digits. Knows ids and grades;
+must not know texts.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ from typing import Any
 from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.formats.contract import Reading, Row, RowError, Table
 from retrieval_distill.data.formats.lines import lines
-from retrieval_distill.data.formats.names import columns, value
+from retrieval_distill.data.formats.names import KNOWN, Roles, text
 from retrieval_distill.errors import UserError
 
 TEXT_ENDINGS = (".tsv", ".txt", ".qrels", ".trec")
+
+LARGEST_GRADE = 2**31 - 1
+"""What the libraries that measure can hold."""
 
 Judged = tuple[str, Any, Any, Any]
 """Where, query id, document id and grade, as the file has them."""
@@ -26,14 +31,10 @@ Judged = tuple[str, Any, Any, Any]
 def of_lines(path: Path, reading: Reading) -> Iterator[Judged]:
     """The judgements of a text file; a first line that ends in ``score`` is a header."""
     for number, (where, line) in enumerate(lines(path, reading), 1):
-        fields = line.rstrip("\r\n").split("\t")
-        if (number == 1 and fields[-1] == "score") or not line.strip():
+        if not line.strip() or (number == 1 and _is_header(line)):
             continue
-        trec = fields if len(fields) == 4 else line.split()
-        if len(fields) == 3:
-            yield where, fields[0], fields[1], fields[2]
-        elif len(trec) == 4:
-            yield where, trec[0], trec[2], trec[3]
+        if fields := _fields(line):
+            yield where, *fields
         else:
             detail = (
                 f"expected query-id, corpus-id and a whole-number score, tab-separated: {line.strip()[:200]!r}"
@@ -42,18 +43,31 @@ def of_lines(path: Path, reading: Reading) -> Iterator[Judged]:
             reading.bad.row(where, "malformed judgement", detail)
 
 
+def begins(path: Path, reading: Reading) -> bool:
+    """Whether a text file begins as judgements do: a README among them does not."""
+    for _, line in lines(path, Reading.of(reading.options.model_copy(update={"on_bad": "skip"}))):
+        if line.strip():
+            try:
+                return _is_header(line) or grade((_fields(line) or [""])[-1]) is not None
+            except RowError:
+                return False
+    return False
+
+
 def of_table(table: Table, reading: Reading) -> Iterator[Judged]:
     """The judgements of a table."""
-    names = columns(reading.options, "qrels")
+    roles = Roles(reading.options, "qrels")
     for where, row in table.rows(reading):
-        found = row if isinstance(row, dict) else {}
-        query_id, doc_id, score = (value(found, names[role]) for role in ("query", "document", "score"))
-        if None not in (query_id, doc_id, score):
+        try:
+            found = roles.values(row) if isinstance(row, dict) else {}
+            query_id, doc_id, score = (found.get(role) for role in ("query", "document", "score"))
+            if None in (query_id, doc_id, score):
+                needed = ", ".join(names[0] for names in roles.names.values())
+                detail = f"a judgement needs {needed}; it has {row!r:.200}; other names: columns qrels.query=NAME"
+                raise RowError("malformed judgement", detail)
             yield where, query_id, doc_id, score
-            continue
-        needed = ", ".join(names[role][0] for role in names)
-        detail = f"a judgement needs {needed}; it has {row!r:.200}; other names: columns qrels.query=NAME"
-        reading.bad.row(where, "malformed judgement", detail)
+        except RowError as defect:
+            reading.bad.row(where, defect.reason, defect.detail)
 
 
 def of_rows(rows: Iterable[Row], reading: Reading) -> Iterator[Judged]:
@@ -94,20 +108,43 @@ def collect(name: str, judged: Iterable[Judged], documents: Texts, queries: Text
 def _graded(judged: Iterable[Judged], reading: Reading) -> Iterator[tuple[str, str, str, int]]:
     for where, query_id, doc_id, score in judged:
         try:
-            yield where, str(query_id), str(doc_id), _grade(score)
+            yield where, _id(query_id), _id(doc_id), grade(score)
         except RowError as defect:
             reading.bad.row(where, defect.reason, defect.detail)
 
 
-def _grade(score: Any) -> int:
+def _id(value: Any) -> str:
+    if (id_ := text(value)) is None:
+        raise RowError("malformed judgement", f"an id must be a string or a whole number, not {value!r:.200}")
+    return id_
+
+
+def grade(score: Any) -> int:
+    """A score as the whole number that it is, in whatever notation.
+
+    Raises:
+        RowError: It is none, or too large for the libraries that measure.
+    """
     try:
-        grade = int(score)
-        if grade == float(score):
-            return grade
-    except (TypeError, ValueError):
-        pass
-    detail = f"expected query-id, corpus-id and a whole-number score, not {score!r}"
-    raise RowError("malformed judgement", detail)
+        number = math.nan if isinstance(score, bool) or "_" in str(score) else float(score)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if abs(number) <= LARGEST_GRADE and number == int(number):
+        return int(number)
+    raise RowError("malformed judgement", f"a grade must be a whole number, not {score!r:.200}")
+
+
+def _fields(line: str) -> tuple[str, str, str] | None:
+    """Query id, document id and grade of a line of text; ``None``: it has other fields."""
+    fields = line.rstrip("\r\n").split("\t")
+    if len(fields) == 3:
+        return fields[0], fields[1], fields[2]
+    trec = fields if len(fields) == 4 else line.split()
+    return (trec[0], trec[2], trec[3]) if len(trec) == 4 else None
+
+
+def _is_header(line: str) -> bool:
+    return line.split()[-1].casefold() in KNOWN["qrels"]["score"]
 
 
 def _name_missing(name: str, missing: dict[str, list[tuple[str, str]]], reading: Reading) -> None:

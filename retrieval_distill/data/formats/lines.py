@@ -1,57 +1,55 @@
-"""Lines of text files, with every line that is not text named and none of them larger than a bound.
+"""Lines of a dataset's text files, with every line that is not text named and none of them larger than a bound.
 
-Knows bytes and encodings; must not know what a line means.
+Knows rows and what makes a line unusable; must not know how bytes become text, or what a line means.
 """
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from retrieval_distill.data.formats.contract import Reading, RowError
-from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import text_files
 
 MAX_CHARACTERS = 1 << 24
 """Longest line that is read; a longer one is passed over without being held."""
+
+_LOOKED_AT = 1 << 16
+"""Characters at the beginning of a file that tell what ends its lines."""
 
 _UNDECODED = re.compile("[\udc80-\udcff]")
 """What Python puts in place of a byte that the encoding does not allow (PEP 383)."""
 
 
 def lines(path: Path, reading: Reading) -> Iterator[tuple[str, str]]:
-    """(``path:number``, line) of every line, its end included; lines end with a line feed and nothing else.
+    """(``path:number``, line) of every line, its end included.
+
+    Lines end with a line feed, or, in a file whose beginning has none, with a carriage return (of old Macs).
 
     Raises:
         UserError: The encoding is unknown or the file cannot be read in it; or bad rows are refused and a line is too
             long, holds a NUL byte or a byte that the encoding does not allow.
     """
     encoding = reading.options.encoding
-    with path.open(encoding=codec(encoding), errors="surrogateescape", newline="\n") as file:
-        number = 0
-        try:
-            while line := file.readline(MAX_CHARACTERS + 1):
-                number += 1
-                try:
-                    if len(line) > MAX_CHARACTERS and line[-1] != "\n":
-                        while line and line[-1] != "\n":
-                            line = file.readline(MAX_CHARACTERS)
-                        raise RowError("line too long", f"the line has more than {MAX_CHARACTERS:,} characters")
-                    yield f"{path}:{number}", _checked(line, encoding)
-                except RowError as defect:
-                    reading.bad.row(f"{path}:{number}", defect.reason, defect.detail)
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}:{number + 1}: not {encoding} ({error.reason}); give its --encoding") from None
+    end, number = _line_end(path, encoding), 0
+    with text_files.opened(path, encoding, "surrogateescape", end) as file:
+        while line := file.readline(MAX_CHARACTERS + 1):
+            number += 1
+            try:
+                if len(line) > MAX_CHARACTERS and line[-1] != end:
+                    while line and line[-1] != end:
+                        line = file.readline(MAX_CHARACTERS)
+                    raise RowError("line too long", f"the line has more than {MAX_CHARACTERS:,} characters")
+                yield f"{path}:{number}", _checked(line, encoding)
+            except RowError as defect:
+                reading.bad.row(f"{path}:{number}", defect.reason, defect.detail)
 
 
-def codec(encoding: str) -> str:
-    """The codec of an encoding's name; a byte-order mark that UTF-8 files may open with is no text."""
-    try:
-        name = codecs.lookup(encoding).name
-    except LookupError:
-        raise UserError(f"encoding {encoding!r} is unknown; Python's names are used, such as utf-8 or cp1252") from None
-    return "utf-8-sig" if name == "utf-8" else name
+def _line_end(path: Path, encoding: str) -> str:
+    with text_files.opened(path, encoding, "surrogateescape") as file:
+        start = file.read(_LOOKED_AT)
+    return "\r" if "\r" in start[:-1] and "\n" not in start else "\n"
 
 
 def _checked(line: str, encoding: str) -> str:

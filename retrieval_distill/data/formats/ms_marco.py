@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from retrieval_distill.data import metadata
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import judgements, sidecars, tables, texts, training_table
 from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
@@ -33,9 +34,9 @@ def read(source: str, reading: Reading) -> Dataset:
         UserError: A row is bad and bad rows are refused.
     """
     folder = Path(source)
-    documents = texts.read(_table([folder / COLLECTION]), "documents", reading)
+    documents, further = texts.documents(_table([folder / COLLECTION]), reading)
     queries = texts.read(_table(sorted(folder.glob("queries*.tsv"))), "queries", reading)
-    dataset = Dataset(folder.name, documents, queries)
+    dataset = Dataset(folder.name, documents, queries, metadata=further)
     for path in sorted(folder.glob("qrels*.tsv")):
         split = path.stem.partition(".")[2] or "test"
         dataset.qrels[split] = tables.qrels(path, documents, queries, reading)
@@ -55,6 +56,7 @@ def write(dataset: Dataset, folder: Path) -> None:
         UserError: A text or an id has what these files cannot hold, such as a tab or a line break.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    metadata.say_lost(dataset, folder)
     titled = any(title for _, title, _ in dataset.documents.records())
     collection = ((id_, "", title, text) if titled else (id_, text) for id_, title, text in dataset.documents.records())
     _write(folder / COLLECTION, collection)
@@ -111,20 +113,25 @@ def _triples(path: Path, reading: Reading) -> Iterator[tuple[str, tuple[str, str
 
 
 def _table(paths: list[Path]) -> Table:
-    """Several files without header as one table."""
+    """Several files without header as one table; a row that stands in two of them is one row."""
 
     def rows(reading: Reading) -> Iterator[Row]:
+        before: dict[str, list[str]] = {}
         for path in paths:
+            here: dict[str, list[str]] = {}
             for where, fields in tsv_records(path, reading):
-                if len(fields) in FIELDS:
-                    yield where, dict(zip(FIELDS[len(fields)], fields, strict=True))
-                else:
+                if len(fields) not in FIELDS:
                     detail = f"{len(fields)} fields; expected id and text, or id, url, title and text"
                     reading.bad.row(where, "ragged row", detail)
+                elif before.get(fields[0]) != fields:
+                    yield where, dict(zip(FIELDS[len(fields)], fields, strict=True))
+                    if path != paths[-1]:
+                        here[fields[0]] = fields
+            before |= here
 
     parts = [tables.table(path) for path in paths]
     size, key = sum(part.size for part in parts), {"files": [part.key for part in parts], "header": False}
-    return Table(", ".join(part.name for part in parts) or "no file", size, key, rows)
+    return Table(", ".join(part.name for part in parts) or "no file", size, key, rows, typed=False)
 
 
 MS_MARCO = Format(

@@ -1,4 +1,4 @@
-"""Parquet files, and the rows of any Arrow table. Knows Arrow types; must not know what the columns mean."""
+"""Parquet files, and the rows of any Arrow table. Knows Arrow; must not know what the columns mean."""
 
 from __future__ import annotations
 
@@ -10,46 +10,73 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval_distill.data.formats.contract import Reading, Row, TableFormat
+from retrieval_distill.data import columns
+from retrieval_distill.data.formats.contract import Reading, Row, TableFormat, Types
 from retrieval_distill.errors import UserError
 
 ROWS_PER_BATCH = 8192
+
+DAMAGED = (pa.ArrowException, OSError, ValueError, OverflowError, SystemError)
+"""What Arrow raises at damaged data; strings that are no UTF-8 and times out of range are ValueErrors."""
 
 
 def read(path: Path, reading: Reading) -> Iterator[Row]:
     """One row per row, numbered from 1."""
     try:
-        with pq.ParquetFile(path) as file:
-            yield from arrow_rows(str(path), file.iter_batches(ROWS_PER_BATCH))
-    except pa.ArrowException as error:
-        raise UserError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
+        file = pq.ParquetFile(path)
+    except DAMAGED as error:
+        raise UserError(f"{path}: not a readable Parquet file ({first_line(error)})") from None
+    with file:
+        yield from arrow_rows(str(path), file.iter_batches(ROWS_PER_BATCH), reading)
 
 
-def arrow_rows(name: str, batches: Iterable[pa.RecordBatch | pa.Table]) -> Iterator[Row]:
-    """Rows of Arrow data; whole numbers become their decimal digits, for ids are strings everywhere."""
+def arrow_rows(name: str, batches: Iterable[pa.RecordBatch | pa.Table], reading: Reading) -> Iterator[Row]:
+    """Rows of Arrow data; one with a value that cannot be read goes to ``reading.bad``.
+
+    Raises:
+        UserError: The data end in what cannot be read; the message names the row before it.
+    """
     number = 0
-    for batch in batches:
-        for values in _text_ids(batch).to_pylist():
+    batches = iter(batches)
+    while True:
+        try:
+            batch = next(batches, None)
+        except DAMAGED as error:
+            raise UserError(f"{name}: damaged data after row {number:,} ({first_line(error)})") from None
+        if batch is None:
+            return
+        for values in _values(batch):
             number += 1
-            yield f"{name}:{number}", values
+            if isinstance(values, dict):
+                yield f"{name}:{number}", values
+            else:
+                reading.bad.row(f"{name}:{number}", "value that cannot be read", f"{first_line(values)}")
 
 
-def write(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Types are those of the first rows; a table without rows has columns of strings."""
-    writer, rows = None, iter(rows)
-    while part := list(islice(rows, ROWS_PER_BATCH)):
-        table = pa.table(dict(zip(names, map(list, zip(*part, strict=True)), strict=True)))
-        if writer is None:
-            writer = pq.ParquetWriter(path, table.schema)
-        writer.write_table(table.cast(writer.schema))
-    (writer or pq.ParquetWriter(path, pa.schema([(name, pa.string()) for name in names]))).close()
+def _values(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | Exception]:
+    """The rows, or in place of one what reading it raised."""
+    try:
+        batch.validate(full=True)  # for Arrow's own files, whose offsets may lead anywhere
+        return batch.to_pylist()
+    except DAMAGED as error:
+        if batch.num_rows == 1:
+            return [error]
+        half = batch.num_rows // 2
+        return [*_values(batch.slice(0, half)), *_values(batch.slice(half))]
 
 
-def _text_ids(batch: pa.RecordBatch | pa.Table) -> pa.RecordBatch | pa.Table:
-    for place, field in enumerate(batch.schema):
-        if pa.types.is_integer(field.type):
-            batch = batch.set_column(place, field.name, batch.column(place).cast(pa.string()))
-    return batch
+def first_line(error: BaseException) -> str:
+    """What an error says, without the library's stack."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def write(path: Path, types: Types, rows: Iterable[Sequence[Any]]) -> None:
+    """One row per row."""
+    schema, rows = pa.schema(list(types.items())), iter(rows)
+    with pq.ParquetWriter(path, schema) as writer:
+        while part := list(islice(rows, ROWS_PER_BATCH)):
+            made = map(columns.array, zip(*part, strict=True), types.values())
+            writer.write_table(pa.table(list(made), schema=schema))
 
 
 PARQUET = TableFormat((".parquet",), read, write)

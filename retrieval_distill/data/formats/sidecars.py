@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.formats.parquet import DAMAGED, first_line
+from retrieval_distill.data.generated import MARKS
 from retrieval_distill.errors import UserError
 
 PASSAGES = "passages.parquet"
@@ -47,15 +49,27 @@ def write(dataset: Dataset, folder: Path) -> None:
 
 
 def _parents(path: Path, dataset: Dataset) -> pa.ChunkedArray:
-    mapping = pq.read_table(path, schema=pa.schema([("passage_id", pa.large_string()), ("doc_id", pa.large_string())]))
+    mapping = _table(path, pa.schema([("passage_id", pa.large_string()), ("doc_id", pa.large_string())]))
     if not mapping["passage_id"].equals(dataset.documents.table["id"]):
         raise UserError(f"{path} does not fit the corpus beside it: was one of them edited? run prepare again")
     return mapping["doc_id"]
 
 
 def _generated(path: Path, dataset: Dataset) -> pa.Table:
-    marks = pq.read_table(path)
+    marks = _table(path, MARKS)
     unknown = [id_ for id_ in marks["query_id"].to_pylist() if id_ not in dataset.queries]
     if unknown:
         raise UserError(f"{path} names {len(unknown)} queries that the folder does not hold, first {unknown[0]!r}")
     return marks
+
+
+def _table(path: Path, schema: pa.Schema) -> pa.Table:
+    """The columns of a schema, checked to their last byte."""
+    try:
+        found = pq.read_table(path)
+        found.validate(full=True)
+        if missing := [name for name in schema.names if name not in found.column_names]:
+            raise UserError(f"{path} has no column {', '.join(missing)}; run again what made it")
+        return found.select(schema.names).cast(schema)
+    except DAMAGED as error:
+        raise UserError(f"{path}: not a readable Parquet file ({first_line(error)})") from None

@@ -11,9 +11,12 @@ import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pyarrow as pa
+
+from retrieval_distill.data import columns, metadata
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.formats import hugging_face, judgements, sidecars, texts
-from retrieval_distill.data.formats.contract import Format, Reading, Table, TableFormat
+from retrieval_distill.data.formats.contract import Format, Reading, Table, TableFormat, Types
 from retrieval_distill.data.formats.delimited import CSV, TSV
 from retrieval_distill.data.formats.jsonl import JSONL
 from retrieval_distill.data.formats.parquet import PARQUET
@@ -23,6 +26,11 @@ from retrieval_distill.runtime.files import sample
 logger = logging.getLogger("retrieval_distill")
 
 TABLES = (JSONL, CSV, TSV, PARQUET)
+
+DOCUMENTS: Types = dict.fromkeys(("id", "title", "text"), columns.TEXT)
+QUERIES: Types = dict.fromkeys(("id", "text"), columns.TEXT)
+JUDGEMENTS: Types = {"query_id": columns.TEXT, "doc_id": columns.TEXT, "score": pa.int64()}
+"""The columns of the tables that are written."""
 
 BY_ENDING = {ending: table for table in TABLES for ending in table.endings}
 
@@ -44,7 +52,8 @@ def table(source: str | Path) -> Table:
     key = {
         "path": str(path.resolve()), "size": seen.st_size, "modified": seen.st_mtime_ns, "sample": sample(path)
     }  # fmt: skip
-    return Table(str(path), seen.st_size, key, lambda reading: BY_ENDING[path.suffix.lower()].read(path, reading))
+    format_ = BY_ENDING[path.suffix.lower()]
+    return Table(str(path), seen.st_size, key, lambda reading: format_.read(path, reading), format_.typed)
 
 
 def qrels(source: str | Path | Table, documents: Texts, queries: Texts, reading: Reading) -> Qrels:
@@ -65,14 +74,16 @@ def dataset(
     Raises:
         UserError: There are no documents, or a row is bad and bad rows are refused.
     """
-    kept = texts.read(documents, "documents", reading)
+    kept, further = texts.documents(documents, reading)
     if not len(kept):
         raise UserError(f"{documents.name}: the corpus is empty")
     if reading.options.queries is not None:
         queries = table(reading.options.queries)
     asked = Texts.from_records(()) if queries is None else texts.read(queries, "queries", reading)
     splits = reading.options.qrels or judged
-    found = Dataset(name, kept, asked, {split: qrels(of, kept, asked, reading) for split, of in splits.items()})
+    found = Dataset(
+        name, kept, asked, {split: qrels(of, kept, asked, reading) for split, of in splits.items()}, metadata=further
+    )
     _name_unjudged(name, found)
     return found
 
@@ -97,8 +108,7 @@ def read_folder(source: str, reading: Reading) -> Dataset:
             f"{folder}: no {part} there; a dataset folder holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv "
             f"(or tables that end in {', '.join(BY_ENDING)})"
         )
-    endings = {*BY_ENDING, *judgements.TEXT_ENDINGS}
-    files = [path for path in sorted((folder / "qrels").glob("*")) if path.suffix.lower() in endings]
+    files = _judged(folder / "qrels", reading)
     if len({path.stem for path in files}) < len(files):
         raise UserError(f"{folder / 'qrels'}: two files for one split: {', '.join(path.name for path in files)}")
     given = None if queries is None else table(queries)
@@ -114,10 +124,11 @@ def write(kind: TableFormat, found: Dataset, folder: Path) -> None:
     assert kind.write is not None
     (folder / "qrels").mkdir(parents=True, exist_ok=True)
     ending = kind.endings[0]
-    kind.write(folder / f"corpus{ending}", ("id", "title", "text"), found.documents.records())
-    kind.write(folder / f"queries{ending}", ("id", "text"), ((id_, text) for id_, _, text in found.queries.records()))
+    further = metadata.types(found)
+    kind.write(folder / f"corpus{ending}", {**DOCUMENTS, **further}, metadata.records(found, [*further]))
+    kind.write(folder / f"queries{ending}", QUERIES, ((id_, text) for id_, _, text in found.queries.records()))
     for split, judged in found.qrels.items():
-        kind.write(folder / "qrels" / f"{split}{ending}", ("query_id", "doc_id", "score"), judgement_rows(judged))
+        kind.write(folder / "qrels" / f"{split}{ending}", JUDGEMENTS, judgement_rows(judged))
     sidecars.write(found, folder)
 
 
@@ -126,11 +137,32 @@ def judgement_rows(judged: Qrels) -> Iterator[tuple[str, str, int]]:
     return ((query_id, doc_id, grade) for query_id, docs in judged.items() for doc_id, grade in docs.items())
 
 
+def named(folder: Path, name: str) -> list[Path]:
+    """The tables of a name in a folder; case does not count."""
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    alike = (path for path in inside if path.stem.lower() == name and path.suffix.lower() in BY_ENDING)
+    return [path for path in alike if path.is_file()]
+
+
 def _one(folder: Path, name: str) -> Path | None:
-    found = [folder / f"{name}{ending}" for ending in BY_ENDING if (folder / f"{name}{ending}").is_file()]
+    found = named(folder, name)
     if len(found) > 1:
         raise UserError(f"{folder}: {' and '.join(path.name for path in found)} are both there; keep one")
     return found[0] if found else None
+
+
+def _judged(folder: Path, reading: Reading) -> list[Path]:
+    """The files of a folder that hold judgements; hidden ones are passed over, and others named."""
+    inside = [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
+    endings = {*BY_ENDING, *judgements.TEXT_ENDINGS}
+    found = [
+        path
+        for path in inside
+        if path.suffix.lower() in endings and (path.suffix.lower() != ".txt" or judgements.begins(path, reading))
+    ]
+    if others := [path.name for path in inside if path not in found]:
+        logger.warning("%s: not read, for they hold no judgements: %s", folder, ", ".join(others))
+    return found
 
 
 def _name_unjudged(name: str, found: Dataset) -> None:

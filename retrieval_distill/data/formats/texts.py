@@ -1,10 +1,13 @@
 """A table's rows as Texts: each row checked, ids told apart, large ones kept on disk as a memory map.
 
+What documents have beside id, title and text is kept too, apart from them.
+
 Knows what a passage or a query needs; must not know files of any format.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,41 +19,72 @@ from retrieval_distill.data import columns
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import MAPPED, Texts
 from retrieval_distill.data.formats.contract import Reading, RowError, Table
-from retrieval_distill.data.formats.names import Kind, value
-from retrieval_distill.data.formats.names import columns as named
+from retrieval_distill.data.formats.names import Kind, Roles, number, text
+from retrieval_distill.data.metadata import Collector
 from retrieval_distill.runtime import stages
+
+logger = logging.getLogger("retrieval_distill")
 
 MAPPED_FROM_BYTES = 64 << 20
 """Size of a source from which its texts are kept in the cache as a memory map; smaller ones are read every time."""
 
-VERSION = 2
+VERSION = 3
 """Raised when the same source and options would leave other files."""
+
+METADATA = "metadata"
+"""Folder of the further columns, within that of the texts."""
 
 WHAT: dict[Kind, str] = {"documents": "passage", "queries": "query"}
 
 
 def read(table: Table, kind: Kind, reading: Reading) -> Texts:
     """The texts of a table; rows that cannot be used go to ``reading.bad``."""
+    return _read(table, kind, reading)[0]
+
+
+def documents(table: Table, reading: Reading) -> tuple[Texts, Texts | None]:
+    """The documents of a table, and their further columns as :class:`Dataset` holds them."""
+    return _read(table, "documents", reading)
+
+
+def _read(table: Table, kind: Kind, reading: Reading) -> tuple[Texts, Texts | None]:
     if reading.cache is None or table.size < MAPPED_FROM_BYTES:
         return _collect(table, kind, reading, None)
-    options = reading.options.model_dump(exclude={"queries", "qrels"})
+    options = reading.options.model_dump(exclude={"queries", "qrels", "unpack"})
     inputs = {"source": table.key, "kind": kind, "options": options, "version": VERSION}
     folder = reading.cache / "texts" / stages.fingerprint(inputs)[:16]
 
     def work(out: Path) -> dict[str, Any]:
+        (out / METADATA).mkdir(exist_ok=True)
         own = reading.apart()
-        kept = _collect(table, kind, own, out / MAPPED)
+        kept, rest = _collect(table, kind, own, out)
         kept.keep(out)
+        if rest is not None:
+            rest.keep(out / METADATA)
         return {"texts": len(kept), "left_out": own.bad.as_dict()}
 
     manifest = stages.stage("texts", folder, inputs, work, wait=True)
     reading.bad.merge(manifest["counts"]["left_out"])
-    return Texts.open(folder)
+    further = folder / METADATA
+    return Texts.open(folder), Texts.open(further) if (further / MAPPED).is_file() else None
 
 
-def _collect(table: Table, kind: Kind, reading: Reading, path: Path | None) -> Texts:
-    """The table's records, in memory or (``path``) in a file."""
-    found = _stored(columns.batches(record for _, record in _records(table, kind, reading)), path)
+def _collect(table: Table, kind: Kind, reading: Reading, folder: Path | None) -> tuple[Texts, Texts | None]:
+    """The table's records and further columns, in memory or in files of ``folder``."""
+    path = folder and folder / MAPPED
+    roles, further = Roles(reading.options, kind), Collector(folder and folder / METADATA / MAPPED)
+    kept = _distinct(_records(table, kind, reading, roles, further), table, kind, reading, path)
+    if roles.further:
+        use = "for --where" if kind == "documents" else "not used"
+        logger.info("%s: read %s; further columns, %s: %s", table.name, roles.told(), use, ", ".join(roles.further))
+    return kept, further.collected()
+
+
+def _distinct(
+    records: Iterable[tuple[str, Record]], table: Table, kind: Kind, reading: Reading, path: Path | None
+) -> Texts:
+    """The records, in memory or (``path``) in a file; of those with one id the first."""
+    found = _stored(columns.batches(record for _, record in records), path)
     repeats = found.rows.repeats()
     if not repeats:
         return found
@@ -77,7 +111,7 @@ def _stored(parts: Iterable[pa.RecordBatch], path: Path | None) -> Texts:
 def _name_repeats(repeats: list[tuple[int, int]], table: Table, kind: Kind, reading: Reading) -> None:
     """Send every repeated id to ``reading.bad``; the source is read again for the rows' places, which nobody kept."""
     wanted = {row for pair in repeats for row in pair}
-    again = enumerate(_records(table, kind, reading.apart()))
+    again = enumerate(_records(table, kind, reading.apart(), Roles(reading.options, kind), None))
     found = {row: (where, record[0]) for row, (where, record) in again if row in wanted}
     for row, first in repeats:
         (where, id_), (before, _) = found[row], found[first]
@@ -89,42 +123,47 @@ def _name_repeats(repeats: list[tuple[int, int]], table: Table, kind: Kind, read
         )
 
 
-def _records(table: Table, kind: Kind, reading: Reading) -> Iterator[tuple[str, Record]]:
-    """(where, record) of every row that can be used."""
-    names = named(reading.options, kind)
+def _records(
+    table: Table, kind: Kind, reading: Reading, roles: Roles, further: Collector | None
+) -> Iterator[tuple[str, Record]]:
+    """(where, record) of every row that can be used; what documents have beside it goes to ``further``."""
     for where, row in table.rows(reading):
         try:
-            record = _record(row, names, WHAT[kind])
+            record = _record(row, roles, WHAT[kind])
+            if kind == "documents" and further is not None and (rest := roles.rest(row)):
+                further.add(record[0], rest if table.typed else {name: number(value) for name, value in rest.items()})
         except RowError as defect:
             reading.bad.row(where, defect.reason, defect.detail)
+        except UnicodeEncodeError as error:
+            detail = f"the {WHAT[kind]} holds half a character (a lone surrogate, {error.object[error.start]!a})"
+            reading.bad.row(where, "text that is not Unicode", detail)
         else:
             yield where, record
 
 
-def _record(row: Any, names: dict[str, tuple[str, ...]], what: str) -> Record:
+def _record(row: Any, roles: Roles, what: str) -> Record:
     """A row's id, title and text.
 
     Raises:
-        RowError: One of them is missing, empty or no string.
+        RowError: One of them is missing, empty or neither a string nor a whole number.
+        UnicodeEncodeError: One of them holds half a character.
     """
-    if not isinstance(row, dict) or not all(any(name in row for name in names[role]) for role in ("id", "text")):
+    found = roles.values(row) if isinstance(row, dict) else {}
+    if not {"id", "text"} <= found.keys():
         has = f"; it has {', '.join(map(repr, row))}" if isinstance(row, dict) else ""
-        needed = f'"{names["id"][0]}" and "{names["text"][0]}"'
+        needed = f'"{roles.names["id"][0]}" and "{roles.names["text"][0]}"'
         raise RowError(
             f"{what} without id or text",
             f"a {what} needs the fields {needed}{has}; if they have other names, say columns id=NAME, text=NAME",
         )
-    id_, title, text = value(row, names["id"]), value(row, names["title"]) or "", value(row, names["text"])
-    if not isinstance(id_, str) or not id_:
-        detail = f'"{names["id"][0]}" must be a non-empty string, not {id_!r}; put it in quotes'
+    title = found.get("title")
+    id_, title, body = text(found["id"]), text("" if title is None else title), text(found["text"])
+    if not id_:
+        detail = f'"{roles.names["id"][0]}" must be a non-empty string or a whole number, not {found["id"]!r:.200}'
         raise RowError("id that is no string", detail)
-    if not isinstance(text, str) or not isinstance(title, str):
+    if body is None or title is None:
         raise RowError("text that is no string", '"text" and "title" must be strings')
-    if not f"{title}{text}".strip():
+    if not f"{title}{body}".strip():
         raise RowError(f"empty {what}", f"the {what} {id_!r} is empty; remove it or give it text")
-    try:
-        f"{id_}{title}{text}".encode()
-    except UnicodeEncodeError as error:
-        detail = f"the {what} {id_!r} holds half a character (a lone surrogate, {error.object[error.start]!a})"
-        raise RowError("text that is not Unicode", detail) from None
-    return id_, title, text
+    f"{id_}{title}{body}".encode()
+    return id_, title, body

@@ -1,21 +1,28 @@
 """Training tables of sentence-transformers: ``query``, ``positive``, ``negative_1``, ... and, scored, ``scores``.
 
-A row's ``scores`` are the teacher's for the positive and then for each negative. The texts have no ids there: they
-get the hash of the text, so that a text that stands in many rows is one document. Knows these columns; must not know
-how candidates were found.
+A row's ``scores`` are the teacher's for the positive and then for each negative. In tables with ``label`` or ``labels``
+the column of the positive holds a text of any grade, or a list of them, and the labels are the grades. These are the
+formats of ``mine_hard_negatives``, but for pairs with a ``score``, which do not say what is relevant. The texts have no
+ids there: they get the hash of the text, so that a text that stands in many rows is one document. Knows these columns;
+must not know how candidates were found.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from retrieval_distill.data import generated
+import pyarrow as pa
+
+from retrieval_distill.data import columns, generated
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
-from retrieval_distill.data.formats import tables
+from retrieval_distill.data.formats import judgements, tables
 from retrieval_distill.data.formats.contract import Export, Format, Reading, RowError, Table
 from retrieval_distill.data.hashes import text_hash
 from retrieval_distill.data.run import Run
@@ -25,6 +32,18 @@ from retrieval_distill.runtime import files
 logger = logging.getLogger("retrieval_distill")
 
 QUERY, POSITIVE = ("query", "anchor", "question"), ("positive", "answer")
+LABELS, SCORES = ("labels", "label"), ("scores", "score")
+NEGATIVE = re.compile(r"negatives?(_\d+)?")
+"""Names of columns, in any case."""
+
+
+class Scored(NamedTuple):
+    """A row: a query and texts, each with its grade and, where there are scores, its score."""
+
+    query: str
+    texts: list[str]
+    grades: list[int]
+    scores: list[float]
 
 
 def read(source: str, reading: Reading) -> Dataset:
@@ -33,9 +52,9 @@ def read(source: str, reading: Reading) -> Dataset:
 
 
 def of_table(name: str, table: Table, reading: Reading) -> Dataset:
-    """A table's texts, and as split ``train`` its judgements: grade 1 for a positive, 0 for a negative.
+    """A table's texts, and as split ``train`` its judgements: the labels, or 1 for a positive and 0 for a negative.
 
-    A text that is positive in one row and negative in another of the same query is relevant.
+    A text that stands in several rows of a query has the highest of its grades.
 
     Raises:
         UserError: A row is bad and bad rows are refused.
@@ -43,12 +62,11 @@ def of_table(name: str, table: Table, reading: Reading) -> Dataset:
     queries: dict[str, str] = {}
     documents: dict[str, str] = {}
     judged: Qrels = {}
-    for query, texts, _ in _rows(table, reading):
-        query_id = _named("q", query, queries)
-        grades = judged.setdefault(query_id, {})
-        for place, text in enumerate(texts):
+    for row in _rows(table, reading):
+        grades = judged.setdefault(_named("q", row.query, queries), {})
+        for text, grade in zip(row.texts, row.grades, strict=True):
             doc_id = _named("d", text, documents)
-            grades[doc_id] = max(grades.get(doc_id, 0), int(place == 0))
+            grades[doc_id] = max(grades.get(doc_id, grade), grade)
     kept, asked = (Texts.from_records((i, "", text) for i, text in found.items()) for found in (documents, queries))
     return Dataset(name, kept, asked, {"train": judged})
 
@@ -60,10 +78,11 @@ def scores(source: str, reading: Reading) -> Run:
         UserError: No row has ``scores``.
     """
     found: dict[str, dict[str, float]] = {}
-    for query, texts, values in _rows(tables.table(source), reading):
-        scored = found.setdefault(_named("q", query, {}), {}) if values else {}
-        for text, score in zip(texts, values, strict=bool(values)):
-            scored.setdefault(_named("d", text, {}), score)
+    for row in _rows(tables.table(source), reading):
+        if row.scores:
+            scored = found.setdefault(_named("q", row.query, {}), {})
+            for text, score in zip(row.texts, row.scores, strict=True):
+                scored.setdefault(_named("d", text, {}), score)
     if not found:
         raise UserError(f"{source}: no row has a column 'scores'")
     return Run.from_dict(found)
@@ -86,9 +105,10 @@ def write(dataset: Dataset, path: Path, export: Export) -> None:
     first = next(rows, None)
     if first is None:
         raise UserError(f"{path}: no query has {export.negatives} negatives; ask for fewer with --negatives")
-    negatives = [f"negative_{place}" for place in range(1, export.negatives + 1)]
+    texts = ["query", "positive", *(f"negative_{place}" for place in range(1, export.negatives + 1))]
+    types = {**dict.fromkeys(texts, columns.TEXT), "scores": pa.list_(pa.float64())}
     with files.atomic(path) as temporary:
-        table.write(temporary, ("query", "positive", *negatives, "scores"), chain([first], rows))
+        table.write(temporary, types, chain([first], rows))
 
 
 def _exported(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[Any, ...]]:
@@ -111,30 +131,84 @@ def _exported(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[An
         logger.warning("%s: %d queries left out with %s, first %s", path, len(short), needs, ", ".join(short[:3]))
 
 
-def _rows(table: Table, reading: Reading) -> Iterator[tuple[str, list[str], list[float]]]:
-    """Query, positive followed by negatives, and their scores (none: an empty list)."""
+def _rows(table: Table, reading: Reading) -> Iterator[Scored]:
+    unused, numbers = dict[str, None](), None
     for where, row in table.rows(reading):
         try:
-            yield _row(row)
+            found = _Row(row)
+            scored = found.scored()
         except RowError as defect:
             reading.bad.row(where, defect.reason, defect.detail)
+        else:
+            unused.update(dict.fromkeys(found.unused))
+            numbers = (numbers is not False) and all(text.isdigit() for text in (scored.query, *scored.texts))
+            yield scored
+    if numbers:
+        logger.warning("%s: every text in it is a number; if these are ids, put the texts in their place", table.name)
+    if unused:
+        logger.info("%s: columns that are not used: %s", table.name, ", ".join(unused))
 
 
-def _row(row: Any) -> tuple[str, list[str], list[float]]:
-    names = list(row) if isinstance(row, dict) else []
-    query = next((row[name] for name in QUERY if name in names), None)
-    positive = next((row[name] for name in POSITIVE if name in names), None)
-    others = [row[name] for name in names if name.startswith("negative")]
-    negatives = [text for cell in others for text in (cell if isinstance(cell, list) else [cell]) if text is not None]
-    if not all(isinstance(text, str) and text.strip() for text in (query, positive, *negatives)):
-        raise RowError(
-            "training row without texts",
-            f"a training row needs texts in query, positive and any negative_1, ...; it has {', '.join(names)}",
-        )
-    values = [float(score) for score in row.get("scores") or ()]
-    if values and len(values) != 1 + len(negatives):
-        raise RowError("scores that do not fit", f"{len(values)} scores for {1 + len(negatives)} texts")
-    return str(query), [str(positive), *negatives], values
+class _Row:
+    """The cells of a row by what they are."""
+
+    def __init__(self, row: Any) -> None:
+        cells: Mapping[str, Any] = row if isinstance(row, dict) else {}
+        self.names, self.cells = list(cells), {name.casefold(): cell for name, cell in cells.items()}
+        self.negatives = [name for name in self.cells if NEGATIVE.fullmatch(name)]
+        kinds = (QUERY, POSITIVE, LABELS, SCORES)
+        self.chosen = {names: next((name for name in names if name in self.cells), "") for names in kinds}
+        self.unused = [name for name in cells if name.casefold() not in {*self.negatives, *self.chosen.values()}]
+
+    def scored(self) -> Scored:
+        """The row.
+
+        Raises:
+            RowError: A text is missing, or labels or scores are none or do not fit the texts.
+        """
+        query, positive = (self.cells.get(self.chosen[names]) for names in (QUERY, POSITIVE))
+        others = chain.from_iterable(_listed(self.cells[name]) for name in self.negatives)
+        texts = [*_listed(positive), *(text for text in others if text not in (None, ""))]
+        self._check([query, *texts])
+        labels, scores = self.chosen[LABELS], self.chosen[SCORES]
+        if scores == "score" and not labels:
+            detail = "a pair with a score is judged by nobody: use output_format triplet or n-tuple, or a column label"
+            raise RowError("pair without label", detail)
+        grades = [judgements.grade(label) for label in _listed(self.cells[labels])] if labels else [1]
+        grades += [] if labels else [0] * (len(texts) - 1)
+        values = _numbers(self.cells[scores], scores) if scores else []
+        for what, name, found in (("labels", labels, grades), ("scores", scores, values)):
+            if name and len(found) != len(texts):
+                raise RowError(f"{what} that do not fit", f"{len(found)} {what} for {len(texts)} texts")
+        return Scored(str(query), texts, grades, values)
+
+    def _check(self, texts: list[Any]) -> None:
+        if len(texts) < 2 or not all(isinstance(text, str) and text.strip() for text in texts):
+            needed = "a training row needs texts in query, positive and any negative_1, ..."
+            numbers = "; numbers are no texts" if any(isinstance(text, int | float) for text in texts) else ""
+            raise RowError("training row without texts", f"{needed}{numbers}; it has {', '.join(self.names)}")
+
+
+def _listed(cell: Any) -> list[Any]:
+    return cell if isinstance(cell, list) else [cell]
+
+
+def _numbers(cell: Any, name: str) -> list[float]:
+    """The scores of a cell: a list of numbers, or, where a table holds only text, such a list as JSON."""
+    listed = cell
+    if isinstance(cell, str):
+        try:
+            listed = json.loads(cell)
+        except (ValueError, RecursionError):
+            listed = None
+    listed = [listed] if name == "score" else listed
+    if isinstance(listed, list) and all(_is_number(score) for score in listed):
+        return [float(score) for score in listed]
+    raise RowError("scores that are no numbers", f"{name} must be a number for every text, not {cell!r:.200}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _named(prefix: str, text: str, texts: dict[str, str]) -> str:

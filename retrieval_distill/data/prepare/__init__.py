@@ -59,6 +59,7 @@ def prepare(dataset: Dataset, folder: str | Path, config: PrepareConfig) -> Mani
         "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
         "qrels": stages.fingerprint(dataset.qrels),
         "left_out": dataset.left_out,
+        **({"metadata": dataset.metadata.fingerprint} if dataset.metadata else {}),
         "config": config.model_dump(mode="json"),
         "models": [models.fingerprint(name) for name in (config.student, config.teacher) if name],
         "version": VERSION,
@@ -87,7 +88,7 @@ def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Datas
     queries = _with_text(normalise.records(dataset.queries.records(), config), dropped)
     to_kept = carry.to_kept(copies, documents, queries, dropped)
     qrels = {split: carry.carried(judged, to_kept) for split, judged in dataset.qrels.items()}
-    cleaned = Dataset(dataset.name, documents, queries, qrels)
+    cleaned = Dataset(dataset.name, documents, queries, qrels, metadata=dataset.metadata)
     cleaned = cleaned.replaced(qrels=leakage.check(cleaned, config, leaks))
     if config.segment:
         assert config.student is not None and config.student_length is not None

@@ -17,7 +17,6 @@ from retrieval_distill.data import columns
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.prepare.words import words
 from retrieval_distill.data.tokens import tokenize
-from retrieval_distill.runtime.stages import read_json
 
 EDGES = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 """Lower bounds of a histogram's bins; the last one has no upper bound."""
@@ -115,11 +114,16 @@ def tokenizer(model: str) -> Any:
     """
     from transformers import AutoTokenizer
 
+    from retrieval_distill import weights
+
     folder = models.resolve(model)
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file() and not (folder / "tokenizer_config.json").is_file():
-        folder = models.resolve(read_json(adapter)["base_model_name_or_path"])
-    return AutoTokenizer.from_pretrained(folder)
+    base = models.adapter_base(folder)
+    if base is not None and not (folder / "tokenizer_config.json").is_file():
+        folder = models.resolve(base)
+    with weights.reading(folder):
+        found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    weights.require_vocabulary(folder, found)
+    return found
 
 
 def _words(texts: list[str]) -> np.ndarray:

@@ -12,19 +12,24 @@ import numpy as np
 from markupsafe import Markup
 
 from retrieval_distill.formatting import number, rise, share, short
+from retrieval_distill.reporting import labels
+from retrieval_distill.reporting.labels import LINE, Box, Name
 from retrieval_distill.reporting.plots import svg
 from retrieval_distill.reporting.plots.svg import Scale
 
 WIDTH, SMALL = 400, 280
 """Units across a plot and a small one: about the pixels it has on a phone, so that its text stays legible there."""
 
-LINE = 15
-"""Units between two lines of text."""
+RADIUS = 5
+"""Units of a dot."""
+
+BESIDE = 8
+"""Units between two points of equal cost."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A value of quality at a cost; without a cost (``None``) it is a line across."""
+    """A value of quality at a cost, each with its interval; without a cost (``None``) it is a line across."""
 
     label: str
     x: float | None
@@ -32,20 +37,27 @@ class Point:
     low: float
     high: float
     strong: bool = False
+    x_low: float | None = None
+    x_high: float | None = None
 
 
 def scatter(title: str, points: Sequence[Point], x_label: str, y_label: str, x_text: Callable[[float], str]) -> Markup:
-    """Quality with its interval against cost on a logarithmic axis; a line joins what nothing beats in both."""
+    """Quality against cost on a logarithmic axis, with their intervals; a line joins what nothing beats in both.
+
+    Points of equal cost stand side by side.
+    """
     placed = [point for point in points if point.x is not None]
-    x = svg.around([point.x for point in placed if point.x is not None], 44, WIDTH - 12, log=True)
+    costs = [cost for point in placed for cost in (point.x, point.x_low, point.x_high) if cost is not None]
+    x = svg.around(costs, 44, WIDTH - 12, log=True)
     y = svg.around([value for point in points for value in (point.low, point.high)], 246, 30)
     parts = [*svg.axes(x, y, x_text, short), svg.text(0, 14, y_label, class_="label")]
     parts.append(svg.text(WIDTH - 12, 284, x_label, "end", "label"))
     parts += [svg.line(x.start, y(p.y), x.end, y(p.y), "reference") for p in points if p.x is None]
-    parts.append(svg.path([(x(point.x or 0), y(point.y)) for point in frontier(placed)], "frontier"))
+    at = dict(zip(placed, _side_by_side([x(point.x or 0) for point in placed]), strict=True))
+    parts.append(svg.path([(at[point], y(point.y)) for point in frontier(placed)], "frontier"))
     for point in placed:
-        parts += _marked(point, x(point.x or 0), y)
-    parts += _labels(points, x, y)
+        parts += _marked(point, at[point], x, y)
+    parts += _labels(points, at, x, y)
     return svg.image(title, "; ".join(_spoken(point, x_text) for point in points), WIDTH, 292, parts)
 
 
@@ -58,38 +70,44 @@ def frontier(points: Sequence[Point]) -> list[Point]:
     return kept
 
 
-def _marked(point: Point, at: float, y: Scale) -> list[Markup]:
+def _side_by_side(places: Sequence[float]) -> list[float]:
+    """Places of points, those that would hide each other moved apart."""
+    moved = list(places)
+    for place in dict.fromkeys(places):
+        same = [i for i, other in enumerate(places) if other == place]
+        for turn, i in enumerate(same):
+            moved[i] = place + BESIDE * (turn - (len(same) - 1) / 2)
+    return moved
+
+
+def _marked(point: Point, at: float, x: Scale, y: Scale) -> list[Markup]:
     class_ = "strong" if point.strong else "plain"
-    return [
-        svg.line(at, y(point.low), at, y(point.high), f"whisker {class_}"),
-        svg.element("circle", cx=at, cy=y(point.y), r=5, class_=f"dot {class_}"),
-    ]
+    parts = [svg.line(at, y(point.low), at, y(point.high), f"whisker {class_}")]
+    if point.x_low is not None and point.x_high is not None:
+        parts.append(svg.line(x(point.x_low), y(point.y), x(point.x_high), y(point.y), f"whisker {class_}"))
+    return [*parts, svg.element("circle", cx=at, cy=y(point.y), r=RADIUS, class_=f"dot {class_}")]
 
 
-def _labels(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
-    """Names beside the points, on the side with more room, and above the lines of those without a cost."""
-    placed, without = ([p for p in points if (p.x is None) == missing] for missing in (False, True))
-    labels = []
-    for point, height in zip(placed, _apart([y(point.y) + 4 for point in placed]), strict=True):
-        left = x(point.x or 0) > (x.start + x.end) / 2
-        at, anchor = (x(point.x or 0) - 10, "end") if left else (x(point.x or 0) + 10, "start")
-        labels.append(svg.text(at, height, point.label, anchor, "strong" if point.strong else "plain"))
-    for point, height in zip(without, _apart([y(point.y) - 5 for point in without]), strict=True):
-        labels.append(svg.text(x.start + 6, height, f"{point.label}, cost not measured", class_="label"))
-    return labels
+def _labels(points: Sequence[Point], at: Mapping[Point, float], x: Scale, y: Scale) -> list[Markup]:
+    """Names beside the points, and above the lines of those without a cost."""
+    marks = [Box(at[p] - RADIUS, y(p.y) - RADIUS, at[p] + RADIUS, y(p.y) + RADIUS) for p in at]
+    whiskers = [Box(at[p] - 1, y(p.high), at[p] + 1, y(p.low)) for p in at]
+    frame = Box(x.start, y.end - LINE, x.end + 12, y.start)
+    whiskers += [Box(x(p.x_low), y(p.y) - 1, x(p.x_high), y(p.y) + 1) for p in at if p.x_low and p.x_high]
+    names = []
+    for p in points:
+        if p in at:
+            left, right = (abs(at[p] - x(end)) + 4 if end else 0.0 for end in (p.x_low, p.x_high))
+            places = labels.beside(at[p], y(p.y), left, right)
+            names.append(Name(p.label, "strong" if p.strong else "plain", places, (at[p], y(p.y))))
+        else:
+            names.append(Name(f"{p.label}, cost not measured", "label", labels.along(x.start, x.end, y(p.y))))
+    return labels.placed(sorted(names, key=lambda name: name.class_ != "strong"), marks, whiskers, frame)
 
 
 def _spoken(point: Point, x_text: Callable[[float], str]) -> str:
     cost = "no cost measured" if point.x is None else x_text(point.x)
     return f"{point.label}: {number(point.y)} ({number(point.low)} to {number(point.high)}), {cost}"
-
-
-def _apart(heights: Sequence[float]) -> list[float]:
-    """Heights of labels, moved down where two would overlap."""
-    placed, last = list(heights), -float("inf")
-    for i in sorted(range(len(heights)), key=lambda i: heights[i]):
-        placed[i] = last = max(heights[i], last + LINE)
-    return placed
 
 
 def bars(title: str, rows: Sequence[tuple[str, float]], text: Callable[[float], str]) -> Markup:

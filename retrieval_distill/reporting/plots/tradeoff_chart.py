@@ -67,7 +67,7 @@ def tradeoff(
     y = Nines(max(0.2, *(1.15 * (1 - mark.recall) for mark in marks)), FLOOR * 0.8, BOTTOM, TOP, log=True)
     kinds = sorted({mark.kind for mark in marks})  # so that a kind looks the same on every page
     parts = [*_legend(kinds), *svg.axes(x, y, x_text, _recall)]
-    parts.append(svg.text(WIDTH - 12, HEIGHT - 16, x_label, "end", "label"))
+    parts.append(svg.text(WIDTH - 12, HEIGHT - 16, f"{x_label} (logarithmic)", "end", "label"))
     parts += _line(x.start, y(_error(recall)), x.end, y(_error(recall)))
     parts += _line(x(limit), TOP, x(limit), BOTTOM) if limit else []
     for mark in sorted(marks, key=lambda mark: (mark.front, mark.chosen)):
@@ -90,7 +90,7 @@ def _line(x1: float, y1: float, x2: float, y2: float) -> list[Markup]:
 
 
 def _legend(kinds: Sequence[str]) -> list[Markup]:
-    parts = [svg.text(0, 14, "recall against exact search", class_="label")]
+    parts = [svg.text(0, 14, "recall against exact search, logarithmic in what is missed", class_="label")]
     for i, kind in enumerate(kinds):
         at, height = LEFT + 6 + 88 * (i % 4), 32 + 18 * (i // 4)
         parts += [_shape(at, height - 4, 5, i, "front"), svg.text(at + 10, height, kind)]

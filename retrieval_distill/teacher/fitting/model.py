@@ -13,13 +13,14 @@ import torch
 from sentence_transformers import CrossEncoder
 from torch import Tensor, nn
 
-from retrieval_distill import models
+from retrieval_distill import models, weights
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data.tokens import token_batches
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import stages
 from retrieval_distill.student.build import set_dropout
+from retrieval_distill.teacher.opening import open_model
 
 TOKENS_PER_FORWARD = {"cpu": 4096, "cuda": 65536}
 """Padded tokens of one forward pass, by device type."""
@@ -64,12 +65,11 @@ def build(config: FitTeacherConfig) -> PairsByLength:
     """
     torch.manual_seed(config.seed)
     folder = models.resolve(config.model)
-    with models.quietly():
-        model = _open(folder, config)
-        if config.dropout is not None:
-            set_dropout(model, config.dropout)
-        if config.adapter == "lora":
-            _add_lora(model, config)
+    model = _open(folder, config)
+    if config.dropout is not None:
+        set_dropout(model, config.dropout)
+    if config.adapter == "lora":
+        _add_lora(model, config)
     return model
 
 
@@ -80,8 +80,7 @@ def trained_parameters(model: nn.Module) -> int:
 
 def save(model: CrossEncoder, config: FitTeacherConfig, folder: Path) -> None:
     """Save the weights: a whole cross-encoder, or an adapter that names its base as the user did."""
-    with models.quietly():
-        model.save_pretrained(str(folder), create_model_card=False)
+    weights.save(model, folder, create_model_card=False)
     if config.adapter == "lora":
         settings = stages.read_json(folder / ADAPTER)
         start = Path(config.model)
@@ -95,21 +94,8 @@ def _open(folder: Path, config: FitTeacherConfig) -> PairsByLength:
         raise UserError(
             f"model {config.model!r} is itself an adapter: use adapter=none (all weights), or start from its base"
         )
-    base = models.resolve(stages.read_json(adapter)["base_model_name_or_path"]) if adapter.is_file() else folder
-    model = PairsByLength(
-        str(base),
-        num_labels=1,
-        device=devices.device(),
-        activation_fn=nn.Identity(),
-        # a head for another number of labels gives way to a fresh one
-        model_kwargs={"dtype": torch.float32, "ignore_mismatched_sizes": True},
-        local_files_only=True,
-    )
-    if adapter.is_file():
-        from peft import PeftModel
-
-        model[0].model = PeftModel.from_pretrained(model.model, str(folder)).merge_and_unload()
-        model.requires_grad_(True)
+    model = open_model(folder, devices.device(), PairsByLength, fresh_head=True)
+    model.requires_grad_(True)
     model.max_seq_length = min(config.max_length, model.max_seq_length or 512)
     model.model_card_data.generate_widget_examples = False
     return model

@@ -203,7 +203,7 @@ def train(
 
 def uses_bf16(config: FitTeacherConfig) -> bool:
     """Whether training and evaluation compute in bfloat16."""
-    return devices.has_fast_bfloat16(devices.device()) if config.bf16 is None else config.bf16
+    return devices.uses_bfloat16(config.bf16)
 
 
 def _arguments(config: FitTeacherConfig, steps: int, evaluated: bool, folder: Path) -> CrossEncoderTrainingArguments:

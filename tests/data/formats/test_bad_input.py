@@ -22,7 +22,13 @@ CASES = [
     ("c.jsonl", GOOD + b'{"id": "b", \n', ":2", "not valid JSON", "not valid JSON"),
     ("c.jsonl", GOOD + b"[" * 100_000 + b"\n", ":2", "not valid JSON", "JSON"),
     ("c.jsonl", GOOD + GOOD, ":2", "duplicate id", "duplicate id 'good', first used on line 1"),
-    ("c.jsonl", GOOD + b'{"id": 3, "text": "x"}\n', ":2", "id that is no string", "must be a non-empty string, not 3"),
+    (
+        "c.jsonl",
+        GOOD + b'{"id": 3.5, "text": "x"}\n',
+        ":2",
+        "id that is no string",
+        "must be a non-empty string or a whole number, not 3.5",
+    ),
     ("c.jsonl", GOOD + b'{"id": "b", "text": " "}\n', ":2", "empty passage", "the passage 'b' is empty"),
     ("c.jsonl", GOOD + b'{"id": "b", "body": "x"}\n', ":2", "passage without id or text", "it has 'id', 'body'"),
     ("c.csv", b"id,text\ngood,fine\nb,x,y\n", ":3", "ragged row", "3 fields, but the header names 2"),
@@ -70,11 +76,20 @@ def test_other_encodings_are_named_not_guessed(tmp_path):
     (tmp_path / "c.csv").write_bytes("id,text\na,café\n".encode("cp1252"))
     (tmp_path / "d.csv").write_bytes("id,text\na,café\n".encode("utf-16"))
     (tmp_path / "e.csv").write_bytes("\ufeffid,text\na,café\n".encode())
-    for name, encoding in (("c.csv", "cp1252"), ("d.csv", "utf-16"), ("e.csv", "utf-8")):
+    (tmp_path / "f.csv").write_bytes("id,text\na,café\n".encode("utf-16-le"))
+    named = {
+        "c.csv": ["cp1252"],
+        "d.csv": ["utf-16", "utf-16-le", "utf-8"],
+        "e.csv": ["utf-8", "cp1252"],
+        "f.csv": ["utf-16-le"],
+    }
+    for name, encoding in ((name, encoding) for name, encodings in named.items() for encoding in encodings):
         found = load.load(str(tmp_path / name), tmp_path, ReadConfig(encoding=encoding))
         assert list(found.documents.records()) == [("a", "", "café")]
-    with pytest.raises(UserError, match=r"d.csv:1: byte 0xff at column 1 is not utf-8"):
-        load.load(str(tmp_path / "d.csv"), tmp_path)
+    with pytest.raises(UserError, match=r"c.csv:2: byte 0xe9 at column 6 is not utf-8"):
+        load.load(str(tmp_path / "c.csv"), tmp_path)
+    with pytest.raises(UserError, match=r"f.csv: .*no byte-order mark.* say utf-16-le or utf-16-be"):
+        load.load(str(tmp_path / "f.csv"), tmp_path, ReadConfig(encoding="utf-16"))
     with pytest.raises(UserError, match="encoding 'utf-9' is unknown"):
         load.load(str(tmp_path / "c.csv"), tmp_path, ReadConfig(encoding="utf-9"))
 
@@ -101,7 +116,7 @@ def judged(tmp_path, text, **options):
         ("q1\td1\t1\nq1\td9\t1\n", "judgement of a document that does not exist", r"1 judgements name a document that does not exist: 'd9' \(line 3\)"),
         ("q1\td1\t1\nq9\td1\t1\n", "judgement of a query that does not exist", r"1 judgements name a query that does not exist: 'q9' \(line 3\)"),
         ("q1\td1\t1\nq1\td1\t2\n", "judged twice", "'q1' and 'd1' are judged twice, 1 and 2"),
-        ("q1\td1\t1\nq1\td1\t0.5\n", "malformed judgement", "a whole-number score, not '0.5'"),
+        ("q1\td1\t1\nq1\td1\t0.5\n", "malformed judgement", "a grade must be a whole number, not '0.5'"),
         ("q1\td1\t1\nq1 d1 1\n", "malformed judgement", "expected query-id"),
     ],
 )  # fmt: skip

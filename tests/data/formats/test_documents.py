@@ -7,7 +7,7 @@ import io
 import pytest
 
 from retrieval_distill.config import ReadConfig
-from retrieval_distill.data import load
+from retrieval_distill.data import load, metadata
 from retrieval_distill.errors import UserError
 
 pytest.importorskip("bs4", reason="needs the extra files")
@@ -57,11 +57,49 @@ def test_text_of_every_kind(tmp_path):
     found = read(folder)
     assert list(found.documents.records()) == [
         ("a.txt", "", "plain\n\ntext\n"),
-        ("c.html", "A page", "Head&ing\nOne bold\nword.\nfirst\nsecond\na\nb"),
+        ("c.html", "A page", "# Head&ing\nOne bold word.\nfirst\nsecond\na\nb"),
         ("d.pdf", "Its title", "Words of a page"),
         ("sub/b.md", "The title", "A link and code.\nitem"),
     ]
     assert found.left_out == {"file of no known kind": {"count": 1, "first": [str(folder / "e.docx")]}}
+
+
+def test_linked_folders_are_read_once(tmp_path):
+    """Two links to one folder, a link to the folder itself and one to what it is in: no file twice, and no end."""
+    docs, other = tmp_path / "in" / "docs", tmp_path / "other"
+    docs.mkdir(parents=True)
+    other.mkdir()
+    (docs / "a.txt").write_text("one")
+    (other / "b.txt").write_text("two")
+    (docs / "first").symlink_to(other)
+    (docs / "second").symlink_to(other)
+    (docs / "self").symlink_to(docs)
+    (other / "back").symlink_to(docs)
+    (docs / "above").symlink_to(tmp_path)
+    (docs / ".hidden").symlink_to(other)
+    (docs / "gone").symlink_to(tmp_path / "nowhere")
+    assert read(docs).documents.ids == ["a.txt", "first/b.txt"]
+
+
+def test_what_files_tell_of_themselves_are_further_columns(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("---\nyear: 2020\ntags: [x, y]\nid: intro\nday: 2020-01-02\n---\ntext")
+    (tmp_path / "docs" / "b.html").write_text('<html lang=de><meta name="Author" content="Ada"><p>text')
+    (tmp_path / "docs" / "c.txt").write_text("text")
+    found = metadata.table(read(tmp_path / "docs")).drop_columns(["title", "text"])
+    assert found.to_pylist() == [
+        {
+            "id": "a.md",
+            "year": 2020,
+            "tags": '["x", "y"]',
+            "id_": "intro",
+            "day": "2020-01-02",
+            "author": None,
+            "language": None,
+        },
+        {"id": "b.html", "year": None, "tags": None, "id_": None, "day": None, "author": "Ada", "language": "de"},
+        {"id": "c.txt", "year": None, "tags": None, "id_": None, "day": None, "author": None, "language": None},
+    ]
 
 
 def test_queries_and_judgements_beside_the_folder(tmp_path):

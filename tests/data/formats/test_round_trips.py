@@ -131,7 +131,7 @@ def test_trec_judgements(place, found):
     assert same(load.load(str(folder / "corpus" / "corpus.parquet"), folder, options), found)
 
 
-@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+@pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
 @settings(max_examples=15)
 @given(found=data(), scores=st.lists(st.floats(-20, 20), min_size=12, max_size=12))
 def test_training_tables(place, ending, found, scores):
@@ -272,7 +272,7 @@ def test_ms_marco(place, passages, asked):
 def test_large_sources_are_mapped_once_and_read_anew_when_they_change(tmp_path, monkeypatch):
     monkeypatch.setattr(texts_format, "MAPPED_FROM_BYTES", 0)
     path = tmp_path / "docs.jsonl"
-    path.write_text('{"id": "a", "text": "one"}\n{"id": 7, "text": "x"}\n{"id": "a", "text": "two"}\n')
+    path.write_text('{"id": "a", "text": "one"}\n{"id": 7.5, "text": "x"}\n{"id": "a", "text": "two"}\n')
     options = ReadConfig(on_bad="skip")
     for _ in range(2):  # the second time from the cache: what was left out is still told
         found = load.load(str(path), tmp_path / "cache", options)

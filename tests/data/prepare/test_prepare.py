@@ -250,7 +250,7 @@ def test_a_teacher_reads_query_and_document_together(tmp_path, encoders, tokeniz
 
 
 def test_bad_input_is_in_the_report(tmp_path):
-    (tmp_path / "d.jsonl").write_text('{"id": "a", "text": "fine"}\n{"id": 3, "text": "x"}\n')
+    (tmp_path / "d.jsonl").write_text('{"id": "a", "text": "fine"}\n{"id": 3.5, "text": "x"}\n')
     dataset = load.load(str(tmp_path / "d.jsonl"), tmp_path, ReadConfig(on_bad="skip"))
     api.prepare(dataset, out=tmp_path / "out")
     report = read_json(tmp_path / "out" / "report.json")

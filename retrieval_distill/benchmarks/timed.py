@@ -1,0 +1,186 @@
+"""The systems of a report as what can be timed: each answers a query's text with a Run, as a search would.
+
+Knows retrievers, teachers and what their speed depends on; must not know clocks, judgements or how a report looks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from retrieval_distill.benchmarks import speed
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.run import Run
+from retrieval_distill.index.faiss_index import Index
+from retrieval_distill.retrieval.bm25 import BM25
+from retrieval_distill.retrieval.hybrid import Fusion
+from retrieval_distill.scores.contract import Teacher
+from retrieval_distill.teacher.scoring import pairs_of
+
+logger = logging.getLogger("retrieval_distill")
+
+DEPTH = 10
+"""Documents that a timed query asks for."""
+
+FUSED = 100
+"""Documents that each side puts forward where two are fused."""
+
+SAMPLE = 1500
+"""Documents whose lengths are looked at."""
+
+QUERY = "q"
+"""The id of the one query of a Run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """A system to be timed.
+
+    Args:
+        search: The best documents for a query's text, as many as asked for.
+        facts: Its size, as the report has it.
+        work: What the time of a query depends on: systems that are equal in it are timed once.
+        encode: What encodes documents, and the tokens that it reads of each document of the sample; ``None``: nothing.
+        encodes: What the time of encoding depends on.
+        index_search_ms: Milliseconds of the index alone, the query's vector given; empty where there is none.
+    """
+
+    search: Callable[[str, int], Run]
+    facts: dict[str, Any]
+    work: Hashable
+    encode: tuple[Callable[[list[str]], object], np.ndarray] | None = None
+    encodes: Hashable = None
+    index_search_ms: dict[str, float] = field(default_factory=dict)
+
+
+def lexical(bm25: BM25) -> Timed:
+    """BM25 over its documents."""
+
+    def search(text: str, depth: int) -> Run:
+        return bm25.search(_alone(text), depth)
+
+    return Timed(search, {"index_bytes": bm25.bytes}, "bm25")
+
+
+def dense(index: Index, model: str, dtype: str, queries: Texts, documents: Texts) -> Timed:
+    """A bi-encoder with its index.
+
+    Its facts: ``parameters``, ``dimensions``, ``model_bytes`` (weights as they compute), ``index_bytes`` (on disk) and
+    ``max_length`` (tokens it reads of a document). Its speed depends on the shapes of its weights, the tokens it reads
+    and the kind and size of the index, and not on what the weights have learnt.
+    """
+    from retrieval_distill.student import build, encoder
+
+    loaded = encoder.load(model, dtype, index.manifest["inputs"]["max_length"])
+    shapes = tuple((tuple(weight.shape), str(weight.dtype)) for weight in loaded.parameters())
+    sample, asked = documents.take(_spread(documents.ids, SAMPLE)), queries.take()
+    read = encoder.tokens_of(loaded, sample, "document").lengths
+    counts = index.manifest["counts"]
+
+    def search(text: str, depth: int) -> Run:
+        scores, ids = index.search(encoder.encode(loaded, [text], "query"), depth)
+        return Run.from_best([QUERY], ids, scores)
+
+    def encode(texts: list[str]) -> object:
+        return encoder.encode(loaded, texts, "document")
+
+    vectors = encoder.encode(loaded, asked[: speed.QUERIES_PER_TURN], "query")
+    facts = {
+        "parameters": build.parameters(loaded),
+        "dimensions": counts["dimensions"],
+        "model_bytes": _bytes(loaded.parameters()),
+        "index_bytes": counts["bytes"],
+        "max_length": encoder.token_limit(loaded),
+    }
+    tokens = encoder.tokens_of(loaded, asked, "query").lengths
+    about_index = (counts["kind"], counts["documents"], counts["dimensions"], repr(counts["search"]))
+    return Timed(
+        search, facts, ("dense", shapes, tokens.tobytes(), about_index), (encode, read), (shapes, read.tobytes()),
+        speed.milliseconds([speed.seconds(index.search, vector[None], DEPTH) for vector in vectors]),
+    )  # fmt: skip
+
+
+def hybrid(lexical: Timed, dense: Timed, fusion: Fusion) -> Timed:
+    """BM25 and a bi-encoder fused; its index is both."""
+
+    def search(text: str, depth: int) -> Run:
+        return fusion.fuse(lexical.search(text, FUSED), dense.search(text, FUSED)).top(depth)
+
+    index_bytes = lexical.facts["index_bytes"] + dense.facts["index_bytes"]
+    return Timed(search, dense.facts | {"index_bytes": index_bytes}, ("hybrid", dense.work, fusion.method))
+
+
+def reranked(first: Timed, teachers: Sequence[Teacher], documents: Texts, depth: int) -> Timed:
+    """What a first stage finds, the best ``depth`` of it scored by teachers without a store; sizes are of both."""
+
+    def search(text: str, _: int) -> Run:
+        found = first.search(text, depth)
+        pairs = pairs_of(found, _alone(text), documents)
+        for teacher in teachers:
+            list(teacher.score(pairs))  # the scores are not needed, the time is
+        return found
+
+    weights = [weight for teacher in teachers if hasattr(teacher, "model") for weight in teacher.model.parameters()]
+    facts = {
+        "parameters": first.facts.get("parameters", 0) + sum(weight.numel() for weight in weights),
+        "model_bytes": first.facts.get("model_bytes", 0) + _bytes(weights),
+        "index_bytes": first.facts["index_bytes"],
+    }
+    return Timed(search, facts, ("reranked", first.work))
+
+
+def measure(systems: Mapping[str, Timed], queries: Texts, documents: Texts) -> dict[str, dict[str, Any]]:
+    """Size and speed of every system by name, measured in turns.
+
+    Returns:
+        By system: its facts; :func:`speed.latencies`; of a bi-encoder :func:`speed.throughputs` and
+        ``index_search_ms`` too; and ``timed_as``, the system that was timed: itself, or an earlier one that does the
+        same work, whose figures it then has.
+    """
+    asks = {name: (lambda text, of=system: of.search(text, DEPTH)) for name, system in systems.items()}
+    same = speed.once({name: system.work for name, system in systems.items()})
+    with _quietly():
+        timed = speed.latencies({name: asks[name] for name in dict.fromkeys(same.values())}, queries.take())
+    encoders = {name: system.encode for name, system in systems.items() if system.encode is not None}
+    alike = speed.once({name: systems[name].encodes for name in encoders})
+    sample = documents.take(_spread(documents.ids, SAMPLE))
+    encoded = speed.throughputs({name: encoders[name] for name in dict.fromkeys(alike.values())}, sample)
+    return {
+        name: {
+            **system.facts,
+            **(encoded[alike[name]] if name in alike else {}),
+            **timed[same[name]],
+            **({"index_search_ms": systems[same[name]].index_search_ms} if system.index_search_ms else {}),
+            "timed_as": same[name],
+        }
+        for name, system in systems.items()
+    }
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what retrievers and teachers say of every query."""
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _bytes(weights: Iterable[Any]) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in weights)
+
+
+def _alone(text: str) -> Texts:
+    return Texts.from_records([(QUERY, "", text)])
+
+
+def _spread(ids: list[str], count: int) -> list[str]:
+    """As many ids, spread over the whole corpus."""
+    return ids[:: max(1, -(-len(ids) // count))]

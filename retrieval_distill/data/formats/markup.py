@@ -1,0 +1,171 @@
+"""The text of an HTML page: what a reader came for, one block a line.
+
+White space within a block is one space, as browsers show it; headings begin with ``#`` as in Markdown, by rank; code
+stands between lines of backticks, as it was written. Left out is what HTML itself calls no content: scripts, controls,
+navigation, and headers, footers and asides of the page (not of an article within it); where a page names its main part,
+all else. No statistics decide, so nothing goes by chance; and if nothing is left, all that is visible is the text.
+Sources: HTML Standard, section 4.4; W3C, "HTML Accessibility API Mappings", the roles of these elements.
+
+Knows elements; must not know files, or that Markdown becomes HTML first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+UNSEEN = frozenset(
+    "script style template noscript title svg canvas iframe object audio video annotation button select textarea "
+    "datalist dialog".split()
+)
+"""Elements that hold no text of the page."""
+
+BLOCKS = frozenset(
+    "p div section article header footer main aside nav li ul ol dl dt dd table thead tbody tfoot tr td th caption "
+    "blockquote figure figcaption form fieldset legend details summary address hgroup menu search hr br".split()
+)
+"""Elements that end a line; all others stand within one."""
+
+AROUND: dict[str, frozenset[str]] = {
+    "nav": frozenset(),
+    "search": frozenset(),
+    "menu": frozenset(),
+    "aside": frozenset({"article", "section"}),
+    "header": frozenset({"article", "section", "main", "aside"}),
+    "footer": frozenset({"article", "section", "main", "aside"}),
+}
+"""Elements that surround the content -> those within which they are part of it."""
+
+ROLES = frozenset("navigation banner contentinfo complementary search menu menubar toolbar dialog alertdialog".split())
+"""Roles of what surrounds the content, whatever the element."""
+
+HEADINGS = {f"h{rank}": "#" * rank for rank in range(1, 7)}
+
+SIGNS = frozenset("#¶§🔗⚓\uf0c1")
+"""Texts of links that only say where a heading is."""
+
+ABOUT = ("author", "date", "keywords")
+"""Names of ``meta`` elements that are kept."""
+
+FENCE = 3
+"""Backticks before and after code, unless it holds as many."""
+
+
+class Page(NamedTuple):
+    """What a page says: its title, its text, and what it tells of itself."""
+
+    title: str
+    text: str
+    about: dict[str, Any]
+
+
+def page(soup: Any, title: str = "") -> Page | None:
+    """What a page says, a tree of ``BeautifulSoup``; ``None``: nothing is seen of it.
+
+    Args:
+        soup: The page.
+        title: Its title; without one, that of its head, or else its first heading of the first rank.
+    """
+    told = {meta["name"].lower(): meta.get("content") for meta in soup.find_all("meta", attrs={"name": True})}
+    told["language"] = soup.html.get("lang") if soup.html else None
+    about = {name: told[name] for name in (*ABOUT, "language") if told.get(name)}
+    title = title or (line(soup.title.get_text()) if soup.title else "")
+    for roots, all_of_it in ((_main(soup), False), ([soup], False), ([soup], True)):
+        text = _Text(title, all_of_it)
+        for root in roots:
+            text.take(root)
+        if text.lines or text.heading:
+            return Page(title or text.heading, "\n".join(text.lines), about)
+    return None
+
+
+def line(text: str) -> str:
+    """A text on one line."""
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _main(soup: Any) -> list[Any]:
+    """What the page names its main part; nothing, where it does not."""
+    found = soup.find_all(lambda element: element.name == "main" or element.get("role") == "main")
+    every = {id(element) for element in found}
+    return [element for element in found if not any(id(outer) in every for outer in element.parents)]
+
+
+class _Text:
+    """Gathers the lines of a page.
+
+    Args:
+        title: A first heading that says the same is left out.
+        all_of_it: Whether what surrounds the content is taken too.
+        headings: Whether headings are told from other text.
+    """
+
+    def __init__(self, title: str, all_of_it: bool, headings: bool = True) -> None:
+        self.lines: list[str] = []
+        self.heading = ""
+        self._title, self._all, self._headings = title, all_of_it, headings
+        self._pieces: list[str] = []
+
+    def take(self, root: Any) -> None:
+        """Add the text of an element; a stack stands for recursion, for pages may be nested thousands deep."""
+        from bs4.element import PreformattedString, Tag
+
+        due: list[tuple[Any, frozenset[str]]] = [(root, frozenset())]
+        while due:
+            node, within = due.pop()
+            if node is None:
+                self._end()
+            elif not isinstance(node, Tag):
+                if not isinstance(node, PreformattedString):  # such as a comment
+                    self._pieces.append(node)
+            elif node is root or not self._left_out(node, within):
+                if node.name in HEADINGS and self._headings:
+                    self._head(node)
+                elif node.name == "pre":
+                    self._end()
+                    self.lines += _fenced(node.get_text())
+                else:
+                    if node.name in BLOCKS:
+                        self._end()
+                        due.append((None, within))
+                    within |= {node.name}
+                    due += [(child, within) for child in reversed(node.contents)]
+        self._end()
+
+    def _left_out(self, element: Any, within: frozenset[str]) -> bool:
+        if element.name in UNSEEN or "hidden" in element.attrs or element.get("aria-hidden") == "true":
+            return True
+        if element.name == "a" and element.get_text().strip() in SIGNS:
+            return True
+        around = element.name in AROUND and not AROUND[element.name] & within
+        return not self._all and (around or element.get("role") in ROLES)
+
+    def _head(self, element: Any) -> None:
+        self._end()
+        text = _heading(element)
+        if element.name == "h1" and not self.heading and text.casefold() == (self._title or text).casefold():
+            self.heading = text
+        elif text:
+            self.lines.append(f"{HEADINGS[element.name]} {text}")
+
+    def _end(self) -> None:
+        """End a line."""
+        if text := line("".join(self._pieces)):
+            self.lines.append(text)
+        self._pieces = []
+
+
+def _heading(element: Any) -> str:
+    """A heading's text on one line."""
+    text = _Text("", all_of_it=True, headings=False)
+    text.take(element)
+    return " ".join(text.lines)
+
+
+def _fenced(code: str) -> Iterable[str]:
+    """Code between lines of backticks, more than stand one after the other in it."""
+    if code.strip():
+        longest = max(map(len, re.findall("`+", code)), default=0)
+        fence = "`" * max(FENCE, longest + 1)
+        yield from (fence, code.strip("\r\n").rstrip(), fence)

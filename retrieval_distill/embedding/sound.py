@@ -1,0 +1,54 @@
+"""Whether vectors can be compared: those that are no numbers are refused, those without a direction are named.
+
+Knows arrays and ids; must not know models, files or indexes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from retrieval_distill.errors import UserError
+
+logger = logging.getLogger("retrieval_distill")
+
+NAMED = 3
+"""Ids that a message names."""
+
+
+def check(model: str, vectors: np.ndarray, ids: Sequence[str], kind: str) -> None:
+    """Refuse NaN and infinite vectors, and say where vectors are all zeros, as those of empty texts may be.
+
+    Args:
+        model: What gave them, for the message.
+        vectors: Float32 [texts, dimensions].
+        ids: Of the texts.
+        kind: ``"document"`` or ``"query"``.
+
+    Raises:
+        UserError: There are NaN or infinite vectors.
+    """
+    require_finite(model, vectors, ids, kind)
+    zeros = np.flatnonzero(~vectors.any(axis=1))
+    if len(zeros):
+        logger.warning(
+            "model %s gives vectors of zeros for %d of %d texts, such as %s %s: each of their scores is 0",
+            model, len(zeros), len(vectors), kind, ", ".join(repr(ids[row]) for row in zeros[:NAMED]),
+        )  # fmt: skip
+
+
+def require_finite(model: str, vectors: np.ndarray, ids: Sequence[str], kind: str) -> None:
+    """Refuse NaN and infinite vectors.
+
+    Raises:
+        UserError: There are some; the message names the model and the first text.
+    """
+    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(wrong):
+        first = repr(ids[wrong[0]]) if len(ids) else "of no text"
+        raise UserError(
+            f"model {model!r} gives NaN or infinite vectors for {len(wrong)} of {len(vectors)} texts, the first is "
+            f"that of {kind} {first}; try --dtype float32, or another model"
+        )

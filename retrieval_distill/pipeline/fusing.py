@@ -1,0 +1,72 @@
+"""The stage that tunes the fusion with BM25 on dev queries, for the start model and the student alike.
+
+Knows which Runs are fused and where the weights are kept; must not know how they are found.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.data.run import Run
+from retrieval_distill.evaluation.passages import by_document
+from retrieval_distill.evaluation.rivals import HYBRIDS
+from retrieval_distill.pipeline.job import Job
+from retrieval_distill.retrieval import hybrid
+from retrieval_distill.retrieval.hybrid import Fusion
+from retrieval_distill.runtime import stages
+from retrieval_distill.runtime.stages import read_json, write_json
+
+FILE = Path("search", "fusion.json")
+"""What a search of the run reads, as if it had been told ``--tune``: the weights of the student's fusion (``chosen``),
+what was tried and on which ``split``; ``use``, which of ``student`` and ``hybrid-student`` dev found better; ``dev``,
+by how much; ``fingerprint``, that of ``index-student``'s manifest, and ``key``, which covers the documents too: weights
+of another index or other documents are no longer right."""
+
+
+def tune_fusion(job: Job) -> None:
+    """Weights for each side and the choice between the student and its fusion; nothing where no dev query is judged."""
+    split, config = job.recipe.dataset.dev, job.recipe.evaluate
+    if not (split and job.dataset.qrels.get(split)):
+        return
+    queries, depth = job.dataset.queries(split), job.dataset.in_passages(config.depth)
+    indexes = {"start": job.rival, "student": "student"}
+
+    def documents(run: Run) -> Run:
+        return by_document({"": run}, job.dataset, job.dataset.qrels(split))[0][""]
+
+    def work(folder: Path) -> dict[str, int]:
+        qrels, lexical = _judged(job, split), job.lexical(queries, depth)
+        for name, of in HYBRIDS.items():
+            dense = job.dense(indexes[of], job.model(of), queries, depth)
+            found = hybrid.tune(lexical, dense, qrels, documents, config.measures[0])
+            decided = hybrid.decide(found) if of == "student" else {}
+            write_json(folder / f"{name}.json", {**found, **decided, "split": split})
+        return {"queries": len(queries)}
+
+    inputs = {
+        "indexes": {of: job.manifests[f"index-{index}"]["fingerprint"] for of, index in indexes.items()},
+        "queries": queries.fingerprint,
+        "qrels": stages.fingerprint(job.dataset.qrels(split)),
+        "retrieve": job.recipe.retrieve.bm25,
+        "depth": depth,
+        "measure": config.measures[0],
+    }
+    job.stage("tune-fusion", "fusion", inputs, work)
+    if not (job.manifests["tune-fusion"]["skipped"] and (job.out / FILE).is_file()):  # one tuned by hand stays
+        index = job.manifests["index-student"]["fingerprint"]
+        key = stages.fingerprint({"index": index, "documents": job.dataset.documents.fingerprint})
+        kept = read_json(job.out / "fusion" / "hybrid-student.json")
+        write_json(job.out / FILE, {**kept, "fingerprint": index, "key": key})
+
+
+def fusions(job: Job) -> dict[str, Fusion]:
+    """How each hybrid fuses: as tuned on dev, or by reciprocal ranks, both sides counting alike."""
+    if "tune-fusion" not in job.manifests:
+        return {name: Fusion() for name in HYBRIDS}
+    return {name: Fusion(**read_json(job.out / "fusion" / f"{name}.json")["chosen"]) for name in HYBRIDS}
+
+
+def _judged(job: Job, split: str) -> Qrels:
+    """The judgements of documents."""
+    return by_document({}, job.dataset, job.dataset.qrels(split))[1]

@@ -1,0 +1,48 @@
+"""How many texts are longer than a bi-encoder takes: what is beyond its limit is neither embedded nor learnt from.
+
+Knows bi-encoders and texts; must not know what becomes of the vectors.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+
+from retrieval_distill.data.dataset import Texts
+from retrieval_distill.student import encoder
+from retrieval_distill.student.routes import Kind
+
+logger = logging.getLogger("retrieval_distill")
+
+SAMPLE = 1000
+"""Texts that are counted; of more, a share is as good."""
+
+CALLED = {"query": "queries", "document": "documents"}
+
+
+def cut(
+    name: str, model: SentenceTransformer, texts: Texts, kind: Kind, max_length: int | None = None
+) -> dict[str, Any]:
+    """Count the texts of a sample that are cut, and say so where there are any.
+
+    Args:
+        name: The model, for the message.
+        model: The bi-encoder.
+        texts: Of whom at most :data:`SAMPLE` are counted, the same ones every time.
+        kind: Which of the model's prompts and tokenizers applies.
+        max_length: Tokens kept of a text; ``None``: the model's own limit.
+
+    Returns:
+        ``share`` of the sample that is cut, ``sample`` (texts) and ``max_length`` (tokens; ``None``: no limit).
+    """
+    sample, limit = texts.drawn(SAMPLE, seed=0), encoder.limit(model, kind, max_length)
+    found = {"share": 0.0, "sample": len(sample), "max_length": limit}
+    if limit is None or not len(sample):
+        return found
+    longer = int((encoder.tokens_of(model, sample.take(), kind, limit + 1, beyond=True).lengths > limit).sum())
+    if longer:
+        of = f"{len(sample):,} {CALLED[kind]}" + (" in a sample" if len(sample) < len(texts) else "")
+        logger.info("model %s: %d of %s are longer than %d tokens and are cut", name, longer, of, limit)
+    return {**found, "share": round(longer / len(sample), 4)}
