@@ -5,7 +5,7 @@
 Checkpoints of trainings that were killed are altered too, before the training goes on. A file is altered as a failing
 disk would do it: with the time it had. ``refused``: a message names the defect; ``healed``: the act, run again, leaves
 what it had left; ``silent``: the altered file was used, for what is opened, or left, is something else. Files for
-people (``.md``), which may be edited, are left alone. The exit code is 1 if anything went wrong.
+people (``.md``), which may be edited, and TREC runs, which have no checksum, are left alone. The exit code is 1 if anything went wrong.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ HOW = ("flipped", "flipped", "cut", "emptied", "removed", "lengthened")
 TRAININGS = ("distill", "compress", "fit-teacher")
 
 CHECKPOINT = "checkpoint of "
+
+UNGUARDED = (".md", ".trec")
+"""Endings of files that may be edited, and of a public format that has no checksum (a cut one is an input)."""
 
 
 def alter(path: Path, how: str, rng: random.Random) -> None:
@@ -50,7 +53,7 @@ def victims(out: Path, checkpoint: bool) -> list[Path]:
     """The files that may be altered."""
     folders = sorted(out.parent.glob("out.partial/checkpoint*")) if checkpoint else [out]
     found = (path for folder in folders for path in sorted(folder.rglob("*")))
-    return [path for path in found if path.is_file() and path.suffix != ".md" and path.stat().st_size]
+    return [path for path in found if path.is_file() and path.suffix not in UNGUARDED and path.stat().st_size]
 
 
 def interrupted(act: Act, world: World, root: Path, name: str, acts: int) -> Path:
@@ -93,7 +96,10 @@ def main() -> int:
     expected: dict[str, Reference] = {}
     finished: dict[str, Path] = {}
     for number in range(chosen.count):
-        name = rng.choice(chosen.only or names)
+        name = rng.choices(
+            sorted(chosen.only or names),
+            [ACTS[name.removeprefix(CHECKPOINT)].weight for name in sorted(chosen.only or names)],
+        )[0]
         own, checkpoint, of = random.Random(rng.random()), name.startswith(CHECKPOINT), name.removeprefix(CHECKPOINT)
         act = ACTS[of]
         if of not in expected:

@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,15 @@ def whole(work: Callable[[], Any]) -> End:
     return end
 
 
+def compared(out: Path, clocks: Sequence[str]) -> dict[str, str]:
+    """The files that are compared: no clocks, no texts for people, and not what was put aside for the user."""
+    return {
+        name: hash_
+        for name, hash_ in files(out).items()
+        if name not in clocks and not name.endswith(".md") and ".aside/" not in name
+    }
+
+
 def reference(act: Act, world: World, root: Path, name: str) -> Reference:
     """Two uninterrupted acts: what they leave, and which files of it hold clocks."""
     first, out = (place(root, f"{name} {turn}") for turn in ("first", "whole"))
@@ -87,7 +96,7 @@ def reference(act: Act, world: World, root: Path, name: str) -> Reference:
     paid = len(log.read_text().splitlines()) if log.exists() else 0
     beside = frozenset(path.name for path in out.parent.iterdir()) | {"log"}
     return Reference(
-        files(out, *clocks), clocks, whole(opening(act, world, out)).value, end.acts, seconds, beside, paid
+        compared(out, clocks), clocks, whole(opening(act, world, out)).value, end.acts, seconds, beside, paid
     )
 
 
@@ -96,7 +105,7 @@ def same(act: Act, world: World, out: Path, expected: Reference) -> str:
     if not act.alone:
         end = child(opening(act, world, out))
         return "" if end.how == "done" and end.value == expected.value else f"opened it says otherwise: {end}"
-    found = files(out, *expected.clocks) if out.exists() else {}
+    found = compared(out, expected.clocks) if out.exists() else {}
     wrong = [name for name in {**found, **expected.files} if found.get(name) != expected.files.get(name)]
     return f"other files: {wrong[:10]}" if wrong else ""
 

@@ -116,17 +116,27 @@ def datasets(world: World, root: Path) -> dict[str, Reader]:
         "c.html": b"<html><head><title>T</title></head><body><h1>H</h1><p>Some text<br>and more.</p><nav>x</nav></body></html>",
     }  # fmt: skip
     if find_spec("pypdf"):
-        texts["d.pdf"] = PDF
+        texts["d.pdf"] = pdf()
     found["texts"] = Reader(texts, dataset_in(), weight=2)
     return found
 
 
-PDF = (
-    b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
-    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>endobj\n"
-    b"4 0 obj<</Length 39>>stream\nBT /F1 9 Tf 9 9 Td (Some text) Tj ET\nendstream endobj\n"
-    b"5 0 obj<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>endobj\ntrailer<</Root 1 0 R>>\n"
-)
+def pdf() -> bytes:
+    """A page with a line of text."""
+    stream = b"BT /F1 9 Tf 9 9 Td (Some text) Tj ET"
+    bodies = (
+        b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
+        b"<</Length %d>>\nstream\n%s\nendstream" % (len(stream), stream),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    )  # fmt: skip
+    made, offsets = b"%PDF-1.4\n", []
+    for number, body in enumerate(bodies, 1):
+        offsets.append(len(made))
+        made += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    end = b"xref\n0 6\n0000000000 65535 f \n%strailer\n<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n"
+    return made + end % (table, len(made))
 
 
 def archives(root: Path) -> dict[str, Reader]:
@@ -238,10 +248,12 @@ def answers() -> dict[str, Reader]:
     def ask(folder: Path, kind: str) -> Any:
         content = (folder / "answer.json").read_bytes()
         httpx.HTTPTransport.handle_request = lambda self, request: httpx.Response(200, content=content)
-        server = {"model": "m", "endpoint": "http://x/v1", "attempts": 1}
+        server = {"endpoint": "http://x/v1", "attempts": 1}
         if kind == "queries":
             texts = Dataset.from_records("d", [("d1", "a path", "split a path in two")], [], {})
-            made = api.generate(texts, out=folder.parent / "made", corpus=False, ways={"llm": 2}, llm=server)
+            made = api.generate(
+                texts, out=folder.parent / "made", corpus=False, ways={"llm": 2}, llm={**server, "model": "m"}
+            )
             return list(made.queries.records())
         teacher = api.load_teacher("llm:m", llm={**server, "mode": kind})
         asked = {"queries": {"q": "path"}, "documents": {"d": "file"}}

@@ -77,6 +77,7 @@ class World:
 
     @property
     def dataset(self) -> Dataset:
+        """24 documents and 16 queries."""
         return beir.load(self.data)
 
     def make(self) -> None:
@@ -104,14 +105,17 @@ class World:
 
     @property
     def run(self) -> str:
+        """A run of the training queries."""
         return str(self.root / "first.parquet")
 
     @property
     def scored(self) -> str:
+        """A run of them under a teacher's scores."""
         return str(self.root / "scored.parquet")
 
     @property
     def recipe(self) -> dict[str, Any]:
+        """All of it as a recipe."""
         return {
             "name": "tiny", "dataset": {"source": self.data}, "retrieve": {"depth": 6, "keep": 4},
             "teacher": {"model": self.cross, "max_length": 32, "gate_queries": 10, "squashed": "keep"},
@@ -176,6 +180,7 @@ class Paid:
         self.log = log
 
     def score(self, pairs: Any) -> Any:
+        """Lengths of texts, seven pairs at a time."""
         for start in range(0, len(pairs.positions), 7):
             batch = pairs.positions[start : start + 7]
             note(self.log, (" ".join(pairs.ids(position)) for position in batch))
@@ -189,6 +194,7 @@ class Asked:
         self.log = log
 
     def make(self, documents: Any, counts: Any, done: Any) -> Any:
+        """Queries of the documents that are not done, one by one."""
         for row, (id_, title, text) in enumerate(documents):
             if not done[row]:
                 note(self.log, [id_])
@@ -321,5 +327,5 @@ ACTS: dict[str, Act] = {
     "bm25": Act(bm25, bm25),
     "texts": Act(texts_cache, lambda w, out: as_values(load(w.data, out))),
     "run files": Act(write_runs, read_runs, alone=False),
-    "run": Act(recipe, report, 0.3),
+    "run": Act(recipe, report, 0.1),
 }
