@@ -16,7 +16,7 @@ from scripts import sweeping
 
 ROOT = Path(__file__).parents[1]
 
-QUICK = ("prepare", "convert", "embed", "index", "score", "bm25", "texts", "run files")
+QUICK = ("prepare", "embed", "score", "run files")
 
 READ = (
     "beir",
@@ -43,7 +43,7 @@ def swept(name: str, count: int, only: tuple[str, ...], folder: Path) -> dict:
     return json.loads((folder / "table.json").read_text())
 
 
-@pytest.mark.parametrize(("name", "count", "only"), [("kills", 16, QUICK), ("races", 8, QUICK), ("files", 12, QUICK)])
+@pytest.mark.parametrize(("name", "count", "only"), [("kills", 8, QUICK), ("races", 4, QUICK), ("files", 8, QUICK)])
 def test_stages(name, count, only, tmp_path):
     table = swept(name, count, only, tmp_path)
     assert not table["faults"]
@@ -51,9 +51,9 @@ def test_stages(name, count, only, tmp_path):
 
 
 def test_inputs(tmp_path):
-    table = swept("inputs", 250, READ, tmp_path)
-    assert not table["faults"] and sum(counts["tried"] for counts in table["rows"].values()) == 250
-    assert sum(counts.get("refused", 0) for counts in table["rows"].values()) > 50
+    table = swept("inputs", 150, READ, tmp_path)
+    assert not table["faults"] and sum(counts["tried"] for counts in table["rows"].values()) == 150
+    assert sum(counts.get("refused", 0) for counts in table["rows"].values()) > 30
 
 
 def refuse() -> None:
@@ -101,3 +101,11 @@ def test_a_score_store_is_known_from_its_first_file_on(tmp_path):
         assert sweeping.child(lambda: ScoreStore(store).describe("t", {}), moment).how == "killed"  # noqa: B023
         ScoreStore(store).describe("t", {"model": "m"})
         assert ScoreStore(store).fingerprints() == ["t"]
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "\xff"])
+def test_a_damaged_description_of_a_teacher_is_written_again(tmp_path, damaged):
+    ScoreStore(tmp_path).describe("t", {"model": "m"})
+    (tmp_path / "t" / "teacher.json").write_bytes(damaged.encode("latin-1"))
+    ScoreStore(tmp_path).describe("t", {"model": "m"})
+    assert ScoreStore(tmp_path).description("t") == {"model": "m"}

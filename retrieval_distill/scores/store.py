@@ -90,9 +90,13 @@ class ScoreStore:
             return self._commit(temporary)
 
     def describe(self, teacher: str, description: dict[str, Any]) -> None:
-        """Keep a teacher's description for people; the first one given stays."""
+        """Keep a teacher's description for people; the first one given stays, unless it was damaged."""
         path = self._folder(teacher) / "teacher.json"
-        if not path.is_file():
+        try:
+            whole = path.is_file() and read_json(path) is not None
+        except UserError:
+            whole = False
+        if not whole:
             with self._room():
                 self._create(teacher)
                 write_json(path, description)
