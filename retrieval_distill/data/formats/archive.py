@@ -140,15 +140,13 @@ class _Target:
             raise self.refused(name, f"cannot be written ({error})") from None
         with file, stream() as data:
             while part := data.read(BYTES_PER_READ):
-                self.bytes += len(part)
-                self._refuse_size(self.bytes)
+                self.count(len(part))
                 file.write(part)
 
-    def read_out(self, data: IO[bytes]) -> None:
-        """Read what follows the last member, so that the checksum at the end of compressed bytes is compared."""
-        while part := data.read(BYTES_PER_READ):
-            self.bytes += len(part)
-            self._refuse_size(self.bytes)
+    def count(self, size: int) -> None:
+        """Count bytes that were unpacked."""
+        self.bytes += size
+        self._refuse_size(self.bytes)
 
     def refused(self, name: str, why: str) -> UserError:
         """What to say of a member that is not unpacked."""
@@ -186,7 +184,8 @@ def _untar(target: _Target) -> None:
                 _add_all(archive, target)
             if guarded.last != bytes(tarfile.BLOCKSIZE):  # the library takes any other block for the end, too
                 raise tarfile.ReadError("it was cut, or what stands before a file is damaged")
-            target.read_out(data)
+            while part := data.read(BYTES_PER_READ):  # to the checksum at the end of compressed bytes
+                target.count(len(part))
 
 
 def _add_all(archive: tarfile.TarFile, target: _Target) -> None:
