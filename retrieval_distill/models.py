@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from retrieval_distill import manifests
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import manifests
 from retrieval_distill.runtime.stages import fingerprint_files, read_json
 
 PACKAGED = "packaged:all-MiniLM-L6-v2"

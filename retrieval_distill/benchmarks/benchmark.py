@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from retrieval_distill import files, models
+from retrieval_distill import models
 from retrieval_distill.benchmarks import mteb_task, paraphrases, sts
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.load import load
@@ -26,7 +26,7 @@ from retrieval_distill.evaluation.own_folders import BENCHMARK, is_benchmark
 from retrieval_distill.hardware import devices
 from retrieval_distill.retrieval import exact
 from retrieval_distill.retrieval.bm25 import BM25
-from retrieval_distill.runtime import destination
+from retrieval_distill.runtime import destination, files
 from retrieval_distill.runtime.stages import read_json, stage, write_json
 
 TASKS: dict[str, Callable[[str, str, str], dict[str, Any]]] = {

@@ -45,8 +45,8 @@ def benchmark(
     """
     from retrieval_distill import api
     from retrieval_distill.config import EvaluateConfig
-    from retrieval_distill.files import write_text
     from retrieval_distill.reporting.benchmark import table
+    from retrieval_distill.runtime.files import write_text
 
     names = tuple(measure or EvaluateConfig().measures)
     report = api.benchmark(model or (), on, out, _runs(run or []), cache, split, names, depth, dtype)

@@ -112,8 +112,8 @@ def _benchmark(
 ) -> None:
     from retrieval_distill.benchmarks.rerank_benchmark import benchmark
     from retrieval_distill.evaluation.measures import DEFAULT_MEASURES
-    from retrieval_distill.files import write_text
     from retrieval_distill.reporting import rerankers
+    from retrieval_distill.runtime.files import write_text
     from retrieval_distill.runtime.stages import write_json
 
     found = benchmark(runs, teachers, depths, data, split, measure or DEFAULT_MEASURES, store, out)

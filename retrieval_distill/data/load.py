@@ -9,14 +9,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from retrieval_distill import manifests
 from retrieval_distill.config import ReadConfig
 from retrieval_distill.data import formats, nanobeir, python_docs
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import archive, beir
 from retrieval_distill.data.formats.contract import Reading
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import manifests, stages
 
 PYTHON_DOCS = "python-docs"
 
@@ -46,7 +45,7 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
     if source == PYTHON_DOCS:
         source = str(cache / PYTHON_DOCS)
         stages.stage(
-            "dataset", source, {"source": PYTHON_DOCS, "version": python_docs.VERSION}, _build_python_docs, wait=True
+            "dataset", source, {"source": PYTHON_DOCS, "version": python_docs.VERSION}, _build_python_docs, cache=True
         )
     elif source.startswith("nanobeir:"):
         name, _, repository = source.removeprefix("nanobeir:").partition("@")
@@ -75,7 +74,7 @@ def _download(name: str, cache: Path) -> Path:
     if archive not in BEIR_NAMES:
         raise UserError(f"dataset 'beir:{name}' is unknown{nearest(name, BEIR_NAMES)}")
     inputs = {"source": f"beir:{archive}"}
-    stages.stage("dataset", cache / archive, inputs, lambda out: _fetch(archive, out), wait=True)
+    stages.stage("dataset", cache / archive, inputs, lambda out: _fetch(archive, out), cache=True)
     parts = [path.parent.name for path in (cache / archive).glob("*/corpus.jsonl")]
     if parts and not (cache / name / "corpus.jsonl").is_file():
         raise UserError(

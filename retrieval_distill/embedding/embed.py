@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval_distill import manifests, models
+from retrieval_distill import models
 from retrieval_distill.data import columns
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.embedding import backend_choice, shards
@@ -29,7 +29,7 @@ from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage, check
 from retrieval_distill.embedding.workers import ENGINES, Encoding, Item, Maker, make
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.runtime import destination, disk, stages
+from retrieval_distill.runtime import destination, disk, manifests, stages
 from retrieval_distill.runtime.progress import progress
 
 if TYPE_CHECKING:

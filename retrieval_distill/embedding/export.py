@@ -16,10 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval_distill import files
 from retrieval_distill.embedding.embeddings import Embeddings
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime import disk
+from retrieval_distill.runtime import disk, files
 
 
 def export(folder: str | Path, out: str) -> int:

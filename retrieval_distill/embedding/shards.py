@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval_distill import files, manifests
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import files, manifests
 
 NAMED = "vectors-"
 """How the names of shards begin."""

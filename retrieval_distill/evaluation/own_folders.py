@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retrieval_distill.files import read_json
+from retrieval_distill.runtime.files import read_json
 
 BENCHMARK, RERANKERS = "benchmark.json", "report.json"
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.files import checksum, remember
 from retrieval_distill.formatting import size
 from retrieval_distill.index import gpu, rescoring
 from retrieval_distill.index.growth import Start, start
 from retrieval_distill.index.kinds import KINDS, Kind, empty_index, encoded, training_vectors
 from retrieval_distill.index.vectors import Prepared
+from retrieval_distill.runtime.files import checksum, remember
 from retrieval_distill.runtime.progress import progress
 
 FILE, IDS = "index.faiss", "ids.parquet"

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill import manifests
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed_queries
@@ -19,7 +18,7 @@ from retrieval_distill.index import build
 from retrieval_distill.index.index import Index
 from retrieval_distill.index.kinds import kind_named
 from retrieval_distill.index.vectors import Prepared
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import manifests, stages
 
 __all__ = ["Index", "identity", "index", "search"]
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import files, models
+from retrieval_distill import models
 from retrieval_distill.config import Recipe
 from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data import generated
@@ -28,7 +28,7 @@ from retrieval_distill.pipeline import data
 from retrieval_distill.reporting import report
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
-from retrieval_distill.runtime import destination, processes, stages
+from retrieval_distill.runtime import destination, files, processes, stages
 from retrieval_distill.runtime.stages import Manifest, stage, write_json
 from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.scores.store import ScoreStore

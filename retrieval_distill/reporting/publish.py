@@ -10,13 +10,13 @@ from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.errors import UserError
-from retrieval_distill.files import write_text
 from retrieval_distill.reporting.card import card
 from retrieval_distill.reporting.comparison import compare_runs, names_of
 from retrieval_distill.reporting.findings import collect
 from retrieval_distill.reporting.markdown import markdown
 from retrieval_distill.reporting.page import page
 from retrieval_distill.reporting.run_folder import RunFolder
+from retrieval_distill.runtime.files import write_text
 from retrieval_distill.runtime.stages import attach
 
 

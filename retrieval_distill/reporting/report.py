@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import files
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.mixture import source_of
@@ -21,6 +20,7 @@ from retrieval_distill.hardware import devices
 from retrieval_distill.reporting import fidelity
 from retrieval_distill.reporting.letters import TEST, beaten, marks
 from retrieval_distill.reporting.provenance import by_dataset
+from retrieval_distill.runtime import files
 from retrieval_distill.runtime.stages import Manifest, read_json, write_json
 
 SYSTEMS = ("bm25", "start", "student", "teacher")

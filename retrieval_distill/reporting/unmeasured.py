@@ -11,7 +11,7 @@ from typing import Any
 
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.files import write_text
+from retrieval_distill.runtime.files import write_text
 from retrieval_distill.runtime.stages import Manifest, write_json
 
 logger = logging.getLogger("retrieval_distill")

@@ -52,7 +52,7 @@ class BM25:
             pq.write_table(pa.table({"id": documents.table["id"]}), out / "ids.parquet")
             return {"documents": len(documents), "bytes": built.bytes}
 
-        stages.stage("bm25", folder, inputs, work, wait=True)
+        stages.stage("bm25", folder, inputs, work, cache=True)
         opened = cls.__new__(cls)
         opened.ids = pq.read_table(Path(folder) / "ids.parquet")["id"].to_numpy()
         opened._stem = _stemmer(stemmer)

@@ -18,9 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from retrieval_distill import files
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime import processes
+from retrieval_distill.runtime import files, processes
 
 logger = logging.getLogger("retrieval_distill")
 

@@ -28,10 +28,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval_distill import files
 from retrieval_distill.data.hashes import text_hash, text_hashes
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime import disk
+from retrieval_distill.runtime import disk, files
 from retrieval_distill.runtime.stages import read_json, write_json
 from retrieval_distill.scores import lookup as pair_queries
 

@@ -14,10 +14,9 @@ from typing import Any
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
 
-from retrieval_distill import manifests
 from retrieval_distill.errors import UserError
-from retrieval_distill.files import read_json, write_json
-from retrieval_distill.runtime import processes
+from retrieval_distill.runtime import manifests, processes
+from retrieval_distill.runtime.files import read_json, write_json
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -79,7 +78,7 @@ def _mark(checkpoint: Path) -> None:
     """Mark a checkpoint as whole. Other processes write their own files at the same time, which are not listed."""
     others = [f"rng_state_{other}.pth" for other in range(1, processes.count())]
     listed = {name: entry for name, entry in manifests.record(checkpoint).items() if name not in (WHOLE, *others)}
-    write_json(checkpoint / WHOLE, {"files": listed})
+    write_json(checkpoint / WHOLE, listed)
 
 
 def _defect(checkpoint: Path) -> str:

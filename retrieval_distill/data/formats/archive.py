@@ -10,9 +10,8 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from retrieval_distill import files
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import files, stages
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
@@ -42,7 +41,7 @@ def unpack(source: str, cache: Path) -> Path:
         except (zipfile.BadZipFile, tarfile.ReadError, EOFError, NotImplementedError, RuntimeError) as error:
             raise UserError(f"{source}: not an archive that can be read ({error})") from None
 
-    stages.stage("unpack", folder, inputs, work, wait=True)
+    stages.stage("unpack", folder, inputs, work, cache=True)
     inside = [path for path in (folder / "contents").iterdir() if not path.name.startswith((".", "__MACOSX"))]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder / "contents"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import extract, tables
 from retrieval_distill.data.formats.contract import Format, Reading, Row, RowError, Table
-from retrieval_distill.files import sample
+from retrieval_distill.runtime.files import sample
 
 
 def recognises(source: str) -> bool:

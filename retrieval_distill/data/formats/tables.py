@@ -18,7 +18,7 @@ from retrieval_distill.data.formats.delimited import CSV, TSV
 from retrieval_distill.data.formats.jsonl import JSONL
 from retrieval_distill.data.formats.parquet import PARQUET
 from retrieval_distill.errors import UserError
-from retrieval_distill.files import sample
+from retrieval_distill.runtime.files import sample
 
 logger = logging.getLogger("retrieval_distill")
 

@@ -43,7 +43,7 @@ def read(table: Table, kind: Kind, reading: Reading) -> Texts:
         kept.keep(out)
         return {"texts": len(kept), "left_out": own.bad.as_dict()}
 
-    manifest = stages.stage("texts", folder, inputs, work, wait=True)
+    manifest = stages.stage("texts", folder, inputs, work, cache=True)
     reading.bad.merge(manifest["counts"]["left_out"])
     return Texts.open(folder)
 

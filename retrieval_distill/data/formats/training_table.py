@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import files
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.formats import tables
@@ -21,6 +20,7 @@ from retrieval_distill.data.formats.contract import Export, Format, Reading, Row
 from retrieval_distill.data.hashes import text_hash
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import files
 
 logger = logging.getLogger("retrieval_distill")
 
