@@ -45,7 +45,7 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
     if source == PYTHON_DOCS:
         source = str(cache / PYTHON_DOCS)
         stages.stage(
-            "dataset", source, {"source": PYTHON_DOCS, "version": python_docs.VERSION}, _build_python_docs, wait=True
+            "dataset", source, {"source": PYTHON_DOCS, "version": python_docs.VERSION}, _build_python_docs, cache=True
         )
     elif source.startswith("nanobeir:"):
         name, _, repository = source.removeprefix("nanobeir:").partition("@")
@@ -74,7 +74,7 @@ def _download(name: str, cache: Path, limits: UnpackConfig) -> Path:
     if collection not in BEIR_NAMES:
         raise UserError(f"dataset 'beir:{name}' is unknown{nearest(name, BEIR_NAMES)}")
     inputs = {"source": f"beir:{collection}"}
-    stages.stage("dataset", cache / collection, inputs, lambda out: _fetch(collection, out, limits), wait=True)
+    stages.stage("dataset", cache / collection, inputs, lambda out: _fetch(collection, out, limits), cache=True)
     parts = [path.parent.name for path in (cache / collection).glob("*/corpus.jsonl")]
     if parts and not (cache / name / "corpus.jsonl").is_file():
         raise UserError(
