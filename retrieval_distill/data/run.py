@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from retrieval_distill import parquet_files
-from retrieval_distill.data import trec_run
+from retrieval_distill.data import parquet_files, trec_run
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.atomic import atomic_file
 

@@ -19,8 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retrieval_distill import parquet_files
-from retrieval_distill.data import trec_run
+from retrieval_distill.data import parquet_files, trec_run
 from retrieval_distill.data.run import COLUMNS
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import text_files
