@@ -90,6 +90,8 @@ def _fetch(collection: str, out: Path, limits: UnpackConfig) -> dict[str, int]:
     try:
         util.download_url(BEIR_URL.format(name=collection), str(packed), 1024)
         archive.extract(packed, unpacked, limits)
+        for path in list((unpacked / collection).iterdir()):
+            path.replace(out / path.name)
     except Exception as error:
         packed.unlink(missing_ok=True)
         if isinstance(error, UserError):
@@ -97,8 +99,6 @@ def _fetch(collection: str, out: Path, limits: UnpackConfig) -> dict[str, int]:
         raise UserError(
             f"dataset 'beir:{collection}' could not be downloaded ({type(error).__name__}); use a folder in BEIR layout"
         ) from None
-    for path in list((unpacked / collection).iterdir()):
-        path.replace(out / path.name)
     shutil.rmtree(unpacked)
     packed.unlink()
     return {"bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file())}
