@@ -17,7 +17,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import files, lock, manifests, stages
 from tests.commands import command
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 WORK = {
     "a": {"corpus.txt": "of a", "qrels/train.txt": "1", "qrels/test.txt": "2", "only-a.txt": "a"},

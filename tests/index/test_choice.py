@@ -12,7 +12,7 @@ from retrieval_distill.embedding.workers import Encoding
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import backends, encoder
 from tests.conftest import WORDS
-from tests.indexing.conftest import corpus, vector_of
+from tests.index.conftest import corpus, vector_of
 
 TEXTS = [f"text {i}" for i in range(20)]
 

@@ -20,7 +20,7 @@ from retrieval_distill.embedding.pieces import Pieces
 from retrieval_distill.embedding.storage import Storage
 from retrieval_distill.embedding.workers import Encoding, Maker
 from retrieval_distill.student import encoder
-from tests.indexing.conftest import corpus, vector_of
+from tests.index.conftest import corpus, vector_of
 from tests.kills import files
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import sentence_transformers.util.quantization  # slow, and so once for all children
 from retrieval_distill.index import embed as embedding, making
-from tests.indexing.conftest import corpus, vector_of
+from tests.index.conftest import corpus, vector_of
 from tests.kills import attempt, files
 
 model, out = sys.argv[1], Path(sys.argv[2])
@@ -136,7 +136,7 @@ import sys, time
 import numpy as np
 from retrieval_distill import cli
 from retrieval_distill.embedding.workers import Encoding
-from tests.indexing.conftest import vector_of
+from tests.index.conftest import vector_of
 
 def encode(texts, done):
     for row in np.flatnonzero(~done):

@@ -11,7 +11,7 @@ from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
 from retrieval_distill.index.faiss_index import index
 from retrieval_distill.index.index import Index
-from tests.indexing.conftest import corpus, vector_of
+from tests.index.conftest import corpus, vector_of
 
 TEXTS = {f"d{i}": f"text {i}" for i in range(20)}
 
