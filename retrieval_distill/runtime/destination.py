@@ -47,21 +47,20 @@ def stage(folder: str | Path, name: str, cache: bool = False) -> None:
             _try_writing(folder, beside=True)
 
 
-def replaced(folder: str | Path, name: str, cache: bool = False) -> None:
-    """Refuse, as :func:`stage` does, a folder that a stage is about to replace.
+def replaced(folder: str | Path, name: str) -> None:
+    """Refuse a folder of the stage's own that it is about to replace, while nobody else works there.
 
     Raises:
-        UserError: As there; or somebody put files into the folder, or edited one, since the stage finished it.
+        UserError: Somebody put files into it, or edited one, since the stage finished; or nothing can be written there.
     """
     folder = Path(folder)
-    stage(folder, name, cache)
-    listed = manifests.listing(folder)
-    if listed is not None and (foreign := manifests.strangers(folder, listed)):
-        raise UserError(
-            f"{folder} holds {_some(foreign)}, which `{name}` did not write as it is and would replace; move it away, "
-            "or choose another folder"
-        )
     with _said(folder):
+        listed = manifests.listing(folder)
+        if listed is not None and (foreign := manifests.strangers(folder, listed)):
+            raise UserError(
+                f"{folder} holds {_some(foreign)}, which `{name}` did not write as it is and would replace; move it "
+                "away, or choose another folder"
+            )
         _try_writing(folder, beside=True)
 
 
@@ -194,13 +193,16 @@ def _try_writing(folder: Path, beside: bool = False) -> None:
         probe = files.unfinished(place)
         try:
             probe.touch(exist_ok=False)
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another process may just be moving the folder
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 def _names(folder: Path) -> list[str]:
-    return [path.name for path in sorted(folder.iterdir()) if not manifests.is_nobodys(path)]
+    try:
+        return [path.name for path in sorted(folder.iterdir()) if not manifests.is_nobodys(path)]
+    except FileNotFoundError:  # another process has just moved it
+        return []
 
 
 def _some(names: Iterable[str]) -> str:

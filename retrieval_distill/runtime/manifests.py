@@ -36,8 +36,9 @@ FILE, MARK = "manifest.json", ".fingerprint"
 
 OWN = (FILE, MARK)
 
-LARGE = 256 << 20
-"""Bytes of a file from which it is compared by a sample; of a smaller one all bytes are."""
+LARGE, LARGE_IN_CACHE = 256 << 20, 32 << 20
+"""Bytes of a file from which it is compared by a sample; of a smaller one all bytes are. What fills a cache may cost a
+few seconds in all, and hashing must not be felt in them."""
 
 FOR_PEOPLE = (".md",)
 """Endings of files that may be edited, because nothing is read from them."""
@@ -133,14 +134,15 @@ def _signed(folder: Path) -> tuple[str | None, str | None, str, str]:
     return None, None, "", ""
 
 
-def record(folder: Path, scratch: Sequence[str] = ()) -> Listed:
+def record(folder: Path, scratch: Sequence[str] = (), cache: bool = False) -> Listed:
     """Every file of a folder by its name there, with its size and hash; those written with a noted hash are not read.
 
     Large ones whose hash was not noted get the hash of a sample. What is in ``scratch`` is no part of the result.
     """
+    entry = partial(_entry, large=LARGE_IN_CACHE if cache else LARGE)
     with ThreadPoolExecutor() as pool:
         paths = [path for path in paths_in(folder) if path.relative_to(folder).parts[0] not in scratch]
-        return dict(zip((name_in(folder, path) for path in paths), pool.map(_entry, paths), strict=True))
+        return dict(zip((name_in(folder, path) for path in paths), pool.map(entry, paths), strict=True))
 
 
 def paths_in(folder: Path) -> Iterator[Path]:
@@ -228,7 +230,7 @@ def attach(folder: str | Path, name: str, text: str) -> Path:
         logger.warning("%s was edited since it was written: left as it is", path)
         return path
     files.write_text(path, text)
-    entry = _entry(path)
+    entry = _entry(path, LARGE)
     if listed.get(name) != entry:
         write(folder, {**manifest, "files": {**listed, name: entry}})
     return path
@@ -237,7 +239,7 @@ def attach(folder: str | Path, name: str, text: str) -> Path:
 def edited(folder: Path, name: str, listed: Mapping[str, Any]) -> bool:
     """Whether a file for people is there with other contents than those that it was written with."""
     path = folder / name
-    return path.suffix in FOR_PEOPLE and path.is_file() and _entry(path) != listed[name]
+    return path.suffix in FOR_PEOPLE and path.is_file() and files.checksum(path) != listed[name].get("sha256")
 
 
 def strangers(folder: Path, listed: Listed) -> list[str]:
@@ -252,12 +254,12 @@ def is_nobodys(path: Path) -> bool:
     return path.name in DESKTOPS or (path.name.startswith(files.TEMPORARY) and files.is_unfinished(path))
 
 
-def _entry(path: Path) -> dict[str, Any]:
+def _entry(path: Path, large: int) -> dict[str, Any]:
     size, known = path.stat().st_size, files.written(path)
     entry: dict[str, Any] = {"bytes": size}
-    if known is not None or size <= LARGE:
+    if known is not None or size <= large:
         entry["sha256"] = known or files.checksum(path)
-    if size > LARGE:
+    if size > large:
         entry["sample"] = files.sample(path)
     return entry
 

@@ -82,15 +82,16 @@ def stage(
     if done := _finished(folder, mark):
         _tidy(folder)
         return {**done, "skipped": True}
-    destination.replaced(folder, name, cache)
+    destination.stage(folder, name, cache)
     with disk.room(folder, "what was finished of it is kept"), lock.alone(folder, True if cache else None):
         trash.sweep(folder)
         files.sweep_once(folder.parent)
         given, mark = _marked(name, inputs)
         if done := _finished(folder, mark):  # by the process that was waited for
             return {**done, "skipped": True}
+        destination.replaced(folder, name)
         partial = _work_folder(folder, mark, name)
-        manifest = _finished(partial, mark) or _worked(name, partial, mark, given, work, scratch)
+        manifest = _finished(partial, mark) or _worked(name, partial, mark, given, work, scratch, cache)
         for left in scratch:
             trash.remove(partial / left)
         destination.stage(folder, name, cache)  # again: somebody may have put something there meanwhile
@@ -105,6 +106,7 @@ def _worked(
     inputs: dict[str, Any],
     work: Callable[[Path], dict[str, Any]],
     scratch: Sequence[str],
+    cache: bool,
 ) -> Manifest:
     """Do the work, and write the manifest once all of it is on disk."""
     with _under_way(name):
@@ -124,7 +126,7 @@ def _worked(
     }
     with ThreadPoolExecutor(1) as pool:  # hashing and waiting for the disk at once
         synced = pool.submit(files.sync_tree, partial)
-        listed = manifests.record(partial, scratch)
+        listed = manifests.record(partial, scratch, cache)
         synced.result()
     manifests.write(partial, {**manifest, "files": listed})
     files.sync(partial)
