@@ -122,7 +122,7 @@ def reranked(first: Timed, teachers: Sequence[Teacher], documents: Texts, depth:
         found = first.search(text, depth)
         pairs = pairs_of(found, _alone(text), documents)
         for teacher in teachers:
-            for _ in teacher.score(pairs):
+            for _scored in teacher.score(pairs):
                 pass
         return found
 

@@ -88,7 +88,8 @@ def table(finished: dict[str, Any]) -> str:
         grid.add_row(name, *cells, *_facts(system, measures[0]))
     console = Console(file=io.StringIO(), width=120, record=True)
     against = verdict.compared(finished)
-    for line in (verdict.headline(finished, against), *verdict.ways_out(finished, against), verdict.use(finished)):
+    ways = [f"* {way}" for way in verdict.ways_out(finished, against)]
+    for line in (verdict.headline(finished, against), *ways, verdict.use(finished)):
         console.print(line, markup=False, highlight=False)
     console.print(grid)
     for line in verdict.doubts(finished):

@@ -208,7 +208,7 @@ def hub_id(model: str) -> str | None:
     return model if HUB_ID.fullmatch(model) and not model.startswith(".") else None
 
 
-def licence(sources: Sequence[str]) -> dict[str, str]:
+def licence(sources: Sequence[str]) -> dict[str, Any]:
     """What a card says of the licence of these models; empty where that is not known, or they have several."""
     headers = [_header_of(model) for model in sources]
     found = [{key: told[key] for key in LICENCE if isinstance(told.get(key), str)} for told in headers]
