@@ -5,6 +5,7 @@ Knows the layout; must not know Runs or what a score means.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import text_files
 from retrieval_distill.runtime.files import atomic
 
+logger = logging.getLogger("retrieval_distill")
+
 _UNFIT = re.compile(r"[ \t\n\r\v\f\0]|^\ufeff|^$")
 """What a field of a line cannot hold: it would be read as two, as none, or as a byte-order mark."""
 
@@ -24,7 +27,7 @@ def read(path: Path) -> pd.DataFrame:
     """The pairs in order of the lines: ``query_id``, ``doc_id`` (strings) and ``score`` (float).
 
     Ranks are only looked at to see whether lines were lost: a query with a document of rank 5 has at least four
-    others. They may start at 0, and be all the same where a program writes none.
+    others. They may start at 0, and be all the same where a program writes none. A file without a line is warned of.
 
     Raises:
         UserError: The file cannot be read, a line is not a TREC run line, the last line has no end, or a query's
@@ -48,6 +51,8 @@ def read(path: Path) -> pd.DataFrame:
                 ) from None
             queries.append(query)
             documents.append(document)
+    if not queries:
+        logger.warning("%s: there is no line in this run: nothing was found, or the file was cut", path)
     frame = pd.DataFrame({"query_id": queries, "doc_id": documents, "score": np.array(scores, np.float64)})
     _refuse_gaps(path, frame, np.array(ranks))
     return frame

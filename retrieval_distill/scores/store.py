@@ -222,11 +222,8 @@ class ScoreStore:
         return False
 
     def _create(self, teacher: str) -> None:
-        """Make the header and the folders, unless they are there."""
+        """Make the header and the folders, unless they are there: the header first, for a store is known by it."""
         folder = self._folder(teacher)
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            files.sync(self.root)
         if not self._header.is_file():
             write_json(self._header, {"format": FORMAT})
         if not folder.is_dir():

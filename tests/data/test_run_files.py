@@ -223,3 +223,11 @@ def test_killed_while_it_is_written_the_old_run_stays(tmp_path, name):
     killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path / name], env=os.environ)
     assert killed.returncode == -signal.SIGKILL
     assert Run.load(tmp_path / name).as_dict() == old.as_dict()
+
+
+def test_a_trec_run_without_a_line_is_warned_of(tmp_path, caplog):
+    """One that was cut to nothing would otherwise be measured, without a word, as a system that finds nothing."""
+    path = tmp_path / "run.trec"
+    path.write_text("")
+    assert len(Run.load(path)) == 0
+    assert "run.trec: there is no line in this run: nothing was found, or the file was cut" in caplog.text
