@@ -41,6 +41,16 @@ def when_flipped(how: str, data: bytes) -> bool:
     return how == "flipped"
 
 
+def when_cut(how: str, data: bytes) -> bool:
+    """Of a file that says where it ends."""
+    return how == "cut"
+
+
+def when_flipped_or_cut(how: str, data: bytes) -> bool:
+    """Of a file that does both."""
+    return how in ("flipped", "cut")
+
+
 def when_cut_within_a_line(how: str, data: bytes) -> bool:
     return how == "cut" and bool(data) and not data.endswith(b"\n")
 
@@ -145,8 +155,8 @@ def archives(root: Path) -> dict[str, Reader]:
     with zipfile.ZipFile(root / "d.zip", "w", zipfile.ZIP_DEFLATED) as packed:
         for path in paths:
             packed.write(path, f"d/{path.relative_to(root / 'beir')}")
-    found = {"zip": Reader({"d.zip": (root / "d.zip").read_bytes()}, dataset_in("d.zip"), when_flipped, 2)}
-    for ending, mode, exact in ((".tar", "w", never), (".tar.gz", "w:gz", when_flipped)):
+    found = {"zip": Reader({"d.zip": (root / "d.zip").read_bytes()}, dataset_in("d.zip"), when_flipped_or_cut, 2)}
+    for ending, mode, exact in ((".tar", "w", when_cut), (".tar.gz", "w:gz", when_flipped_or_cut)):
         with tarfile.open(root / f"d{ending}", mode) as tar:
             tar.add(root / "beir", "d")
         found[ending[1:]] = Reader(

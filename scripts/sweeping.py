@@ -201,6 +201,12 @@ class Table:
         """Count a case; ``case`` names one that went wrong, so that it can be tried again."""
         self.rows[row]["tried"] += 1
         self.rows[row][how] += 1
+        if (tried := sum(counts["tried"] for counts in self.rows.values())) % 100 == 0:
+            print(
+                f"{tried:,} tried, {self.bad} wrong, {time.monotonic() - self._start:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
         if how == "refused":
             self.messages[row][kind_of(said)] += 1
         if how in BAD:

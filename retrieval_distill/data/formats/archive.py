@@ -144,6 +144,12 @@ class _Target:
                 self._refuse_size(self.bytes)
                 file.write(part)
 
+    def read_out(self, data: IO[bytes]) -> None:
+        """Read what follows the last member, so that the checksum at the end of compressed bytes is compared."""
+        while part := data.read(BYTES_PER_READ):
+            self.bytes += len(part)
+            self._refuse_size(self.bytes)
+
     def refused(self, name: str, why: str) -> UserError:
         """What to say of a member that is not unpacked."""
         return UserError(f"{self.source}: refused, {name!r:.200} in it {why}")
@@ -174,13 +180,22 @@ def _unzip(target: _Target) -> None:
 def _untar(target: _Target) -> None:
     with Path(target.source).open("rb") as file:
         opener = next((opener for start, opener in _DECOMPRESSORS.items() if file.peek(8).startswith(start)), None)
-        with opener(file) if opener else file as data, tarfile.open(fileobj=_guarded(data), mode="r:") as archive:
-            while (member := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined]  # which the library would keep, all of them
-                if not (member.isdir() or member.isreg()) or member.issparse() or member.size < 0:
-                    raise target.refused(member.name, "is a link or a special file; pack it with tar --dereference")
-                opened = None if member.isdir() else lambda member=member: archive.extractfile(member)
-                target.add(member.name, 0 if member.isdir() else member.size, opened)
+        with opener(file) if opener else file as data:
+            guarded = _Guarded(data)
+            with tarfile.open(fileobj=cast(IO[bytes], guarded), mode="r:") as archive:
+                _add_all(archive, target)
+            if guarded.last != bytes(tarfile.BLOCKSIZE):  # the library takes any other block for the end, too
+                raise tarfile.ReadError("it was cut, or what stands before a file is damaged")
+            target.read_out(data)
+
+
+def _add_all(archive: tarfile.TarFile, target: _Target) -> None:
+    while (member := archive.next()) is not None:
+        archive.members.clear()  # type: ignore[attr-defined]  # which the library would keep, all of them
+        if not (member.isdir() or member.isreg()) or member.issparse() or member.size < 0:
+            raise target.refused(member.name, "is a link or a special file; pack it with tar --dereference")
+        opened = None if member.isdir() else lambda member=member: archive.extractfile(member)
+        target.add(member.name, 0 if member.isdir() else member.size, opened)
 
 
 class _Guarded:
@@ -188,12 +203,10 @@ class _Guarded:
 
     def __init__(self, data: IO[bytes]) -> None:
         self._data, self.seek, self.tell = data, data.seek, data.tell
+        self.last = b""
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= LARGEST_HEADER:
             raise tarfile.ReadError("a header of this size is no header")
-        return self._data.read(size)
-
-
-def _guarded(data: IO[bytes]) -> IO[bytes]:
-    return cast(IO[bytes], _Guarded(data))
+        self.last = self._data.read(size)
+        return self.last
