@@ -82,7 +82,7 @@ def test_queries_that_are_documents_cut_into_passages():
 def test_candidates_of_a_fitted_teacher_are_told_apart_alike(documents, left_out, tmp_path):
     texts = [f"{text} path hash sort socket" for text in documents] if documents is OTHERS else documents
     whole = collection(texts)
-    dataset = Dataset("numbered", whole.documents, whole.queries, {"train": whole.split("test")})
+    dataset = Dataset("numbered", whole.documents, whole.queries, {"train": whole.qrels("test")})
     with pytest.raises(UserError, match="does not exist"):  # the candidates are kept before the model is loaded
         fit.fit_on(dataset, FitTeacherConfig(model="/no/such/model"), tmp_path / "teacher")
     found = Run.load(tmp_path / "teacher-candidates" / "train.parquet")

@@ -30,7 +30,7 @@ import random, sys
 from pathlib import Path
 import numpy as np
 import sentence_transformers.util.quantization  # slow, and so once for all children
-from retrieval_distill.index import embed as embedding, making
+from retrieval_distill.embedding import embed as embedding, workers
 from tests.index.conftest import corpus, vector_of
 from tests.kills import attempt, files
 
@@ -44,7 +44,7 @@ def encode(texts, done):
             asked.write(f"{texts[row]}\\n")
         yield np.array([row]), vector_of(texts[row])[None]
 
-making.Encoding.encoders = lambda self: [encode]
+workers.Encoding.encoders = lambda self: [encode]
 
 def work():
     embedding.embed(model, texts, folder, storage="float16")
@@ -53,7 +53,7 @@ folder, log = out / "whole", out / "whole.log"
 attempt(work)
 whole = files(folder)
 assert len([name for name in whole if name.startswith("vectors-")]) == 3
-making.SECONDS_PER_COMMIT = 0.0
+workers.SECONDS_PER_COMMIT = 0.0
 folder, log = out / "cut", out / "cut.log"
 acts = attempt(work)
 assert files(folder) == whole
