@@ -8,12 +8,10 @@ import pyarrow as pa
 import pytest
 
 from retrieval_distill import api
-from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import self_hits
-from retrieval_distill.teacher.fitting import fit
 
 QUESTIONS = ["how do I split a path", "what is a hash", "how do I sort a list", "what is a socket"]
 OTHERS = ["sockets connect", "lists hold", "hashes are short", "paths have parts"]
@@ -84,6 +82,6 @@ def test_candidates_of_a_fitted_teacher_are_told_apart_alike(documents, left_out
     whole = collection(texts)
     dataset = Dataset("numbered", whole.documents, whole.queries, {"train": whole.qrels("test")})
     with pytest.raises(UserError, match="does not exist"):  # the candidates are kept before the model is loaded
-        fit.fit_on(dataset, FitTeacherConfig(model="/no/such/model"), tmp_path / "teacher")
+        api.fit_teacher(dataset, model="/no/such/model", out=tmp_path / "teacher")
     found = Run.load(tmp_path / "teacher-candidates" / "train.parquet")
     assert any(query == document for query, document in found.pairs) != left_out

@@ -45,6 +45,7 @@ def encode(texts, done):
         yield np.array([row]), vector_of(texts[row])[None]
 
 workers.Encoding.encoders = lambda self: [encode]
+workers.Encoding.cut = lambda self, texts: {"share": 0.0, "sample": 0, "max_length": None}
 
 def work():
     embedding.embed(model, texts, folder, storage="float16")
@@ -144,6 +145,7 @@ def encode(texts, done):
         yield np.array([row]), vector_of(texts[row])[None]
 
 Encoding.encoders = lambda self: [encode]
+Encoding.cut = lambda self, texts: {"share": 0.0, "sample": 0, "max_length": None}
 cli.main()
 """
 
