@@ -32,18 +32,21 @@ KNOWN = {
 """Families whose positions are as :func:`positions` reads them; one text is tried with a model of any other."""
 
 
-def limit(name: str, first: Any, max_length: int | None) -> int:
+def limit(name: str, first: Any, max_length: int | None, own_too: bool = False) -> int:
     """Tokens of a text, or of a pair, special tokens included.
 
     Args:
         name: The model, for messages.
         first: The library's transformer module; it has a tokenizer.
         max_length: What is asked for; ``None``: the tokenizer's own limit, and 512 where it has none.
+        own_too: Whether the tokenizer's own limit bounds what is asked for.
     """
-    own = first.max_seq_length
+    own = first.max_seq_length if first.max_seq_length and first.max_seq_length < NO_LIMIT else None
     if max_length is not None and max_length >= NO_LIMIT:
         max_length = None
-    wanted = max_length or (own if own and own < NO_LIMIT else DEFAULT)
+    if own_too and max_length and own:
+        max_length = min(max_length, own)
+    wanted = max_length or own or DEFAULT
     room = positions(first.auto_model)
     if room is None or wanted <= room:
         return wanted

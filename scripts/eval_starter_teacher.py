@@ -14,7 +14,6 @@ from pathlib import Path
 
 from retrieval_distill import api, models
 from retrieval_distill.data import load
-from retrieval_distill.reporting.report import comparison
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 
 DEPTH = 30
@@ -43,11 +42,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as store:
             systems["teacher"] = api.rerank(pool, dataset, teacher=teacher, store=store, depth=2 * DEPTH)
             counts = systems["teacher"].facts
-        results[name] = api.evaluate(
-            systems, dataset.qrels("test"), measures=["nDCG@10", "RR@10", "R@100"], dataset=dataset
-        ).systems
+        report = api.evaluate(systems, dataset.qrels("test"), measures=["nDCG@10", "RR@10", "R@100"], dataset=dataset)
+        results[name] = report.systems
         print(f"{name}: {len(queries)} queries, {counts['pairs']} pairs")
-        print(comparison(results[name], ["nDCG@10", "RR@10", "R@100"]), flush=True)
+        print(report, flush=True)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(results, indent=1))

@@ -36,7 +36,7 @@ from retrieval_distill.hardware import devices
 from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
-from retrieval_distill.reporting import generated, report
+from retrieval_distill.reporting import generated
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 from retrieval_distill.runtime import stages
 
@@ -198,12 +198,12 @@ def tested(job: Job, models: dict[str, str], out: Path) -> dict[str, Run]:
 
 def table(job: Job, runs: dict[str, Run], student: str) -> dict[str, Any]:
     """The systems' measures, printed."""
-    systems = api.evaluate(runs, job.dataset.qrels("test"), measures=MEASURES, dataset=job.dataset).systems
+    report = api.evaluate(runs, job.dataset.qrels("test"), measures=MEASURES, dataset=job.dataset)
     values = [evaluate(runs[name], job.dataset.qrels("test"), ["nDCG@10"])["nDCG@10"] for name in (student, "start")]
     shown = minimum_detectable_difference((values[0] - values[1]).to_numpy())
-    print(f"\n{report.comparison(systems, MEASURES)}", flush=True)
+    print(f"\n{report}", flush=True)
     print(f"so many queries reliably show differences in nDCG@10 from {shown:.3f} on\n", flush=True)
-    return systems
+    return report.systems
 
 
 def main() -> None:

@@ -9,10 +9,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
+from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.errors import UserError
 from retrieval_distill.scores.contract import Pairs
 from retrieval_distill.student import encoder
 from retrieval_distill.teacher import cross_encoder
+from retrieval_distill.teacher.fitting import model as fit_model
 
 LONG = "path " * 200
 PAIRS = Pairs(["q"], ["sort the list"], ["a", "b"], [LONG, "heap"], np.array([[0, 0], [0, 1]]), np.ones(2, bool))
@@ -60,6 +62,7 @@ def test_positions_that_count_from_the_padding_id(tokenizers_by_kind, tmp_path, 
     for asked in (512, None, 1 << 30):
         teacher = cross_encoder.load(folder, asked, "float32")
         assert teacher.max_length == 64
+    assert fit_model.build(FitTeacherConfig(model=folder, max_length=512, adapter="none")).max_seq_length == 64
     assert sorted(row for rows, scores in teacher.score(PAIRS) for row in rows[np.isfinite(scores)]) == [0, 1]
 
 

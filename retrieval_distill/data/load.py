@@ -45,7 +45,7 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
     if source == PYTHON_DOCS:
         source = str(cache / PYTHON_DOCS)
         stages.stage(
-            "dataset", source, {"source": PYTHON_DOCS, "version": python_docs.VERSION}, _build_python_docs, wait=True
+            "dataset", source, {"source": PYTHON_DOCS, "version": python_docs.VERSION}, _build_python_docs, cache=True
         )
     elif source.startswith("nanobeir:"):
         name, _, repository = source.removeprefix("nanobeir:").partition("@")
@@ -74,7 +74,7 @@ def _download(name: str, cache: Path, limits: UnpackConfig) -> Path:
     if collection not in BEIR_NAMES:
         raise UserError(f"dataset 'beir:{name}' is unknown{nearest(name, BEIR_NAMES)}")
     inputs = {"source": f"beir:{collection}"}
-    stages.stage("dataset", cache / collection, inputs, lambda out: _fetch(collection, out, limits), wait=True)
+    stages.stage("dataset", cache / collection, inputs, lambda out: _fetch(collection, out, limits), cache=True)
     parts = [path.parent.name for path in (cache / collection).glob("*/corpus.jsonl")]
     if parts and not (cache / name / "corpus.jsonl").is_file():
         raise UserError(
@@ -90,6 +90,8 @@ def _fetch(collection: str, out: Path, limits: UnpackConfig) -> dict[str, int]:
     try:
         util.download_url(BEIR_URL.format(name=collection), str(packed), 1024)
         archive.extract(packed, unpacked, limits)
+        for path in list((unpacked / collection).iterdir()):
+            path.replace(out / path.name)
     except Exception as error:
         packed.unlink(missing_ok=True)
         if isinstance(error, UserError):
@@ -97,8 +99,6 @@ def _fetch(collection: str, out: Path, limits: UnpackConfig) -> dict[str, int]:
         raise UserError(
             f"dataset 'beir:{collection}' could not be downloaded ({type(error).__name__}); use a folder in BEIR layout"
         ) from None
-    for path in list((unpacked / collection).iterdir()):
-        path.replace(out / path.name)
     shutil.rmtree(unpacked)
     packed.unlink()
     return {"bytes": sum(path.stat().st_size for path in out.rglob("*") if path.is_file())}

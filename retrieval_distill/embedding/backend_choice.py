@@ -14,7 +14,7 @@ from typing import Any
 
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.embedding import sound
-from retrieval_distill.embedding.choice import choose
+from retrieval_distill.embedding.backend_measurement import choose
 from retrieval_distill.embedding.embeddings import Embeddings
 from retrieval_distill.embedding.storage import Storage
 from retrieval_distill.embedding.workers import Encode, Encoding, vectors

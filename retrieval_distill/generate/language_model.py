@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from retrieval_distill import llm, prompts
-from retrieval_distill.completions import text_of
 from retrieval_distill.config.generate import QueryLLMConfig
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.prepare.words import words
 from retrieval_distill.errors import UserError
 from retrieval_distill.generate.contract import Made, Query
-from retrieval_distill.llm import Endpoint, Questions
+from retrieval_distill.llm import chat, prompts
+from retrieval_distill.llm.chat import Endpoint, Questions
+from retrieval_distill.llm.completions import text_of
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -66,7 +66,7 @@ class LanguageModel:
             raise UserError("generate.ways: llm needs generate.llm.endpoint and generate.llm.model")
         prompts.check_template(config.prompt or PROMPT, ("document", "count"))
         options = config.model_dump(include={"concurrency", "timeout", "attempts", "price_in", "price_out"})
-        return cls(config, llm.endpoint(config.model, config.endpoint, **options))
+        return cls(config, chat.endpoint(config.model, config.endpoint, **options))
 
     def announce(self, documents: Texts, rate: float) -> None:
         """Say the cost of ``rate`` queries of each document before it arises."""
@@ -110,7 +110,7 @@ def read(choice: dict[str, Any]) -> list[str]:
     A query is text, or the value under ``query`` in an object. The last line of an answer that was cut off is left out.
 
     Raises:
-        NoAnswerError: As :func:`retrieval_distill.completions.text_of`.
+        NoAnswerError: As :func:`retrieval_distill.llm.completions.text_of`.
     """
     lines = [line for line in text_of(choice).splitlines() if line.strip() and not _NO_QUERY.search(line)]
     if choice.get("finish_reason") == "length":

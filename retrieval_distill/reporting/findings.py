@@ -85,7 +85,7 @@ def collect(run: RunFolder) -> Findings:
     return Findings(
         title=f"{run.recipe['name']} on {name}",
         data_name=name,
-        queries=verdict.test_queries(report),
+        queries=verdict.queries_measured(report),
         is_under_way=not report and not run.unmeasured,
         headline=_headline(run, next(iter(compared), None)),
         use=verdict.use(report) if report else "",

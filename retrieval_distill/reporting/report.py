@@ -83,7 +83,8 @@ def table(finished: dict[str, Any]) -> str:
         cells = [_cell(name, measure, finished["systems"]) for measure in measures]
         grid.add_row(name, *cells, *_facts(system, measures[0]))
     against = verdict.compared(finished)
-    shown = (verdict.headline(finished, against), *verdict.ways_out(finished, against), verdict.use(finished))
+    ways = [f"* {way}" for way in verdict.ways_out(finished, against)]
+    shown = (verdict.headline(finished, against), *ways, verdict.use(finished))
     text = plain(120, *map(Text, shown), grid, *map(Text, verdict.doubts(finished)))
     return "\n".join([text, *(by_dataset(name, systems) for name, systems in finished["datasets"].items())])
 

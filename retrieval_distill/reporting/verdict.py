@@ -89,7 +89,7 @@ def headline(report: dict[str, Any], against: Compared | None) -> str:
         report: A finished one.
         against: What the student has on that system; ``None``: nobody knows.
     """
-    measure, queries = systems.measures(report)[0], test_queries(report)
+    measure, queries = systems.measures(report)[0], queries_measured(report)
     own = report["systems"]["student"][measure]
     reaches = f"{measure} {number(own['mean'])} ({share(0.95)} interval {interval(own['low'], own['high'])})"
     where = f"{queries:,} test queries of {report['dataset']['name']}"
@@ -150,7 +150,7 @@ def ways_out(report: dict[str, Any], against: Compared | None) -> list[str]:
         )
     if detectable := report.get("minimum_detectable", {}).get(measure):
         ways.append(
-            f"{test_queries(report):,} test queries reliably show a difference from {number(detectable)} on: judge "
+            f"{queries_measured(report):,} test queries reliably show a difference from {number(detectable)} on: judge "
             "more of them to see smaller ones."
         )
     ways.append(f"Otherwise use {called(rival)}: it needs no training.")
@@ -169,9 +169,9 @@ def reconciled(report: dict[str, Any], gate: dict[str, Any] | None) -> str:
     shown = f"shown to be better than {listed([called(name) for name in won])}" if won else "not shown to be better"
     depth = report["recipe"]["evaluate"]["rerank_depth"]
     return (
-        f"On the {test_queries(report):,} test queries it is {shown}. The two do not contradict each other: they are "
-        f"other queries ({gate['queries']:,} on dev), another task (there it reorders each one's own best documents, "
-        f"here the best {depth} of both, fused), and what so few queries do not show may still be so."
+        f"On the {queries_measured(report):,} test queries it is {shown}. The two do not contradict each other: these "
+        f"are other queries ({gate['queries']:,} on dev), another task (there it reorders each one's own best "
+        f"documents, here the best {depth} of both, fused), and what so few queries do not show may still be so."
     )
 
 
@@ -186,6 +186,20 @@ def doubts(report: dict[str, Any]) -> list[str]:
         "(paired randomisation test, Holm), so an interval excludes 0 exactly where p is below 0.05.",
         f"All of it is for this one student, that of seed {report['recipe']['seed']}: how far another seed's would lie "
         "from it is not in any interval. Run the recipe again with --set seed=N to see.",
+        *_lengths(report),
+    ]
+
+
+def _lengths(report: dict[str, Any]) -> list[str]:
+    """What start model and student read, where either is known to be cut."""
+    read = [report["systems"][name].get("max_length") for name in ("start", "student")]
+    if None in read or "start_length" not in report["recipe"]["evaluate"]:
+        return []
+    is_own = report["recipe"]["evaluate"]["start_length"] == "own"
+    whose = "as it does by itself" if is_own else "as the student does"
+    return [
+        f"As a rival the start model reads {read[0]:,} tokens of a document, {whose} (evaluate.start_length); the "
+        f"student reads {read[1]:,}."
     ]
 
 
@@ -195,7 +209,7 @@ def comparisons(report: dict[str, Any]) -> int:
     return count * (count - 1) // 2
 
 
-def test_queries(report: dict[str, Any]) -> int:
+def queries_measured(report: dict[str, Any]) -> int:
     """Test queries that were measured; 0 before."""
     return report["dataset"]["queries"][report["recipe"]["dataset"]["test"]] if report else 0
 

@@ -83,7 +83,7 @@ class BM25:
             pq.write_table(pa.table({"id": documents.table["id"]}), out / "ids.parquet")
             return {"documents": len(documents), "bytes": built.bytes}
 
-        stages.stage("bm25", folder, {"documents": documents.fingerprint, **options}, work, wait=True)
+        stages.stage("bm25", folder, {"documents": documents.fingerprint, **options}, work, cache=True)
         opened = cls.__new__(cls)
         opened.options = options
         opened.ids = pq.read_table(Path(folder) / "ids.parquet")["id"].to_numpy()

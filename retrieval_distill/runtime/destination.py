@@ -27,12 +27,13 @@ def work_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.partial")
 
 
-def stage(folder: str | Path, name: str) -> None:
+def stage(folder: str | Path, name: str, cache: bool = False) -> None:
     """Refuse a folder that a stage cannot write or must not replace.
 
     Args:
         folder: Where the stage's result goes. One that the same stage finished need not be writable: it may be kept.
         name: The stage's.
+        cache: Whether a folder that lost its manifest is known by its mark alone; one that a user named is the user's.
 
     Raises:
         UserError: It is a file, a link, a mount point or the working folder; it or its work folder holds what no stage
@@ -41,26 +42,25 @@ def stage(folder: str | Path, name: str) -> None:
     folder = Path(folder)
     with _said(folder):
         _refuse_what_cannot_be_exchanged(folder)
-        _refuse_others(work_folder(folder), name)
-        if not _refuse_others(folder, name):
+        _refuse_others(work_folder(folder), name, marked=True)
+        if not _refuse_others(folder, name, cache):
             _try_writing(folder, beside=True)
 
 
 def replaced(folder: str | Path, name: str) -> None:
-    """Refuse, as :func:`stage` does, a folder that a stage is about to replace.
+    """Refuse a folder of the stage's own that it is about to replace, while nobody else works there.
 
     Raises:
-        UserError: As there; or somebody put files into the folder, or edited one, since the stage finished it.
+        UserError: Somebody put files into it, or edited one, since the stage finished; or nothing can be written there.
     """
     folder = Path(folder)
-    stage(folder, name)
-    manifest = manifests.find(folder)
-    if manifest and (foreign := manifests.strangers(folder, manifest)):
-        raise UserError(
-            f"{folder} holds {_some(foreign)}, which `{name}` did not write as it is and would replace; move it away, "
-            "or choose another folder"
-        )
     with _said(folder):
+        listed = manifests.listing(folder)
+        if listed is not None and (foreign := manifests.strangers(folder, listed)):
+            raise UserError(
+                f"{folder} holds {_some(foreign)}, which `{name}` did not write as it is and would replace; move it "
+                "away, or choose another folder"
+            )
         _try_writing(folder, beside=True)
 
 
@@ -161,15 +161,22 @@ def _refuse_what_cannot_be_exchanged(folder: Path) -> None:
             )
 
 
-def _refuse_others(folder: Path, name: str) -> bool:
-    """Refuse a folder that no stage of this name wrote; whether one finished there."""
+def _refuse_others(folder: Path, name: str, marked: bool = False) -> bool:
+    """Refuse a folder that no stage of this name wrote; whether one finished there.
+
+    Args:
+        folder: The folder, if it is there.
+        name: The stage's.
+        marked: Whether the mark of a stage is enough. It is in a work folder; from a finished one the user may have
+            taken the manifest, to own it.
+    """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise UserError(f"{folder} is no folder, and one of that name is needed: move it away, or choose another name")
     if not folder.is_dir():
         return False
     manifest = manifests.find(folder)
-    is_ours = folder.name.endswith(".partial") or (folder / manifests.FILE).exists()  # one without is the user's now
-    stage = manifest["stage"] if manifest else manifests.stage_of(folder) if is_ours else None
+    marked = marked or (folder / manifests.FILE).exists()
+    stage = manifest["stage"] if manifest else manifests.stage_of(folder) if marked else None
     if stage not in (None, "", name):
         raise UserError(f"{folder} holds the result of `{stage}`, not of `{name}`; choose another folder")
     if stage is None and (there := _names(folder)):
@@ -186,13 +193,16 @@ def _try_writing(folder: Path, beside: bool = False) -> None:
         probe = files.unfinished(place)
         try:
             probe.touch(exist_ok=False)
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another process may just be moving the folder
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 def _names(folder: Path) -> list[str]:
-    return [path.name for path in sorted(folder.iterdir()) if not manifests.is_nobodys(path)]
+    try:
+        return [path.name for path in sorted(folder.iterdir()) if not manifests.is_nobodys(path)]
+    except FileNotFoundError:  # another process has just moved it
+        return []
 
 
 def _some(names: Iterable[str]) -> str:

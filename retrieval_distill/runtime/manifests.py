@@ -1,7 +1,8 @@
 """The manifest of a finished stage: what it was made from, and every file it left, with its size and its hash.
 
     manifest.json       in each stage's folder, hashed itself
-    .fingerprint        there too, and in the work folder before: the mark by which the toolkit knows its folders
+    .fingerprint        there too, and in the work folder before: the mark by which the toolkit knows its folders, with
+                        the list of files a second time, so that a damaged manifest costs nothing
 
 Knows files and hashes; must not know how a stage is run or committed.
 """
@@ -35,8 +36,9 @@ FILE, MARK = "manifest.json", ".fingerprint"
 
 OWN = (FILE, MARK)
 
-LARGE = 256 << 20
-"""Bytes of a file from which it is compared by a sample; of a smaller one all bytes are."""
+LARGE, LARGE_IN_CACHE = 256 << 20, 32 << 20
+"""Bytes of a file from which it is compared by a sample; of a smaller one all bytes are. What fills a cache may cost a
+few seconds in all, and hashing must not be felt in them."""
 
 FOR_PEOPLE = (".md",)
 """Endings of files that may be edited, because nothing is read from them."""
@@ -45,9 +47,15 @@ DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini")
 """Files that desktops leave in every folder that is looked at."""
 
 
+Listed = dict[str, dict[str, Any]]
+"""Name of a file within the folder -> its ``bytes``, and ``sha256`` or ``sample``."""
+
+
 def write(folder: Path, manifest: Manifest) -> None:
-    """Write a manifest with the hash of itself."""
+    """Write a manifest with the hash of itself, and its list of files into the mark."""
     rest = json.loads(json.dumps({name: manifest[name] for name in manifest if name != "checksum"}, default=str))
+    lines = [rest["fingerprint"], rest["stage"], json.dumps(rest["files"]), files.fingerprint(rest["files"])]
+    files.write_text(folder / MARK, "\n".join([*lines, ""]))
     files.write_json(folder / FILE, {**rest, "checksum": files.fingerprint(rest)})
 
 
@@ -85,7 +93,7 @@ def find(folder: Path) -> Manifest | None:
 
 def is_whole(folder: Path, manifest: Manifest) -> bool:
     """Whether all files of a finished stage are as they were written."""
-    return next(damaged(folder, manifest), None) is None
+    return next(damaged(folder, manifest.get("files", {})), None) is None
 
 
 def sign(folder: Path, fingerprint: str, stage: str) -> None:
@@ -103,22 +111,38 @@ def stage_of(folder: Path) -> str | None:
     return _signed(folder)[1]
 
 
-def _signed(folder: Path) -> tuple[str | None, str | None]:
+def listing(folder: Path) -> Listed | None:
+    """The files that a stage left in its folder, by its manifest or, where that is damaged, by its mark.
+
+    ``None``: neither tells, as in a folder of an older version.
+    """
+    if (manifest := find(folder)) is not None:
+        return manifest.get("files")
+    listed, checksum = _signed(folder)[2:]
+    with suppress(ValueError, RecursionError):
+        found = json.loads(listed)
+        return found if files.fingerprint(found) == checksum else None
+    return None
+
+
+def _signed(folder: Path) -> tuple[str | None, str | None, str, str]:
+    """The lines of a mark: fingerprint, stage, list of files and its hash."""
     with suppress(OSError, UnicodeDecodeError):
-        fingerprint, _, stage = (folder / MARK).read_text(encoding="utf-8").partition("\n")
+        fingerprint, stage, listed, checksum, *_ = [*(folder / MARK).read_text(encoding="utf-8").split("\n"), *[""] * 3]
         if re.fullmatch("[0-9a-f]{0,64}", fingerprint):
-            return fingerprint, stage.strip()
-    return None, None
+            return fingerprint, stage, listed, checksum
+    return None, None, "", ""
 
 
-def record(folder: Path, scratch: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+def record(folder: Path, scratch: Sequence[str] = (), cache: bool = False) -> Listed:
     """Every file of a folder by its name there, with its size and hash; those written with a noted hash are not read.
 
     Large ones whose hash was not noted get the hash of a sample. What is in ``scratch`` is no part of the result.
     """
+    entry = partial(_entry, large=LARGE_IN_CACHE if cache else LARGE)
     with ThreadPoolExecutor() as pool:
         paths = [path for path in paths_in(folder) if path.relative_to(folder).parts[0] not in scratch]
-        return dict(zip((name_in(folder, path) for path in paths), pool.map(_entry, paths), strict=True))
+        return dict(zip((name_in(folder, path) for path in paths), pool.map(entry, paths), strict=True))
 
 
 def paths_in(folder: Path) -> Iterator[Path]:
@@ -131,15 +155,14 @@ def name_in(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def damaged(folder: Path, manifest: Manifest, later: str | None = None) -> Iterator[tuple[str, str]]:
+def damaged(folder: Path, listed: Listed, later: str | None = None) -> Iterator[tuple[str, str]]:
     """The files that are not as they were written, each with what is wrong: ``"missing"`` or ``"altered"``.
 
     Args:
         folder: A finished stage's.
-        manifest: Its own; one of the first format names no files, so nothing is found.
+        listed: Its files, as its manifest names them.
         later: How the names of files begin of which only the sizes are compared here; ``None``: there are none.
     """
-    listed: Mapping[str, Any] = manifest.get("files", {})
     with ThreadPoolExecutor() as pool:
         found = pool.map(partial(_defect, folder, later), listed.items())
         yield from ((name, defect) for name, defect in zip(listed, found, strict=True) if defect)
@@ -182,7 +205,7 @@ def opened(folder: str | Path, later: str | None = None, told: Told = altered) -
     """
     folder = Path(folder)
     while (manifest := read_manifest(folder)) is not None:
-        wrong = next(damaged(folder, manifest, later), None)
+        wrong = next(damaged(folder, manifest.get("files", {}), later), None)
         if wrong is None:
             return manifest
         if read_manifest(folder) == manifest:  # it was not replaced meanwhile
@@ -207,7 +230,7 @@ def attach(folder: str | Path, name: str, text: str) -> Path:
         logger.warning("%s was edited since it was written: left as it is", path)
         return path
     files.write_text(path, text)
-    entry = _entry(path)
+    entry = _entry(path, LARGE)
     if listed.get(name) != entry:
         write(folder, {**manifest, "files": {**listed, name: entry}})
     return path
@@ -216,14 +239,11 @@ def attach(folder: str | Path, name: str, text: str) -> Path:
 def edited(folder: Path, name: str, listed: Mapping[str, Any]) -> bool:
     """Whether a file for people is there with other contents than those that it was written with."""
     path = folder / name
-    return path.suffix in FOR_PEOPLE and path.is_file() and _entry(path) != listed[name]
+    return path.suffix in FOR_PEOPLE and path.is_file() and files.checksum(path) != listed[name].get("sha256")
 
 
-def strangers(folder: Path, manifest: Manifest) -> list[str]:
-    """Names of files in a stage's folder that it did not write, or that were edited since; of the first format none."""
-    listed = manifest.get("files")
-    if listed is None:
-        return []
+def strangers(folder: Path, listed: Listed) -> list[str]:
+    """Names of files in a stage's folder that it did not write, or that were edited since."""
     there = [name_in(folder, path) for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
     foreign = [name for name in there if name not in listed and name not in OWN and not is_nobodys(Path(name))]
     return [*foreign, *(name for name in listed if edited(folder, name, listed))]
@@ -234,12 +254,12 @@ def is_nobodys(path: Path) -> bool:
     return path.name in DESKTOPS or (path.name.startswith(files.TEMPORARY) and files.is_unfinished(path))
 
 
-def _entry(path: Path) -> dict[str, Any]:
+def _entry(path: Path, large: int) -> dict[str, Any]:
     size, known = path.stat().st_size, files.written(path)
     entry: dict[str, Any] = {"bytes": size}
-    if known is not None or size <= LARGE:
+    if known is not None or size <= large:
         entry["sha256"] = known or files.checksum(path)
-    if size > LARGE:
+    if size > large:
         entry["sample"] = files.sample(path)
     return entry
 

@@ -47,7 +47,7 @@ def stage(
     inputs: dict[str, Any] | Callable[[], dict[str, Any]],
     work: Callable[[Path], dict[str, Any]],
     together: bool = False,
-    wait: bool | None = None,
+    cache: bool = False,
     scratch: Sequence[str] = (),
 ) -> Manifest:
     """Run ``work`` unless ``folder`` already holds its result for the same ``inputs``, whole.
@@ -64,8 +64,8 @@ def stage(
             same folder again, with what it had left there, as long as the inputs are the same.
         together: Whether processes that were started together all run ``work``, in the same folder. It must not
             return in any of them before all are through with the folder. ``False``: the first alone runs it.
-        wait: Whether to wait for another process that works on the folder, as for a cache that both need; ``None``:
-            as ``--wait`` says.
+        cache: Whether the folder is one of the toolkit's own making, which no user named: another process that works
+            there is waited for, and a folder without its manifest is made again.
         scratch: Files and folders of the result that only ``work`` reads, such as checkpoints. They are no part of the
             result, and go once its manifest is written: until then they are what a killed attempt continues from.
 
@@ -82,18 +82,20 @@ def stage(
     if done := _finished(folder, mark):
         _tidy(folder)
         return {**done, "skipped": True}
-    destination.replaced(folder, name)
-    with disk.room(folder, "what was finished of it is kept"), lock.alone(folder, wait):
+    destination.stage(folder, name, cache)
+    with disk.room(folder, "what was finished of it is kept"), lock.alone(folder, True if cache else None):
         trash.sweep(folder)
         files.sweep_once(folder.parent)
         given, mark = _marked(name, inputs)
         if done := _finished(folder, mark):  # by the process that was waited for
             return {**done, "skipped": True}
+        destination.replaced(folder, name)
         partial = _work_folder(folder, mark, name)
-        manifest = _finished(partial, mark) or _worked(name, partial, mark, given, work, scratch)
+        manifest = _finished(partial, mark) or _worked(name, partial, mark, given, work, scratch, cache)
         for left in scratch:
             trash.remove(partial / left)
-        _commit(partial, folder, name)
+        destination.stage(folder, name, cache)  # again: somebody may have put something there meanwhile
+        _commit(partial, folder)
     return {**manifest, "skipped": False}
 
 
@@ -104,6 +106,7 @@ def _worked(
     inputs: dict[str, Any],
     work: Callable[[Path], dict[str, Any]],
     scratch: Sequence[str],
+    cache: bool,
 ) -> Manifest:
     """Do the work, and write the manifest once all of it is on disk."""
     with _under_way(name):
@@ -123,7 +126,7 @@ def _worked(
     }
     with ThreadPoolExecutor(1) as pool:  # hashing and waiting for the disk at once
         synced = pool.submit(files.sync_tree, partial)
-        listed = manifests.record(partial, scratch)
+        listed = manifests.record(partial, scratch, cache)
         synced.result()
     manifests.write(partial, {**manifest, "files": listed})
     files.sync(partial)
@@ -192,20 +195,19 @@ def _work_folder(folder: Path, mark: str, name: str) -> Path:
 
 
 def _reopened(folder: Path) -> bool:
-    """Make a damaged result an interrupted attempt, if its manifest still tells what is whole of it."""
-    manifest = manifests.find(folder)
-    if not manifest or "files" not in manifest:
+    """Make a damaged result an interrupted attempt, if it is known what is whole of it."""
+    listed = manifests.listing(folder)
+    if listed is None or manifests.strangers(folder, listed):
         return False
-    for name, defect in list(manifests.damaged(folder, manifest)):
-        logger.warning("%s: %s; it is made again", folder / name, defect)
+    for name, defect in list(manifests.damaged(folder, listed)):
+        logger.warning("%s is %s: it is made again", folder / name, defect)
         (folder / name).unlink(missing_ok=True)
     (folder / manifests.FILE).unlink()
     return True
 
 
-def _commit(partial: Path, folder: Path, name: str) -> None:
+def _commit(partial: Path, folder: Path) -> None:
     """Give a finished result its name; what had the name goes, as far as this stage wrote it."""
-    destination.stage(folder, name)  # again: somebody may have put something there meanwhile
     if folder.exists():
         _swap(partial, folder)
         files.sync(folder.parent)

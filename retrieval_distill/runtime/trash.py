@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import files, manifests
 
 logger = logging.getLogger("retrieval_distill")
@@ -79,9 +77,7 @@ def _empty(gone: Path, folder: Path) -> None:
 
 def _remove_listed(gone: Path) -> None:
     """Remove the files that the manifest names as they were written."""
-    listed: dict[str, object] = {}
-    with suppress(UserError):
-        listed = (manifests.read_manifest(gone) or {}).get("files", {})
+    listed = manifests.listing(gone) or {}
     for name in listed:
         if not manifests.edited(gone, name, listed):
             (gone / name).unlink(missing_ok=True)

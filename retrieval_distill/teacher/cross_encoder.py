@@ -237,14 +237,12 @@ def load(
     compute = hardware.dtype("float32" if dtype == "int8" else dtype, devices[0])
     model: CrossEncoder = open_model(models.resolve(name), devices[0])
     _check_label(name, model, label)
-    own = model.max_seq_length
-    asked = min(max_length, own) if max_length and own else max_length
     if has_tokenizer(model):
-        model.max_seq_length = positions.limit(name, model[0], asked)
+        model.max_seq_length = positions.limit(name, model[0], max_length, own_too=True)
     _make_fast(model.eval(), compute, dtype == "int8", devices[0])
     if has_tokenizer(model):
         positions.settle(name, model[0])
-    limit = model.max_seq_length or asked or positions.DEFAULT
+    limit = model.max_seq_length or max_length or positions.DEFAULT
     computed = "int8" if dtype == "int8" else str(compute).removeprefix("torch.")
     identity = {"model": models.fingerprint(name), "max_length": limit, **exact_head.arithmetic(computed)}
     if label is not None:

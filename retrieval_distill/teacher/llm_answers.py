@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from retrieval_distill.adaptations import MORE_FOR_A_WORD
-from retrieval_distill.completions import text_of
 from retrieval_distill.errors import UserError
-from retrieval_distill.llm import NoAnswerError
+from retrieval_distill.llm.adaptations import MORE_FOR_A_WORD
+from retrieval_distill.llm.chat import NoAnswerError
+from retrieval_distill.llm.completions import text_of
 
 Mode = Literal["log-odds", "graded"]
 

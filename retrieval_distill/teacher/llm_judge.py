@@ -11,9 +11,9 @@ from typing import Any, get_args
 
 import numpy as np
 
-from retrieval_distill import llm, prompts
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.llm import Endpoint, Questions
+from retrieval_distill.llm import chat, prompts
+from retrieval_distill.llm.chat import Endpoint, Questions
 from retrieval_distill.runtime import stages
 from retrieval_distill.scores.contract import Pairs, Scored
 from retrieval_distill.teacher.llm_answers import ANSWER_TOKENS, PROMPTS, READING, TOP_LOGPROBS, Mode, reader
@@ -47,7 +47,7 @@ class LLMJudge:
         """Ask about the wanted pairs; scores come in the order in which answers arrive.
 
         Raises:
-            UserError: As :meth:`retrieval_distill.llm.Endpoint.ask`.
+            UserError: As :meth:`retrieval_distill.llm.chat.Endpoint.ask`.
         """
         if not pairs.wanted.any():
             return
@@ -99,7 +99,7 @@ def load(
         negative: Words that say that it is not.
         max_characters: Documents are cut to this.
         options: ``concurrency``, ``timeout``, ``attempts``, ``price_in`` and ``price_out`` of
-            :func:`retrieval_distill.llm.endpoint`.
+            :func:`retrieval_distill.llm.chat.endpoint`.
 
     Raises:
         UserError: An option cannot work.
@@ -110,7 +110,7 @@ def load(
     prompts.check_template(template, ("query", "document"))
     if max_characters < 1:
         raise UserError(f"max_characters={max_characters} must be at least 1")
-    asked = llm.endpoint(model, endpoint, api_key=api_key, **options)
+    asked = chat.endpoint(model, endpoint, api_key=api_key, **options)
     description = {"kind": "llm", "model": model, "mode": mode, "prompt": template, "max_characters": max_characters}
     words = {"positive": list(positive), "negative": list(negative)} if mode == "log-odds" else {}
     description |= {**words, "reading": READING}

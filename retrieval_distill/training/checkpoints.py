@@ -84,7 +84,7 @@ def _mark(checkpoint: Path) -> None:
     """Mark a checkpoint as whole. Other processes write their own files at the same time, which are not listed."""
     others = [f"rng_state_{other}.pth" for other in range(1, processes.count())]
     listed = {name: entry for name, entry in manifests.record(checkpoint).items() if name not in (WHOLE, *others)}
-    write_json(checkpoint / WHOLE, {"files": listed})
+    write_json(checkpoint / WHOLE, listed)
 
 
 def _defect(checkpoint: Path) -> str:

@@ -114,6 +114,10 @@ def test_a_download_is_whole_or_not_there(dataset_folder, tmp_path, monkeypatch)
     with pytest.raises(UserError, match="'beir:tiny' could not be downloaded"):
         load.load("beir:tiny", tmp_path / "cache")
     assert not (tmp_path / "cache" / "tiny").exists()
+    other = Path(shutil.make_archive(str(tmp_path / "other"), "zip", Path(dataset_folder)))
+    monkeypatch.setattr(util, "download_url", lambda url, path, _: shutil.copy(other, path))
+    with pytest.raises(UserError, match="'beir:tiny' could not be downloaded"):  # without the folder of that name
+        load.load("beir:tiny", tmp_path / "cache")
     half = tmp_path / "cache" / "tiny.partial" / "tiny"
     half.mkdir(parents=True)
     (half / "corpus.jsonl").write_text("")

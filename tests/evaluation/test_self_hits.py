@@ -10,6 +10,7 @@ import pytest
 from retrieval_distill import api
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
+from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import self_hits
 
 QUESTIONS = ["how do I split a path", "what is a hash", "how do I sort a list", "what is a socket"]
@@ -73,3 +74,14 @@ def test_queries_that_are_documents_cut_into_passages():
     dataset = Dataset("cut", Texts.from_records(passages), whole.queries, {"test": judged}, parents)
     run = Run.from_dict({"1": {"1#1": 2.0, "2#0": 1.0}, "2": {"2#0": 2.0, "1#0": 1.0}})
     assert reciprocal_ranks(dataset, run) == 1.0
+
+
+@pytest.mark.parametrize(("documents", "left_out"), [(OTHERS, False), (QUESTIONS, True)])
+def test_candidates_of_a_fitted_teacher_are_told_apart_alike(documents, left_out, tmp_path):
+    texts = [f"{text} path hash sort socket" for text in documents] if documents is OTHERS else documents
+    whole = collection(texts)
+    dataset = Dataset("numbered", whole.documents, whole.queries, {"train": whole.qrels("test")})
+    with pytest.raises(UserError, match="does not exist"):  # the candidates are kept before the model is loaded
+        api.fit_teacher(dataset, model="/no/such/model", out=tmp_path / "teacher")
+    found = Run.load(tmp_path / "teacher-candidates" / "train.parquet")
+    assert any(query == document for query, document in found.pairs) != left_out

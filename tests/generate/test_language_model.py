@@ -9,12 +9,12 @@ from collections import Counter
 
 import pytest
 
-from retrieval_distill import llm
 from retrieval_distill.config import GenerateConfig
 from retrieval_distill.config.generate import QueryLLMConfig
 from retrieval_distill.errors import UserError
 from retrieval_distill.generate import blocks, ways
 from retrieval_distill.generate.language_model import LanguageModel, read
+from retrieval_distill.llm import chat
 from tests.teacher.test_llm_judge import FakeEndpoint, Handler, Server
 
 
@@ -38,7 +38,7 @@ class Writer(Handler):
 @pytest.fixture
 def endpoint(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(llm, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(chat, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(blocks, "SECONDS_PER_COMMIT", 0.0)
     server = Server(("127.0.0.1", 0), Writer)
     server.judge = FakeEndpoint(server.server_address[1])

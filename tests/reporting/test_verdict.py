@@ -88,6 +88,15 @@ def test_what_is_corrected_and_what_is_left_out_is_said(rivals_folder):
     assert "both corrected for 15 comparisons" in page
 
 
+def test_the_length_at_which_the_start_model_is_a_rival_is_said(told):
+    for name, length in (("start", 256), ("student", 128)):
+        told["systems"][name]["max_length"] = length
+    said = verdict.doubts(told)[-1]
+    assert "reads 256 tokens of a document, as it does by itself" in said and "student reads 128" in said
+    told["recipe"]["evaluate"]["start_length"] = "student"
+    assert "as the student does" in verdict.doubts(told)[-1]
+
+
 def test_both_fusions_stand_with_and_without_tuning(rivals_folder):
     rows = table(report(rivals_folder).read_text(), "Fused with BM25")
     assert [row[0] for row in rows] == ["system", "hybrid-start", "hybrid-student"]

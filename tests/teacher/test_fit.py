@@ -29,6 +29,7 @@ from retrieval_distill.teacher.fitting import model as fit_model
 from retrieval_distill.teacher.fitting.training import MEASURE
 from retrieval_distill.training.groups import build_groups, schedule
 from tests.conftest import sentence
+from tests.teacher.decoders import classifying_decoder
 
 PAIRS = [
     ("path file", "root path file"),
@@ -355,3 +356,14 @@ def test_without_judgements_it_says_what_is_needed(toy, encoders, tmp_path):
         run = with_relevant(candidates(toy, "train"), {"q1": {"gone": 1}})
         lacking = TrainingSet(run, {"q1": {"gone": 1}}, toy.queries, toy.documents)
         fit.fit_teacher(options(encoders["bert"]), lacking, None, tmp_path)
+
+
+def test_a_decoder_without_a_padding_token_is_fitted_in_batches(toy, tmp_path):
+    config = options(classifying_decoder(tmp_path / "decoder"), steps=2, evaluate_every=2)
+    fitted(toy, config, tmp_path / "teacher", dev=False)
+    teacher = cross_encoder.load(str(tmp_path / "teacher"), 32, "float32")
+    texts = [query for query, _ in PAIRS], [document for _, document in PAIRS]
+    rows = np.array([[i, i] for i in range(4)])
+    pairs = Pairs(list("abcd"), texts[0], list("wxyz"), texts[1], rows, np.ones(4, bool))
+    scored = {int(row): score for rows, scores in teacher.score(pairs) for row, score in zip(rows, scores, strict=True)}
+    assert sorted(scored) == [0, 1, 2, 3] and np.isfinite(list(scored.values())).all()

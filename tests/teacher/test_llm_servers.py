@@ -9,9 +9,9 @@ import threading
 import numpy as np
 import pytest
 
-from retrieval_distill import llm
 from retrieval_distill.config import MemberConfig, parse
 from retrieval_distill.errors import UserError
+from retrieval_distill.llm import chat
 from retrieval_distill.scores.contract import Pairs
 from retrieval_distill.teacher import llm_judge
 from retrieval_distill.teacher.load import load
@@ -31,7 +31,7 @@ class Told(Handler):
 def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(llm, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(chat, "FIRST_WAIT", 0.01)
     found = Server(("127.0.0.1", 0), Told)
     found.url, found.bodies = f"http://127.0.0.1:{found.server_address[1]}/v1", []
     threading.Thread(target=found.serve_forever, args=(0.01,), daemon=True).start()

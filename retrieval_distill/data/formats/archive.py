@@ -74,7 +74,7 @@ def unpack(source: str, cache: Path, limits: UnpackConfig | None = None) -> Path
     def work(out: Path) -> dict[str, Any]:
         return {"members": extract(source, out / "contents", limits)}
 
-    stages.stage("unpack", folder, inputs, work, wait=True)
+    stages.stage("unpack", folder, inputs, work, cache=True)
     inside = [path for path in (folder / "contents").iterdir() if not path.name.startswith((".", "__MACOSX"))]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder / "contents"
 

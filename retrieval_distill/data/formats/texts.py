@@ -63,7 +63,7 @@ def _read(table: Table, kind: Kind, reading: Reading) -> tuple[Texts, Texts | No
             rest.keep(out / METADATA)
         return {"texts": len(kept), "left_out": own.bad.as_dict()}
 
-    manifest = stages.stage("texts", folder, inputs, work, wait=True)
+    manifest = stages.stage("texts", folder, inputs, work, cache=True)
     reading.bad.merge(manifest["counts"]["left_out"])
     further = folder / METADATA
     return Texts.open(folder), Texts.open(further) if (further / MAPPED).is_file() else None

@@ -13,12 +13,13 @@ import torch
 from sentence_transformers import CrossEncoder
 from torch import Tensor, nn
 
-from retrieval_distill import models, weights
+from retrieval_distill import models, positions, weights
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data.tokens import token_batches
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import stages
+from retrieval_distill.student import decoder
 from retrieval_distill.student.build import set_dropout
 from retrieval_distill.teacher.opening import open_model
 
@@ -96,7 +97,11 @@ def _open(folder: Path, config: FitTeacherConfig) -> PairsByLength:
         )
     model = open_model(folder, devices.device(), PairsByLength, fresh_head=True)
     model.requires_grad_(True)
-    model.max_seq_length = min(config.max_length, model.max_seq_length or 512)
+    model.max_seq_length = positions.limit(config.model, model[0], config.max_length, own_too=True)
+    positions.settle(config.model, model[0])
+    decoder.set_padding(model.tokenizer)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = model.tokenizer.pad_token_id
     model.model_card_data.generate_widget_examples = False
     return model
 

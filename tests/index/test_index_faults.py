@@ -15,7 +15,7 @@ from retrieval_distill.index import build
 from retrieval_distill.index import index as opening
 from retrieval_distill.index.faiss_index import Index, index
 from retrieval_distill.runtime import stages
-from tests.indexing.stored import clustered, store
+from tests.index.stored import clustered, store
 
 VECTORS = clustered(600)
 

@@ -13,8 +13,8 @@ from retrieval_distill.index import vectors as preparing
 from retrieval_distill.index.faiss_index import Index, index
 from retrieval_distill.index.index import Setting
 from retrieval_distill.index.kinds import KINDS, lists, parts
-from tests.indexing.conftest import corpus, vector_of
-from tests.indexing.stored import clustered, store
+from tests.index.conftest import corpus, vector_of
+from tests.index.stored import clustered, store
 
 DOCUMENTS, DIMENSIONS = 3000, 32
 

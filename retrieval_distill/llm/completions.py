@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from retrieval_distill.adaptations import MORE_FOR_THOUGHTS
-from retrieval_distill.llm import NoAnswerError
+from retrieval_distill.llm.adaptations import MORE_FOR_THOUGHTS
+from retrieval_distill.llm.chat import NoAnswerError
 
 _THOUGHTS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"))
 

@@ -12,7 +12,7 @@ from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.embedding.storage import Storage
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import views
-from tests.indexing.conftest import DIMENSIONS, corpus, vector_of
+from tests.index.conftest import DIMENSIONS, corpus, vector_of
 
 
 @pytest.fixture

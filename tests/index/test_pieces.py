@@ -20,7 +20,7 @@ from retrieval_distill.embedding.pieces import Pieces
 from retrieval_distill.embedding.storage import Storage
 from retrieval_distill.embedding.workers import Encoding, Maker
 from retrieval_distill.student import encoder
-from tests.indexing.conftest import corpus, vector_of
+from tests.index.conftest import corpus, vector_of
 from tests.kills import files
 
 ROOT = Path(__file__).parents[2]
@@ -30,8 +30,8 @@ import random, sys
 from pathlib import Path
 import numpy as np
 import sentence_transformers.util.quantization  # slow, and so once for all children
-from retrieval_distill.index import embed as embedding, making
-from tests.indexing.conftest import corpus, vector_of
+from retrieval_distill.embedding import embed as embedding, workers
+from tests.index.conftest import corpus, vector_of
 from tests.kills import attempt, files
 
 model, out = sys.argv[1], Path(sys.argv[2])
@@ -44,7 +44,8 @@ def encode(texts, done):
             asked.write(f"{texts[row]}\\n")
         yield np.array([row]), vector_of(texts[row])[None]
 
-making.Encoding.encoders = lambda self: [encode]
+workers.Encoding.encoders = lambda self: [encode]
+workers.Encoding.cut = lambda self, texts: {"share": 0.0, "sample": 0, "max_length": None}
 
 def work():
     embedding.embed(model, texts, folder, storage="float16")
@@ -53,7 +54,7 @@ folder, log = out / "whole", out / "whole.log"
 attempt(work)
 whole = files(folder)
 assert len([name for name in whole if name.startswith("vectors-")]) == 3
-making.SECONDS_PER_COMMIT = 0.0
+workers.SECONDS_PER_COMMIT = 0.0
 folder, log = out / "cut", out / "cut.log"
 acts = attempt(work)
 assert files(folder) == whole
@@ -136,7 +137,7 @@ import sys, time
 import numpy as np
 from retrieval_distill import cli
 from retrieval_distill.embedding.workers import Encoding
-from tests.indexing.conftest import vector_of
+from tests.index.conftest import vector_of
 
 def encode(texts, done):
     for row in np.flatnonzero(~done):
@@ -144,6 +145,7 @@ def encode(texts, done):
         yield np.array([row]), vector_of(texts[row])[None]
 
 Encoding.encoders = lambda self: [encode]
+Encoding.cut = lambda self, texts: {"share": 0.0, "sample": 0, "max_length": None}
 cli.main()
 """
 

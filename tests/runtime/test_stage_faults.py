@@ -17,7 +17,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import files, lock, manifests, stages
 from tests.commands import command
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 WORK = {
     "a": {"corpus.txt": "of a", "qrels/train.txt": "1", "qrels/test.txt": "2", "only-a.txt": "a"},
@@ -308,7 +308,7 @@ def test_the_command_line_waits_when_it_is_told_to(tmp_path, holder, monkeypatch
 
 def test_a_cache_is_waited_for_without_being_told_to(tmp_path, holder, monkeypatch):
     monkeypatch.setattr(lock.logger, "info", lambda *_: holder.communicate("\n"))
-    assert not made(tmp_path / "out", "a", wait=True)["skipped"]
+    assert not made(tmp_path / "out", "a", cache=True)["skipped"]
 
 
 def test_a_file_that_is_no_lock_is_left_alone(tmp_path):

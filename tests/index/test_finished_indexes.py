@@ -12,7 +12,7 @@ import pytest
 from retrieval_distill.config import IntentConfig
 from retrieval_distill.index import build, tune
 from retrieval_distill.index.faiss_index import Index, index
-from tests.indexing.stored import clustered, store
+from tests.index.stored import clustered, store
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval_distill.embedding import choice
-from retrieval_distill.embedding.choice import choose
+from retrieval_distill.embedding import backend_measurement
+from retrieval_distill.embedding.backend_measurement import choose
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.embedding.workers import Encoding
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import backends, encoder
 from tests.conftest import WORDS
-from tests.indexing.conftest import corpus, vector_of
+from tests.index.conftest import corpus, vector_of
 
 TEXTS = [f"text {i}" for i in range(20)]
 
@@ -23,7 +23,7 @@ SECONDS = {"torch": 4.0, "exact": 2.0, "wrong": 0.5, "slow": 8.0}
 def runtimes(monkeypatch, fake_model):
     """Runtimes of different speeds; one is quick and wrong."""
     loaded, clock = [], [0.0]
-    monkeypatch.setattr(choice, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(backend_measurement, "perf_counter", lambda: clock[0])
 
     def encoders(self):
         loaded.append(self.backend)

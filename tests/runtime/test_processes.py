@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOGETHER = {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "2"}
 PROGRAM = """
 import atexit, sys

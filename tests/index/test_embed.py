@@ -27,7 +27,7 @@ from retrieval_distill.embedding.workers import Encoding
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import encoder
 from tests.commands import command
-from tests.indexing.conftest import corpus, vector_of
+from tests.index.conftest import corpus, vector_of
 
 KILLED = """
 import json, os, random, signal, sys, time

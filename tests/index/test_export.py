@@ -10,7 +10,7 @@ from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.embedding.export import export
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval import exact
-from tests.indexing.conftest import DIMENSIONS, corpus, vector_of
+from tests.index.conftest import DIMENSIONS, corpus, vector_of
 
 
 @pytest.fixture

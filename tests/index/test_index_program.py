@@ -19,7 +19,7 @@ from retrieval_distill.index.build import sha256
 from retrieval_distill.index.index import Index
 from retrieval_distill.runtime import stages
 from tests.commands import command, program
-from tests.indexing.stored import clustered, store
+from tests.index.stored import clustered, store
 
 VECTORS = clustered(12_000, 48)
 

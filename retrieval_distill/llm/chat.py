@@ -20,9 +20,9 @@ from functools import partial, reduce
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from retrieval_distill import adaptations
-from retrieval_distill.adaptations import Adaptation, Body
 from retrieval_distill.errors import UserError
+from retrieval_distill.llm import adaptations
+from retrieval_distill.llm.adaptations import Adaptation, Body
 
 try:
     import httpx

@@ -21,7 +21,7 @@ from retrieval_distill.index.faiss_index import Index
 from retrieval_distill.index.kinds import KINDS
 from retrieval_distill.index.operating_points import Point, choose, front, shortfalls
 from retrieval_distill.reporting import tradeoff
-from tests.indexing.stored import clustered, store
+from tests.index.stored import clustered, store
 
 
 def point(recall, milliseconds, memory):

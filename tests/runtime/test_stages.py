@@ -12,7 +12,7 @@ import pytest
 
 from retrieval_distill.runtime import processes, stages
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import os, sys, time

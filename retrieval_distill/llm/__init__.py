@@ -1,0 +1,1 @@
+"""Chat endpoints: requests, what servers refuse, answers and prompts."""
