@@ -25,7 +25,7 @@ from sweep_kills import whole
 from sweep_mutations import mutated
 from sweep_readers import Reader, readers
 from sweep_stages import World
-from sweeping import BAD, Table, child, options
+from sweeping import BAD, Table, child, is_refusal, options
 
 SECONDS, MEMORY, BATCH = 20.0, 2 << 30, 40
 """Allowed for one input, and how many are read by one child."""
@@ -84,7 +84,7 @@ def ended(reader: Reader, files: dict[str, bytes], folder: Path, expected: str |
     try:
         found = seen(reader, files, folder)
     except BaseException as error:
-        if type(error).__name__ == "UserError":
+        if is_refusal(error):
             return "refused", str(error)
         return "traceback", traceback.format_exc()
     return ("silent", "other values") if expected not in (None, found) else ("read", "")

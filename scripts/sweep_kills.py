@@ -163,7 +163,10 @@ def main() -> int:
             table.add(name, how, said, told)
             table.note(name, "kills", kills)
             table.note(name, "paid twice", twice)
-            table.note(name, "rubbish", bool({path.name for path in out.parent.iterdir()} - expected[name].beside))
+            left = {path.name for path in out.parent.iterdir()} - expected[name].beside
+            table.note(name, "rubbish", bool(left))
+            if left:
+                print(f"left beside {name}: {sorted(left)}: {told}", file=sys.stderr, flush=True)
         shutil.rmtree(out.parent, ignore_errors=True)
     code = table.finish(chosen.json)
     for name, one in expected.items():

@@ -327,5 +327,5 @@ ACTS: dict[str, Act] = {
     "bm25": Act(bm25, bm25),
     "texts": Act(texts_cache, lambda w, out: as_values(load(w.data, out))),
     "run files": Act(write_runs, read_runs, alone=False),
-    "run": Act(recipe, report, 0.1),
+    "run": Act(recipe, report, 0.4),
 }

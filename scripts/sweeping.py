@@ -139,13 +139,18 @@ def _work(
         value = work()
         end = End("done", "", value, _acts)
     except BaseException as error:
-        how = "refused" if type(error).__name__ == "UserError" else "traceback"
+        how = "refused" if is_refusal(error) else "traceback"
         end = End(how, str(error) if how == "refused" else traceback.format_exc(), None, _acts)
         if not quiet and how == "traceback":
             traceback.print_exc()
     with os.fdopen(writing, "wb") as out:
         out.write(pickle.dumps(end))
     os._exit(0)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an exception is a message for the user, told by its name: nothing of the package is imported here."""
+    return any(kind.__name__ == "UserError" for kind in type(error).__mro__)
 
 
 def _count_acts(moment: int | None) -> None:
