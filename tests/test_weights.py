@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from pathlib import Path
@@ -170,7 +171,9 @@ def test_saved_weights_have_the_mode_of_other_files(encoders, tmp_path, umask):
 
 @pytest.fixture
 def static(tokenizers_by_kind, tmp_path) -> str:
-    module = StaticEmbedding(tokenizers_by_kind["bert"], embedding_dim=24)
+    tokenizer = copy.deepcopy(tokenizers_by_kind["bert"])
+    tokenizer.backend_tokenizer.no_truncation()  # another test may have set one
+    module = StaticEmbedding(tokenizer, embedding_dim=24)
     SentenceTransformer(modules=[module], device="cpu").save_pretrained(str(tmp_path / "static"))
     return str(tmp_path / "static")
 

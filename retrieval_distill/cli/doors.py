@@ -21,8 +21,8 @@ from retrieval_distill.runtime import destination, lock, processes
 Given = dict[str, Any]
 """A command's options by name."""
 
-WAITS = ("benchmark", "compress", "convert", "demo", "distill", "embed", "fit-teacher", "generate", "index", "mine",
-         "prepare", "run")  # fmt: skip
+WAITS = ("benchmark", "compress", "convert", "demo", "distill", "embed", "fit-teacher", "gate", "generate", "index",
+         "mine", "prepare", "run")  # fmt: skip
 """Commands that end in stages, which work in a folder by themselves."""
 
 WaitOption = Annotated[
@@ -186,7 +186,7 @@ _table_of_vectors = _file("a table of vectors", lambda path: columns(path) == {"
 
 DOORS: dict[str, dict[str, Callable[[Any, Given], None]]] = {
     **{name: {"out": _stage(name)} for name in
-       ("compress", "distill", "embed", "fit-teacher", "generate", "index", "prepare")},
+       ("compress", "distill", "embed", "fit-teacher", "gate", "generate", "index", "prepare")},
     **{name: {"out": _run} for name in ("filter-negatives", "mine", "retrieve", "score", "search")},
     **{name: {"out": _run_folder} for name in ("demo", "run")},
     "benchmark": {"out": _benchmarked},

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from retrieval_distill import hub
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats.contract import RowError
@@ -72,11 +73,12 @@ def _read(repository: str, part: str, name: str, cache: str | Path | None) -> li
 
     directory = None if cache is None else str(cache)
     try:
-        splits = datasets.get_dataset_split_names(repository, part, cache_dir=directory)
-        found = {split.lower().removeprefix("nano"): split for split in splits}
-        split = found.get(name.lower().removeprefix("nano"))
-        if split is not None:
-            return datasets.load_dataset(repository, part, split=split, cache_dir=directory).to_list()
+        with hub.if_reachable():
+            splits = datasets.get_dataset_split_names(repository, part, cache_dir=directory)
+            found = {split.lower().removeprefix("nano"): split for split in splits}
+            split = found.get(name.lower().removeprefix("nano"))
+            if split is not None:
+                return datasets.load_dataset(repository, part, split=split, cache_dir=directory).to_list()
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(f"nanobeir: {part} of {repository!r} could not be read ({reason})") from None

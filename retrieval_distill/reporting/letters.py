@@ -36,7 +36,9 @@ def beaten(name: str, measure: str, systems: Mapping[str, Any]) -> list[str]:
     """The systems whose mean is lower, significantly so."""
     own = systems[name][measure]
     found = p_values(own).items()
-    return [other for other, p in found if p < ALPHA and own["mean"] > systems[other][measure]["mean"]]
+    return [
+        other for other, p in found if other in systems and p < ALPHA and own["mean"] > systems[other][measure]["mean"]
+    ]
 
 
 def p_values(value: Mapping[str, Any]) -> dict[str, float]:

@@ -138,7 +138,7 @@ def is_better(path: Path, key: str) -> bool | None:
     try:
         found = stages.read_json(path)
         return found["gain"]["mean"] > 0 if found["key"] == key else None
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, UserError, KeyError, TypeError, ValueError):
         return None
 
 

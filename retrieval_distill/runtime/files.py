@@ -72,11 +72,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
         UserError: The disk is full, or nothing can be written there.
     """
     path = Path(path)
-    stream = pipes.is_stream(path)
-    target = Path(tempfile.gettempdir()) / "stream" if stream else Path(os.path.realpath(path))
-    if not stream and target.is_dir():
-        raise UserError(f"{path}: this is a folder; give the name of a file")
     with disk.room(path):
+        stream = pipes.is_stream(path)
+        target = Path(tempfile.gettempdir()) / "stream" if stream else Path(os.path.realpath(path))
+        if not stream and target.is_dir():
+            raise UserError(f"{path}: this is a folder; give the name of a file")
         make_folder(target.parent)
         sweep_once(target.parent)
         temporary = unfinished(target.parent, target.suffix)
@@ -126,7 +126,7 @@ def write_json(path: str | Path, value: Any) -> None:
     Raises:
         UserError: The disk is full, or nothing can be written there.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False))
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
@@ -145,7 +145,10 @@ def make_folder(folder: Path) -> None:
     """Make a folder, and those it lies in, as far as they are missing; each is on disk before the next."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
-        path.mkdir(exist_ok=True)
+        try:
+            path.mkdir(exist_ok=True)
+        except FileNotFoundError as error:  # what it lies in is there, and takes no folders, as /proc
+            raise disk.unwritable(folder, error) from error
         sync(path.parent)
 
 

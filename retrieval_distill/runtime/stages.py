@@ -187,7 +187,7 @@ def _work_folder(folder: Path, mark: str, name: str) -> Path:
     if not partial.exists() and manifests.mark(folder) == mark and _reopened(folder):
         folder.rename(partial)
     elif (partial / manifests.FILE).exists() and not _finished(partial, mark) and not _reopened(partial):
-        (partial / manifests.FILE).unlink()
+        (partial / manifests.FILE).unlink(missing_ok=True)
         trash.throw(partial, folder)
     partial.mkdir(parents=True, exist_ok=True)
     manifests.sign(partial, mark, name)
@@ -202,7 +202,7 @@ def _reopened(folder: Path) -> bool:
     for name, defect in list(manifests.damaged(folder, listed)):
         logger.warning("%s is %s: it is made again", folder / name, defect)
         (folder / name).unlink(missing_ok=True)
-    (folder / manifests.FILE).unlink()
+    (folder / manifests.FILE).unlink(missing_ok=True)
     return True
 
 

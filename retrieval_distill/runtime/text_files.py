@@ -82,10 +82,8 @@ def opened(path: Path, encoding: str = "utf-8", errors: str = "strict", newline:
             name = codec(encoding, raw.peek(4)[:4])  # type: ignore[attr-defined]
             with io.TextIOWrapper(raw, name, errors, newline) as file:
                 yield file
-    except UnicodeError:
-        raise _misfit(path, encoding) from None
-    except UNREADABLE as error:
-        raise unreadable(path, error) from None
+    except (UnicodeError, *UNREADABLE) as error:
+        raise _blame(path, encoding, error) from None
 
 
 def codec(encoding: str, start: bytes = b"") -> str:
@@ -112,6 +110,16 @@ def unreadable(path: Path, error: BaseException) -> UserError:
     """What to say of a file that could not be read."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else f"damaged file: {error}"
     return UserError(f"{path}: {reason}")
+
+
+def _blame(path: Path, encoding: str, error: BaseException) -> UserError:
+    """What to say of a file that was being read as text; one that does not fit may be damaged further on, too."""
+    if not isinstance(error, UnicodeError):
+        return unreadable(path, error)
+    try:
+        return _misfit(path, encoding)
+    except UNREADABLE as damage:
+        return unreadable(path, damage)
 
 
 def _misfit(path: Path, encoding: str) -> UserError:

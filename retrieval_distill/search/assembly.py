@@ -144,7 +144,10 @@ def _decided(searcher: Searcher, place: Place) -> Fusion | None:
 
 def _tuned(searcher: Searcher, place: Place) -> Fusion:
     file = place.beside / WEIGHTS
-    kept = hybrid.load(file)
+    try:
+        kept = hybrid.load(file)
+    except UserError as error:
+        raise UserError(f"{error}; tune again with --tune SPLIT") from None
     if kept is None:
         raise UserError(f"no weights are kept in {place.beside}: tune them with --tune SPLIT, or say --hybrid rank:0.5")
     if hybrid.is_better(file, _key(searcher)) is None:

@@ -150,7 +150,9 @@ def start(recipe: Mapping[str, Any]) -> str:
     parts += [f"queries by {md(student['query_model'])}"] if student.get("query_model") else []
     for step in recipe.get("compress") or []:
         sizes = "".join(f"{key} {step[key]}, " for key in ("layers", "width") if step[key])
-        parts.append(f"compressed on the documents' plain text ({sizes}{', '.join(map(code, step['transfers']))})")
+        parts.append(
+            f"compressed on the documents' plain text ({sizes}transfers {', '.join(map(code, step['transfers']))})"
+        )
     return f"* **Start:** {'; '.join(parts)}"
 
 

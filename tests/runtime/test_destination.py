@@ -28,6 +28,7 @@ FOLDERS = {
     "embed": ["--model", "m", "--dataset", NOWHERE, "--out"],
     "index": ["vectors", "--out"],
     "fit-teacher": ["--dataset", NOWHERE, "--out"],
+    "gate": ["run.trec", "--dataset", NOWHERE, "--store", "s", "--out"],
     "run": ["demo", "--out"],
     "demo": ["--out"],
     "benchmark": ["--on", NOWHERE, "--out"],
@@ -316,7 +317,7 @@ def test_a_device_is_written_as_it_is(tmp_path, dataset_folder):
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     try:
         stages.write_json(tmp_path / "pipe", {"a": 1})
-        assert os.read(reader, 100) == b'{\n  "a": 1\n}'
+        assert os.read(reader, 100) == b'{\n  "a": 1\n}\n'
     finally:
         os.close(reader)
     assert (tmp_path / "pipe").is_fifo()

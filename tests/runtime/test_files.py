@@ -78,10 +78,10 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
     (tmp_path / "file").write_text("mine")
     for path, message in (
         (tmp_path, "this is a folder"),
-        (tmp_path / "file" / "x", "cannot be written here"),
-        ("/proc/none/x", "cannot be written here"),
-        (tmp_path / ("x" * 300) / "y", "cannot be written here"),
-        (tmp_path / ("x" * 300), "cannot be written here"),
+        (tmp_path / "file" / "x", "cannot be written"),
+        ("/proc/none/x", "cannot be written"),
+        (tmp_path / ("x" * 300) / "y", "cannot be written"),
+        (tmp_path / ("x" * 300), "cannot be written"),
     ):
         with pytest.raises(UserError, match=message), atomic(path):
             pytest.fail("the work was done for nothing")
@@ -94,7 +94,7 @@ def test_a_full_disk_is_said(tmp_path, monkeypatch):
 
     written(tmp_path / "x", "old")
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="x: the disk is full, and nothing there was changed"):
+    with pytest.raises(UserError, match="x: the disk is full, nothing of it was written"):
         written(tmp_path / "x", "new")
     assert (tmp_path / "x").read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]

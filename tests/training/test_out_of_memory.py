@@ -25,8 +25,9 @@ def test_the_same_step_with_less_held(tiny_recipe, tmp_path, monkeypatch, caplog
     passes, real = [], encoder._vectors
 
     def scarce(model, *args):
-        passes.append(model)
-        if len(passes) in failing:
+        if model[0].training:  # a model that was loaded is tried too
+            passes.append(model)
+        if model[0].training and len(passes) in failing:
             raise torch.OutOfMemoryError("no memory left")
         return real(model, *args)
 
