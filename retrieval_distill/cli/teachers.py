@@ -90,14 +90,22 @@ def gate(
     Example: retrieval-distill gate bm25-dev.trec start-dev.trec --dataset python-docs --teacher starter --store s
     --out gate
     """
+    from dataclasses import asdict
+
     from retrieval_distill import api
+    from retrieval_distill.runtime import stages
 
     runs = load_runs(run_files)
     check_teachers([teacher], max_length, dtype, options)
     data = load(dataset, cache)
     teachers, config = _teachers(teacher, max_length, dtype, options)
     found = api.gate(data, teacher=teachers, baselines=runs, store=store, split=split, measure=measure, config=config)
-    found.save(out)
+
+    def write(folder: Path) -> dict[str, Any]:
+        found.save(folder)
+        return found.facts
+
+    stages.stage("gate", out, {"verdict": found.verdict, "calibration": asdict(found.calibration)}, write)
     say(found.say(teacher))
     say(f"{out}: gate.json, calibration.json (for `score --calibration {out}`)")
 
