@@ -76,7 +76,7 @@ def auto(
     inputs = {**identity(prepared), "kind": "auto", "intent": intent.model_dump(mode="json"), "queries": given}
 
     def work(out: Path) -> dict[str, Any]:
-        if not (out / REPORT).is_file():  # else a killed attempt had chosen
+        if not _has_chosen(out):
             stages.write_json(out / REPORT, _tuned(prepared, intent, queries, out))
         return _keep(out, Point(**stages.read_json(out / REPORT)["chosen"]))
 
@@ -154,6 +154,14 @@ def _unsuitable(name: str, seconds: float, left: float, prepared: Prepared, inte
     if others and budget is not None and memory > 2 * budget:
         return f"holds {size(memory)}, more than twice the budget"
     return ""
+
+
+def _has_chosen(out: Path) -> bool:
+    """Whether a killed attempt chose an index that is still there."""
+    if not (out / REPORT).is_file():
+        return False
+    kind = stages.read_json(out / REPORT)["chosen"]["kind"]
+    return stages.read_manifest(out / CANDIDATES / kind) is not None
 
 
 def _keep(out: Path, chosen: Point) -> dict[str, Any]:

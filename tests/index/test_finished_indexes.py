@@ -73,6 +73,10 @@ def test_killed_after_the_choice_nothing_is_tried_again(tmp_path, monkeypatch):
         tune.auto(tmp_path / "vectors", tmp_path / "index", intent)
     Index.open(tmp_path / "index").verify()
     assert not (tmp_path / "index" / "candidates").exists()
+    (tmp_path / "index").rename(tmp_path / "again.partial")  # a report without the index that it tells of
+    (tmp_path / "again.partial" / "manifest.json").unlink()
+    tune.auto(tmp_path / "vectors", tmp_path / "again", intent)
+    Index.open(tmp_path / "again").verify()
 
 
 def interrupted(*_: object) -> None:
