@@ -21,12 +21,12 @@ ROUNDS = 6
 """Turns of every system: whatever else the machine does, it does to all. The lowest and highest of six medians enclose
 the true one 97 times in 100, for it misses only where all six lie on one side of it (1 - 2 / 2 ** 6)."""
 
-QUERIES_PER_TURN, WARM_UP = 18, 2
+QUERIES_PER_TURN, WARM_UP = 12, 2
 
 SECONDS_PER_TURN = 2.0
 """A slow system answers fewer queries in a turn, one at the least, and encodes fewer documents."""
 
-COLD_QUERIES = 15
+COLD_QUERIES = 12
 
 CACHE_BYTES = 128 << 20
 """Written before each cold query: more than a processor's caches hold."""

@@ -170,8 +170,8 @@ def reconciled(report: dict[str, Any], gate: dict[str, Any] | None) -> str:
     depth = report["recipe"]["evaluate"]["rerank_depth"]
     return (
         f"On the {queries_measured(report):,} test queries it is {shown}. The two do not contradict each other: these "
-        f"are other queries ({gate['queries']:,} on dev), another task (there it reorders each one's own best "
-        f"documents, here the best {depth} of both, fused), and what so few queries do not show may still be so."
+        f"are other queries ({gate['queries']:,} on dev) and another task (there it reorders each one's own best, here "
+        f"the best {depth} documents of both, fused), and what so few queries do not show may still be so."
     )
 
 

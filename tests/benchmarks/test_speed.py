@@ -75,19 +75,27 @@ def test_the_interval_is_that_of_the_turns_medians(monkeypatch):
 
 
 def test_a_slow_system_answers_fewer_queries(monkeypatch):
+    """By a clock on which a slow query takes 12 ms, and a fast one no time to speak of."""
     monkeypatch.setattr(speed, "SECONDS_PER_TURN", 0.03)
     asked = {"slow": 0, "fast": 0}
 
     def slow(query):
         asked["slow"] += 1
-        time.sleep(0.01)
 
     def fast(query):
         asked["fast"] += 1
 
+    def clock(ask, query):
+        ask(query)
+        return 0.012 if ask is slow else 1e-4
+
+    monkeypatch.setattr(speed, "seconds", clock)
     speed.latencies({"slow": slow, "fast": fast}, ["q"] * 30)
-    assert speed.WARM_UP + speed.ROUNDS + 1 <= asked["slow"] <= speed.WARM_UP + 3 * speed.ROUNDS + 3
-    assert asked["fast"] > 100
+    turn = speed.QUERIES_PER_TURN + speed.WARM_UP
+    assert asked == {  # to begin with, in every turn, and with cold caches
+        "slow": speed.WARM_UP + 2 * speed.ROUNDS + 2,
+        "fast": speed.WARM_UP + turn * speed.ROUNDS + speed.COLD_QUERIES,
+    }
 
 
 def test_encoders_take_turns_too_and_their_corpus_rate_is_that_of_its_thirds():

@@ -109,7 +109,9 @@ def test_gate_and_table_are_reconciled_where_they_seem_to_differ(told, better):
     text = verdict.reconciled(told, {**GATE, "better": better})
     assert text == "" if better else "The two do not contradict each other" in text
     if not better:
-        assert "it is shown to be better than BM25" in text and "9 on dev" in text and "best 10 of both" in text
+        assert (
+            "it is shown to be better than BM25" in text and "9 on dev" in text and "best 10 documents of both" in text
+        )
 
 
 def test_the_text_says_the_same_first(told):
