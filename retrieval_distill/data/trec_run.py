@@ -19,8 +19,11 @@ from retrieval_distill.runtime.files import atomic
 
 logger = logging.getLogger("retrieval_distill")
 
-_UNFIT = re.compile(r"[ \t\n\r\v\f\0]|^\ufeff|^$")
-"""What a field of a line cannot hold: it would be read as two, as none, or as a byte-order mark."""
+_UNFIT = re.compile(r"[ \t\n\r\v\f\0]|^$")
+"""What a field of a line cannot hold: it would be read as two, or as none."""
+
+_UNFIT_FIRST = re.compile(rf"{_UNFIT.pattern}|^\ufeff")
+"""What the first field cannot hold: it would be read as a byte-order mark, too."""
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -85,8 +88,9 @@ def refuse_unfit(path: Path, queries: Iterable[str], documents: Iterable[str], t
     Raises:
         UserError: One is empty or holds white space.
     """
-    for what, names in (("query id", queries), ("document id", documents), ("tag", [tag])):
-        if unfit := [name for name in names if _UNFIT.search(name)]:
+    fields = (("query id", queries, _UNFIT_FIRST), ("document id", documents, _UNFIT), ("tag", [tag], _UNFIT))
+    for what, names, forbidden in fields:
+        if unfit := [name for name in names if forbidden.search(name)]:
             raise UserError(
                 f"{path}: a TREC run cannot hold {len(unfit):,} {what}s like {unfit[0]!r}, for white space parts its "
                 "fields; write the run as .parquet, which holds any id"
