@@ -27,14 +27,14 @@ what, values, out = sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])
 dataset = beir.load(values["dataset"]["source"])
 
 def distill():
-    verbs.distill(teacher_run(dataset), dataset, "train", parse_recipe(values), folder)
+    verbs.distill(teacher_run(dataset), dataset, out=folder, recipe=parse_recipe(values))
 
 def compress():
-    verbs.compress(dataset.documents, folder, model=values["student"]["model"], layers="first:2", steps=4,
+    verbs.compress(dataset.documents, out=folder, model=values["student"]["model"], layers="first:2", steps=4,
                    tokens_per_step=256, max_length=32, bf16=False, transfers={"relations": 1.0}, save_steps=2)
 
 def fit_teacher():
-    verbs.fit_teacher(dataset, folder, model=values["teacher"]["model"], steps=4, evaluate_every=2, bf16=False,
+    verbs.fit_teacher(dataset, out=folder, model=values["teacher"]["model"], steps=4, evaluate_every=2, bf16=False,
                       dev_depth=5, dev_queries=4, queries_per_step=4)
 
 def note(line):
