@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import subprocess
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -229,3 +231,15 @@ def tiny_recipe(dataset_folder, encoders, cross_encoders) -> dict:
         "training": {"steps": 12, "queries_per_step": 8, "candidates": 4, "save_steps": 2, "bf16": False},
         "evaluate": {"rerank_depth": 10, "depth": 20},
     }
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KB of its own, which only root can mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

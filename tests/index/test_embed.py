@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -203,18 +202,6 @@ def test_a_full_disk_keeps_the_finished_shards(monkeypatch, fake_model, tmp_path
         with pytest.raises(UserError, match=r"v: the disk is full.*every finished one is kept"):
             embed(fake_model[0], documents, tmp_path / "v")
     assert embed(fake_model[0], documents, tmp_path / "v")["counts"]["embedded"] == 20 - 2 * 4
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 64 KB of its own, which only root can mount."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_disk_that_is_full(small_disk, fake_model):

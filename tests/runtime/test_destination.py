@@ -270,34 +270,22 @@ def test_convert_leaves_nothing_of_another_dataset(dataset, tmp_path):
     assert seen(both) == before
 
 
-@pytest.fixture
-def mounted(tmp_path):
-    """A file system of its own, which only root can mount."""
-    folder = tmp_path / "mounted"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def test_a_mount_point(small_disk):
+    assert "is a mount point" in command("index", "vectors", "--out", small_disk, code=2)
 
 
-def test_a_mount_point(mounted):
-    assert "is a mount point" in command("index", "vectors", "--out", mounted, code=2)
-
-
-def test_a_result_that_is_there_needs_nothing_writable(mounted):
+def test_a_result_that_is_there_needs_nothing_writable(small_disk):
     def made(number: int) -> stages.Manifest:
-        return stages.stage("try", mounted / "out", {"n": number}, lambda out: {"b": (out / "f").write_text("x")})
+        return stages.stage("try", small_disk / "out", {"n": number}, lambda out: {"b": (out / "f").write_text("x")})
 
     made(1)
-    subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert made(1)["skipped"]
     with pytest.raises(UserError, match=r"out: cannot be written \(Read-only file system"):
         made(2)
-    destination.stage(mounted / "out", "try")  # it may be all there is to do
+    destination.stage(small_disk / "out", "try")  # it may be all there is to do
     with pytest.raises(UserError, match=r"new: cannot be written \(Read-only file system"):
-        destination.stage(mounted / "new", "try")
+        destination.stage(small_disk / "new", "try")
 
 
 def test_a_folder_that_cannot_be_changed(tmp_path):

@@ -49,7 +49,7 @@ from pathlib import Path
 import psutil  # imported before the forks
 sys.path.insert(0, sys.argv[1])
 from retrieval_distill.runtime import stages
-from tests.test_stage_faults import made, whole
+from tests.runtime.test_stage_faults import made, whole
 
 root, counts, os.fsync = Path(sys.argv[2]), {}, lambda handle: None
 
@@ -238,7 +238,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from retrieval_distill.runtime import lock
 from retrieval_distill.errors import UserError
-from tests.test_stage_faults import made, whole
+from tests.runtime.test_stage_faults import made, whole
 
 folder, wait, number = Path(sys.argv[2]), sys.argv[3] == "wait", int(sys.argv[4])
 draw, said, os.fsync = random.Random(number), [], lambda handle: None
@@ -347,18 +347,6 @@ def test_an_error_about_another_file_is_not_taken_for_one_of_the_stages(tmp_path
 
     with pytest.raises(PermissionError):
         stages.stage("try", tmp_path / "out", {}, work)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 64 KB of its own, which only root can mount."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize(
