@@ -14,18 +14,20 @@ import os
 import random
 import shutil
 import sys
-import tempfile
+from argparse import Namespace
 from pathlib import Path
 
-from sweep_kills import Reference, opening, place, reference, same, whole, work_of
+from sweep_kills import Reference, opening, place, reference, same, work_of, world_in
 from sweep_stages import ACTS, Act, World
-from sweeping import End, Table, child, options
+from sweeping import End, Table, child, sweep
 
 HOW = ("flipped", "flipped", "cut", "emptied", "removed", "lengthened")
 
 TRAININGS = ("distill", "compress", "fit-teacher")
 
 CHECKPOINT = "checkpoint of "
+
+ROWS = (*ACTS, *(CHECKPOINT + name for name in TRAININGS))
 
 UNGUARDED = (".md", ".trec")
 """Endings of files that may be edited, and of a public format that has no checksum (a cut one is an input)."""
@@ -86,19 +88,14 @@ def tried(act: Act, world: World, out: Path, expected: Reference, checkpoint: bo
     return ends
 
 
-def main() -> int:
-    names = [*ACTS, *(CHECKPOINT + name for name in TRAININGS)]
-    chosen = options(__doc__ or "", "files", 120, names)
-    rng, table = random.Random(chosen.seed), Table("stage", chosen.seed)
-    root = Path(chosen.work or tempfile.mkdtemp(prefix="sweep-files-"))
-    world = World(root / "world")
-    whole(world.make)
+def walk(chosen: Namespace, rng: random.Random, table: Table, root: Path) -> None:
+    world = world_in(root)
     expected: dict[str, Reference] = {}
     finished: dict[str, Path] = {}
     for number in range(chosen.count):
         name = rng.choices(
-            sorted(chosen.only or names),
-            [ACTS[name.removeprefix(CHECKPOINT)].weight for name in sorted(chosen.only or names)],
+            sorted(chosen.only or ROWS),
+            [ACTS[name.removeprefix(CHECKPOINT)].weight for name in sorted(chosen.only or ROWS)],
         )[0]
         own, checkpoint, of = random.Random(rng.random()), name.startswith(CHECKPOINT), name.removeprefix(CHECKPOINT)
         act = ACTS[of]
@@ -116,11 +113,7 @@ def main() -> int:
             table.add(name, end, said, f"case {number}: {path.relative_to(folder)} {how}")
         table.note(name, "files")
         shutil.rmtree(folder, ignore_errors=True)
-    code = table.finish(chosen.json)
-    if not chosen.work:
-        shutil.rmtree(root, ignore_errors=True)
-    return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(sweep(__doc__ or "", "files", "stage", 120, ROWS, walk))

@@ -16,16 +16,15 @@ import random
 import shutil
 import signal
 import sys
-import tempfile
 import traceback
+from argparse import Namespace
 from pathlib import Path
 
 import sweep_stages
-from sweep_kills import whole
+from sweep_kills import whole, world_in
 from sweep_mutations import mutated
 from sweep_readers import Reader, readers
-from sweep_stages import World
-from sweeping import BAD, Table, child, is_refusal, options
+from sweeping import BAD, Table, child, is_refusal, sweep
 
 SECONDS, MEMORY, BATCH = 20.0, 2 << 30, 40
 """Allowed for one input, and how many are read by one child."""
@@ -108,12 +107,8 @@ def keep(reader: Reader, seed: float, folder: Path) -> str:
     return f"{folder.name}: {name} {how}"
 
 
-def main() -> int:
-    chosen = options(__doc__ or "", "inputs", 2000, NAMES)
-    rng, table = random.Random(chosen.seed), Table("reader", chosen.seed)
-    root = Path(chosen.work or tempfile.mkdtemp(prefix="sweep-inputs-"))
-    world = World(root / "world")
-    whole(world.make)
+def walk(chosen: Namespace, rng: random.Random, table: Table, root: Path) -> None:
+    world = world_in(root)
     all_ = readers(world, root / "valid")
     names = chosen.only or list(all_)
     before = {
@@ -139,11 +134,7 @@ def main() -> int:
             )
             table.add(name, how, said, wrong)
         next_ += len(found)
-    code = table.finish(chosen.json)
-    if not chosen.work:
-        shutil.rmtree(root, ignore_errors=True)
-    return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(sweep(__doc__ or "", "inputs", "reader", 2000, NAMES, walk))

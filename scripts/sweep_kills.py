@@ -14,8 +14,8 @@ from __future__ import annotations
 import random
 import shutil
 import sys
-import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 
 import sweep_stages
 from sweep_stages import ACTS, Act, World
-from sweeping import End, Table, child, files, options
+from sweeping import End, Table, child, files, sweep
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,15 @@ def after(act: Act, world: World, out: Path, expected: Reference, kills: int) ->
     return "resumed", "", twice
 
 
-def main() -> int:
-    chosen = options(__doc__ or "", "kills", 200, ACTS)
-    rng, table = random.Random(chosen.seed), Table("stage", chosen.seed)
-    root = Path(chosen.work or tempfile.mkdtemp(prefix="sweep-kills-"))
+def world_in(root: Path) -> World:
+    """What the acts need, made once."""
     world = World(root / "world")
     whole(world.make)
+    return world
+
+
+def walk(chosen: Namespace, rng: random.Random, table: Table, root: Path) -> None:
+    world = world_in(root)
     names = chosen.only or list(ACTS)
     expected: dict[str, Reference] = {}
     total = 0
@@ -168,14 +171,10 @@ def main() -> int:
             if left:
                 print(f"left beside {name}: {sorted(left)}: {told}", file=sys.stderr, flush=True)
         shutil.rmtree(out.parent, ignore_errors=True)
-    code = table.finish(chosen.json)
     for name, one in expected.items():
         if one.clocks:
             print(f"{name}: not compared, for they differ between uninterrupted acts: {', '.join(one.clocks)}")
-    if not chosen.work:
-        shutil.rmtree(root, ignore_errors=True)
-    return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(sweep(__doc__ or "", "kills", "stage", 200, ACTS, walk))

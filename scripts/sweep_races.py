@@ -11,16 +11,16 @@ from __future__ import annotations
 import random
 import shutil
 import sys
-import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from sweep_kills import Reference, place, reference, same, whole
+from sweep_kills import Reference, place, reference, same, world_in
 from sweep_stages import ACTS, Act, World, small
-from sweeping import Child, Table, options
+from sweeping import Child, Table, sweep
 
 from retrieval_distill.runtime import lock
 
@@ -58,12 +58,8 @@ def race(act: Act, world: World, out: Path, expected: Reference, rng: random.Ran
     return ("refused", refused[0].said) if refused else ("both well", "")
 
 
-def main() -> int:
-    chosen = options(__doc__ or "", "races", 60, ACTS)
-    rng, table = random.Random(chosen.seed), Table("stage", chosen.seed)
-    root = Path(chosen.work or tempfile.mkdtemp(prefix="sweep-races-"))
-    world = World(root / "world")
-    whole(world.make)
+def walk(chosen: Namespace, rng: random.Random, table: Table, root: Path) -> None:
+    world = world_in(root)
     names = chosen.only or list(ACTS)
     expected: dict[str, Reference] = {}
     for number in range(chosen.count):
@@ -75,11 +71,7 @@ def main() -> int:
         table.add(name, *race(act, world, out, expected[name], own), f"race {number}")
         table.note(name, "rubbish", bool({path.name for path in out.parent.iterdir()} - expected[name].beside))
         shutil.rmtree(out.parent, ignore_errors=True)
-    code = table.finish(chosen.json)
-    if not chosen.work:
-        shutil.rmtree(root, ignore_errors=True)
-    return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(sweep(__doc__ or "", "races", "stage", 60, ACTS, walk))

@@ -11,11 +11,14 @@ import gc
 import json
 import os
 import pickle
+import random
 import re
 import resource
 import select
+import shutil
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter, defaultdict
@@ -282,3 +285,29 @@ def options(about: str, what: str, count: int, names: Iterable[str]) -> argparse
     parser.add_argument("--work", help="folder to work in; default: a temporary one, which is removed")
     parser.add_argument("--json", help="write the table here too")
     return parser.parse_args()
+
+
+def sweep(
+    about: str,
+    what: str,
+    row: str,
+    count: int,
+    names: Iterable[str],
+    walk: Callable[[argparse.Namespace, random.Random, Table, Path], None],
+) -> int:
+    """A whole sweep, from its command line to its exit code.
+
+    Args:
+        about: The script's docstring.
+        what: What is counted, such as ``kills``: the option that says how many cases there are.
+        row: What a row of the table is, such as ``stage``.
+        count: How many cases there are by default.
+        names: The rows that can be chosen.
+        walk: Tries the cases in a folder, and counts them in the table.
+    """
+    chosen = options(about, what, count, names)
+    root, table = Path(chosen.work or tempfile.mkdtemp(prefix=f"sweep-{what}-")), Table(row, chosen.seed)
+    walk(chosen, random.Random(chosen.seed), table, root)
+    if not chosen.work:
+        shutil.rmtree(root, ignore_errors=True)
+    return table.finish(chosen.json)
