@@ -1,6 +1,6 @@
 """The one exception that means "the user can mend this".
 
-Knows nothing else. The command line prints its message without a traceback and exits with code 2;
+Knows nothing else, but how to word one. The command line prints its message without a traceback and exits with code 2;
 every other exception is a defect of ours and keeps its traceback.
 """
 
@@ -12,6 +12,11 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """A mistake the user can mend; the message names the file, line or option and what would work."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, without its stack."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def nearest(name: str, choices: Iterable[str], rest: str = "") -> str:

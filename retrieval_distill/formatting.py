@@ -1,4 +1,6 @@
-"""Numbers as people read them, and the snippet of a passage: one wording for every table, plot and page.
+"""Numbers as people read them, text made safe for a terminal or Markdown, and the snippet of a passage.
+
+One wording for every table, plot and page.
 
 Knows numbers and strings; must not know what they measure.
 """

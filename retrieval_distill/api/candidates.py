@@ -50,7 +50,8 @@ def retrieve(
         b: BM25's length normalisation.
         stemmer: PyStemmer language for BM25, such as ``"english"``; ``None``: words as they are written.
         language: Whose stop words BM25 leaves out; ``"none"``: every word counts.
-        bm25: BM25 over these documents, built before; ``None``: it is built here.
+        bm25: BM25 over these documents, built before; ``k1``, ``b``, ``stemmer`` and ``language`` are then its own.
+            ``None``: it is built here.
         dtype: What the bi-encoder computes in.
 
     Raises:
@@ -62,16 +63,17 @@ def retrieve(
         [('q', 'a')]
     """
     from retrieval_distill.api.vectors import search
+    from retrieval_distill.data.mixture import apart
     from retrieval_distill.errors import UserError
     from retrieval_distill.retrieval.bm25 import BM25
     from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
-    from retrieval_distill.retrieval.scopes import scopes
 
     if (index is None) != (model is None):
         raise UserError("index and model belong together: the model is the one that embedded the index's documents")
     asked, texts = queries_of(queries), documents_of(documents)
     lexical = bm25 or BM25(texts, k1, b, stemmer, language)
-    found = Run.joined(lexical.search(own, depth, allowed) for own, allowed in scopes(documents, asked))
+    parts = apart(documents, asked) if isinstance(documents, Dataset) else [(asked, None)]
+    found = Run.joined(lexical.search(own, depth, allowed) for own, allowed in parts)
     if index is None or model is None:
         return found
     dense = search(asked, index, model=model, documents=documents, depth=depth, dtype=dtype)

@@ -5,7 +5,6 @@ Knows datasets and where they are kept; must not know any file format, or how qu
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from os import fspath
 from pathlib import Path
@@ -17,6 +16,7 @@ from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
+from retrieval_distill.runtime.files import CACHE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from retrieval_distill.index.index import Index
     from retrieval_distill.retrieval.bm25 import BM25
     from retrieval_distill.scores.contract import Teacher
-
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retrieval-distill"
-"""Keeps datasets that are built, downloaded or unpacked, where nothing else is said."""
 
 
 def load_dataset(

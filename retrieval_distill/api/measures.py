@@ -25,7 +25,8 @@ def evaluate(
     Args:
         runs: Runs by name; a run may be ``{query_id: {doc_id: score}}``.
         qrels: Judgements, ``{query_id: {doc_id: grade}}``, such as ``dataset.qrels("test")``.
-        measures: As ir_measures names them; the first one is the headline. ``None``: nDCG@10, RR@10, R@100.
+        measures: As ir_measures names them; the first one is the headline. ``None``: nDCG@10, RR@10, R@100, AP@100 and
+            Success@5.
         dataset: The documents: of one that was cut into passages, documents are measured, each by its best passage;
             where queries are documents themselves, which their texts tell, a query's own document is left out; and a
             warning counts documents of a run that it does not have. ``None``: ids are taken as they are.
@@ -43,7 +44,9 @@ def evaluate(
 
     found = {name: run_of(run) for name, run in runs.items()}
     measured, judged = by_document(found, dataset, qrels) if dataset else (found, qrels)
-    documents = dataset.documents if dataset is not None and dataset.parents is None else None
+    documents = None
+    if dataset is not None and dataset.parents is None:
+        documents = dataset.documents.known(id_ for run in measured.values() for id_ in run.frame["doc_id"].unique())
     return Report.of_values(compare.per_query(measured, judged, measures or DEFAULT_MEASURES, documents))
 
 

@@ -22,8 +22,9 @@ from retrieval_distill.data.load import load
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation import compare, self_hits, significance
+from retrieval_distill.evaluation import compare, significance
 from retrieval_distill.evaluation.own_folders import BENCHMARK, is_benchmark
+from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.hardware import devices
 from retrieval_distill.retrieval import exact
 from retrieval_distill.retrieval.bm25 import BM25
@@ -95,9 +96,10 @@ def benchmark(
             continue
         dataset = load(source, cache)
         destination.claim(out, "benchmark", is_benchmark)
-        runs = _runs(name, dataset, dataset.queries(split), systems, out / name, depth)
+        runs = _runs(name, dataset, dataset.queries(split), systems, out / name, dataset.in_passages(depth))
+        measured, judged = by_document(runs, dataset, dataset.qrels(split))
         values[name] = compare.per_query(
-            self_hits.left_out(runs, dataset, dataset.qrels(split)), dataset.qrels(split), measures, dataset.documents
+            measured, judged, measures, dataset.documents if dataset.parents is None else None
         )
         with files.atomic(out / name / "per_query.parquet") as temporary:
             values[name].to_parquet(temporary, index=False)

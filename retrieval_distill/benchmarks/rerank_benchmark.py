@@ -5,7 +5,6 @@ Knows Runs, judgements and teachers; must not know how a table or a plot is draw
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from retrieval_distill import models
+from retrieval_distill.benchmarks import speed
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare, self_hits
@@ -68,8 +68,8 @@ def benchmark(
                 name = f"{run_name}+{names[reranker_name]}@{depth}"
                 systems[name] = rerank(first, queries, dataset.documents, reranker, store, depth)
                 systems[name].save(Path(folder) / "runs" / f"{name}.parquet")
-                speed = cost(reranker, pairs_of(first.top(depth), queries, dataset.documents))
-                costs[name] = {"run": run_name, "reranker": reranker_name, "depth": depth, **speed}
+                spent = cost(reranker, pairs_of(first.top(depth), queries, dataset.documents))
+                costs[name] = {"run": run_name, "reranker": reranker_name, "depth": depth, **spent}
                 costs[name]["pairs"] = systems[name].facts["pairs"]
         measured = compare.compare(systems, dataset.qrels(split), measures)
         rows += [_row(name, values, costs[name], run_name) for name, values in measured.items()]
@@ -89,12 +89,12 @@ def cost(reranker: Teacher, pairs: Pairs) -> dict[str, Any]:
     by_query = [np.flatnonzero(pairs.rows[:, 0] == query) for query in np.unique(pairs.rows[:, 0])]
     chosen = by_query[:: max(1, len(by_query) // (TIMED_QUERIES + 1))][: TIMED_QUERIES + 1]
     stages.reset_peak_memory()
-    seconds = [_seconds(reranker, _alone(pairs, positions)) for positions in chosen]
+    seconds = [speed.seconds(_score, reranker, _alone(pairs, positions)) for positions in chosen]
     seconds = seconds[1:] or seconds  # the first one warms up
     timed = sum(len(positions) for positions in chosen[-len(seconds) :])
     return {
         "pairs_per_second": round(timed / sum(seconds), 1),
-        "latency_ms": {f"p{level}": round(1000 * float(np.percentile(seconds, level)), 1) for level in (50, 95)},
+        "latency_ms": speed.milliseconds(seconds),
         "peak_memory_bytes": stages.peak_memory_bytes(),
     }
 
@@ -107,11 +107,9 @@ def _alone(pairs: Pairs, positions: np.ndarray) -> Pairs:
     return Pairs([pairs.query_ids[query]], [pairs.queries[query]], ids, texts, rows, np.ones(len(positions), bool))
 
 
-def _seconds(reranker: Teacher, pairs: Pairs) -> float:
-    start = time.perf_counter()
+def _score(reranker: Teacher, pairs: Pairs) -> None:
     for _ in reranker.score(pairs):
         pass
-    return time.perf_counter() - start
 
 
 def _row(name: str, values: dict[str, Any], costs: dict[str, Any], first_stage: str) -> dict[str, Any]:

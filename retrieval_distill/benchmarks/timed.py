@@ -71,8 +71,8 @@ def dense(index: Index, model: str, dtype: str, queries: Texts, documents: Texts
     """A bi-encoder with its index.
 
     Its facts: ``parameters``, ``dimensions``, ``model_bytes`` (weights as they compute), ``index_bytes`` (on disk) and
-    ``max_length`` (tokens it reads of a document). Its speed depends on the shapes of its weights, the tokens it reads
-    and the kind and size of the index, and not on what the weights have learnt.
+    ``max_length`` (tokens it reads of a document; missing: all). Its speed depends on the shapes of its weights, the
+    tokens it reads and the kind and size of the index, and not on what the weights have learnt.
     """
     from retrieval_distill.student import build, encoder
 
@@ -90,13 +90,14 @@ def dense(index: Index, model: str, dtype: str, queries: Texts, documents: Texts
         return encoder.encode(loaded, texts, "document")
 
     vectors = encoder.encode(loaded, asked[: speed.QUERIES_PER_TURN], "query")
-    facts = {
+    facts: dict[str, Any] = {
         "parameters": build.parameters(loaded),
         "dimensions": counts["dimensions"],
         "model_bytes": _bytes(loaded.parameters()),
         "index_bytes": counts["bytes"],
-        "max_length": encoder.token_limit(loaded),
     }
+    if (limit := encoder.limit(loaded, "document")) is not None:
+        facts["max_length"] = limit
     tokens = encoder.tokens_of(loaded, asked, "query").lengths
     about_index = (counts["kind"], counts["documents"], counts["dimensions"], repr(counts["search"]))
     return Timed(
@@ -126,7 +127,7 @@ def reranked(first: Timed, teachers: Sequence[Teacher], documents: Texts, depth:
         return found
 
     weights = [weight for teacher in teachers if hasattr(teacher, "model") for weight in teacher.model.parameters()]
-    facts = {
+    facts: dict[str, Any] = {
         "parameters": first.facts.get("parameters", 0) + sum(weight.numel() for weight in weights),
         "model_bytes": first.facts.get("model_bytes", 0) + _bytes(weights),
         "index_bytes": first.facts["index_bytes"],

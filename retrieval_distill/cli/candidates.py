@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from retrieval_distill.cli.options import (
-    CACHE,
     CacheOption,
     DatasetArgument,
     DepthOption,
@@ -24,6 +23,7 @@ from retrieval_distill.cli.options import (
     save,
     say,
 )
+from retrieval_distill.runtime.files import CACHE
 
 app = typer.Typer()
 

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from retrieval_distill.cli.options import (
-    CACHE,
     CacheOption,
     DepthOption,
     DtypeOption,
@@ -20,6 +19,7 @@ from retrieval_distill.cli.options import (
     pairs,
     say,
 )
+from retrieval_distill.runtime.files import CACHE
 
 app = typer.Typer()
 

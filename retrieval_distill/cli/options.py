@@ -5,7 +5,6 @@ Knows option names and their help; must not know any command.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,8 +39,6 @@ CacheOption = Annotated[Path, typer.Option("--cache", help="Keeps datasets that 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Override, e.g. training.steps=50. May be repeated.")
 ]
-
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retrieval-distill"
 
 DEFAULT_TEACHER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 

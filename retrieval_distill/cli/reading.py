@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from retrieval_distill.cli.options import CACHE, CacheOption, pairs
+from retrieval_distill.cli.options import CacheOption, pairs
+from retrieval_distill.runtime.files import CACHE
 
 OPTIONS: dict[str, tuple[Any, Any]] = {
     "format": (

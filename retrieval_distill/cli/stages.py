@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from retrieval_distill.cli.options import (
-    CACHE,
     CacheOption,
     DatasetArgument,
     DepthOption,
@@ -28,6 +27,7 @@ from retrieval_distill.cli.options import (
     say,
 )
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime.files import CACHE
 
 app = typer.Typer()
 

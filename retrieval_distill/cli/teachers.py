@@ -1,4 +1,4 @@
-"""Commands around teachers: ``score``, ``scores``, ``rerank``, ``fit-teacher``.
+"""Commands around teachers: ``score``, ``gate``, ``scores``, ``rerank``, ``fit-teacher``.
 
 Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
 """
@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from retrieval_distill.cli.options import (
-    CACHE,
     DEFAULT_TEACHER,
     TEACHERS,
     CacheOption,
@@ -33,6 +32,7 @@ from retrieval_distill.cli.options import (
     say,
 )
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime.files import CACHE
 
 app = typer.Typer()
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from retrieval_distill.compress import layer_dropping
 from retrieval_distill.compress.captures import Captures, real_tokens
 from retrieval_distill.compress.contract import VECTOR, Seen
-from retrieval_distill.compress.teacher_cache import Kept
+from retrieval_distill.compress.teacher_cache import TeacherCache
 from retrieval_distill.compress.transfers import Transfers
 from retrieval_distill.student import layers
 
@@ -47,7 +47,7 @@ class CompressionModel(nn.Module):
         depths: Sequence[int] = (),
         self_distillation: float = 0.0,
         seed: int = 0,
-        kept: Kept | None = None,
+        kept: TeacherCache | None = None,
     ) -> None:
         super().__init__()
         self.student, self.transfers, self.dtype = student, transfers.to(student.device), dtype

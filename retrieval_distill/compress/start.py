@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
@@ -59,8 +58,7 @@ def student(config: CompressConfig, name: str, texts: Texts, seed: int) -> tuple
 
 def _likeness(whole: SentenceTransformer, texts: Texts, seed: int) -> Callable[[SentenceTransformer], float]:
     """How near an encoder's vectors are to the whole one's: the mean cosine over a sample of texts."""
-    drawn = np.random.default_rng(seed).choice(len(texts), min(SAMPLE, len(texts)), replace=False)
-    sample = texts.select([texts.ids[row] for row in sorted(drawn)]).take()
+    sample = texts.drawn(SAMPLE, seed).take()
 
     @cache
     def wanted() -> Tensor:

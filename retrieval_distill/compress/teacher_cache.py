@@ -28,7 +28,7 @@ from retrieval_distill.runtime.disk import room
 logger = logging.getLogger("retrieval_distill")
 
 
-class Kept:
+class TeacherCache:
     """A folder of what was asked of one teacher, of one set of token rows.
 
     Args:

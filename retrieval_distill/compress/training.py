@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer, TrainerState
+from transformers import PrinterCallback, Trainer
 
 from retrieval_distill import models, weights
 from retrieval_distill.compress import backbones, layer_dropping, start, texts
 from retrieval_distill.compress.captures import anatomy
 from retrieval_distill.compress.contract import Pair
 from retrieval_distill.compress.model import CompressionModel
-from retrieval_distill.compress.teacher_cache import Kept
+from retrieval_distill.compress.teacher_cache import TeacherCache
 from retrieval_distill.compress.transfers import Transfers
 from retrieval_distill.config import CompressConfig, OptimiserConfig, TrainingConfig
 from retrieval_distill.data.dataset import Texts
@@ -32,9 +32,8 @@ from retrieval_distill.student import build, encoder
 from retrieval_distill.training import CHECKPOINTS, log
 from retrieval_distill.training.arguments import arguments, dtype
 from retrieval_distill.training.batches import DrawDataset
-from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole, telling
+from retrieval_distill.training.checkpoints import Advance, LogAtCheckpoints, MarkWhole, last_whole, reached, telling
 from retrieval_distill.training.loop import DistillationTrainer
-from retrieval_distill.training.trainer import Advance
 
 SHARED = {*OptimiserConfig.model_fields, "learning_rate", "save_steps"}
 """Keys that mean here what they mean in the section ``training``."""
@@ -115,7 +114,7 @@ def _train(
     )
     trainer.pop_callback(PrinterCallback)
     last = last_whole(folder / CHECKPOINTS)
-    state = TrainerState.load_from_json(str(last / "trainer_state.json")) if last else TrainerState()
+    state = reached(last)
     if state.global_step >= trainer.args.max_steps:  # killed after the last step
         trainer._load_from_checkpoint(str(last))
     else:
@@ -152,14 +151,14 @@ def _collator(
 
 def _kept(
     config: CompressConfig, transfers: Transfers, pair: Pair, tokens: Tokens, computed: torch.dtype
-) -> Kept | None:
+) -> TeacherCache | None:
     if config.teacher_cache is None:
         return None
     if config.masked:
         raise UserError("compress.teacher_cache: masked texts are new to the teacher every time; leave one of them out")
     key = [models.fingerprint(pair.teacher_name), tokens.fingerprint, str(computed)]
     folder = Path(config.teacher_cache) / fingerprint(key)[:16]
-    return Kept(folder, transfers.teacher_asks, pair.teacher, tokens, computed)
+    return TeacherCache(folder, transfers.teacher_asks, pair.teacher, tokens, computed)
 
 
 def _training(config: CompressConfig, micro: int) -> TrainingConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -19,9 +20,6 @@ from retrieval_distill.runtime import text_files
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 S = TypeVar("S", bound=Section)
-
-NOTHING = ("", "~", "null", "Null", "NULL")
-"""What an override says for ``None`` where a text is wanted."""
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -131,7 +129,8 @@ def _apply(values: dict[str, Any], override: str, option: str, schema: type[Base
 def _value(text: str, where: str, annotation: Any) -> Any:
     """What an override's value means: where a text is wanted, itself, unless it is empty, ``null`` or in quotes."""
     word = text.strip()
-    if annotation in (str, str | None) and word not in NOTHING and word[0] not in "'\"":
+    says_nothing = re.fullmatch(plain_yaml.SCALARS["null"][0], word)
+    if annotation in (str, str | None) and not says_nothing and word[0] not in "'\"":
         return text
     return plain_yaml.load(text, where)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from retrieval_distill.config.endpoint import EndpointConfig
 from retrieval_distill.config.section import Section
@@ -13,12 +13,7 @@ NO_LIMIT = 1 << 30
 """A token limit that leaves the model's own."""
 
 
-def _as_written(word: Any) -> Any:
-    """YAML reads the words yes and no as truth values."""
-    return {True: "yes", False: "no"}[word] if isinstance(word, bool) else word
-
-
-Words = Annotated[tuple[Annotated[str, BeforeValidator(_as_written)], ...], Field(min_length=1)]
+Words = Annotated[tuple[str, ...], Field(min_length=1)]
 """Words that an answer may begin with."""
 
 

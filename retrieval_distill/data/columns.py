@@ -118,5 +118,14 @@ def gather(chunks: Sequence[pa.RecordBatch], rows: np.ndarray) -> pa.Table:
     return pa.Table.from_batches(taken, chunks[0].schema).take(back)
 
 
+def values_at(column: pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
+    """A column's values in these rows, an object array of the same shape; ``None`` for rows below 0."""
+    flat = rows.ravel()
+    found, there = np.full(len(flat), None, object), flat >= 0
+    if there.any():
+        found[there] = gather(pa.table({"value": column}).to_batches(), flat[there])["value"].to_pylist()
+    return found.reshape(rows.shape)
+
+
 def _batch(rows: list[Record]) -> pa.RecordBatch:
     return pa.record_batch([pa.array(column, pa.large_string()) for column in zip(*rows, strict=True)], SCHEMA)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retrieval_distill.data import columns
-from retrieval_distill.data.columns import Record
+from retrieval_distill.data.columns import Record, values_at
 from retrieval_distill.data.rows import RowIndex
 from retrieval_distill.errors import UserError
 
@@ -104,6 +104,11 @@ class Texts:
 
     def __contains__(self, id_: object) -> bool:
         return id_ in self.rows
+
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """Those of these ids that are here, looked up all at once."""
+        asked = list(dict.fromkeys(ids))
+        return {id_ for id_, row in zip(asked, self.rows.find(asked), strict=True) if row >= 0}
 
     def __getitem__(self, id_: str) -> str:
         return self.take([id_])[0]
@@ -303,14 +308,19 @@ class Dataset:
         if self.parents is None or not len(ids):
             return list(ids)
         rows = self.documents.rows.find(ids)
-        found = pc.take(self.parents, pa.array(rows, mask=rows < 0)).to_pylist()
+        found = values_at(self.parents, rows)
         return [id_ if parent is None else parent for id_, parent in zip(ids, found, strict=True)]
 
     def in_passages(self, depth: int) -> int:
         """Passages to find so that ``depth`` documents of average length are among them; documents: ``depth``."""
         if self.parents is None:
             return depth
-        return math.ceil(depth * len(self.documents) / pc.count_distinct(self.parents).as_py())
+        return math.ceil(depth * len(self.documents) / self.size)
+
+    @cached_property
+    def size(self) -> int:
+        """Documents; one that was cut into passages counts once."""
+        return len(self.documents) if self.parents is None else int(pc.count_distinct(self.parents).as_py())
 
     def by_document(self, judged: Qrels) -> Qrels:
         """Judgements of passages as judgements of their documents: the highest grade of a document's passages."""

@@ -6,7 +6,6 @@ Knows where datasets come from; must not know what is done with them.
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from retrieval_distill.config import ReadConfig, UnpackConfig
@@ -58,7 +57,7 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
         manifests.opened(source, told=manifests.altered_but_useful)
     dataset = formats.read(source, reading)
     reading.bad.report()
-    return replace(dataset, left_out=reading.bad.as_dict())
+    return dataset.replaced(left_out=reading.bad.as_dict())
 
 
 def _build_python_docs(folder: Path) -> dict[str, int]:

@@ -15,7 +15,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats.contract import RowError
 from retrieval_distill.data.formats.judgements import grade
 from retrieval_distill.data.formats.names import text
-from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.errors import UserError, first_line, nearest
 
 REPOSITORY = "sentence-transformers/NanoBEIR-en"
 
@@ -80,6 +80,5 @@ def _read(repository: str, part: str, name: str, cache: str | Path | None) -> li
             if split is not None:
                 return datasets.load_dataset(repository, part, split=split, cache_dir=directory).to_list()
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"nanobeir: {part} of {repository!r} could not be read ({reason})") from None
+        raise UserError(f"nanobeir: {part} of {repository!r} could not be read ({first_line(error)})") from None
     raise UserError(f"nanobeir: {repository!r} has no {name!r}{nearest(name.lower(), found)}")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from retrieval_distill.errors import UserError
+from retrieval_distill.errors import UserError, first_line
 
 
 def read_table(path: Path) -> pa.Table:
@@ -27,10 +27,7 @@ def read_table(path: Path) -> pa.Table:
         if len(table) != rows:
             raise ValueError(f"it has {len(table):,} rows and says {rows:,}")
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()
-        raise UserError(
-            f"{path}: not a readable Parquet file: {reason[0] if reason else type(error).__name__}"
-        ) from None
+        raise UserError(f"{path}: not a readable Parquet file: {first_line(error)}") from None
     return table
 
 

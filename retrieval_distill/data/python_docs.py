@@ -4,7 +4,8 @@ A passage is a docstring without its summary paragraph, under the qualified name
 summary. The name is no part of the passage: it often says what the summary says. Sources are parsed, never
 imported, so building runs no code of the packages and needs no network.
 
-Knows where packages keep their sources and what a docstring looks like; must not know retrieval or training.
+Knows where packages keep their sources, and what becomes a query; must not know how a docstring is parsed, retrieval
+or training.
 """
 
 from __future__ import annotations

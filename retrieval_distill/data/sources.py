@@ -6,7 +6,6 @@ how a source is read or cleaned.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from retrieval_distill.config import DatasetConfig, Recipe, SourceConfig
@@ -41,7 +40,7 @@ def prepared(folder: Path, name: str) -> Path:
 def _opened(name: str, source: DatasetConfig | SourceConfig, recipe: Recipe, folder: Path) -> Dataset:
     if recipe.prepare is None:
         return load(source.source, folder, source)
-    return replace(load(str(prepared(folder, name)), folder), name=name or Path(source.source).name)
+    return load(str(prepared(folder, name)), folder).replaced(name=name or Path(source.source).name)
 
 
 def _asked(part: Dataset, source: SourceConfig, recipe: Recipe) -> Dataset:

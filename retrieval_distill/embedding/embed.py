@@ -25,7 +25,7 @@ from retrieval_distill.embedding import changes as changed
 from retrieval_distill.embedding.changes import Changes
 from retrieval_distill.embedding.embeddings import Embeddings, comparable
 from retrieval_distill.embedding.pieces import Pieces
-from retrieval_distill.embedding.queries import embed_queries, require
+from retrieval_distill.embedding.queries import embed_queries
 from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage, check
 from retrieval_distill.embedding.workers import ENGINES, Encoding, Item, Maker, make
@@ -36,12 +36,12 @@ from retrieval_distill.runtime.progress import progress
 if TYPE_CHECKING:
     from retrieval_distill.student.encoder import Kind
 
-__all__ = ["Embeddings", "comparable", "embed", "embed_queries", "require"]
+__all__ = ["Embeddings", "comparable", "embed", "embed_queries"]
 
 logger = logging.getLogger("retrieval_distill")
 
 SHARD = 8192
-"""Documents of one shard: what is held in memory. Much less is lost in a crash, see ``indexing.pieces``."""
+"""Documents of one shard: what is held in memory. Much less is lost in a crash, see ``embedding.pieces``."""
 
 
 def embed(
@@ -68,7 +68,7 @@ def embed(
         dtype: What the model computes in. ``"auto"``: bfloat16 where it is native.
         max_length: Token limit; ``None`` keeps the model's own.
         kind: Which of the model's prompts applies: its ``document`` or its ``query`` prompt, if it has one.
-        storage: ``"float32"``, ``"float16"`` (half the bytes), ``"int8"`` (a quarter; see ``indexing.storage``) or
+        storage: ``"float32"``, ``"float16"`` (half the bytes), ``"int8"`` (a quarter; see ``embedding.storage``) or
             ``"binary"`` (signs, a 32nd).
         engine: ``"local"``: all devices of this machine; ``"ray"``: those of a Ray cluster (``RAY_ADDRESS``), whose
             vectors come back here and are stored here. The result does not depend on it.

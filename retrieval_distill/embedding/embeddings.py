@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from retrieval_distill.data.columns import values_at
 from retrieval_distill.data.rows import RowIndex
 from retrieval_distill.embedding import shards
 from retrieval_distill.embedding.shards import Shard
@@ -67,8 +68,7 @@ class Embeddings:
 
     def ids_of(self, rows: np.ndarray) -> np.ndarray:
         """Document ids of rows, an object array of the same shape; ``None`` for rows below 0."""
-        flat = rows.ravel()
-        return self.id_column.take(pa.array(flat, mask=flat < 0)).to_numpy().reshape(rows.shape)
+        return values_at(self.id_column, rows)
 
     @cached_property
     def rows(self) -> RowIndex:

@@ -1,4 +1,4 @@
-"""Shards in the making: texts in, a committed file of vectors out, on every device of this machine.
+"""Shards in the making: texts in, a committed file of vectors out, on every device of this machine or of a Ray cluster.
 
 Within a shard what is embedded is committed every few seconds; a killed or stopped attempt goes on from there. Knows
 bi-encoders, storage and shards; must not know which texts are due.
@@ -41,7 +41,7 @@ Encode = Callable[[Sequence[str], np.ndarray], Iterable[Part]]
 A vector must not depend on which others are done: batches are laid over all of the texts."""
 
 SECONDS_PER_COMMIT = 20.0
-"""Time between pieces of a shard: the most that a crash costs."""
+"""Time between pieces of a shard: the most that a crash costs; on a cluster a shard comes as a whole."""
 
 Item = tuple[int, Texts]
 """A shard's number and its texts."""

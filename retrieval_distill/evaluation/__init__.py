@@ -1,1 +1,1 @@
-"""Evaluation: measures, their doubt, and speed."""
+"""Evaluation: measures, and their doubt."""

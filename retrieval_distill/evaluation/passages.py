@@ -5,7 +5,7 @@ Knows Runs, judgements and which document a passage is part of; must not know me
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from retrieval_distill.data.dataset import Dataset, Qrels
 from retrieval_distill.data.passages import max_pool
@@ -19,3 +19,15 @@ def by_document(systems: Mapping[str, Run], dataset: Dataset, judged: Qrels) -> 
         systems = {name: max_pool(run, dataset.parents_of(run.frame["doc_id"])) for name, run in systems.items()}
         judged = dataset.by_document(judged)
     return self_hits.left_out(systems, dataset, judged), judged
+
+
+def pooling(dataset: Dataset, judged: Qrels) -> tuple[Callable[[Run], Run], Qrels]:
+    """What makes of each Run, silently, what :func:`by_document` does; and the judgements of documents."""
+    grades = judged if dataset.parents is None else dataset.by_document(judged)
+    own_are_hits = self_hits.queries_are_documents(dataset.queries, self_hits.whole(dataset), grades)
+
+    def pool(run: Run) -> Run:
+        found = run if dataset.parents is None else max_pool(run, dataset.parents_of(run.frame["doc_id"]))
+        return self_hits.dropped(found) if own_are_hits else found
+
+    return pool, grades

@@ -23,9 +23,9 @@ def left_out(systems: Mapping[str, Run], dataset: Dataset, judged: Qrels) -> Map
         dataset: Whose texts tell whether queries are documents.
         judged: Judgements of the Runs' queries.
     """
-    if not queries_are_documents(dataset.queries, _whole(dataset), judged):
+    if not queries_are_documents(dataset.queries, whole(dataset), judged):
         return systems
-    kept = {name: _without(run) for name, run in systems.items()}
+    kept = {name: dropped(run) for name, run in systems.items()}
     hits = sum(len(run) for run in systems.values()) - sum(len(run) for run in kept.values())
     logger.info("queries are documents here: each query's own document is no answer to it; %d left out", hits)
     return kept
@@ -33,7 +33,7 @@ def left_out(systems: Mapping[str, Run], dataset: Dataset, judged: Qrels) -> Map
 
 def without(run: Run, queries: Texts, documents: Texts, judged: Qrels) -> Run:
     """The same for one Run, silently."""
-    return _without(run) if queries_are_documents(queries, documents, judged) else run
+    return dropped(run) if queries_are_documents(queries, documents, judged) else run
 
 
 def queries_are_documents(queries: Texts, documents: Texts, judged: Qrels) -> bool:
@@ -49,11 +49,12 @@ def queries_are_documents(queries: Texts, documents: Texts, judged: Qrels) -> bo
     return 2 * equal > len(shared)
 
 
-def _without(run: Run) -> Run:
+def dropped(run: Run) -> Run:
+    """Without pairs of a query and a document of one id."""
     return Run(run.frame[run.frame["query_id"] != run.frame["doc_id"]].reset_index(drop=True))
 
 
-def _whole(dataset: Dataset) -> Texts:
+def whole(dataset: Dataset) -> Texts:
     """The documents; where they are passages, the first passage of each document under the document's id."""
     if dataset.parents is None:
         return dataset.documents

@@ -1,1 +1,1 @@
-"""Queries for a corpus that has none, made from its documents: ``making`` has the order, ``ways`` the ways."""
+"""Queries for a corpus that has none, made from its documents: ``generate`` has the order, ``ways`` the ways."""

@@ -9,7 +9,6 @@ must not know how queries are made.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.generate.contract import Made, Way, dice
 from retrieval_distill.runtime.commits import gathered
+from retrieval_distill.runtime.files import atomic
 from retrieval_distill.runtime.progress import progress
 
 BLOCK = 4096
@@ -94,10 +94,5 @@ def _read(folder: Path, name: str, start: int) -> pd.DataFrame:
 
 
 def _write(rows: pd.DataFrame, folder: Path, name: str, start: int) -> None:
-    path = folder / f"{name}-{start // BLOCK:05d}-{secrets.token_hex(16)}.parquet"
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        rows.to_parquet(file, index=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with atomic(folder / f"{name}-{start // BLOCK:05d}-{secrets.token_hex(16)}.parquet") as temporary:
+        rows.to_parquet(temporary, index=False)

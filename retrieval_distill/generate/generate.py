@@ -11,13 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from retrieval_distill.config import GenerateConfig
 from retrieval_distill.data import generated
 from retrieval_distill.data.bad_input import Ledger
-from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.errors import UserError
 from retrieval_distill.generate import blocks, filters, round_trip, ways
 from retrieval_distill.generate.round_trip import Judges
@@ -78,7 +77,7 @@ def generate(
 def _made(dataset: Dataset, config: GenerateConfig, seed: int, folder: Path) -> pd.DataFrame:
     """Every way's queries with ``way`` and ``query_id``, such as ``titles:DOCUMENT#1``."""
     folder.mkdir(exist_ok=True)
-    documents = _drawn(dataset.documents, config.documents, seed)
+    documents = dataset.documents.drawn(config.documents, seed)
     tables = []
     for name, rate in config.ways.items():
         made = blocks.make(name, ways.build(name, config, seed, documents), documents, rate, seed, folder)
@@ -95,16 +94,9 @@ def _kept(
     kept = round_trip.check(kept, dataset, config.round_trip, judges, dropped)
     if kept.empty:
         raise UserError(f"generate: no query is left of {len(made)}; dropped were {dict(dropped.counts)}")
-    if taken := [id_ for id_ in kept["query_id"] if id_ in dataset.queries]:
-        raise UserError(f"dataset {dataset.name!r} has a query {taken[0]!r}, as a generated one would be called")
+    if taken := dataset.queries.known(kept["query_id"]):
+        raise UserError(f"dataset {dataset.name!r} has a query {min(taken)!r}, as a generated one would be called")
     return kept[["query_id", "way", "doc_id", "query", "title", "text"]].reset_index(drop=True)
-
-
-def _drawn(documents: Texts, limit: int | None, seed: int) -> Texts:
-    if limit is None or limit >= len(documents):
-        return documents
-    rows = np.random.default_rng(seed).choice(len(documents), limit, replace=False)
-    return documents.select([documents.ids[row] for row in sorted(rows)])
 
 
 def _by_way(made: pd.DataFrame) -> dict[str, int]:

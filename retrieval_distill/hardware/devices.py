@@ -211,6 +211,7 @@ def name() -> str:
     )
 
 
+@lru_cache
 def _cpu_info() -> dict[str, str]:
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()

@@ -1,1 +1,1 @@
-"""Indexing: vectors on disk and FAISS indexes over them."""
+"""FAISS indexes over vectors on disk: built, tuned, opened and asked."""

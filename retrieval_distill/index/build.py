@@ -124,11 +124,6 @@ def fingerprints(folder: Path, names: tuple[str, ...]) -> dict[str, dict[str, An
     }
 
 
-def sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
-    return checksum(path)
-
-
 def _finished(out: Path) -> dict[str, Any] | None:
     """What a killed attempt wrote of the index that it had built, if the file is as it was then."""
     if not (out / BUILT).is_file():

@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.mixture import apart
 from retrieval_distill.data.run import Run
@@ -72,9 +70,7 @@ def identity(prepared: Prepared) -> dict[str, Any]:
     return vectors | {key: made["inputs"][key] for key in ("model", "max_length")}
 
 
-def search(
-    index: Index, model: str, queries: Texts, depth: int, dtype: str = "auto", allowed: np.ndarray | None = None
-) -> Run:
+def search(index: Index, model: str, queries: Texts, depth: int, dtype: str = "auto") -> Run:
     """Dense retrieval: the ``depth`` best documents of every query.
 
     Args:
@@ -83,9 +79,8 @@ def search(
         queries: Embedded with the model's ``query`` prompt, if it has one.
         depth: Documents per query.
         dtype: What the model computes in.
-        allowed: Which rows may be found, bool [documents]; ``None``: all.
     """
-    scores, found = index.search(embed_queries(model, queries, index.manifest, index.folder, dtype), depth, allowed)
+    scores, found = index.search(embed_queries(model, queries, index.manifest, index.folder, dtype), depth)
     return Run.from_best(queries.ids, found, scores)
 
 
@@ -100,7 +95,9 @@ def search_dataset(index: Index, model: str, queries: Texts, depth: int, dataset
         dataset: Tells which documents a query may find.
         dtype: What the model computes in.
     """
-    return Run.joined(
-        search(index, model, own, depth, dtype, index.allowed_rows(dataset.documents, allowed))
-        for own, allowed in apart(dataset, queries)
-    )
+    vectors, parts = embed_queries(model, queries, index.manifest, index.folder, dtype), []
+    for own, allowed in apart(dataset, queries):
+        rows = queries.rows.find(own.ids)
+        scores, found = index.search(vectors[rows], depth, index.allowed_rows(dataset.documents, allowed))
+        parts.append(Run.from_best(own.ids, found, scores))
+    return Run.joined(parts)

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from retrieval_distill.data.columns import values_at
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.embedding.embeddings import comparable
 from retrieval_distill.embedding.queries import require
@@ -25,6 +26,7 @@ from retrieval_distill.index import build, gpu, rescoring
 from retrieval_distill.index.kinds import KINDS, SEARCH_PARAMETERS, UNTYPED, Kind, encoded
 from retrieval_distill.index.vectors import refuse_unclear
 from retrieval_distill.runtime import stages
+from retrieval_distill.runtime.files import checksum
 
 HASHED_AT_OPEN = 256 << 20
 """Bytes of an index up to which opening it reads and checks all of it; of a larger one ``verify`` does."""
@@ -120,8 +122,7 @@ class Index:
 
     def ids_of(self, rows: np.ndarray) -> np.ndarray:
         """Document ids of rows, an object array of the same shape; ``None`` for rows below 0."""
-        flat = rows.ravel()
-        return self.id_column.take(pa.array(flat, mask=flat < 0)).to_numpy().reshape(rows.shape)
+        return values_at(self.id_column, rows)
 
     def allowed_rows(self, documents: Texts, allowed: np.ndarray | None) -> np.ndarray | None:
         """A filter of documents, bool [documents], in the order of the index's rows, which may be another one.
@@ -234,5 +235,5 @@ def _check(path: Path, known: dict[str, Any], whole: bool) -> None:
     """Refuse a file that is not as it was written."""
     if not path.is_file():
         raise UserError(f"{path}: this file of the index is missing; build the index again")
-    if path.stat().st_size != known["bytes"] or (whole and build.sha256(path) != known["sha256"]):
+    if path.stat().st_size != known["bytes"] or (whole and checksum(path) != known["sha256"]):
         raise UserError(f"{path}: this file of the index was altered; build the index again")

@@ -167,7 +167,7 @@ def _has_chosen(out: Path) -> bool:
 def _keep(out: Path, chosen: Point) -> dict[str, Any]:
     """A copy of the chosen index beside the candidates, and its manifest's counts."""
     folder = out / CANDIDATES / chosen.kind
-    counts = stages.read_json(folder / "manifest.json")["counts"]
+    counts = (stages.read_manifest(folder) or {})["counts"]
     for name in (build.FILE, build.IDS):
         shutil.copyfile(folder / name, out / name)
     if not chosen.rescore:

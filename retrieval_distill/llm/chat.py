@@ -52,7 +52,7 @@ MOST_BYTES = 1 << 24
 MOST_UNREADABLE = 20
 """Questions without a readable answer from which on nothing more is asked; until then the others are."""
 
-_CHECK_REQUEST = "check the model name and the prompt's length (max_characters); without logprobs use mode=graded"
+_CHECK_REQUEST = "check the model name and the prompt's length (max_characters)"
 
 CHECKS = {
     400: _CHECK_REQUEST,
@@ -353,5 +353,7 @@ def _refusal(response: httpx.Response, content: bytes, body: Body) -> NoAnswerEr
     if status in (408, 409, 429) or status >= 500:
         return _FailedError(f"status {status}: {said}", after=_retry_after(response.headers.get("Retry-After", "")))
     check = CHECKS.get(status, "check the endpoint (it mostly ends in /v1) and the model name")
+    if status in (400, 422) and "logprobs" in body:
+        check += "; without logprobs use mode=graded"
     wants = adaptations.for_refusal(f"{said} {named}", body) if status in (400, 422) else None
     return _FailedError(f"status {status}: {said}", again=False, check=f"; {check}", wants=wants)

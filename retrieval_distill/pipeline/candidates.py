@@ -37,6 +37,7 @@ def retrieve(turn: Round) -> None:
             indexes=indexes,
             topic_vectors=Embeddings.open(turn.start_vectors) if "in-topic" in mining.draw else None,
             bm25=job.bm25 if LEXICAL in mining.retrievers else None,
+            dtype=job.recipe.embed.dtype,
             seed=job.recipe.seed,
             config=mining,
         )
@@ -93,7 +94,7 @@ def find_dev(job: Job) -> None:
     queries = job.dataset.queries(job.dev_split()).drawn(training.dev_queries, job.recipe.seed)
 
     def work(folder: Path) -> dict[str, int]:
-        found = api.retrieve(queries, job.dataset, depth=depth, **job.first_stage)
+        found = api.retrieve(queries, job.dataset, depth=depth, dtype=job.recipe.embed.dtype, **job.first_stage)
         found.save(folder / "run.parquet")
         return {"queries": len(queries), "pairs": len(found)}
 

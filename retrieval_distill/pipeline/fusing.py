@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retrieval_distill.data.dataset import Qrels
-from retrieval_distill.data.run import Run
-from retrieval_distill.evaluation.passages import by_document
+from retrieval_distill.evaluation.passages import pooling
 from retrieval_distill.evaluation.rivals import HYBRIDS
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.retrieval import hybrid
@@ -17,10 +15,10 @@ from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import read_json, write_json
 
-FILE = Path("search", "fusion.json")
+FILE = Path("search", hybrid.FILE)
 """What a search of the run reads, as if it had been told ``--tune``: the weights of the student's fusion (``chosen``),
 what was tried and on which ``split``; ``use``, which of ``student`` and ``hybrid-student`` dev found better; ``dev``,
-by how much; ``fingerprint``, that of ``index-student``'s manifest, and ``key``, which covers the documents too: weights
+by how much; and ``key``, which covers ``index-student`` and the documents: weights
 of another index or other documents are no longer right."""
 
 
@@ -32,14 +30,12 @@ def tune_fusion(job: Job) -> None:
     queries, depth = job.dataset.queries(split), job.dataset.in_passages(config.depth)
     indexes = {"start": job.rival, "student": "student"}
 
-    def documents(run: Run) -> Run:
-        return by_document({"": run}, job.dataset, job.dataset.qrels(split))[0][""]
-
     def work(folder: Path) -> dict[str, int]:
-        qrels, lexical = _judged(job, split), job.lexical(queries, depth)
+        pool, qrels = pooling(job.dataset, job.dataset.qrels(split))
+        lexical = job.lexical(queries, depth)
         for name, of in HYBRIDS.items():
             dense = job.dense(indexes[of], job.model(of), queries, depth)
-            found = hybrid.tune(lexical, dense, qrels, documents, config.measures[0])
+            found = hybrid.tune(lexical, dense, qrels, pool, config.measures[0])
             decided = hybrid.decide(found) if of == "student" else {}
             write_json(folder / f"{name}.json", {**found, **decided, "split": split})
         return {"queries": len(queries)}
@@ -55,9 +51,9 @@ def tune_fusion(job: Job) -> None:
     job.stage("tune-fusion", "fusion", inputs, work)
     if not (job.manifests["tune-fusion"]["skipped"] and (job.out / FILE).is_file()):  # one tuned by hand stays
         index = job.manifests["index-student"]["fingerprint"]
-        key = stages.fingerprint({"index": index, "documents": job.dataset.documents.fingerprint})
+        key = hybrid.key(index, job.dataset.documents.fingerprint)
         kept = read_json(job.out / "fusion" / "hybrid-student.json")
-        write_json(job.out / FILE, {**kept, "fingerprint": index, "key": key})
+        write_json(job.out / FILE, {**kept, "key": key})
 
 
 def fusions(job: Job) -> dict[str, Fusion]:
@@ -65,8 +61,3 @@ def fusions(job: Job) -> dict[str, Fusion]:
     if "tune-fusion" not in job.manifests:
         return {name: Fusion() for name in HYBRIDS}
     return {name: Fusion(**read_json(job.out / "fusion" / f"{name}.json")["chosen"]) for name in HYBRIDS}
-
-
-def _judged(job: Job, split: str) -> Qrels:
-    """The judgements of documents."""
-    return by_document({}, job.dataset, job.dataset.qrels(split))[1]

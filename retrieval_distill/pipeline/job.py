@@ -156,11 +156,11 @@ class Job:
         config = self.recipe.student
         if self.recipe.evaluate.start_length == "student" or not self.measurable:
             return "start"
-        own, as_student = (
-            encoder.token_limit(encoder.load(config.model, max_length=limit)) for limit in (None, config.max_length)
-        )
-        alike = own == as_student and models.similarity(config.model) == config.similarity
-        return "start" if alike else "start-own"
+        if models.similarity(config.model) != config.similarity:
+            return "start-own"
+        loaded = encoder.load(config.model)
+        own, as_student = (encoder.limit(loaded, "document", limit) for limit in (None, config.max_length))
+        return "start" if own == as_student else "start-own"
 
     @cached_property
     def retrievers(self) -> dict[str, str]:
@@ -196,7 +196,10 @@ class Job:
 
     def dense(self, name: str, model: str, queries: Texts, depth: int) -> Run:
         """A bi-encoder's best documents, by the index of that name; of several datasets, each query's own."""
-        return api.search(queries, self.out / f"index-{name}", model=model, documents=self.dataset, depth=depth)
+        return api.search(
+            queries, self.out / f"index-{name}", model=model, documents=self.dataset, depth=depth,
+            dtype=self.recipe.embed.dtype,
+        )  # fmt: skip
 
     @property
     def first_stage(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def measure(job: Job) -> None:
         scoring, counts = time.monotonic() - start, runs[TEACHER].facts
         runs["student-on-pool"] = exact.rescore(
             runs[TEACHER].top(config.rerank_depth), job.embeddings("student"), job.model("student"), queries,
-            job.recipe.student.similarity,
+            job.recipe.student.similarity, job.recipe.embed.dtype,
         )  # fmt: skip
         for name, found in runs.items():
             found.save(folder / f"{name}.parquet")

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from retrieval_distill.evaluation import self_hits
 from retrieval_distill.evaluation.rivals import TRAINED
 from retrieval_distill.formatting import interval, number, p_value, share, signed
 from retrieval_distill.reporting import provenance, systems, teaching, verdict, wins
@@ -207,4 +208,6 @@ def _examples(run: RunFolder, compared: list[Difference]) -> tuple[list[Example]
         return [], []
     qrels = run.dataset.qrels(run.report["recipe"]["dataset"]["test"])
     paired = run.paired(systems.measures(run.report)[0])
-    return wins.examples(compared[0], paired, run.runs, run.dataset, qrels)
+    data = run.dataset
+    runs = {name: self_hits.without(found, data.queries, data.documents, qrels) for name, found in run.runs.items()}
+    return wins.examples(compared[0], paired, runs, data, qrels)

@@ -62,7 +62,6 @@ def page(findings: Findings) -> str:
         costs=systems.cost_table(findings.rows),
         log=_log(findings.curves),
         stage_rows=[[s.name, clock(s.seconds), size(s.peak_memory_bytes), s.rate] for s in findings.stages],
-        recipe_file=findings.recipe_file,
         **shown,
     )
 

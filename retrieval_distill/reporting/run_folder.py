@@ -21,7 +21,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.compare import per_query, summarise
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.reporting import unmeasured
-from retrieval_distill.runtime import stages as artifacts
+from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import Manifest
 
 STAGES = {
@@ -70,13 +70,13 @@ class RunFolder:
         if not (path / "recipe.json").is_file():
             raise UserError(f"{path}: no run there; make one with: retrieval-distill run RECIPE --out {path}")
         for stage in READ:
-            artifacts.opened(path / STAGES[stage])
+            stages.opened(path / STAGES[stage])
         return cls(path, dataset)
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
         """The recipe as plain values."""
-        return artifacts.read_json(self.path / "recipe.json")
+        return stages.read_json(self.path / "recipe.json")
 
     @property
     def source(self) -> str:
@@ -88,7 +88,7 @@ class RunFolder:
     def report(self) -> dict[str, Any]:
         """``report.json``; empty before the run has finished, and while it runs again with a changed recipe."""
         path = self.path / "report.json"
-        finished = artifacts.read_json(path) if path.is_file() else {}
+        finished = stages.read_json(path) if path.is_file() else {}
         return finished if finished.get("recipe") == self.recipe else {}
 
     @cached_property
@@ -100,7 +100,7 @@ class RunFolder:
         for name, folder in STAGES.items():
             if (self.path / f"{folder}.partial").is_dir():
                 break
-            if manifest := artifacts.read_manifest(self.path / folder):
+            if manifest := stages.read_manifest(self.path / folder):
                 found[name] = manifest
         return found
 
@@ -115,7 +115,7 @@ class RunFolder:
     def unmeasured(self) -> str | None:
         """Why a finished run measured nothing; ``None`` where it did, or is not finished."""
         path = self.path / unmeasured.FILE
-        told = artifacts.read_json(path) if path.is_file() else {}
+        told = stages.read_json(path) if path.is_file() else {}
         return told["unmeasured"] if told.get("recipe") == self.recipe else None
 
     @cached_property
@@ -124,7 +124,7 @@ class RunFolder:
         if (self.path / "student.partial").is_dir():
             return self._log_of_checkpoint()
         path = self.path / "student" / "training_log.json"
-        return artifacts.read_json(path) if path.is_file() else []
+        return stages.read_json(path) if path.is_file() else []
 
     def _log_of_checkpoint(self) -> list[dict[str, Any]]:
         """The log within the newest whole checkpoint of a training under way."""
@@ -133,7 +133,7 @@ class RunFolder:
         if not whole:
             return []
         newest = max(whole, key=lambda state: int(state.parent.name.split("-")[1]))
-        return artifacts.read_json(newest)["log_history"]
+        return stages.read_json(newest)["log_history"]
 
     @cached_property
     def scores(self) -> Run | None:
@@ -145,7 +145,7 @@ class RunFolder:
     def gate(self) -> dict[str, Any] | None:
         """The gate's verdict."""
         path = self.path / "gate" / "gate.json"
-        return artifacts.read_json(path) if "gate" in self.stages and path.is_file() else None
+        return stages.read_json(path) if "gate" in self.stages and path.is_file() else None
 
     @cached_property
     def runs(self) -> dict[str, Run]:

@@ -113,7 +113,7 @@ def examples(
         firsts = []
         for name, results in found.items():
             docs, scores = results.get(query_id, ([], np.empty(0)))
-            kept = [(doc, float(score)) for doc, score in zip(docs, scores, strict=True) if doc != query_id]
+            kept = [(doc, float(score)) for doc, score in zip(docs, scores, strict=True)]
             best = document(*kept[0], query, dataset, judged) if kept else None
             relevant_at = next((rank for rank, (doc, _) in enumerate(kept, 1) if judged.get(doc, 0) > 0), None)
             firsts.append(First(name, best, float(paired.loc[query_id, name]), relevant_at))

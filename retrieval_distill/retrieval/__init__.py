@@ -1,1 +1,1 @@
-"""Retrieval: the Run, and what makes one."""
+"""What makes Runs: BM25, exact search, and their fusion."""

@@ -67,15 +67,14 @@ def rescore(
     Raises:
         UserError: The model's weights differ from those that embedded the documents, or a document has no vector.
     """
-    places = {id_: row for row, id_ in enumerate(embeddings.ids)}
-    unknown = [id_ for id_ in run.frame["doc_id"] if id_ not in places]
-    if unknown:
-        raise UserError(f"{embeddings.folder}: no vector of document {unknown[0]!r}; embed the corpus again")
+    documents = run.frame["doc_id"].tolist()
+    rows = embeddings.rows.find(documents)
+    if (rows < 0).any():
+        unknown = documents[int(np.argmax(rows < 0))]
+        raise UserError(f"{embeddings.folder}: no vector of document {unknown!r}; embed the corpus again")
     asked_texts = queries.select(run.query_ids)
     asked = comparable(embed_queries(model, asked_texts, embeddings.manifest, embeddings.folder, dtype), similarity)
-    query_rows, rows = (
-        run.frame[key].map(of).to_numpy() for key, of in (("query_id", asked_texts.rows), ("doc_id", places))
-    )
+    query_rows = asked_texts.rows.rows_of(run.frame["query_id"].tolist())
     return run.rescored(products(asked, embeddings.shards, query_rows, rows, similarity))
 
 

@@ -21,6 +21,9 @@ from retrieval_distill.runtime import stages
 
 METHODS: dict[str, Callable[..., Run]] = {"rank": reciprocal_rank_fusion, "score": weighted_sum}
 
+FILE = "fusion.json"
+"""Where weights are kept."""
+
 WEIGHTS = tuple(step / 10 for step in range(11))
 """Weights of dense search that are tried; BM25 gets what is left to 1."""
 
@@ -121,8 +124,8 @@ def load(path: Path) -> Fusion | None:
         return None
     try:
         return Fusion(**stages.read_json(path)["chosen"])
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{path}: no weights in it; remove the file, and tune again") from None
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: no weights in it") from None
 
 
 def is_better(path: Path, key: str) -> bool | None:
@@ -140,6 +143,11 @@ def is_better(path: Path, key: str) -> bool | None:
         return found["gain"]["mean"] > 0 if found["key"] == key else None
     except (OSError, UserError, KeyError, TypeError, ValueError):
         return None
+
+
+def key(index: str, documents: str) -> str:
+    """What weights hold for: an index's fingerprint, so the student's too, and that of the documents BM25 reads."""
+    return stages.fingerprint({"index": index, "documents": documents})
 
 
 def parse(text: str) -> Fusion:

@@ -220,6 +220,16 @@ def sync_tree(folder: Path) -> None:
             sync(path)
 
 
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retrieval-distill"
+"""Keeps datasets that are built, downloaded or unpacked, where nothing else is said."""
+
+
+def identity(path: Path) -> dict[str, Any]:
+    """What tells one state of a file from another, as a stage's input."""
+    seen = path.stat()
+    return {"path": str(path.resolve()), "size": seen.st_size, "modified": seen.st_mtime_ns, "sample": sample(path)}
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of a file's bytes; of a file that this process hashed before and that is untouched since, from memory."""
     state = _state(path)

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.hashes import text_hashes
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.scores import files, lookup
-from retrieval_distill.scores.store import ScoreStore, text_hashes
+from retrieval_distill.scores.store import ScoreStore
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -50,7 +51,7 @@ def import_scores(
 
     Args:
         store: Where they go; what it holds already is not written again.
-        path: A file that ``precomputed.read_scores`` reads.
+        path: A file that ``files.read_scores`` reads.
         queries: Texts of the file's queries.
         documents: Texts of the file's documents.
         description: What people should know of the scores, such as ``{"model": ...}``.

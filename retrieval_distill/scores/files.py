@@ -8,7 +8,6 @@ Knows file layouts, ids and scores; must not know texts, hashes or stores.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from retrieval_distill.data import parquet_files, trec_run
 from retrieval_distill.data.run import COLUMNS
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import text_files
+from retrieval_distill.runtime.files import checksum
 from retrieval_distill.scores.contract import Pairs, Scored
 
 DOCUMENT_COLUMNS = ("doc_id", "passage_id", "corpus_id", "document_id")
@@ -87,8 +87,7 @@ class Precomputed:
 
 def fingerprint(path: str | Path) -> str:
     """The first 32 hex digits of the SHA-256 of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return checksum(Path(path))[:32]
 
 
 def read_scores(path: str | Path) -> pd.DataFrame:

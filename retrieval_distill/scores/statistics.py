@@ -6,13 +6,15 @@ Computed out of core: the scores never come into Python. Knows hashes, scores an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 
 from retrieval_distill.scores import lookup
 from retrieval_distill.scores.store import ScoreStore
+
+if TYPE_CHECKING:
+    import duckdb
 
 SATURATED = 0.01
 """Share of scores at one end of the scale from which they count as saturated."""
@@ -22,6 +24,21 @@ SQUASHED_END = 1e-4
 
 FLAT = 1e-3
 """Spread within a query, as a share of the spread of all scores, below which the teacher tells nothing apart."""
+
+
+OVERALL = (
+    "SELECT count(*) AS pairs, count(DISTINCT query) AS queries, count(DISTINCT document) AS documents, "
+    "min(score) AS minimum, max(score) AS maximum, avg(score) AS mean, stddev_pop(score) AS standard_deviation "
+    "FROM pairs"
+)
+"""What there is in all."""
+
+WITHIN_QUERY = (
+    "SELECT count(*) AS queries, median(deviation) AS standard_deviation, median(range) AS range FROM "
+    "(SELECT stddev_pop(score) AS deviation, max(score) - min(score) AS range FROM pairs "
+    "GROUP BY query HAVING count(*) > 1)"
+)
+"""What a query's scores are like; a query with one has none."""
 
 
 def statistics(store: ScoreStore, teacher: str, bins: int = 20) -> dict[str, Any]:
@@ -45,20 +62,11 @@ def statistics(store: ScoreStore, teacher: str, bins: int = 20) -> dict[str, Any
         connection.execute(
             f"CREATE TEMP TABLE pairs AS SELECT query, document, score::DOUBLE AS score FROM ({lookup.DISTINCT})"
         )
-        found = _overall(connection)
+        found = _row(connection, OVERALL)
         found["histogram"] = _histogram(connection, found["minimum"], found["maximum"], bins)
-        found["within_query"] = _within_query(connection)
+        found["within_query"] = _row(connection, WITHIN_QUERY)
         at_ends = _at_ends(connection, found["minimum"], found["maximum"])
     return {**found, "warnings": _warnings(found, at_ends)}
-
-
-def _overall(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    return _row(
-        connection,
-        "SELECT count(*) AS pairs, count(DISTINCT query) AS queries, count(DISTINCT document) AS documents, "
-        "min(score) AS minimum, max(score) AS maximum, avg(score) AS mean, stddev_pop(score) AS standard_deviation "
-        "FROM pairs",
-    )
 
 
 def _histogram(connection: duckdb.DuckDBPyConnection, low: float, high: float, bins: int) -> dict[str, list[Any]]:
@@ -67,15 +75,6 @@ def _histogram(connection: duckdb.DuckDBPyConnection, low: float, high: float, b
     below = "".join(f"count(*) FILTER (score < ?) AS below{i}, " for i in range(1, bins))
     found = _row(connection, f"SELECT {below} count(*) AS pairs FROM pairs", edges[1:-1].tolist())
     return {"edges": edges.tolist(), "counts": np.diff([0, *found.values()]).tolist()}
-
-
-def _within_query(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    return _row(
-        connection,
-        "SELECT count(*) AS queries, median(deviation) AS standard_deviation, median(range) AS range FROM "
-        "(SELECT stddev_pop(score) AS deviation, max(score) - min(score) AS range FROM pairs "
-        "GROUP BY query HAVING count(*) > 1)",
-    )
 
 
 def _at_ends(connection: duckdb.DuckDBPyConnection, low: float, high: float) -> dict[str, int]:

@@ -28,14 +28,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval_distill.data.hashes import text_hash, text_hashes
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import disk, files
 from retrieval_distill.runtime.files import atomic
 from retrieval_distill.runtime.stages import read_json, write_json
-from retrieval_distill.scores import lookup as pair_queries
-
-__all__ = ["ScoreStore", "text_hash", "text_hashes"]
+from retrieval_distill.scores import lookup
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -103,13 +100,13 @@ class ScoreStore:
 
     def lookup(self, teacher: str, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """The stored score of each pair, float32 [pairs] aligned with the input; NaN where there is none."""
-        return pair_queries.scores(self.shards(teacher), *_aligned(queries, documents))
+        return lookup.scores(self.shards(teacher), *_aligned(queries, documents))
 
     def missing(self, teacher: str, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """Rows of the distinct pairs that are not stored yet, each where it first occurs, ascending (int64)."""
         queries, documents = _aligned(queries, documents)
         wanted = np.isnan(self.lookup(teacher, queries, documents))
-        return pair_queries.first_rows(queries, documents, wanted)
+        return lookup.first_rows(queries, documents, wanted)
 
     def teachers(self) -> list[dict[str, Any]]:
         """Per teacher, by fingerprint: ``fingerprint``, ``description``, ``pairs`` (distinct) and ``shards``."""
@@ -180,7 +177,7 @@ class ScoreStore:
         """
         shards = self.scored_shards(teacher)
         with atomic(path) as temporary:
-            pair_queries.write(shards, temporary)
+            lookup.write(shards, temporary)
 
     def verify(self, teacher: str) -> list[Path]:
         """Rehash every shard of a teacher and set the damaged ones aside.
@@ -205,7 +202,7 @@ class ScoreStore:
         return {
             "fingerprint": teacher,
             "description": description,
-            "pairs": pair_queries.count(shards),
+            "pairs": lookup.count(shards),
             "shards": len(shards),
         }
 

@@ -16,10 +16,8 @@ from retrieval_distill.config import ReadConfig
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import tables, texts
 from retrieval_distill.data.formats.contract import Reading
-from retrieval_distill.data.passages import max_pool
-from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation import self_hits
+from retrieval_distill.evaluation.passages import pooling
 from retrieval_distill.retrieval import hybrid
 from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.runtime import stages
@@ -34,8 +32,6 @@ logger = logging.getLogger("retrieval_distill")
 
 ALONE, TUNED = "none", "tuned"
 """Words for ``--hybrid``: dense search alone, and the weights that were kept."""
-
-WEIGHTS = "fusion.json"
 
 TRIED = 8
 """Documents that a light encoder is tried on, whole and by their beginnings."""
@@ -104,15 +100,10 @@ def tune(searcher: Searcher, place: Place, split: str, most: int | None = None) 
     """
     dataset, judged = searcher.dataset, searcher.dataset.qrels(split)
     asked, depth = dataset.queries(split).drawn(most, 0), dataset.in_passages(FUSED)
-    grades = dataset.by_document({id_: judged[id_] for id_ in asked})
-
-    def measured(run: Run) -> Run:
-        documents = max_pool(run, dataset.parents_of(run.frame["doc_id"]))
-        return self_hits.without(documents, dataset.queries, dataset.documents, grades)
-
-    found = hybrid.tune(lexical(place).search(asked, depth), searcher.dense(asked, depth), grades, measured)
+    pool, grades = pooling(dataset, {id_: judged[id_] for id_ in asked})
+    found = hybrid.tune(lexical(place).search(asked, depth), searcher.dense(asked, depth), grades, pool)
     found |= {"split": split, "key": _key(searcher)}
-    stages.write_json(place.beside / WEIGHTS, found)
+    stages.write_json(place.beside / hybrid.FILE, found)
     return found
 
 
@@ -128,7 +119,7 @@ def _decided(searcher: Searcher, place: Place) -> Fusion | None:
 
     Where that cannot be done, such as in a folder that cannot be written to, dense search has to do.
     """
-    file, key, run = place.beside / WEIGHTS, _key(searcher), place.beside.parent
+    file, key, run = place.beside / hybrid.FILE, _key(searcher), place.beside.parent
     if hybrid.is_better(file, key) is None:
         if place.dev is None or not searcher.dataset.qrels.get(place.dev):
             return None
@@ -143,7 +134,7 @@ def _decided(searcher: Searcher, place: Place) -> Fusion | None:
 
 
 def _tuned(searcher: Searcher, place: Place) -> Fusion:
-    file = place.beside / WEIGHTS
+    file = place.beside / hybrid.FILE
     try:
         kept = hybrid.load(file)
     except UserError as error:
@@ -156,9 +147,7 @@ def _tuned(searcher: Searcher, place: Place) -> Fusion:
 
 
 def _key(searcher: Searcher) -> str:
-    """What weights hold for: the vectors that are searched, so the student too, and the documents that BM25 reads."""
-    index, documents = searcher.index.manifest["fingerprint"], searcher.dataset.documents.fingerprint
-    return stages.fingerprint({"index": index, "documents": documents})
+    return hybrid.key(searcher.index.manifest["fingerprint"], searcher.dataset.documents.fingerprint)
 
 
 def queries(dataset: Dataset, named: str, options: ReadConfig | None = None) -> Texts:

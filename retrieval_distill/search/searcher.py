@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.passages import best_passages, max_pool
@@ -118,8 +117,7 @@ class Searcher:
     @cached_property
     def size(self) -> int:
         """Documents that can be found, without a filter; one that was cut into passages counts once."""
-        parents = self.dataset.parents
-        return self.index.documents if parents is None else pc.count_distinct(parents).as_py()
+        return self.index.documents if self.dataset.parents is None else self.dataset.size
 
     def search(self, queries: Texts, depth: int) -> Run:
         """The ``depth`` best documents of every query, each by the id of its best passage, where documents were cut.

@@ -107,11 +107,6 @@ def tokens_of(
     return tokenize(first.tokenizer, texts, max_length if beyond else limit(model, kind, max_length))
 
 
-def token_limit(model: SentenceTransformer) -> int:
-    """Tokens that it reads of a document at most."""
-    return path(model, "document")[0].max_seq_length or 512
-
-
 def encode_rows(
     model: SentenceTransformer,
     rows: Sequence[np.ndarray],

@@ -1,1 +1,1 @@
-"""The teacher: cross-encoder scores, the store that keeps them, and the gate."""
+"""The teacher: what kinds there are, their scores for a Run, calibrated, and the gate."""

@@ -13,6 +13,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from retrieval_distill import models
+from retrieval_distill.embedding.embeddings import comparable
 from retrieval_distill.runtime import stages
 from retrieval_distill.scores.contract import Pairs, Scored
 from retrieval_distill.student import encoder
@@ -36,21 +37,16 @@ class BiEncoderTeacher:
         needed, places = np.unique(pairs.rows[positions, 1], return_inverse=True)
         if not len(needed):
             return
-        queries = self._comparable(encoder.encode(self.model, pairs.queries, "query"))
+        similarity = self.description["similarity"]
+        queries = comparable(encoder.encode(self.model, pairs.queries, "query"), similarity)
         order, counts = np.argsort(places, kind="stable"), np.bincount(places)
         of_document = np.split(positions[order], np.cumsum(counts)[:-1])
         texts = [pairs.documents[row] for row in needed]
         for rows, found in encoder.encode_parts(self.model, texts, "document"):
             own = np.concatenate([of_document[row] for row in rows])
-            documents = np.repeat(self._comparable(found), counts[rows], axis=0)
+            documents = np.repeat(comparable(found, similarity), counts[rows], axis=0)
             scores = np.einsum("ij,ij->i", queries[pairs.rows[own, 0]], documents)
             yield own, scores.astype(np.float32)
-
-    def _comparable(self, vectors: np.ndarray) -> np.ndarray:
-        """Vectors whose inner product is the model's similarity."""
-        if self.description["similarity"] != "cosine":
-            return vectors
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def load(name: str, max_length: int | None = None, dtype: str = "auto") -> BiEncoderTeacher:

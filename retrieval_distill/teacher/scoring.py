@@ -11,13 +11,14 @@ import time
 import numpy as np
 
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.hashes import text_hashes
 from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.commits import gathered
 from retrieval_distill.runtime.progress import clock, progress
 from retrieval_distill.scores.contract import KnowsIds, Pairs, Scored, Teacher
-from retrieval_distill.scores.store import ScoreStore, text_hashes
+from retrieval_distill.scores.store import ScoreStore
 
 logger = logging.getLogger("retrieval_distill")
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
 
 from retrieval_distill.errors import UserError
@@ -104,3 +104,19 @@ def _defect(checkpoint: Path) -> str:
 def _best(checkpoint: Path) -> str:
     """The checkpoint with the best weights when this one was written; empty: none was the best."""
     return Path(read_json(checkpoint / "trainer_state.json").get("best_model_checkpoint") or "").name
+
+
+def reached(checkpoint: Path | None) -> TrainerState:
+    """How far a training was at a checkpoint; ``None``: it has not begun."""
+    return TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else TrainerState()
+
+
+class Advance(TrainerCallback):
+    """Passes the trainer's steps on to our progress."""
+
+    def __init__(self, advance: Any) -> None:
+        self.advance = advance
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        """Called by the trainer after every optimiser step."""
+        self.advance(1)

@@ -13,7 +13,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from retrieval_distill.config import Recipe
-from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.mixture import source_of
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
@@ -28,36 +28,39 @@ from retrieval_distill.training.teacher_vectors import teacher_vectors
 logger = logging.getLogger("retrieval_distill")
 
 
+def learnt(groups: list[Group], training_set: TrainingSet) -> dict[Kind, Texts]:
+    """The texts of the training: the groups' queries, and every candidate once."""
+    doc_ids = dict.fromkeys(doc for group in groups for doc in group.doc_ids)
+    return {
+        "query": training_set.queries.select([group.query_id for group in groups]),
+        "document": training_set.documents.select(list(doc_ids)),
+    }
+
+
 def collator(
     student: SentenceTransformer,
     groups: list[Group],
-    training_set: TrainingSet,
+    texts: dict[Kind, Texts],
+    qrels: Qrels,
     recipe: Recipe,
     folder: Path,
 ) -> Collator:
     """Cut every text of the training once, at the training's length, and embed it where there is a teacher for that."""
-    doc_ids = dict.fromkeys(doc for group in groups for doc in group.doc_ids)
-    own_queries = training_set.queries.select([group.query_id for group in groups])
-    own_documents = training_set.documents.select(list(doc_ids))
+    own_queries, own_documents = texts["query"], texts["document"]
     limit = recipe.training.max_length
     return Collator(
         groups,
         token_store.cut(student, own_queries, "query", limit, folder / "tokens" / "queries"),
         token_store.cut(student, own_documents, "document", limit, folder / "tokens" / "documents"),
-        training_set.qrels,
+        qrels,
         teacher_vectors(recipe, own_queries, own_documents, folder / "teacher-vectors"),
     )
 
 
-def cut(student: SentenceTransformer, groups: list[Group], training_set: TrainingSet, recipe: Recipe) -> dict[str, Any]:
+def cut(student: SentenceTransformer, texts: dict[Kind, Texts], recipe: Recipe) -> dict[str, Any]:
     """How many queries and documents of the training are longer than it takes, by kind; see ``student.lengths``."""
     name, limit = recipe.student.model, recipe.training.max_length
-    doc_ids = dict.fromkeys(doc for group in groups for doc in group.doc_ids)
-    learnt: dict[Kind, Texts] = {
-        "query": training_set.queries.select([group.query_id for group in groups]),
-        "document": training_set.documents.select(list(doc_ids)),
-    }
-    return {kind: lengths.cut(name, student, texts, kind, limit) for kind, texts in learnt.items()}
+    return {kind: lengths.cut(name, student, own, kind, limit) for kind, own in texts.items()}
 
 
 def draws(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import PrinterCallback, TrainerCallback, TrainerState, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainerState
 
 from retrieval_distill import weights
 from retrieval_distill.config import Recipe
@@ -33,7 +33,7 @@ from retrieval_distill.training.agreement import Agreement
 from retrieval_distill.training.arguments import arguments, dtype
 from retrieval_distill.training.averaging import WeightAverage
 from retrieval_distill.training.batches import Collator, DrawDataset
-from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkWhole, last_whole, telling
+from retrieval_distill.training.checkpoints import Advance, LogAtCheckpoints, MarkWhole, last_whole, reached, telling
 from retrieval_distill.training.dev import DevSet
 from retrieval_distill.training.early_stopping import StopEarly, exhausted
 from retrieval_distill.training.groups import Draw, Group, build_groups, counted, indifferent
@@ -82,8 +82,9 @@ def distill(
     torch.manual_seed(recipe.seed)
     logger.info("%s training queries; making the student of %s", f"{len(groups):,}", recipe.student.model)
     student = _student(groups, training_set, recipe)
-    collator = plan.collator(student, groups, training_set, recipe, folder / CHECKPOINTS)
-    cut = distributed.from_first(lambda: plan.cut(student, groups, training_set, recipe))
+    texts = plan.learnt(groups, training_set)
+    collator = plan.collator(student, groups, texts, training_set.qrels, recipe, folder / CHECKPOINTS)
+    cut = distributed.from_first(lambda: plan.cut(student, texts, recipe))
     draws = plan.draws(student, groups, training_set.queries, recipe, folder / CHECKPOINTS / "topics")
     training = _training(student, collator, draws, recipe, folder, dev)
     for callback in callbacks:
@@ -110,7 +111,7 @@ class Training:
         trainer, folder = self.trainer, self.folder / CHECKPOINTS
         with trainer.args.main_process_first(local=False):
             last = last_whole(folder)
-        state = TrainerState.load_from_json(str(last / "trainer_state.json")) if last else TrainerState()
+        state = reached(last)
         if self._is_over(state):
             trainer.state = state
             return
@@ -160,17 +161,6 @@ class Training:
         else:
             # the library's own load_best_model_at_end only logs when it fails
             self.trainer._load_from_checkpoint(str(checkpoint))
-
-
-class Advance(TrainerCallback):
-    """Passes the trainer's steps on to our progress."""
-
-    def __init__(self, advance: Any) -> None:
-        self.advance = advance
-
-    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        """Called by the trainer after every optimiser step."""
-        self.advance(1)
 
 
 def _groups(training_set: TrainingSet, recipe: Recipe) -> list[Group]:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from retrieval_distill.data.hashes import text_hashes
 from retrieval_distill.data.run import Run
-from retrieval_distill.scores.store import ScoreStore, text_hashes
+from retrieval_distill.scores.store import ScoreStore
 
 KILLS = 20
 

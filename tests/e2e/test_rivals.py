@@ -81,12 +81,13 @@ def test_its_p_value_is_recomputed_from_the_values_by_query(finished):
     assert found["p"] == pytest.approx(p[pair])
 
 
-def test_dev_decides_which_to_use_and_a_search_can_read_it(finished):
+def test_dev_decides_which_to_use_and_a_search_can_read_it(finished, data):
     out, report = finished
     kept = json.loads((out / "search" / "fusion.json").read_text())
     told = report["systems"]["hybrid-student"]["fusion"]
     assert hybrid.load(out / "search" / "fusion.json") == Fusion(told["method"], told["dense"])
-    assert kept["fingerprint"] == read_manifest(out / "index-student")["fingerprint"]
+    index = read_manifest(out / "index-student")
+    assert kept["key"] == hybrid.key(index["fingerprint"], data.documents.fingerprint)
     dev = {name: kept["dev"][name]["nDCG@10"]["mean"] for name in ("student", "hybrid-student")}
     assert kept["use"] == ("hybrid-student" if dev["hybrid-student"] > dev["student"] else "student")
     assert command("search", out, "path file root", "--hybrid", "tuned")  # needs no --tune

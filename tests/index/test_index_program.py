@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.index.build import sha256
 from retrieval_distill.index.index import Index
 from retrieval_distill.runtime import stages
+from retrieval_distill.runtime.files import checksum as sha256
 from tests.commands import command, program
 from tests.index.stored import clustered, store
 

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.hashes import text_hashes
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.scores import exchange, files
 from retrieval_distill.scores.exchange import export_run, import_scores
-from retrieval_distill.scores.store import ScoreStore, text_hashes
+from retrieval_distill.scores.store import ScoreStore
 from retrieval_distill.teacher.scoring import score
 
 QUERIES = Texts.from_records([("q1", "", "one"), ("q2", "", "two"), ("q3", "", "three")])

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval_distill.data.hashes import text_hash, text_hashes
 from retrieval_distill.errors import UserError
 from retrieval_distill.scores import lookup
-from retrieval_distill.scores.store import ScoreStore, text_hash, text_hashes
+from retrieval_distill.scores.store import ScoreStore
 
 ADDER = """
 import sys

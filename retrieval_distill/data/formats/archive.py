@@ -64,18 +64,14 @@ def unpack(source: str, cache: Path, limits: UnpackConfig | None = None) -> Path
     Raises:
         UserError: As :func:`extract`.
     """
-    seen = Path(source).stat()
-    inputs = {
-        "path": str(Path(source).resolve()), "size": seen.st_size, "modified": seen.st_mtime_ns,
-        "sample": files.sample(Path(source)),
-    }  # fmt: skip
+    inputs = files.identity(Path(source))
     folder = cache / "archives" / stages.fingerprint(inputs)[:16]
 
     def work(out: Path) -> dict[str, Any]:
         return {"members": extract(source, out / "contents", limits)}
 
     stages.stage("unpack", folder, inputs, work, cache=True)
-    inside = [path for path in (folder / "contents").iterdir() if not path.name.startswith((".", "__MACOSX"))]
+    inside = [path for path in (folder / "contents").iterdir() if not path.name.startswith(".")]
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder / "contents"
 
 

@@ -1,6 +1,6 @@
 """Datasets in BEIR layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``.
 
-Beside them may stand what ``beside`` knows: which document each passage is part of, and how each generated query was
+Beside them may stand what ``sidecars`` knows: which document each passage is part of, and how each generated query was
 made. Knows the layout; must not know models. Layout: Thakur et al., "BEIR: A Heterogeneous Benchmark for Zero-shot
 Evaluation", NeurIPS 2021.
 """

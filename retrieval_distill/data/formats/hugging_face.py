@@ -19,7 +19,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import sidecars
 from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
 from retrieval_distill.data.formats.parquet import ROWS_PER_BATCH, arrow_rows
-from retrieval_distill.errors import UserError
+from retrieval_distill.errors import UserError, first_line
 
 PREFIX = "hf:"
 
@@ -93,8 +93,7 @@ def _load(source: str) -> dict[str, Table]:
         else:
             loaded = datasets.load_from_disk(source)
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(f"{source} could not be loaded ({type(error).__name__}: {first})") from None
+        raise UserError(f"{source} could not be loaded ({type(error).__name__}: {first_line(error)})") from None
     parts = loaded if isinstance(loaded, dict) else {"": loaded}
     return {name: _table(f"{source}#{name}".rstrip("#"), part) for name, part in parts.items()}
 

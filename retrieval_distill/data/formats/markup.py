@@ -12,8 +12,9 @@ Knows elements; must not know files, or that Markdown becomes HTML first.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any, NamedTuple
+
+from retrieval_distill.formatting import fenced
 
 UNSEEN = frozenset(
     "script style template noscript title svg canvas iframe object audio video annotation button select textarea "
@@ -47,9 +48,6 @@ SIGNS = frozenset("#¶§🔗⚓\uf0c1")
 
 ABOUT = ("author", "date", "keywords")
 """Names of ``meta`` elements that are kept."""
-
-FENCE = 3
-"""Backticks before and after code, unless it holds as many."""
 
 
 class Page(NamedTuple):
@@ -124,7 +122,8 @@ class _Text:
                     self._head(node)
                 elif node.name == "pre":
                     self._end()
-                    self.lines += _fenced(node.get_text())
+                    if (code := node.get_text()).strip():
+                        self.lines.append(fenced(code.strip("\r\n")))
                 else:
                     if node.name in BLOCKS:
                         self._end()
@@ -161,11 +160,3 @@ def _heading(element: Any) -> str:
     text = _Text("", all_of_it=True, headings=False)
     text.take(element)
     return " ".join(text.lines)
-
-
-def _fenced(code: str) -> Iterable[str]:
-    """Code between lines of backticks, more than stand one after the other in it."""
-    if code.strip():
-        longest = max(map(len, re.findall("`+", code)), default=0)
-        fence = "`" * max(FENCE, longest + 1)
-        yield from (fence, code.strip("\r\n").rstrip(), fence)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from retrieval_distill.data import columns
 from retrieval_distill.data.formats.contract import Reading, Row, TableFormat, Types
-from retrieval_distill.errors import UserError
+from retrieval_distill.errors import UserError, first_line
 
 ROWS_PER_BATCH = 8192
 
@@ -63,11 +63,6 @@ def _values(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | Exception
             return [error]
         half = batch.num_rows // 2
         return [*_values(batch.slice(0, half)), *_values(batch.slice(half))]
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without the library's stack."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def write(path: Path, types: Types, rows: Iterable[Sequence[Any]]) -> None:

@@ -5,12 +5,12 @@ Knows these two files; must not know how passages are cut or queries made, or wh
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from retrieval_distill.data import parquet_files
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats.parquet import DAMAGED, first_line
 from retrieval_distill.data.generated import MARKS
@@ -30,8 +30,7 @@ def read(folder: Path, found: Dataset) -> Dataset:
         UserError: A file names passages or queries that the dataset does not have.
     """
     mapping, marks = folder / PASSAGES, folder / GENERATED
-    return replace(
-        found,
+    return found.replaced(
         parents=_parents(mapping, found) if mapping.is_file() else None,
         generated=_generated(marks, found) if marks.is_file() else None,
     )
@@ -57,7 +56,9 @@ def _parents(path: Path, dataset: Dataset) -> pa.ChunkedArray:
 
 def _generated(path: Path, dataset: Dataset) -> pa.Table:
     marks = _table(path, MARKS)
-    unknown = [id_ for id_ in marks["query_id"].to_pylist() if id_ not in dataset.queries]
+    ids = marks["query_id"].to_pylist()
+    known = dataset.queries.known(ids)
+    unknown = [id_ for id_ in ids if id_ not in known]
     if unknown:
         raise UserError(f"{path} names {len(unknown)} queries that the folder does not hold, first {unknown[0]!r}")
     return marks
@@ -66,8 +67,7 @@ def _generated(path: Path, dataset: Dataset) -> pa.Table:
 def _table(path: Path, schema: pa.Schema) -> pa.Table:
     """The columns of a schema, checked to their last byte."""
     try:
-        found = pq.read_table(path)
-        found.validate(full=True)
+        found = parquet_files.read_table(path)
         if missing := [name for name in schema.names if name not in found.column_names]:
             raise UserError(f"{path} has no column {', '.join(missing)}; run again what made it")
         return found.select(schema.names).cast(schema)

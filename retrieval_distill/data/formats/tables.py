@@ -21,7 +21,7 @@ from retrieval_distill.data.formats.delimited import CSV, TSV
 from retrieval_distill.data.formats.jsonl import JSONL
 from retrieval_distill.data.formats.parquet import PARQUET
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime.files import sample
+from retrieval_distill.runtime.files import identity
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -48,12 +48,9 @@ def table(source: str | Path) -> Table:
         raise UserError(f"{path}: no table; a table's file ends in {', '.join(BY_ENDING)}")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    seen = path.stat()
-    key = {
-        "path": str(path.resolve()), "size": seen.st_size, "modified": seen.st_mtime_ns, "sample": sample(path)
-    }  # fmt: skip
+    key = identity(path)
     format_ = BY_ENDING[path.suffix.lower()]
-    return Table(str(path), seen.st_size, key, lambda reading: format_.read(path, reading), format_.typed)
+    return Table(str(path), key["size"], key, lambda reading: format_.read(path, reading), format_.typed)
 
 
 def qrels(source: str | Path | Table, documents: Texts, queries: Texts, reading: Reading) -> Qrels:

@@ -1,6 +1,6 @@
 """TREC's files of judgements (``query 0 document grade``), one per split.
 
-Knows that one layout; must not know texts, which these files do not hold. Runs are read and written by ``Run``.
+Knows that one layout; must not know texts, which these files do not hold. Runs are ``data.trec_run``'s.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Datas
     if not len(documents):
         raise UserError(f"dataset {dataset.name!r}: no document is left; dropped were {dropped.as_dict()}")
     queries = _with_text(normalise.records(dataset.queries.records(), config), dropped)
-    to_kept = carry.to_kept(copies, documents, queries, dropped)
+    to_kept = carry.to_kept(dataset.qrels, copies, documents, queries, dropped)
     qrels = {split: carry.carried(judged, to_kept) for split, judged in dataset.qrels.items()}
     cleaned = Dataset(dataset.name, documents, queries, qrels, metadata=dataset.metadata)
     cleaned = cleaned.replaced(qrels=leakage.check(cleaned, config, leaks))

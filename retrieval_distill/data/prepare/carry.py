@@ -22,14 +22,27 @@ def carried(qrels: Qrels, carry: Carry) -> Qrels:
     return result
 
 
-def to_kept(copies: Mapping[str, str], documents: Texts, queries: Texts, dropped: Ledger) -> Carry:
-    """From copies to the kept document; a judgement of a dropped query or document goes, and is counted."""
+def to_kept(
+    judgements: Mapping[str, Qrels], copies: Mapping[str, str], documents: Texts, queries: Texts, dropped: Ledger
+) -> Carry:
+    """From copies to the kept document; a judgement of a dropped query or document goes, and is counted.
+
+    Args:
+        judgements: All that will be carried, by split.
+        copies: Copy -> the document that is kept.
+        documents: Those that are left.
+        queries: Those that are left.
+        dropped: Where a judgement that goes is counted.
+    """
+    judged = [(query, grades) for qrels in judgements.values() for query, grades in qrels.items()]
+    asked = queries.known(query for query, _ in judged)
+    there = documents.known(copies.get(doc, doc) for _, grades in judged for doc in grades)
 
     def carry(query_id: str, doc_id: str) -> Sequence[str]:
         kept = copies.get(doc_id, doc_id)
-        if query_id not in queries:
+        if query_id not in asked:
             dropped.add("judgement of a dropped query", f"{query_id} {doc_id}")
-        elif kept not in documents:
+        elif kept not in there:
             dropped.add("judgement of a dropped document", f"{query_id} {doc_id}")
         else:
             return [kept]

@@ -12,9 +12,8 @@ import numpy as np
 from markupsafe import Markup
 
 from retrieval_distill.formatting import number, rise, share, short
-from retrieval_distill.reporting import labels
-from retrieval_distill.reporting.labels import LINE, Box, Name
-from retrieval_distill.reporting.plots import svg
+from retrieval_distill.reporting.plots import labels, svg
+from retrieval_distill.reporting.plots.labels import LINE, Box, Name
 from retrieval_distill.reporting.plots.svg import Scale
 
 WIDTH, SMALL = 400, 280

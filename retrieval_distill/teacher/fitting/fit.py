@@ -18,7 +18,7 @@ from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
+from retrieval_distill.evaluation.significance import differences_with_intervals, mean_with_interval, paired_p
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.teacher.fitting import model as fit_model
@@ -31,7 +31,7 @@ logger = logging.getLogger("retrieval_distill")
 
 NEEDED = (
     "fit-teacher needs judged training queries, each with a text and a relevant document "
-    "(queries written by a model will do in a later version)"
+    "(queries that generate made will do too: train=generated)"
 )
 
 BASELINE = "baseline.json"
@@ -112,7 +112,8 @@ def _baseline(dev: DevQueries, model: Any, out: Path) -> np.ndarray:
 
 def _verdict(before: np.ndarray, after: np.ndarray, model: str) -> dict[str, Any]:
     """The dev measure before and after training, with its doubt; worse is said aloud."""
-    difference = mean_with_interval(after - before)
+    p = paired_p(after, before)
+    difference = differences_with_intervals({"": after - before}, {"": p})[""]  # of the same test, so that it agrees
     line = (
         f"{model!r} on {len(after)} dev queries: {MEASURE} {before.mean():.3f} before, {after.mean():.3f} after "
         f"(difference {difference.mean:+.3f}, 95 % interval {difference.low:+.3f} to {difference.high:+.3f})"
@@ -127,7 +128,7 @@ def _verdict(before: np.ndarray, after: np.ndarray, model: str) -> dict[str, Any
         "before": asdict(mean_with_interval(before)),
         "after": asdict(mean_with_interval(after)),
         "difference": asdict(difference),
-        "p": paired_p(after, before),
+        "p": p,
     }
 
 

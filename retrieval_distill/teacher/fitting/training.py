@@ -32,10 +32,9 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime.progress import progress
-from retrieval_distill.training.checkpoints import MarkWhole, last_whole, telling
+from retrieval_distill.training.checkpoints import Advance, LogAtCheckpoints, MarkWhole, last_whole, reached, telling
 from retrieval_distill.training.early_stopping import StopEarly, exhausted
 from retrieval_distill.training.groups import Draw, Group
-from retrieval_distill.training.trainer import Advance
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -183,11 +182,11 @@ def train(
         data_collator=collator,
         loss=LOSSES[config.loss](model),
         evaluator=dev,
-        callbacks=[MarkWhole(), *([StopEarly(LOGGED, config.patience)] if dev else [])],
+        callbacks=[LogAtCheckpoints(), MarkWhole(), *([StopEarly(LOGGED, config.patience)] if dev else [])],
     )
     trainer.pop_callback(PrinterCallback)
     last = last_whole(checkpoints)
-    state = TrainerState.load_from_json(str(last / "trainer_state.json")) if last else TrainerState()
+    state = reached(last)
     with ExitStack() as stack, models.quietly():
         if state.global_step < steps and not exhausted(state.log_history, LOGGED, config.patience):
             bar = progress("training the teacher", steps, "steps", state.global_step)

@@ -11,7 +11,7 @@ from retrieval_distill.compress import teacher_cache, training
 from retrieval_distill.compress.captures import Captures, anatomy
 from retrieval_distill.compress.contract import VECTOR
 from retrieval_distill.compress.model import CompressionModel
-from retrieval_distill.compress.teacher_cache import Kept
+from retrieval_distill.compress.teacher_cache import TeacherCache
 from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import encoder
@@ -31,11 +31,11 @@ def never() -> dict:
 def test_what_is_read_is_what_was_seen(family, dtype, every_encoder, tmp_path):
     model = encoder.load(every_encoder[family], dtype)
     see = Captures(model, ASKS)
-    store = Kept(tmp_path, ASKS, anatomy(model), ROWS, getattr(torch, dtype))
+    store = TeacherCache(tmp_path, ASKS, anatomy(model), ROWS, getattr(torch, dtype))
     batch = np.array([2, 0])
     with torch.no_grad():
         seen = store(batch, lambda: see([ROWS[row] for row in batch]))
-    reopened = Kept(tmp_path, ASKS, anatomy(model), ROWS, getattr(torch, dtype))
+    reopened = TeacherCache(tmp_path, ASKS, anatomy(model), ROWS, getattr(torch, dtype))
     found = reopened(batch, never)
     assert found.keys() == ASKS
     assert torch.equal(found[VECTOR], seen[VECTOR])
