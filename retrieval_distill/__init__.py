@@ -4,8 +4,8 @@ Nouns: ``Dataset``, ``Texts``, ``Run``, ``TrainingSet``, ``Teacher``, ``Gate``, 
 ``Embeddings``, ``Index``, ``Searcher``, ``Report``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``load_dataset``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``, ``gate``,
 ``score``, ``rerank``, ``filter_negatives``, ``fit_teacher``, ``compress``, ``distill``, ``embed``, ``export``,
-``index``, ``search``, ``evaluate``, ``benchmark``, ``report``; each is also a command. ``show_progress`` shows what
-they are doing.
+``index``, ``search``, ``evaluate``, ``benchmark``, ``report``; each but ``load_dataset`` is also a command.
+``show_progress`` shows what they are doing.
 
 Names are imported when first used, so importing the package is cheap and loads no torch. A verb and a package may share
 a name: the package, once imported, is called as the verb.
