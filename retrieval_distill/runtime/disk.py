@@ -29,9 +29,13 @@ SAID = (
 """How libraries tell of a full disk that raise no ``OSError`` with its number."""
 
 
+class FullDiskError(UserError):
+    """The disk is full."""
+
+
 @contextmanager
 def room(place: str | Path, lost: str = "nothing of it was written") -> Iterator[None]:
-    """What is written within needs room on a disk, and permission.
+    """What is written within needs room on a disk, and permission; a folder speaks for the files within it.
 
     Args:
         place: The file or folder to write.
@@ -42,15 +46,20 @@ def room(place: str | Path, lost: str = "nothing of it was written") -> Iterator
     """
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
+        if _is_full(error):
+            said = f"{place}: the disk is full, {lost}: make room and run the same command again"
+            raise FullDiskError(said) from error
         number = error.errno if isinstance(error, OSError) else None
-        if number in FULL or any(words in str(error) for words in SAID):
-            raise UserError(f"{place}: the disk is full, {lost}: make room and run the same command again") from error
         if isinstance(error, OSError) and number in CLOSED and _concerns(error, Path(place)):
             raise unwritable(place, error) from error
         raise
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, FullDiskError) or (isinstance(error, OSError) and error.errno in FULL):
+        return True
+    return not isinstance(error, UserError) and any(words in str(error) for words in SAID)
 
 
 def unwritable(place: str | Path, error: OSError) -> UserError:
