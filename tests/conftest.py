@@ -14,6 +14,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from retrieval_distill.runtime.progress import show_progress
+
 settings.register_profile("tests", deadline=None)  # a busy machine may take any time over an example
 settings.load_profile("tests")
 
@@ -78,6 +80,13 @@ WORDS = [
 
 def sentence(rng: random.Random, length: int) -> str:
     return " ".join(rng.choice(WORDS) for _ in range(length))
+
+
+@pytest.fixture(autouse=True)
+def silence():
+    """A test that turns progress on turns it on for itself."""
+    yield
+    show_progress(False)
 
 
 @pytest.fixture(autouse=True)

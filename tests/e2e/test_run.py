@@ -167,8 +167,8 @@ def test_training_changed_the_student(finished, tiny_recipe):
     assert {"loss", "margin_mse", "listwise_kl", "in_batch"} <= set(log[-1])
 
 
-def test_a_rerun_skips_everything(finished, tiny_recipe):
-    out, _ = finished
+def test_a_rerun_skips_everything(finished, tiny_recipe, tmp_path):
+    out = shutil.copytree(finished[0], tmp_path / "copy")
     before = student_bytes(out)
     again = pipeline.run(parse_recipe(tiny_recipe), out=out).details
     assert all(stage["skipped"] for stage in again["stages"].values())

@@ -150,6 +150,11 @@ cli.main()
 """
 
 
+def heed_ctrl_c() -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C, and so all that is started there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_the_program_with_a_word_on_what_was_kept(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
@@ -157,7 +162,7 @@ def test_ctrl_c_ends_the_program_with_a_word_on_what_was_kept(tmp_path):
     (tmp_path / "docs.jsonl").write_text("\n".join(lines))
     options = ["--model", tmp_path / "model", "--dataset", tmp_path / "docs.jsonl", "--out", tmp_path / "v"]
     command = [sys.executable, "-c", SLOW, "embed", *options, "--cache", tmp_path / "cache"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=heed_ctrl_c)
     while not (tmp_path / "v.partial" / "storage.json").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
