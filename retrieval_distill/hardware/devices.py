@@ -190,10 +190,32 @@ def has_fast_bfloat16(device: str) -> bool:
     return torch.ops.mkldnn._is_mkldnn_bf16_supported() and bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
 
 
+INSTRUCTIONS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "i8mm",
+    "bf16",
+)
+"""Names, as the system gives them, of the instruction sets that matrix products are fast or slow by."""
+
+
+def instructions() -> list[str]:
+    """Those of :data:`INSTRUCTIONS` that this processor has; none where the system does not tell."""
+    flags = _cpu_flags()
+    return [name for name in INSTRUCTIONS if name in flags]
+
+
 def describe() -> dict[str, Any]:
     """The machine in a few words, for reports."""
     return {
         "cpu": _cpu_name(),
+        "instructions": instructions(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "fast_bfloat16": has_fast_bfloat16(device()),
@@ -221,7 +243,7 @@ def _cpu_info() -> dict[str, str]:
 
 
 def _cpu_flags() -> set[str]:
-    return set(_cpu_info().get("flags", "").split())
+    return set((_cpu_info().get("flags") or _cpu_info().get("Features", "")).split())
 
 
 def _cpu_name() -> str:

@@ -80,7 +80,8 @@ def environment_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     environment = dict(report.get("environment", {}))
     versions = environment.pop("versions", {})
     plain = {name.replace("_", " "): value for name, value in environment.items() if value is not None}
-    return [(name, str(value)) for name, value in {**plain, **versions}.items()]
+    shown = {name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in plain.items()}
+    return [*shown.items(), *versions.items()]
 
 
 def notes(run: RunFolder) -> list[str]:

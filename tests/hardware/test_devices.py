@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -133,3 +136,29 @@ def test_bfloat16_without_instructions_for_it_is_said(native, cross_encoders, en
             act(dtype)
             said = "hundreds of times slower than float32 on this CPU" in caplog.text
             assert said == (dtype == "bfloat16" and not native)
+
+
+@pytest.mark.parametrize(
+    "cpuinfo, named",
+    [
+        ("flags\t\t: fpu sse2 avx2 avx512f avx512_bf16", ["avx2", "avx512f", "avx512_bf16"]),
+        ("Features\t: fp asimd i8mm", ["asimd", "i8mm"]),
+        ("model name\t: unknown", []),
+    ],
+)
+def test_the_processors_instructions_are_named(monkeypatch, cpuinfo, named):
+    monkeypatch.setattr(devices.Path, "read_text", lambda path: f"processor\t: 0\n{cpuinfo}\n\nprocessor\t: 1\n")
+    devices._cpu_info.cache_clear()
+    try:
+        assert devices.describe()["instructions"] == named
+    finally:
+        devices._cpu_info.cache_clear()
+
+
+def test_what_a_machine_can_do_is_printed_and_written(tmp_path):
+    options = ["--seconds", "0", "--size", "64", "--json", tmp_path / "machine.json"]
+    done = subprocess.run([sys.executable, "scripts/machine.py", *options], capture_output=True, text=True)
+    assert done.returncode == 0 and "GFLOP/s" in done.stdout, done.stderr
+    told = json.loads((tmp_path / "machine.json").read_text())
+    assert set(devices.DTYPES) <= set(told["gflops"]) and told["gigabytes_per_second"] > 0
+    assert told["environment"]["instructions"] == devices.instructions()
