@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ def read(path: Path, reading: Reading) -> Iterator[Row]:
             continue
         try:
             values = json.loads(line)
+            if _SURROGATE.search(line):
+                json.dumps(values, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            detail = f"half a character (a lone surrogate, {error.object[error.start]!a})"
+            reading.bad.row(where, "text that is not Unicode", detail)
         except json.JSONDecodeError as error:
             detail = f"not valid JSON ({error.msg} at column {error.colno})"
             reading.bad.row(where, "not valid JSON", detail)
@@ -25,6 +31,10 @@ def read(path: Path, reading: Reading) -> Iterator[Row]:
             reading.bad.row(where, "not valid JSON", f"JSON that cannot be read ({error})")
         else:
             yield where, values
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""The escape of half a character, which is text only beside its other half."""
 
 
 def write(path: Path, types: Types, rows: Iterable[Sequence[Any]]) -> None:

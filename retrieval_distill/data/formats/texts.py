@@ -134,9 +134,6 @@ def _records(
                 further.add(record[0], rest if table.typed else {name: number(value) for name, value in rest.items()})
         except RowError as defect:
             reading.bad.row(where, defect.reason, defect.detail)
-        except UnicodeEncodeError as error:
-            detail = f"the {WHAT[kind]} holds half a character (a lone surrogate, {error.object[error.start]!a})"
-            reading.bad.row(where, "text that is not Unicode", detail)
         else:
             yield where, record
 
@@ -146,7 +143,6 @@ def _record(row: Any, roles: Roles, what: str) -> Record:
 
     Raises:
         RowError: One of them is missing, empty or neither a string nor a whole number.
-        UnicodeEncodeError: One of them holds half a character.
     """
     found = roles.values(row) if isinstance(row, dict) else {}
     if not {"id", "text"} <= found.keys():
@@ -165,5 +161,4 @@ def _record(row: Any, roles: Roles, what: str) -> Record:
         raise RowError("text that is no string", '"text" and "title" must be strings')
     if not f"{title}{body}".strip():
         raise RowError(f"empty {what}", f"the {what} {id_!r} is empty; remove it or give it text")
-    f"{id_}{title}{body}".encode()
     return id_, title, body

@@ -90,6 +90,15 @@ def test_columns_that_are_not_used_are_said(tmp_path, caplog):
     assert "columns that are not used: negative_id" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["query", "positive", "negative", "unused"])
+def test_half_a_character(tmp_path, name):
+    row = {"query": "q", "positive": "p", "negative": "n", "unused": "\U0001f600"}  # both halves, as JSON escapes them
+    (tmp_path / "t.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {name: "\ud83d"}) + "\n")
+    for read in (grades, scores):
+        with pytest.raises(UserError, match=r"t.jsonl:2: half a character \(a lone surrogate, '\\ud83d'\)"):
+            read(str(tmp_path / "t.jsonl"))
+
+
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
 @pytest.mark.parametrize("value", ["high", '["x"]', "1.5", 1.5, True])
 def test_scores_that_are_no_list_of_numbers(tmp_path, ending, value):
