@@ -1,8 +1,6 @@
-"""Numbers as people read them, text made safe for a terminal or Markdown, and the snippet of a passage.
+"""Formats numbers for people, makes text safe for terminals and Markdown, and cuts snippets from passages.
 
-One wording for every table, plot and page.
-
-Knows numbers and strings; must not know what they measure.
+One format for every table, plot and page. Knows numbers and strings; must not know what they measure.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ MINUS, DASH, SPACE = "\u2212", "\u2013", "\u00a0"
 """True minus, en dash, and a space that keeps what it joins on one line."""
 
 TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""Marks that turn the direction of all that follows."""
+"""Control characters that change the direction of the text that follows."""
 
 SNIPPET = 280
 """Characters of a snippet."""
@@ -40,7 +38,7 @@ def interval(low: float, high: float, digits: int = 3) -> str:
 
 
 def share(value: float) -> str:
-    """98 %, in one piece."""
+    """98 %, with a no-break space."""
     return f"{value * 100:.0f}{SPACE}%"
 
 
@@ -50,12 +48,12 @@ def probability(p: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """``p = 0.272``, or ``p < 0.001``, in one piece."""
+    """``p = 0.272``, or ``p < 0.001``, with no-break spaces."""
     return f"p{SPACE}{'' if p < 0.001 else f'={SPACE}'}{probability(p)}"
 
 
 def short(value: float) -> str:
-    """Four significant digits at most, thousands apart: 1.5e-4, 5.85, 1,234,567."""
+    """At most four significant digits, with thousands separators: 1.5e-4, 5.85, 1,234,567."""
     if 0 < abs(value) < 0.001:
         mantissa, exponent = f"{value:.3e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}".replace("-", MINUS)
@@ -81,7 +79,7 @@ def listed(items: Sequence[str]) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Text in which what would act on a terminal, a page or its direction shows: ESC is ``\x1b``.
+    r"""Text with control and direction characters escaped: ESC becomes ``\x1b``.
 
     Line feeds and tabs stay.
     """
@@ -89,26 +87,26 @@ def visible(text: str) -> str:
 
 
 def md(value: object) -> str:
-    """Text as Markdown shows it, in one line: nothing in it is markup, HTML or the end of a table's cell."""
+    """Text escaped for one line of Markdown: no markup, HTML or end of a table cell."""
     line = html.escape(re.sub(r"\s+", " ", str(value)).strip(), quote=False)
     return re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", line)
 
 
 def code(value: object) -> str:
-    """Text as code within a line of Markdown, whatever back quotes it has."""
+    """Text as inline code in Markdown, whatever backquotes it contains."""
     line = re.sub(r"\s+", " ", str(value)).strip()
     marks, space = _longer_than(line, 0), " " if line.startswith("`") or line.endswith("`") else ""
     return f"{marks}{space}{line}{space}{marks}"
 
 
 def fenced(value: str, language: str = "") -> str:
-    """Text as a block of code in Markdown, whatever back quotes it has."""
+    """Text as a code block in Markdown, whatever backquotes it contains."""
     marks = _longer_than(value, 2)
     return f"{marks}{language}\n{value.rstrip()}\n{marks}"
 
 
 def _longer_than(text: str, least: int) -> str:
-    """Back quotes, one more than ``least`` and than any row of them in a text."""
+    """One backquote more than ``least``, and than the longest row of them in a text."""
     return "`" * (1 + max([least, *map(len, re.findall("`+", text))]))
 
 
@@ -117,7 +115,7 @@ def _acts(character: str) -> bool:
 
 
 def snippet(text: str, query: str) -> str:
-    """The passage's part that shares most words with the query, about ``SNIPPET`` characters long."""
+    """The part of a passage that shares most words with the query, about ``SNIPPET`` characters long."""
     return "".join(snippet_parts(text, query))
 
 
@@ -126,9 +124,9 @@ def _words(text: str) -> list[str]:
 
 
 def snippet_parts(text: str, query: str) -> tuple[str, str, str]:
-    """The snippet in three: what shows that something stands before, the sentence that shares most words, the rest.
+    """The snippet in three parts: a leading ellipsis if text is skipped, the sentence that matches best, the rest.
 
-    A word counts the more the fewer of the text's sentences have it, so "it" and "what" decide little.
+    A word counts more the fewer sentences contain it, so "it" and "what" decide little.
     """
     sentences = [part.strip() for part in re.split(r"(?<=[.!?])\s+|\n\s*\n", text) if part.strip()]
     if not sentences:

@@ -1,4 +1,7 @@
-"""The Hugging Face hub, knocked at once. Knows the hub's libraries; must not know what is asked of them."""
+"""One quick check whether the Hugging Face hub is reachable.
+
+Knows the hub's libraries; must not know what is fetched.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,21 @@ from contextlib import contextmanager
 logger = logging.getLogger("retrieval_distill")
 
 SECONDS = 10.0
-"""How long the hub may take to answer at all."""
+"""Time the hub has to answer."""
 
 
 @contextmanager
-def if_reachable() -> Iterator[None]:
-    """Let the hub's libraries fetch data sets; without the hub, they take what is on disk.
+def offline_if_unreachable() -> Iterator[None]:
+    """Put the hub's libraries into offline mode within this block if the hub cannot be reached.
 
-    That is their offline mode. By themselves they would try six times, for half a minute.
+    Offline they use what is on disk. By themselves they would retry six times, for half a minute.
     """
     import datasets
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
     if not any(before) and (reason := _unreachable()):
-        logger.warning("%s cannot be reached (%s): taking what is on disk", constants.ENDPOINT, reason)
+        logger.warning("%s cannot be reached (%s); using what is on disk", constants.ENDPOINT, reason)
         constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
     try:
         yield
@@ -32,11 +35,11 @@ def if_reachable() -> Iterator[None]:
 
 
 def _unreachable() -> str:
-    """Why the hub cannot be reached; empty where it answers, whatever it says."""
+    """Why the hub cannot be reached; empty if it answers at all."""
     from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=SECONDS)
-    except Exception as error:  # of whichever HTTP library the hub's uses
+    except Exception as error:  # whichever HTTP library the hub's uses
         return str(error) or type(error).__name__
     return ""

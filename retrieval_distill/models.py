@@ -50,7 +50,7 @@ def resolve(name: str) -> Path:
     if name == STARTER:
         return STARTER_FOLDER
     if Path(name).is_dir():
-        manifests.opened(name, told=manifests.altered_but_useful)
+        manifests.verified_manifest(name, message=manifests.altered_input_error)
         return Path(name).resolve()
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise UserError(f"model folder {name!r} does not exist; {OFFLINE_CHOICES}")

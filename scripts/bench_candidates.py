@@ -96,7 +96,7 @@ def vectors_folder(work: Path, queries: int, passages: int) -> Path:
         here = np.flatnonzero((near >= start) & (near < start + len(shard)))
         asked[here] += shard[near[here] - start]
     Storage.fit("float32", shard).save(folder)
-    stages.write_json(folder / "shards.json", shards.record(written))
+    stages.write_json(folder / "shards.json", shards.describe(written))
     names, hashes = [f"d{row}" for row in range(passages)], np.arange(passages, dtype=np.uint64)
     pq.write_table(pa.table({"id": names, "hash": hashes}), folder / "ids.parquet")
     np.save(folder / "relevant.npy", near)

@@ -206,7 +206,7 @@ def _write_crowd(folder: Path, real: np.ndarray, count: int) -> None:
         own, there, here = np.random.default_rng(number).integers(len(real), size=(3, min(SHARD, count - start)))
         moved = comparable(real[own] + 0.5 * (real[there] - real[here]), "cosine")
         written.append(shards.write(folder, number, moved))
-    stages.write_json(folder / "shards.json", shards.record(iter(written)))
+    stages.write_json(folder / "shards.json", shards.describe(iter(written)))
     stages.write_json(folder / "manifest.json", {
         "stage": "embed", "fingerprint": f"crowd-{count}", "inputs": {"model": "moved vectors", "max_length": None},
         "counts": {"documents": count, "dimensions": DIMENSIONS},

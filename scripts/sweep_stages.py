@@ -303,7 +303,7 @@ def bm25(world: World, out: Path, log: Path | None = None) -> list:
 
 
 def report(world: World, out: Path) -> list:
-    manifests.opened(out / "student")
+    manifests.verified_manifest(out / "student")
     return sorted(json.loads((out / "report.json").read_text()))
 
 

@@ -212,7 +212,7 @@ def fit_teacher(
     if processes.count() > 1:
         raise UserError("fit-teacher trains in one process; start it without torchrun")
     chosen, folder = configured(FitTeacherConfig, config, options, "fit-teacher"), Path(out)
-    destination.stage(folder, "fit-teacher")
+    destination.check_stage_folder(folder, "fit-teacher")
     qrels = {"train": _judged(dataset, train)}
     if dev is not None and dev in dataset.qrels:
         qrels["dev"] = _sample(_judged(dataset, dev), chosen.dev_queries, chosen.seed)

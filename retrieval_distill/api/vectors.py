@@ -126,15 +126,17 @@ def index(
         raise UserError("model and queries belong together: held-out queries, and the model that embeds them")
     aim, held_out = configured(IntentConfig, config, intent, "index"), None
     texts = None if queries is None else queries_of(queries)
-    if texts is not None and len(texts) < tune.FEWEST:
+    if texts is not None and len(texts) < tune.MIN_QUERIES:
         logger.warning(
             "index: %d held-out queries are needed, one to choose by and one to measure, and there are %d; "
-            "documents' own vectors, moved, stand in for queries", tune.FEWEST, len(texts),
+            "documents' own vectors, moved, stand in for queries", tune.MIN_QUERIES, len(texts),
         )  # fmt: skip
     elif model is not None and texts is not None:
         opened = Embeddings.open(source)
-        drawn, name = texts.select(tune.drawn(texts.ids, aim.queries)), fspath(model)
-        held_out = tune.HeldOut(drawn.fingerprint, lambda: embed_queries(name, drawn, opened.manifest, opened.folder))
+        drawn, name = texts.select(tune.sample_ids(texts.ids, aim.queries)), fspath(model)
+        held_out = tune.HeldOutQueries(
+            drawn.fingerprint, lambda: embed_queries(name, drawn, opened.manifest, opened.folder)
+        )
     manifest = tune.auto(source, folder, aim, similarity, dimensions, held_out)
     return faiss_index.Index.open(folder, manifest)
 

@@ -81,7 +81,7 @@ def benchmark(
             another dataset, or ``out`` holds what no benchmark wrote.
     """
     out = Path(out)
-    destination.kept(out, "benchmark", is_benchmark)
+    destination.check_appendable(out, "benchmark", is_benchmark)
     names = _named(sources)
     tasks = {name for name, source in names.items() if source.partition(":")[0] in TASKS}
     for run, file in systems.runs.items():

@@ -37,7 +37,7 @@ def measure(task: str, model: str, dtype: str = "auto") -> dict[str, Any]:
     loaded = encoder.load(model, dtype)
     try:
         asked = mteb.get_task(task)
-        with hub.if_reachable():
+        with hub.offline_if_unreachable():
             results = mteb.evaluate(loaded, asked, cache=None, show_progress_bar=False).task_results
     except (ImportError, KeyError, OSError, ValueError) as error:
         reason = error.args[0] if isinstance(error, KeyError) else error  # whose own text is in quotes

@@ -84,22 +84,22 @@ def _inputs(given: Given, out: Path) -> Iterator[str | Path]:
 
 def _stage(name: str) -> Callable[[Path, Given], None]:
     def door(out: Path, given: Given) -> None:
-        destination.stage(out, name)
-        destination.apart(out, *_inputs(given, out))
+        destination.check_stage_folder(out, name)
+        destination.check_not_input(out, *_inputs(given, out))
 
     return door
 
 
-def _file(what: str, recognises: destination.Recognises) -> Callable[[Path, Given], None]:
+def _file(what: str, recognises: destination.Recogniser) -> Callable[[Path, Given], None]:
     def door(path: Path, given: Given) -> None:
-        destination.file(path, what, recognises)
-        destination.apart(path, *_inputs(given, path))
+        destination.check_file(path, what, recognises)
+        destination.check_not_input(path, *_inputs(given, path))
 
     return door
 
 
 def _run_folder(out: Path, given: Given) -> None:
-    destination.kept(out, "run", lambda folder: (folder / "recipe.json").is_file(), ("dataset",))
+    destination.check_appendable(out, "run", lambda folder: (folder / "recipe.json").is_file(), ("dataset",))
 
 
 def _converted(out: Path, given: Given) -> None:
@@ -112,14 +112,14 @@ def _scores_of_a_table(scores: Path, given: Given) -> None:
 
 
 def _benchmarked(out: Path, given: Given) -> None:
-    destination.kept(out, "benchmark", own_folders.is_benchmark)
+    destination.check_appendable(out, "benchmark", own_folders.is_benchmark)
 
 
 def _reranked(out: Path, given: Given) -> None:
     if out.suffix:
         _run(out, given)
     else:
-        destination.kept(out, "rerank", own_folders.is_rerank_benchmark)
+        destination.check_appendable(out, "rerank", own_folders.is_rerank_benchmark)
 
 
 def _vectors(out: str, given: Given) -> None:

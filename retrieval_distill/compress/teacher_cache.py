@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from retrieval_distill.compress.contract import VECTOR, Anatomy, Ask, Seen
 from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime.disk import room
+from retrieval_distill.runtime.disk import explain_full_disk
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -52,7 +52,9 @@ class TeacherCache:
             )
         folder.mkdir(parents=True, exist_ok=True)
         texts = np.arange(len(tokens) + 1)
-        with room(folder, "what the teacher makes of the texts cannot be kept; leave compress.teacher_cache out, or"):
+        with explain_full_disk(
+            folder, "what the teacher makes of the texts cannot be kept; leave compress.teacher_cache out, or"
+        ):
             self._files = {
                 ask: _File(folder, ask, texts, teacher.dimensions, torch.float32)
                 if ask == VECTOR

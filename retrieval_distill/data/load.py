@@ -54,7 +54,7 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
     elif archive.recognises(source):
         source = str(archive.unpack(source, cache, reading.options.unpack))
     else:
-        manifests.opened(source, told=manifests.altered_but_useful)
+        manifests.verified_manifest(source, message=manifests.altered_input_error)
     dataset = formats.read(source, reading)
     reading.bad.report()
     return dataset.replaced(left_out=reading.bad.as_dict())

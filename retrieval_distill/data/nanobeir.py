@@ -73,7 +73,7 @@ def _read(repository: str, part: str, name: str, cache: str | Path | None) -> li
 
     directory = None if cache is None else str(cache)
     try:
-        with hub.if_reachable():
+        with hub.offline_if_unreachable():
             splits = datasets.get_dataset_split_names(repository, part, cache_dir=directory)
             found = {split.lower().removeprefix("nano"): split for split in splits}
             split = found.get(name.lower().removeprefix("nano"))

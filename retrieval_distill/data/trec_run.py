@@ -37,7 +37,7 @@ def read(path: Path) -> pd.DataFrame:
             ranks have a gap; the message names the line.
     """
     queries, documents, ranks, scores = list[str](), list[str](), list[float](), list[float]()
-    with text_files.opened(path, newline=None) as lines:
+    with text_files.open_text(path, newline=None) as lines:
         for number, line in enumerate(lines, 1):
             if line[-1] != "\n":
                 raise UserError(f"{path}:{number}: the file was cut within this line: {line[:80]!r}; write it again")

@@ -1,1 +1,1 @@
-"""Texts become vectors on disk."""
+"""Embeds texts into vectors on disk."""

@@ -1,6 +1,6 @@
-"""What is decided once for a folder of vectors, by a sample of its texts: how vectors are stored, and the runtime.
+"""Decides the storage of vectors and the runtime that computes them, once per folder, from a sample of the texts.
 
-Each decision is a file in the folder, which a restart finds and vectors that are brought up to date inherit. Knows
+Each decision is a file in the folder, kept across restarts and inherited by updated vectors. Knows
 samples of texts; must not know shards.
 """
 
@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.embedding import sound
+from retrieval_distill.embedding import vector_checks
 from retrieval_distill.embedding.backend_measurement import choose
 from retrieval_distill.embedding.embeddings import Embeddings
 from retrieval_distill.embedding.storage import Storage
-from retrieval_distill.embedding.workers import Encode, Encoding, vectors
+from retrieval_distill.embedding.workers import Encode, Encoding, encode_all
 from retrieval_distill.runtime import stages
 
-CALIBRATED = 2048
-"""Documents whose vectors set the ranges of 8-bit codes."""
+CALIBRATION_DOCUMENTS = 2048
+"""Number of documents whose vectors set the ranges of 8-bit codes."""
 
-MEASURED = 128
-"""Documents that runtimes are measured on."""
+MEASUREMENT_DOCUMENTS = 128
+"""Number of documents on which runtimes are measured."""
 
 
-def runtime(
+def choose_runtime(
     encoding: Encoding, documents: Texts, out: Path, old: Embeddings | None
 ) -> tuple[Encoding, list[dict[str, Any]]]:
-    """With backend ``"auto"`` the runtime that was the fastest when it was first asked for, and what was measured."""
+    """The encoding with backend ``"auto"`` replaced by the fastest runtime, and the measurements (made once)."""
     if encoding.backend != "auto":
         return encoding, []
     path = out / "backend.json"
@@ -39,22 +39,22 @@ def runtime(
     if not path.is_file():
         from retrieval_distill.student.backends import installed
 
-        sample = documents.drawn(MEASURED, seed=0).take() or [""]
+        sample = documents.drawn(MEASUREMENT_DOCUMENTS, seed=0).take() or [""]
         stages.write_json(path, choose(encoding, sample, installed()))
     choice = stages.read_json(path)
     return replace(encoding, backend=choice["backend"]), choice["measured"]
 
 
-def storage(
+def choose_storage(
     name: str, encoding: Encoding, documents: Texts, out: Path, old: Embeddings | None, encoders: Sequence[Encode]
 ) -> Storage:
-    """How vectors are stored; the ranges of 8-bit codes are a sample's, of the first corpus that had texts."""
+    """How vectors are stored. The ranges of 8-bit codes come from a sample of the first corpus that had texts."""
     if old is not None and (name != "int8" or old.manifest["counts"]["documents"]):
         return old.storage.save(out)
     if not (out / "storage.json").is_file():
-        sample = documents.drawn(CALIBRATED if name == "int8" else 1, seed=0)
-        found = vectors(encoders[0], sample.take() or [""])
-        if name == "int8":  # whose ranges are written down before the first shard is checked
-            sound.require_finite(encoding.model, found, sample.ids, encoding.kind)
+        sample = documents.drawn(CALIBRATION_DOCUMENTS if name == "int8" else 1, seed=0)
+        found = encode_all(encoders[0], sample.take() or [""])
+        if name == "int8":  # its ranges are saved before the first shard is checked
+            vector_checks.require_finite(encoding.model, found, sample.ids, encoding.kind)
         return Storage.fit(name, found).save(out)
     return Storage.open(out)

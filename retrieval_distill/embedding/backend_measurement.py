@@ -1,4 +1,4 @@
-"""Which runtime embeds fastest on this machine: measured on texts of the corpus, its vectors compared with PyTorch's.
+"""Measures which runtime embeds fastest on this machine, on texts of the corpus, and compares vectors with PyTorch's.
 
 Knows clocks and vectors; must not know runtimes or shards.
 """
@@ -13,40 +13,40 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill.embedding.workers import Encoding, vectors
+from retrieval_distill.embedding.workers import Encoding, encode_all
 
 logger = logging.getLogger("retrieval_distill")
 
 LOWEST_COSINE = 0.98
-"""Of any text's vector with PyTorch's: what a runtime has to keep to be chosen. Queries are embedded by PyTorch."""
+"""Smallest cosine with PyTorch's vectors that a runtime may have to be chosen, since PyTorch embeds the queries."""
 
-WARM = 8
-"""Texts that are embedded before the clock starts."""
+WARM_UP_TEXTS = 8
+"""Number of texts embedded before timing starts."""
 
 PASSES = 2
-"""Over the sample; the faster one counts, for other programs may be running."""
+"""Passes over the sample; the fastest one counts, since other programs may be running."""
 
 
 def choose(encoding: Encoding, texts: Sequence[str], backends: Sequence[str]) -> dict[str, Any]:
-    """Embed a sample with PyTorch and with each of some runtimes.
+    """Embed a sample with PyTorch and with each other runtime.
 
     Args:
-        encoding: The model and what it computes in.
+        encoding: The model and its dtype.
         texts: The sample.
         backends: Runtimes besides PyTorch.
 
     Returns:
-        ``backend``, the fastest of those that keep :data:`LOWEST_COSINE`, and ``measured``: of each its
-        ``backend``, ``texts_per_second`` and ``lowest_cosine``.
+        ``backend``, the fastest with at least :data:`LOWEST_COSINE`, and ``measured``: ``backend``,
+        ``texts_per_second`` and ``lowest_cosine`` of each.
     """
     measured: list[dict[str, Any]] = []
     for backend in ("torch", *backends):
         [encode, *_] = replace(encoding, backend=backend).encoders()
-        vectors(encode, texts[:WARM])
+        encode_all(encode, texts[:WARM_UP_TEXTS])
         seconds = []
         for _ in range(PASSES):
             start = perf_counter()
-            found = vectors(encode, texts)
+            found = encode_all(encode, texts)
             seconds.append(perf_counter() - start)
         rate = len(texts) / min(seconds)
         unit = found / np.linalg.norm(found, axis=1, keepdims=True)
@@ -55,7 +55,7 @@ def choose(encoding: Encoding, texts: Sequence[str], backends: Sequence[str]) ->
         lowest = float((unit * reference).sum(axis=1).min())
         measured.append({"backend": backend, "texts_per_second": round(rate, 1), "lowest_cosine": round(lowest, 5)})
         logger.info("backend %s: %.1f texts/s, lowest cosine with torch %.4f", backend, rate, lowest)
-    able = [row for row in measured if row["lowest_cosine"] >= LOWEST_COSINE]
-    best = max(able, key=lambda row: row["texts_per_second"])["backend"]
-    logger.info("backend %s is taken: the fastest here with cosines of at least %.2f", best, LOWEST_COSINE)
+    accurate = [row for row in measured if row["lowest_cosine"] >= LOWEST_COSINE]
+    best = max(accurate, key=lambda row: row["texts_per_second"])["backend"]
+    logger.info("chose backend %s: the fastest here with cosines of at least %.2f", best, LOWEST_COSINE)
     return {"backend": best, "measured": measured}

@@ -1,4 +1,4 @@
-"""Vectors on disk, read: by row, by id, or shard after shard, each shard checked before its first use.
+"""Reads vectors from disk: by row, by id, or shard by shard, each shard verified before its first use.
 
 Knows arrays, ids and files; must not know models, FAISS or judgements.
 """
@@ -27,7 +27,7 @@ from retrieval_distill.runtime import stages
 class Embeddings:
     """Vectors on disk: ``ids.parquet`` (ids and hashes of texts), ``shards.json``, ``storage.json`` and shards.
 
-    Row ``i`` of the shards, one after another, is the vector of id ``i``.
+    Row ``i`` of the concatenated shards is the vector of id ``i``.
     """
 
     folder: Path
@@ -36,19 +36,19 @@ class Embeddings:
 
     @classmethod
     def open(cls, folder: str | Path, manifest: stages.Manifest | None = None) -> Embeddings:
-        """Open what ``embed`` wrote.
+        """Open a folder that ``embed`` wrote.
 
         Args:
-            folder: The vectors'.
-            manifest: What ``embed`` just gave; ``None``: it is read.
+            folder: The folder.
+            manifest: What ``embed`` just returned; ``None``: read it from the folder.
 
         Raises:
             UserError: The folder holds no finished embeddings, a shard is missing, or another file was altered.
         """
         folder = Path(folder)
-        manifest = manifest or stages.opened(folder, shards.NAMED, shards.altered)
+        manifest = manifest or stages.verified_manifest(folder, shards.PREFIX, shards.altered_shard_error)
         if manifest is None or not (folder / "shards.json").is_file():
-            raise UserError(f"{folder}: no embeddings there; make them with: retrieval-distill embed")
+            raise UserError(f"{folder}: no embeddings there; create them with: retrieval-distill embed")
         opened = cls(folder, manifest)
         for shard in opened.files:
             if not shard.path.is_file():
@@ -72,17 +72,17 @@ class Embeddings:
 
     @cached_property
     def rows(self) -> RowIndex:
-        """Id -> row; ``rows.find(ids)`` answers for many at once."""
+        """Id -> row; ``rows.find(ids)`` looks up many at once."""
         return RowIndex.of(self.id_column)
 
     @cached_property
     def hashes(self) -> np.ndarray:
-        """Of the texts, in row order, uint64 [rows]; see ``data.hashes``."""
+        """Text hashes in row order, uint64 [rows]; see ``data.hashes``."""
         return pq.read_table(self.folder / "ids.parquet", columns=["hash"])["hash"].to_numpy()
 
     @cached_property
     def storage(self) -> Storage:
-        """What the stored vectors are made of."""
+        """The format of the stored vectors."""
         return Storage.open(self.folder)
 
     @cached_property
@@ -92,9 +92,9 @@ class Embeddings:
         return [Shard(self.folder / entry["file"], entry["rows"]) for entry in listed]
 
     def shards(self) -> Iterator[np.ndarray]:
-        """The vectors in row order, float32 [rows of a shard, dimensions]; memory-mapped, where stored as such.
+        """The vectors in row order, float32 [rows of a shard, dimensions]; memory-mapped if stored as float32.
 
-        A shard's map ends with the use of it, so a pass over a corpus never holds more than one in memory.
+        Each shard is unmapped after use, so a pass over a corpus holds only one in memory.
 
         Raises:
             UserError: A shard is missing or was altered.
@@ -103,7 +103,7 @@ class Embeddings:
             yield self.storage.decode(self._checked(number).open())
 
     def stored(self, number: int) -> np.ndarray:
-        """A shard as it is stored, memory-mapped; the map is kept for the next time.
+        """A shard in its stored format, memory-mapped; the map is cached.
 
         Raises:
             UserError: It is missing or was altered.
@@ -113,7 +113,7 @@ class Embeddings:
         return self._opened[number]
 
     def _checked(self, number: int) -> Shard:
-        """A shard whose bytes were compared with their checksum, once."""
+        """A shard whose checksum has been verified, once."""
         if number not in self._verified:
             self.files[number].verify()
             self._verified.add(number)
@@ -123,7 +123,7 @@ class Embeddings:
         """The vectors of these documents: float32 [ids, dimensions].
 
         Raises:
-            KeyError: An id is not there.
+            KeyError: An id is unknown.
             UserError: A shard is missing or was altered.
         """
         rows = self.rows.rows_of(ids)
@@ -131,9 +131,9 @@ class Embeddings:
         holders = np.searchsorted(ends, rows, side="right")
         vectors = np.empty((len(rows), self.storage.dimensions), np.float32)
         for number in np.unique(holders):
-            asked = np.flatnonzero(holders == number)
-            within = rows[asked] - (ends[number] - self.files[number].rows)
-            vectors[asked] = self.storage.decode(self.stored(number)[within])
+            positions = np.flatnonzero(holders == number)
+            within = rows[positions] - (ends[number] - self.files[number].rows)
+            vectors[positions] = self.storage.decode(self.stored(number)[within])
         return vectors
 
     @cached_property
@@ -146,14 +146,14 @@ class Embeddings:
 
     @cached_property
     def id_column(self) -> pa.ChunkedArray:
-        """In Arrow's memory, a tenth of what Python's strings take."""
+        """The ids as an Arrow column, which takes a tenth of the memory of Python strings."""
         return pq.read_table(self.folder / "ids.parquet", columns=["id"])["id"]
 
 
 def comparable(vectors: np.ndarray, similarity: str, dimensions: int | None = None) -> np.ndarray:
     """Vectors (float32, contiguous) whose inner product is their ``"cosine"`` or ``"dot"`` similarity.
 
-    Cut to their first ``dimensions``, they keep the lengths they had, as in training (``objectives.views``).
+    Truncated to their first ``dimensions``, they keep their original lengths, as in training (``objectives.views``).
     """
     cut = np.ascontiguousarray(vectors[:, :dimensions], np.float32)
     if similarity == "dot" and dimensions is None:

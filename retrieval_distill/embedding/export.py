@@ -1,10 +1,10 @@
-"""Vectors leave: as a Parquet file, or as a table of LanceDB, streamed shard by shard.
+"""Exports vectors to a Parquet file or a LanceDB table, streamed shard by shard.
 
-Either holds columns ``id`` and ``vector`` (a list of fixed size, float32), so that any engine can take it. LanceDB is
-the vector database that vectors are loaded into, because it takes Arrow batches as they are, keeps string ids, and the
-engine that runs within a process is the whole engine: the same table on S3, GCS or Azure (``s3://bucket/db/t.lance``)
-is read by any number of machines at once. Qdrant's embedded mode is another implementation than its server and knows no
-string ids; Milvus takes rows. Knows Arrow; must not know models or indexes.
+Both have columns ``id`` and ``vector`` (fixed-size list, float32), which any engine can load. LanceDB was chosen as the
+vector database because it takes Arrow batches unchanged, keeps string ids, and its in-process engine is the full one:
+the same table on S3, GCS or Azure (``s3://bucket/db/t.lance``) can be read by many machines at once. Qdrant's embedded
+mode is a different implementation from its server and has no string ids; Milvus takes rows. Knows Arrow; must not know
+models or indexes.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from retrieval_distill.runtime import disk, files
 
 
 def export(folder: str | Path, out: str) -> int:
-    """Write vectors to ``NAME.parquet`` or to a LanceDB table, ``DATABASE/NAME.lance``, in place of older ones there.
+    """Write vectors to ``NAME.parquet`` or to a LanceDB table, ``DATABASE/NAME.lance``, replacing an earlier export.
 
     Args:
-        folder: Written by ``embed``.
+        folder: A folder written by ``embed``.
         out: A file, or a table in a folder or object store.
 
     Returns:
-        How many vectors were written.
+        The number of vectors written.
 
     Raises:
-        UserError: No embeddings are there, a shard is missing or was altered, ``out`` has another ending or is a table
-            of other columns, LanceDB is not installed, or the disk is full.
+        UserError: There are no embeddings, a shard is missing or was altered, ``out`` has another suffix or is a table
+            with other columns, LanceDB is not installed, or the disk is full.
     """
     write = WRITERS.get(out.rpartition(".")[2])
     if write is None:
         raise UserError(f"--out {out}: end it with .parquet, or with .lance for a LanceDB table")
     source = Embeddings.open(folder)
-    with disk.room(out, "the vectors could not be written"):
+    with disk.explain_full_disk(out, "the vectors could not be written"):
         write(source, out)
     return source.manifest["counts"]["documents"]
 
 
 def schema(source: Embeddings) -> pa.Schema:
-    """Of what is written; its metadata say which model may ask."""
+    """The schema to write; its metadata name the model that must embed queries."""
     made = source.manifest["inputs"]
     vector = pa.list_(pa.float32(), source.storage.dimensions)
     return pa.schema([("id", pa.string()), ("vector", vector)], {"model": made["model"], "kind": made["kind"]})
 
 
 def batches(source: Embeddings) -> Iterator[pa.RecordBatch]:
-    """Ids and vectors, a shard at a time."""
+    """Ids and vectors, one shard at a time."""
     start, written = 0, schema(source)
     for vectors in source.shards():
         ids = source.id_column.slice(start, len(vectors)).combine_chunks()
@@ -71,17 +71,17 @@ def _to_parquet(source: Embeddings, out: str) -> None:
 
 
 def _to_lance(source: Embeddings, out: str) -> None:
-    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns of every table that is new
+    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns about every new table
     try:
         import lancedb
     except ImportError:
         raise UserError(f"--out {out} needs: pip install 'retrieval-distill[lance]'") from None
     database, _, table = out.removesuffix(".lance").rpartition("/")
-    opened = lancedb.connect(database or ".")
-    if table in opened.table_names() and opened.open_table(table).schema.names != schema(source).names:
-        raise UserError(f"--out {out}: a table of that name is there, and it was not exported; choose another name")
+    connection = lancedb.connect(database or ".")
+    if table in connection.table_names() and connection.open_table(table).schema.names != schema(source).names:
+        raise UserError(f"--out {out}: a table of that name exists but is no earlier export; choose another name")
     reader = pa.RecordBatchReader.from_batches(schema(source), batches(source))
-    opened.create_table(table, reader, mode="overwrite")
+    connection.create_table(table, reader, mode="overwrite")
 
 
 WRITERS: dict[str, Callable[[Embeddings, str], None]] = {"parquet": _to_parquet, "lance": _to_lance}

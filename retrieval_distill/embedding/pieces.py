@@ -1,9 +1,9 @@
-"""Pieces: vectors of a shard that is not whole yet, committed every few seconds, so that little is lost with it.
+"""Pieces: vectors of an unfinished shard, committed every few seconds so that a crash loses little.
 
     pieces/00003/vectors-00001-9c1f...07.npy     the second piece of shard 3: rows of the shard and their vectors
 
-A piece is committed and checked as a shard is, and holds vectors as the model gave them: what the shard will be does
-not depend on how it was cut. Knows arrays and files; must not know texts or models.
+Pieces are committed and verified like shards, and hold the model's vectors unchanged, so the shard does not depend on
+how it was divided. Knows arrays and files; must not know texts or models.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from retrieval_distill.embedding import shards
 
 FOLDER = "pieces"
-"""Where pieces are within the folder of the shards."""
+"""Subfolder of the pieces in the folder of shards."""
 
 Part = tuple[np.ndarray, np.ndarray]
 """Rows of a shard, int64 [rows], and their vectors, float32 [rows, dimensions]."""
@@ -25,39 +25,39 @@ Part = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Pieces:
-    """The pieces of one shard, of the folder of all of them."""
+    """The pieces of shard ``number`` in a folder of shards."""
 
     shards: Path
     number: int
 
     @property
     def folder(self) -> Path:
-        """Where they are."""
+        """The folder of this shard's pieces."""
         return self.shards / FOLDER / f"{self.number:05d}"
 
     def read(self) -> list[Part]:
-        """Every whole piece; what is not whole is removed."""
-        found = [piece.open() for _, piece in sorted(shards.finished(self.folder).items())]
+        """Every complete piece; incomplete ones are removed."""
+        found = [piece.open() for _, piece in sorted(shards.recover(self.folder).items())]
         return [(stored["row"].copy(), stored["vector"].copy()) for stored in found]
 
     def count(self) -> int:
-        """How many rows they hold."""
-        return sum(piece.rows for piece in shards.finished(self.folder).values())
+        """The number of rows in the pieces."""
+        return sum(piece.rows for piece in shards.recover(self.folder).values())
 
     def keep(self, part: Part) -> None:
-        """Commit a piece; when this returns, a crash or power cut no longer loses it."""
+        """Commit a piece; once this returns, it survives a crash or power cut."""
         rows, vectors = part
         self.folder.mkdir(parents=True, exist_ok=True)
         stored = np.empty(len(rows), [("row", np.int64), ("vector", np.float32, vectors.shape[1:])])
         stored["row"], stored["vector"] = rows, vectors
-        shards.write(self.folder, 1 + max(shards.finished(self.folder), default=-1), stored)
+        shards.write(self.folder, 1 + max(shards.recover(self.folder), default=-1), stored)
 
     def remove(self) -> None:
-        """Remove them all: their shard is whole."""
+        """Remove all pieces, once their shard is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def joined(parts: list[Part]) -> Part:
-    """Several as one."""
+def join(parts: list[Part]) -> Part:
+    """Several parts as one."""
     rows, vectors = zip(*parts, strict=True)
     return np.concatenate(rows), np.concatenate(vectors)

@@ -1,4 +1,4 @@
-"""Queries to vectors, by the model that embedded the documents and no other.
+"""Embeds queries, only with the model that embedded the documents.
 
 Knows bi-encoders and manifests; must not know indexes or judgements.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 from retrieval_distill import models
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.embedding import sound
+from retrieval_distill.embedding import vector_checks
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
 
@@ -24,26 +24,26 @@ def embed_queries(
     Args:
         model: The query encoder.
         queries: Embedded with the model's ``query`` prompt, if it has one.
-        manifest: Of the embedded documents, or of an index over them.
-        folder: Theirs, for the message.
-        dtype: What the model computes in.
+        manifest: Manifest of the embedded documents, or of an index over them.
+        folder: Their folder, for the message.
+        dtype: Number format of the computation.
 
     Raises:
-        UserError: The model's weights differ from those that embedded the documents, or it gives NaN or infinite
-            vectors.
+        UserError: The model's weights differ from those that embedded the documents, or its vectors are NaN or
+            infinite.
     """
     from retrieval_distill.student import encoder, lengths
 
-    require(model, manifest, folder)
+    require_same_model(model, manifest, folder)
     loaded = encoder.load(model, dtype, manifest["inputs"]["max_length"])
     lengths.cut(model, loaded, queries, "query")
     vectors = encoder.encode(loaded, queries.take(), "query")
-    sound.check(model, vectors, queries.ids, "query")
+    vector_checks.check(model, vectors, queries.ids, "query")
     return vectors
 
 
-def require(model: str, manifest: stages.Manifest, folder: Path) -> None:
-    """Refuse a query encoder that vectors, or an index over them, do not come from.
+def require_same_model(model: str, manifest: stages.Manifest, folder: Path) -> None:
+    """Refuse a query encoder that did not embed the documents.
 
     Raises:
         UserError: The model's weights differ from those that embedded the documents.

@@ -1,10 +1,10 @@
-"""What a stored vector is made of: floats of 4 or 2 bytes, 8-bit codes, or signs.
+"""Formats of stored vectors: floats of 4 or 2 bytes, 8-bit codes, or signs.
 
 Knows arrays; must not know models, files of vectors or indexes.
 
-8-bit codes are those of FAISS's ``SQ8`` and of sentence-transformers' ``uint8``, which are the same: each dimension's
-range, from its smallest to its largest value in a sample, in 256 equal steps. They are read back as FAISS reads them,
-at the middle of a step, and as ``objectives.views`` shows them to a student in training.
+8-bit codes are those of FAISS's ``SQ8``, which are also sentence-transformers' ``uint8``: each dimension's range in a
+sample, from smallest to largest value, in 256 equal steps. They are decoded to the middle of a step, as FAISS does and
+as ``objectives.views`` simulates in training.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.runtime.stages import read_json, write_json
 
 BITS = {"float32": 32, "float16": 16, "int8": 8, "binary": 1}
-"""Bits of one dimension by storage."""
+"""Bits per dimension of each storage."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """How vectors of some ``dimensions`` are stored; ``low`` and ``high`` are the ranges of 8-bit codes."""
+    """A storage format for vectors of ``dimensions``; ``low`` and ``high`` are the ranges of 8-bit codes."""
 
     name: str
     dimensions: int
@@ -32,14 +32,14 @@ class Storage:
 
     @classmethod
     def fit(cls, name: str, sample: np.ndarray) -> Storage:
-        """A storage for vectors like those of a sample, float32 [texts, dimensions]; only ``int8`` looks at values."""
+        """Fit a storage to a sample of vectors, float32 [texts, dimensions]; only ``int8`` uses their values."""
         if name != "int8":
             return cls(name, sample.shape[1])
         return cls(name, sample.shape[1], tuple(sample.min(axis=0).tolist()), tuple(sample.max(axis=0).tolist()))
 
     @classmethod
     def open(cls, folder: Path) -> Storage:
-        """What :meth:`save` wrote."""
+        """Read what :meth:`save` wrote."""
         saved = read_json(folder / "storage.json")
         return cls(saved["name"], saved["dimensions"], tuple(saved["low"]), tuple(saved["high"]))
 
@@ -54,7 +54,7 @@ class Storage:
         return -(-self.dimensions * BITS[self.name] // 8)
 
     def encode(self, vectors: np.ndarray) -> np.ndarray:
-        """Float32 vectors [rows, dimensions] as they are stored: [rows, dimensions], of signs [rows, bytes]."""
+        """Encode float32 vectors [rows, dimensions] for storage: [rows, dimensions], or [rows, bytes] for signs."""
         from sentence_transformers.util.quantization import quantize_embeddings
 
         if self.name == "int8":
@@ -64,7 +64,7 @@ class Storage:
         return vectors.astype(self.name)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Stored vectors as float32 [rows, dimensions]; signs come back at length 1, theirs is not kept."""
+        """Decode stored vectors to float32 [rows, dimensions]; signs become vectors of length 1."""
         if self.name == "int8":
             low, high = np.array([self.low, self.high], np.float32)
             return low + (codes.astype(np.float32) + 0.5) / 255 * (high - low)

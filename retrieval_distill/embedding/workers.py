@@ -1,7 +1,7 @@
-"""Shards in the making: texts in, a committed file of vectors out, on every device of this machine or of a Ray cluster.
+"""Workers that embed texts into committed shards, on every device of this machine or of a Ray cluster.
 
-Within a shard what is embedded is committed every few seconds; a killed or stopped attempt goes on from there. Knows
-bi-encoders, storage and shards; must not know which texts are due.
+Pieces of a shard are committed every few seconds, and an interrupted attempt resumes from them. Knows bi-encoders,
+storage and shards; must not know which texts need embedding.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.embedding import shards, sound
-from retrieval_distill.embedding.pieces import Part, Pieces, joined
+from retrieval_distill.embedding import shards, vector_checks
+from retrieval_distill.embedding.pieces import Part, Pieces, join
 from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import cluster
-from retrieval_distill.runtime.commits import gathered
-from retrieval_distill.runtime.parallel import in_order
+from retrieval_distill.runtime.batching import batch_by_time
+from retrieval_distill.runtime.parallel import map_in_order
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from retrieval_distill.student.encoder import Kind
 
 Advance = Callable[[int], None]
-"""Told how many texts were just finished."""
+"""Called with the number of texts just finished."""
 
 Encode = Callable[[Sequence[str], np.ndarray], Iterable[Part]]
-"""(texts, which of them are done, bool [texts]) -> the vectors of the others, some at a time.
+"""(texts, which of them are done, bool [texts]) -> the vectors of the others, in parts.
 
-A vector must not depend on which others are done: batches are laid over all of the texts."""
+A vector must not depend on which texts are done, so batches are formed over all texts."""
 
 SECONDS_PER_COMMIT = 20.0
-"""Time between pieces of a shard: the most that a crash costs; on a cluster a shard comes as a whole."""
+"""Time between pieces of a shard, and so the most a crash costs; a cluster returns whole shards."""
 
 Item = tuple[int, Texts]
 """A shard's number and its texts."""
@@ -49,10 +49,10 @@ Item = tuple[int, Texts]
 
 @dataclass(frozen=True)
 class Encoding:
-    """How texts become vectors: a model, what it computes in, its token limit, which of its prompts applies, and where.
+    """How to embed texts: model, dtype, token limit, prompt and place.
 
-    ``engine`` is ``"local"``, for all devices of this machine, or ``"ray"``, for those of a Ray cluster; ``backend`` is
-    ``"torch"`` or a runtime of ``student.backends``, which computes in a dtype of its own.
+    ``engine`` is ``"local"``, all devices of this machine, or ``"ray"``, those of a Ray cluster; ``backend`` is
+    ``"torch"`` or a runtime of ``student.backends``, which chooses its own dtype.
     """
 
     model: str
@@ -63,11 +63,11 @@ class Encoding:
     backend: str = "torch"
 
     def encoders(self) -> list[Encode]:
-        """What can encode at once."""
+        """The encoders that can work in parallel."""
         return ENGINES[self.engine](self)
 
     def cut(self, texts: Texts) -> dict[str, Any]:
-        """How many of a sample of texts are longer than the model takes; see :func:`student.lengths.cut`."""
+        """How many texts of a sample exceed the token limit; see :func:`student.lengths.cut`."""
         from retrieval_distill.student import lengths
 
         return lengths.cut(self.model, self.loaded, texts, self.kind)
@@ -82,8 +82,8 @@ class Encoding:
         return backends.load(self.model, self.backend, self.max_length)
 
 
-def _here(encoding: Encoding) -> list[Encode]:
-    """The model on every device; twice on a GPU, so that one shard's texts are cut while another's are embedded."""
+def _local_encoders(encoding: Encoding) -> list[Encode]:
+    """The model on every device; two encoders per GPU, so that one tokenises while the other embeds."""
     model = encoding.loaded
     found: list[Encode] = []
     for number, device in enumerate(devices.devices()):
@@ -92,39 +92,39 @@ def _here(encoding: Encoding) -> list[Encode]:
     return found
 
 
-def _on_cluster(encoding: Encoding) -> list[Encode]:
-    """The model on every GPU or CPU core of a cluster; twice, so that none waits for its next texts.
+def _cluster_encoders(encoding: Encoding) -> list[Encode]:
+    """The model on every GPU or CPU core of a cluster; two encoders each, so that none waits for texts.
 
-    What dtype ``"auto"`` is here it is everywhere, so all nodes give the same vectors.
+    All nodes use the dtype that ``"auto"`` means on this machine, so they give the same vectors.
     """
     slots, model = cluster.connect(), cluster.share(encoding.loaded)
 
     def encode(texts: Sequence[str], done: np.ndarray) -> Iterator[Part]:
-        vectors = cluster.call(_encode_there, model, encoding.kind, list(texts))
+        vectors = cluster.call(_encode_on_node, model, encoding.kind, list(texts))
         yield np.flatnonzero(~done), vectors[~done]
 
     return [encode] * (2 * slots)
 
 
-ENGINES: dict[str, Callable[[Encoding], list[Encode]]] = {"local": _here, "ray": _on_cluster}
+ENGINES: dict[str, Callable[[Encoding], list[Encode]]] = {"local": _local_encoders, "ray": _cluster_encoders}
 
 
 @dataclass(frozen=True)
-class Maker:
-    """Makes shards of a folder."""
+class ShardWriter:
+    """Embeds and writes the shards of a folder."""
 
     encoding: Encoding
     storage: Storage
     folder: Path
 
     stop: threading.Event = field(default_factory=threading.Event)
-    """Once set, no further batch is begun; what is finished is committed."""
+    """Once set, no new batch starts; finished ones are committed."""
 
     def make(self, encode: Encode, item: Item, advance: Advance) -> Shard:
-        """Embed the texts of one shard, but for those that an earlier attempt did, and commit it.
+        """Embed the texts of one shard, except those an earlier attempt finished, and commit it.
 
         Raises:
-            UserError: The model gives NaN or infinite vectors.
+            UserError: The model's vectors are NaN or infinite.
             KeyboardInterrupt: ``stop`` was set.
         """
         number, documents = item
@@ -133,8 +133,10 @@ class Maker:
         done = np.zeros(len(documents), bool)
         for rows, _ in parts:
             done[rows] = True
-        for held in gathered(self._until_stopped(encode, documents.take(), done.copy(), advance), SECONDS_PER_COMMIT):
-            parts.append(joined(held))
+        for held in batch_by_time(
+            self._until_stopped(encode, documents.take(), done.copy(), advance), SECONDS_PER_COMMIT
+        ):
+            parts.append(join(held))
             done[parts[-1][0]] = True
             if not done.all():  # else the whole shard is committed
                 pieces.keep(parts[-1])
@@ -155,15 +157,17 @@ class Maker:
 
     def _whole(self, parts: list[Part], documents: Texts) -> np.ndarray:
         """The shard's vectors, float32 [documents, dimensions]."""
-        rows, found = joined(parts)
+        rows, found = join(parts)
         vectors = np.empty((len(documents), found.shape[1]), np.float32)
         vectors[rows] = found
-        sound.check(self.encoding.model, vectors, documents.ids, self.encoding.kind)
+        vector_checks.check(self.encoding.model, vectors, documents.ids, self.encoding.kind)
         return vectors
 
 
-def make(maker: Maker, encoders: Sequence[Encode], items: Iterable[Item], advance: Advance) -> Iterator[Shard]:
-    """Make shards, each by whichever encoder is free, in the order of the items."""
+def make_shards(
+    maker: ShardWriter, encoders: Sequence[Encode], items: Iterable[Item], advance: Advance
+) -> Iterator[Shard]:
+    """Make shards, each with a free encoder, in the order of the items."""
     free: queue.SimpleQueue[Encode] = queue.SimpleQueue()
     for encode in encoders:
         free.put(encode)
@@ -175,12 +179,12 @@ def make(maker: Maker, encoders: Sequence[Encode], items: Iterable[Item], advanc
         finally:
             free.put(encode)
 
-    yield from in_order(work, items, len(encoders), maker.stop)
+    yield from map_in_order(work, items, len(encoders), maker.stop)
 
 
-def vectors(encode: Encode, texts: Sequence[str]) -> np.ndarray:
-    """The vectors of all of some texts, float32 [texts, dimensions]."""
-    rows, found = joined(list(encode(texts, np.zeros(len(texts), bool))))
+def encode_all(encode: Encode, texts: Sequence[str]) -> np.ndarray:
+    """The vectors of texts, float32 [texts, dimensions]."""
+    rows, found = join(list(encode(texts, np.zeros(len(texts), bool))))
     return found[np.argsort(rows)]
 
 
@@ -190,7 +194,7 @@ def _encode(model: SentenceTransformer, kind: Kind, texts: Sequence[str], done: 
     yield from encoder.encode_parts(model, texts, kind, done)
 
 
-def _encode_there(model: cluster.Shared[SentenceTransformer], kind: Kind, texts: Sequence[str]) -> np.ndarray:
+def _encode_on_node(model: cluster.Shared[SentenceTransformer], kind: Kind, texts: Sequence[str]) -> np.ndarray:
     from retrieval_distill.student import encoder
 
     return encoder.encode(model.get().to(devices.device()), texts, kind)

@@ -19,7 +19,7 @@ import pandas as pd
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.generate.contract import Made, Way, dice
-from retrieval_distill.runtime.commits import gathered
+from retrieval_distill.runtime.batching import batch_by_time
 from retrieval_distill.runtime.files import atomic
 from retrieval_distill.runtime.progress import progress
 
@@ -51,13 +51,13 @@ def make(name: str, way: Way, documents: Texts, rate: float, seed: int, folder: 
     starts = range(0, len(documents), BLOCK)
     known = {start: _read(folder, name, start) for start in starts}
     done = sum(found["doc_id"].nunique() for found in known.values())
-    with progress(f"making queries ({name})", len(documents), "documents", done, kept=folder) as advance:
+    with progress(f"making queries ({name})", len(documents), "documents", done, saved_in=folder) as advance:
         for start in starts:
             block = list(documents.select(documents.ids[start : start + BLOCK]).records())
             before = set(known[start]["doc_id"])
             counts = [_count(rate, seed, name, id_) for id_, _, _ in block]
             made = way.make(block, counts, [id_ in before for id_, _, _ in block])
-            for part in gathered((found for found in made if found), SECONDS_PER_COMMIT):
+            for part in batch_by_time((found for found in made if found), SECONDS_PER_COMMIT):
                 rows = pd.DataFrame([row for found in part for row in _rows(block, found)], columns=COLUMNS)
                 _write(rows, folder, name, start)
                 advance(rows["doc_id"].nunique())

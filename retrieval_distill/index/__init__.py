@@ -1,1 +1,1 @@
-"""FAISS indexes over vectors on disk: built, tuned, opened and asked."""
+"""FAISS indexes over vectors on disk: building, tuning, opening, searching."""

@@ -1,4 +1,4 @@
-"""GPU FAISS, where it is installed and finds a GPU; without it everything stays as it is.
+"""Moves FAISS indexes to a GPU and back, if GPU FAISS is installed and finds one; otherwise does nothing.
 
 Knows FAISS and GPUs; must not know files, models or ids.
 """
@@ -10,16 +10,16 @@ from typing import Any
 import faiss
 
 
-def there_is_one() -> bool:
-    """Whether FAISS can use a GPU here; the CPU's FAISS never can."""
+def is_available() -> bool:
+    """Whether FAISS can use a GPU here; CPU FAISS never can."""
     return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
 
 
-def onto(index: Any) -> Any:
+def to_gpu(index: Any) -> Any:
     """A copy of the index on the first GPU, or the index itself."""
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index) if there_is_one() else index
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index) if is_available() else index
 
 
-def back(index: Any) -> Any:
-    """The index as the CPU holds it, which is how it is written."""
-    return faiss.index_gpu_to_cpu(index) if there_is_one() else index
+def to_cpu(index: Any) -> Any:
+    """The index as a CPU index, which can be written."""
+    return faiss.index_gpu_to_cpu(index) if is_available() else index

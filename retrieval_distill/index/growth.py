@@ -1,6 +1,6 @@
-"""What an index can be built from: nothing, or an older one whose vectors are the first of these.
+"""Where building an index starts: from nothing, or from an older index that holds the first of the vectors.
 
-Whether they are is told by a digest of them, so nothing is added to an index of texts that have changed since. Knows
+A digest of the vectors decides, so nothing is added to an index whose texts have changed. Knows
 manifests and vectors; must not know FAISS.
 """
 
@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from retrieval_distill.index.kinds import Kind, training_vectors
-from retrieval_distill.index.vectors import Prepared
+from retrieval_distill.index.vectors import PreparedVectors
 from retrieval_distill.runtime import stages
 
 RETRAIN_AT = 2
-"""An index that was trained grows by adding until it is so many times as large as when it was."""
+"""A trained index is trained again once it is this many times as large as when it was trained."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Start:
     """Where building starts.
 
     Args:
-        folder: An index to add to; ``None``: there is none.
-        documents: Vectors in it.
-        trained_on: Documents there were when it was, or will be, trained.
+        folder: The index to add to; ``None``: none.
+        documents: Number of vectors in it.
+        trained_on: Number of documents when it was, or will be, trained.
         digest: SHA-256 of its vectors so far.
-        blocks: The vectors it lacks.
+        blocks: The vectors still to add.
     """
 
     folder: Path | None
@@ -42,13 +42,13 @@ class Start:
     blocks: Iterator[np.ndarray]
 
 
-def start(before: Path | None, prepared: Prepared, kind: Kind) -> Start:
-    """The index of this kind and these options in ``before`` as a start, if it is one, else a new one."""
+def start(before: Path | None, prepared: PreparedVectors, kind: Kind) -> Start:
+    """Start from the index in ``before`` if its vectors are the first of these, else from nothing."""
     manifest = stages.read_manifest(before) if before else None
     if before is not None and manifest is not None:
         counts = manifest["counts"]
         if counts["documents"] <= prepared.documents <= RETRAIN_AT * counts["trained_on"]:
-            digest, rest = _after(prepared, counts["documents"])
+            digest, rest = _digest_and_rest(prepared, counts["documents"])
             if digest.hexdigest() == counts["digest"]:
                 grows = training_vectors(kind, prepared.documents) == 0
                 trained_on = prepared.documents if grows else counts["trained_on"]
@@ -56,7 +56,7 @@ def start(before: Path | None, prepared: Prepared, kind: Kind) -> Start:
     return Start(None, 0, prepared.documents, hashlib.sha256(), prepared.blocks())
 
 
-def _after(prepared: Prepared, documents: int) -> tuple[Any, Iterator[np.ndarray]]:
+def _digest_and_rest(prepared: PreparedVectors, documents: int) -> tuple[Any, Iterator[np.ndarray]]:
     """The digest of the first vectors, and the blocks of those after them."""
     digest, blocks, left = hashlib.sha256(), prepared.blocks(), documents
     for block in blocks:

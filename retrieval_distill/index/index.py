@@ -1,6 +1,6 @@
-"""An index as it is asked: opened from its folder, each file checked, memory-mapped, and searched.
+"""Opens and searches an index: verified files, memory-mapped.
 
-Knows FAISS, files and which student may ask; must not know how an index is built, texts or judgements.
+Knows FAISS, files and which model may query the index; must not know how an index is built, texts or judgements.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ import pyarrow.parquet as pq
 from retrieval_distill.data.columns import values_at
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.embedding.embeddings import comparable
-from retrieval_distill.embedding.queries import require
+from retrieval_distill.embedding.queries import require_same_model
 from retrieval_distill.errors import UserError
 from retrieval_distill.index import build, gpu, rescoring
-from retrieval_distill.index.kinds import KINDS, SEARCH_PARAMETERS, UNTYPED, Kind, encoded
-from retrieval_distill.index.vectors import refuse_unclear
+from retrieval_distill.index.kinds import KINDS, SEARCH_PARAMETERS, UNTYPED, Kind, encode
+from retrieval_distill.index.vectors import require_finite_rows
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.files import checksum
 
 HASHED_AT_OPEN = 256 << 20
-"""Bytes of an index up to which opening it reads and checks all of it; of a larger one ``verify`` does."""
+"""Bytes up to which opening an index hashes all its files; for a larger one call ``verify``."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How an index is asked: the value of its kind's knob (``None``: it has none) and the rescoring depth (0: none)."""
+    """How to search an index: the value of its kind's knob (``None``: no knob) and the rescoring depth (0: none)."""
 
     setting: int | None = None
     rescore: int = 0
@@ -42,9 +42,9 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """A FAISS index with the ids of its rows and the manifest that says which student may ask it, all memory-mapped.
+    """A memory-mapped FAISS index with the ids of its rows and its manifest.
 
-    ``stored`` are the vectors for rescoring, if it has any.
+    ``stored`` are the vectors for rescoring, if there are any.
     """
 
     folder: Path
@@ -55,11 +55,11 @@ class Index:
 
     @classmethod
     def open(cls, folder: str | Path, made: stages.Manifest | None = None) -> Index:
-        """Open what ``index`` wrote; while it is being replaced, the old one or the new one.
+        """Open an index; while it is being replaced, either the old one or the new one.
 
         Args:
-            folder: The index's.
-            made: The manifest that ``index`` just gave, which tells whether the index was there before.
+            folder: A folder written by ``index``.
+            made: The manifest that ``index`` just returned, which tells whether the stage was skipped.
 
         Raises:
             UserError: The folder holds no finished index, or one of its files is missing or was altered.
@@ -67,14 +67,16 @@ class Index:
         while True:
             manifest = stages.read_manifest(folder)
             if manifest is None or "files" not in manifest["counts"]:
-                raise UserError(f"{folder}: no index there, or an old one; make one with: retrieval-distill index")
+                raise UserError(
+                    f"{folder}: no index there, or one of an older version; build it with: retrieval-distill index"
+                )
             try:
                 opened = cls._read(Path(folder), {**manifest, **(made or {})})
             except (UserError, OSError):
-                if _is_still(folder, manifest):
+                if _is_current(folder, manifest):
                     raise
             else:
-                if _is_still(folder, manifest):
+                if _is_current(folder, manifest):
                     return opened
 
     @classmethod
@@ -107,17 +109,17 @@ class Index:
 
     @property
     def documents(self) -> int:
-        """How many documents it holds."""
+        """Number of documents in the index."""
         return self.manifest["counts"]["documents"]
 
     @property
     def kind(self) -> Kind:
-        """What kind of index it is."""
+        """The kind of index."""
         return KINDS[self.manifest["counts"]["kind"]]
 
     @cached_property
     def setting(self) -> Setting:
-        """How it is asked where the caller does not say."""
+        """The default search setting."""
         return Setting(**self.manifest["counts"]["search"])
 
     def ids_of(self, rows: np.ndarray) -> np.ndarray:
@@ -125,9 +127,9 @@ class Index:
         return values_at(self.id_column, rows)
 
     def allowed_rows(self, documents: Texts, allowed: np.ndarray | None) -> np.ndarray | None:
-        """A filter of documents, bool [documents], in the order of the index's rows, which may be another one.
+        """A filter of documents, bool [documents], reordered to the rows of the index.
 
-        What the index holds and ``documents`` do not may not be found. ``None`` stays ``None``: all may.
+        Rows whose document is not in ``documents`` are not allowed. ``None``, no filter, stays ``None``.
         """
         if allowed is None:
             return None
@@ -135,28 +137,28 @@ class Index:
         return (rows >= 0) & allowed[rows]
 
     def require(self, model: str) -> None:
-        """Refuse a query encoder that the vectors do not come from.
+        """Refuse a query encoder that did not embed the documents.
 
         Raises:
             UserError: The model's weights differ from those that embedded the documents.
         """
-        require(model, self.manifest, self.folder)
+        require_same_model(model, self.manifest, self.folder)
 
     def search(
         self, vectors: np.ndarray, depth: int, allowed: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Best documents for query vectors [queries, dimensions]: scores and ids, both [queries, depth].
 
-        A graph (``hnsw``) or lists (``ivf``) may find fewer: the places left over have id ``None``.
+        A graph (``hnsw``) or lists (``ivf``) may find fewer: the remaining places have id ``None``.
 
         Args:
-            vectors: As the query encoder gives them.
+            vectors: The query encoder's output.
             depth: Documents per query.
-            allowed: Which rows may be found, bool [documents]; every one of them is then compared, whatever the kind.
-                ``None``: all.
+            allowed: Which rows may be found, bool [documents]; all of them are then compared, whatever the kind.
+                ``None``: no filter.
 
         Raises:
-            UserError: The vectors have another length than the documents', or hold a NaN.
+            UserError: The vectors have other dimensions than the documents', or hold a NaN.
         """
         scores, rows = self.best_rows(vectors, depth, allowed=allowed)
         return scores, self.ids_of(rows)
@@ -164,27 +166,27 @@ class Index:
     def best_rows(
         self, vectors: np.ndarray, depth: int, setting: Setting | None = None, allowed: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Like :meth:`search`, with rows for ids (-1 is an empty place), asked in this way (``None``: as tuned)."""
-        setting, asked = setting or self.setting, self._prepared(vectors)
+        """Like :meth:`search`, but returns rows instead of ids (-1: empty); ``setting`` ``None``: the tuned one."""
+        setting, queries = setting or self.setting, self._prepared(vectors)
         depth = min(depth, self.documents)
         if not setting.rescore or self.stored is None:
-            return self._first_stage(asked, depth, setting.setting, allowed)
+            return self._first_stage(queries, depth, setting.setting, allowed)
         wide = min(depth * setting.rescore, self.documents)
-        _, rows = self._first_stage(asked, wide, setting.setting, allowed)
-        return rescoring.rescored(self.stored, asked, rows, depth)
+        _, rows = self._first_stage(queries, wide, setting.setting, allowed)
+        return rescoring.rescore_rows(self.stored, queries, rows, depth)
 
     def _prepared(self, vectors: np.ndarray) -> np.ndarray:
         made, needed = self.manifest["inputs"], self.manifest["counts"]["embedded_dimensions"]
         if vectors.shape[1] != needed:
             raise UserError(
-                f"{self.folder}: its documents' vectors have {needed} dimensions, the queries' {vectors.shape[1]}; ask "
-                "with the model that embedded the documents"
+                f"{self.folder}: its documents' vectors have {needed} dimensions, the queries' {vectors.shape[1]}; use "
+                "the model that embedded the documents"
             )
-        refuse_unclear(vectors, "the vector of query")
+        require_finite_rows(vectors, "the vector of query")
         return comparable(vectors, made["similarity"], made["dimensions"])
 
     def _first_stage(
-        self, asked: np.ndarray, depth: int, setting: int | None, allowed: np.ndarray | None
+        self, queries: np.ndarray, depth: int, setting: int | None, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         kind = self.kind
         parameters: dict[str, Any] = {} if kind.knob is None or setting is None else {kind.knob: setting}
@@ -194,45 +196,45 @@ class Index:
             parameters["sel"] = UNTYPED.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         knob = kind.knob if kind.knob in parameters else None
         params = SEARCH_PARAMETERS[knob](**parameters) if parameters else None
-        with _threads(len(asked)):
-            scores, rows = searched.search(encoded(kind, asked), depth, params=params)
-        return (1 - scores * (2 / asked.shape[1]) if kind.binary else scores), rows
+        with _threads(len(queries)):
+            scores, rows = searched.search(encode(kind, queries), depth, params=params)
+        return (1 - scores * (2 / queries.shape[1]) if kind.binary else scores), rows
 
     @cached_property
     def _fast(self) -> Any:
-        """The index where it is searched: on a GPU if there is one that has its kind."""
-        return gpu.onto(self.faiss) if self.kind.gpu else self.faiss
+        """The index to search: on a GPU if there is one and it supports the kind."""
+        return gpu.to_gpu(self.faiss) if self.kind.gpu else self.faiss
 
 
 @contextmanager
 def _threads(most: int) -> Iterator[None]:
-    """At most so many of FAISS's threads, as many as there are queries.
+    """Use at most as many FAISS threads as there are queries.
 
-    A query alone gains nothing from a second one, and loses by it: FAISS and PyTorch have OpenMP runtimes of their own,
-    whose threads wait by spinning, so those of the one keep the other from the cores.
+    More threads slow a single query down: FAISS and PyTorch have separate OpenMP runtimes whose idle threads spin, so
+    each keeps the other from the cores.
     """
-    every = UNTYPED.omp_get_max_threads()
-    UNTYPED.omp_set_num_threads(max(1, min(most, every)))
+    before = UNTYPED.omp_get_max_threads()
+    UNTYPED.omp_set_num_threads(max(1, min(most, before)))
     try:
         yield
     finally:
-        UNTYPED.omp_set_num_threads(every)
+        UNTYPED.omp_set_num_threads(before)
 
 
 def _for_filter(index: Any, kind: Kind) -> tuple[Any, dict[str, Any]]:
-    """What compares every vector: a graph's own storage, all lists; filters would leave both with too few."""
+    """An exhaustive search: a graph's storage, or all lists; filtered, a graph or a few lists would find too little."""
     if kind.knob == "efSearch":
         return faiss.downcast_index(index.storage), {}
     return index, {"nprobe": index.nlist} if kind.knob == "nprobe" else {}
 
 
-def _is_still(folder: str | Path, manifest: dict[str, Any]) -> bool:
+def _is_current(folder: str | Path, manifest: dict[str, Any]) -> bool:
     now = stages.read_manifest(folder)
     return now is not None and now["fingerprint"] == manifest["fingerprint"]
 
 
 def _check(path: Path, known: dict[str, Any], whole: bool) -> None:
-    """Refuse a file that is not as it was written."""
+    """Refuse a missing or altered file."""
     if not path.is_file():
         raise UserError(f"{path}: this file of the index is missing; build the index again")
     if path.stat().st_size != known["bytes"] or (whole and checksum(path) != known["sha256"]):

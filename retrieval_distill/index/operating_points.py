@@ -1,4 +1,4 @@
-"""Operating points of indexes: which of them nothing beats, and which is the cheapest that does what is asked.
+"""Operating points of indexes: the Pareto front, and the cheapest point that meets an intent.
 
 Knows numbers; must not know FAISS, files or how anything was measured.
 """
@@ -14,14 +14,14 @@ from retrieval_distill.config import IntentConfig
 
 @dataclass(frozen=True)
 class Point:
-    """One way to ask one index, and what it gave.
+    """One way to search one index, and what was measured.
 
     Args:
         kind: The index's kind.
-        setting: The value of the kind's knob; ``None``: it has none.
+        setting: The value of the kind's knob; ``None``: no knob.
         rescore: Rescoring depth; 0: none.
-        recall: Share of the exact best documents that it found, mean over queries.
-        milliseconds: Of a query asked alone, median.
+        recall: Share of the exact best documents found, mean over queries.
+        milliseconds: Latency of a single query, median.
         slow_milliseconds: The same, 95th percentile.
         memory: Bytes of the index.
     """
@@ -36,23 +36,23 @@ class Point:
 
     @property
     def cost(self) -> float:
-        """What is weighed between two that both will do: memory times latency, whose ranking needs no exchange rate."""
+        """Memory times latency, which ranks points that meet the intent without weighing one against the other."""
         return self.memory * self.milliseconds
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """The Pareto front: points that no other equals in recall, latency and memory and beats in one of them."""
+    """The Pareto front: points that no other one matches in recall, latency and memory and beats in one of them."""
     return [point for point in points if not any(_beats(other, point) for other in points)]
 
 
 def choose(points: Sequence[Point], intent: IntentConfig) -> Point:
-    """The cheapest point that meets the intent, or, where none does, the one that misses it by least."""
+    """The cheapest point that meets the intent or, if none does, the one that misses it by least."""
     return min(points, key=lambda point: (sum(shortfalls(point, intent).values()), point.cost, -point.recall))
 
 
 def shortfalls(point: Point, intent: IntentConfig) -> dict[str, float]:
-    """What a point misses, and by how much: the logarithm of how many times over (of a recall: of its errors)."""
-    asked = {
+    """The limits a point misses -> the log of the ratio to the limit (for recall: of the error rates)."""
+    limits = {
         "recall": (max(1 - point.recall, 1e-3), max(1 - intent.recall, 1e-3), point.recall < intent.recall),
         "memory": (point.memory, intent.memory, intent.memory is not None and point.memory > intent.memory),
         "latency": (
@@ -60,7 +60,7 @@ def shortfalls(point: Point, intent: IntentConfig) -> dict[str, float]:
             intent.latency_ms is not None and point.milliseconds > intent.latency_ms,
         ),
     }  # fmt: skip
-    return {name: math.log(have / limit) + 1e-9 for name, (have, limit, missed) in asked.items() if missed and limit}
+    return {name: math.log(have / limit) + 1e-9 for name, (have, limit, missed) in limits.items() if missed and limit}
 
 
 def _beats(one: Point, other: Point) -> bool:

@@ -1,6 +1,6 @@
-"""Rescoring: what an inexact index found, ordered anew by the documents' own vectors, which stay on disk.
+"""Rescoring: reorders what an inexact index found by the documents' exact vectors, which stay on disk.
 
-The vectors lie in one file of the index's folder and are memory-mapped: only those of the documents found are read.
+The vectors are one memory-mapped file in the index's folder: only those of retrieved documents are read.
 Knows arrays and one file; must not know FAISS, ids or models. Source: Yamada et al., "Efficient Passage Retrieval with
 Hashing for Open-domain Question Answering", ACL 2021 (arXiv 2106.00882), its second stage.
 """
@@ -16,7 +16,7 @@ FILE = "vectors.npy"
 
 
 def write(path: Path, blocks: Iterable[np.ndarray], documents: int, dimensions: int, similarity: str) -> None:
-    """Store prepared vectors: float16 for vectors of length 1, float32 for ``"dot"``, whose lengths know no bound."""
+    """Store prepared vectors: float16 for ``"cosine"``, float32 for ``"dot"``, whose vectors may be of any length."""
     dtype = np.dtype(np.float16 if similarity == "cosine" else np.float32)
     with path.open("wb") as file:
         shape = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (documents, dimensions)}
@@ -30,17 +30,19 @@ def open_stored(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def rescored(stored: np.ndarray, queries: np.ndarray, rows: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """The best of the rows found, by the product of stored vector and query.
+def rescore_rows(
+    stored: np.ndarray, queries: np.ndarray, rows: np.ndarray, depth: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best of the retrieved rows, by the inner product of stored vector and query.
 
     Args:
         stored: [documents, dimensions].
         queries: Prepared vectors, float32 [queries, dimensions].
-        rows: What the index found, [queries, any number of at least ``depth``]; -1 is an empty place.
-        depth: Rows kept per query.
+        rows: Rows the index found, [queries, at least ``depth``]; -1: empty.
+        depth: Rows to keep per query.
 
     Returns:
-        Products and rows, both [queries, depth], best first, equal ones by row.
+        Scores and rows, both [queries, depth], best first, ties by row.
     """
     scores = np.full(rows.shape, -np.inf, np.float32)
     for query, found, score in zip(queries, rows, scores, strict=True):

@@ -1,7 +1,8 @@
-"""``index`` of kind ``auto``: every kind is built and asked held-out queries, and the cheapest that will do is kept.
+"""``index`` of kind ``auto``: builds every kind, measures it on held-out queries, and keeps the cheapest that suffices.
 
-Knows kinds of index, clocks and vectors; must not know texts or judgements. After autofaiss, which turns an intent into
-an index by rules, and FAISS's ``ParameterSpace``, which tries settings; here both are measured on the corpus itself.
+Knows kinds of index, clocks and vectors; must not know texts or judgements. Inspired by autofaiss, which derives an
+index from an intent by rules, and FAISS's ``ParameterSpace``, which tries settings; here both are measured on the
+corpus itself.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from retrieval_distill.hardware import devices
 from retrieval_distill.index import build, rescoring
 from retrieval_distill.index.faiss_index import identity
 from retrieval_distill.index.index import Setting
-from retrieval_distill.index.kinds import FEWEST_TO_TRAIN, KINDS
+from retrieval_distill.index.kinds import KINDS, MIN_TRAINING_VECTORS
 from retrieval_distill.index.operating_points import Point, choose, front, shortfalls
-from retrieval_distill.index.trials import CANDIDATES, CHOOSE, CONFIRM, SMALL, Trials, estimated
-from retrieval_distill.index.vectors import Prepared
+from retrieval_distill.index.trials import CANDIDATES, CHOOSE, CONFIRM, ESTIMATE_VECTORS, Trials, estimate_build_seconds
+from retrieval_distill.index.vectors import PreparedVectors
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.progress import clock
 
@@ -35,13 +36,13 @@ logger = logging.getLogger("retrieval_distill")
 
 REPORT = "tuning.json"
 
-FEWEST = 2
-"""Queries: one chooses, one measures."""
+MIN_QUERIES = 2
+"""Fewest queries: one to choose with, one to measure with."""
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """:data:`FEWEST` queries or more to tune on: their fingerprint, and what makes their vectors, float32 [any, d]."""
+class HeldOutQueries:
+    """At least :data:`MIN_QUERIES` queries to tune on: their fingerprint, and a function that embeds them."""
 
     fingerprint: str
     vectors: Callable[[], np.ndarray]
@@ -53,45 +54,45 @@ def auto(
     intent: IntentConfig,
     similarity: str = "cosine",
     dimensions: int | None = None,
-    queries: HeldOut | None = None,
+    queries: HeldOutQueries | None = None,
 ) -> stages.Manifest:
-    """Find, tune and keep the cheapest index that meets an intent; ``tuning.json`` in its folder tells what was tried.
+    """Find, tune and keep the cheapest index that meets an intent; ``tuning.json`` in its folder lists what was tried.
 
-    A killed search for it continues with the indexes it had built.
+    After a kill, tuning continues with the indexes already built.
 
     Args:
         embeddings: Folder written by ``embed``.
         folder: Where the index goes.
-        intent: What the index is for.
+        intent: The recall, memory and latency wanted.
         similarity: ``"cosine"`` or ``"dot"``.
-        dimensions: Dimensions kept, the first ones; ``None``: all.
-        queries: Held-out queries; ``None``: documents' own vectors, each moved by the difference of two others until it
-            is as far away as a query is from its answer (cosine 0.7).
+        dimensions: Number of leading dimensions to keep; ``None``: all.
+        queries: Held-out queries; ``None``: document vectors, each moved by the difference of two others until it is
+            as far away as a query is from its answer (cosine 0.7).
 
     Raises:
         UserError: The embeddings are missing or hold a NaN, another process builds there, or the disk is full.
     """
-    prepared = Prepared(Embeddings.open(embeddings), similarity, dimensions)
+    prepared = PreparedVectors(Embeddings.open(embeddings), similarity, dimensions)
     given = queries and queries.fingerprint
     inputs = {**identity(prepared), "kind": "auto", "intent": intent.model_dump(mode="json"), "queries": given}
 
     def work(out: Path) -> dict[str, Any]:
         if not _has_chosen(out):
-            stages.write_json(out / REPORT, _tuned(prepared, intent, queries, out))
+            stages.write_json(out / REPORT, _tune(prepared, intent, queries, out))
         return _keep(out, Point(**stages.read_json(out / REPORT)["chosen"]))
 
     return stages.stage("index", folder, inputs, work, scratch=(CANDIDATES,))
 
 
-def _tuned(prepared: Prepared, intent: IntentConfig, given: HeldOut | None, out: Path) -> dict[str, Any]:
-    """Build, measure and choose; the report of it."""
+def _tune(prepared: PreparedVectors, intent: IntentConfig, given: HeldOutQueries | None, out: Path) -> dict[str, Any]:
+    """Build, measure and choose an index; returns the report."""
     if given is None:
-        queries, source = _imagined(prepared, intent.queries), "documents' own vectors, moved"
+        queries, source = _synthetic_queries(prepared, intent.queries), "documents' own vectors, moved"
     else:
         queries, source = given.vectors(), "held-out queries"
     start, trials = time.monotonic(), Trials(prepared, queries, intent.depth, out)
     costs = _costs(prepared, intent)
-    points, skipped = _measured(trials, intent, costs, start + 60 * intent.minutes)
+    points, skipped = _measure(trials, intent, costs, start + 60 * intent.minutes)
     chosen = choose(points, intent)
     recalls, milliseconds = trials.ask(trials.opened(chosen.kind), Setting(chosen.setting, chosen.rescore), CONFIRM)
     best, missed = front(points), list(shortfalls(chosen, intent))
@@ -112,26 +113,26 @@ def _tuned(prepared: Prepared, intent: IntentConfig, given: HeldOut | None, out:
         "hardware": devices.name(),
         "seconds": round(time.monotonic() - start, 1),
     }
-    _tell(report)
+    _log_result(report)
     return report
 
 
-def _costs(prepared: Prepared, intent: IntentConfig) -> dict[str, float]:
-    """Seconds that building each kind takes, said before any is built."""
-    some = prepared.sample(SMALL)
-    costs = {name: estimated(kind, some, prepared.documents) for name, kind in KINDS.items()}
+def _costs(prepared: PreparedVectors, intent: IntentConfig) -> dict[str, float]:
+    """Estimated seconds to build each kind, logged before any is built."""
+    some = prepared.sample(ESTIMATE_VECTORS)
+    costs = {name: estimate_build_seconds(kind, some, prepared.documents) for name, kind in KINDS.items()}
     each = ", ".join(f"{name} {clock(seconds)}" for name, seconds in costs.items())
     logger.info(
-        "index: %s documents; building takes about %s (%s), and no more is begun after %s",
+        "index: %s documents; building takes about %s (%s), and no more are started after %s",
         f"{prepared.documents:,}", clock(sum(costs.values())), each, clock(60 * intent.minutes),
     )  # fmt: skip
     return costs
 
 
-def _measured(
+def _measure(
     trials: Trials, intent: IntentConfig, costs: dict[str, float], end: float
 ) -> tuple[list[Point], dict[str, str]]:
-    """Every point there was time for, quickly built kinds first, and why kinds were left out."""
+    """Every point there was time to measure, fastest-built kinds first, and why kinds were skipped."""
     points: list[Point] = []
     skipped = {}
     for name, seconds in sorted(costs.items(), key=lambda item: item[1]):
@@ -144,20 +145,22 @@ def _measured(
     return points, skipped
 
 
-def _unsuitable(name: str, seconds: float, left: float, prepared: Prepared, intent: IntentConfig, others: bool) -> str:
-    """Why a kind is not tried; the first is, whatever it costs, so that there is an index at all."""
+def _unsuitable(
+    name: str, seconds: float, left: float, prepared: PreparedVectors, intent: IntentConfig, others: bool
+) -> str:
+    """Why a kind is skipped; the first never is for its cost, so that there is an index at all."""
     memory, budget = KINDS[name].bytes(prepared.dimensions) * prepared.documents, intent.memory
-    if "{parts}" in KINDS[name].factory and prepared.documents < FEWEST_TO_TRAIN:
+    if "{parts}" in KINDS[name].factory and prepared.documents < MIN_TRAINING_VECTORS:
         return "too few documents to train it"
     if others and seconds > left:
-        return f"building takes about {clock(seconds)}, {clock(max(left, 0))} are left"
+        return f"building takes about {clock(seconds)}, but only {clock(max(left, 0))} are left"
     if others and budget is not None and memory > 2 * budget:
         return f"holds {size(memory)}, more than twice the budget"
     return ""
 
 
 def _has_chosen(out: Path) -> bool:
-    """Whether a killed attempt chose an index that is still there."""
+    """Whether a killed attempt had chosen an index that still exists."""
     if not (out / REPORT).is_file():
         return False
     kind = stages.read_json(out / REPORT)["chosen"]["kind"]
@@ -165,7 +168,7 @@ def _has_chosen(out: Path) -> bool:
 
 
 def _keep(out: Path, chosen: Point) -> dict[str, Any]:
-    """A copy of the chosen index beside the candidates, and its manifest's counts."""
+    """Copy the chosen index out of the candidates; returns the manifest's counts."""
     folder = out / CANDIDATES / chosen.kind
     counts = (stages.read_manifest(folder) or {})["counts"]
     for name in (build.FILE, build.IDS):
@@ -180,28 +183,28 @@ def _keep(out: Path, chosen: Point) -> dict[str, Any]:
     }
 
 
-def _tell(report: dict[str, Any]) -> None:
-    """The result in a line, and a warning where nothing meets the intent."""
+def _log_result(report: dict[str, Any]) -> None:
+    """Log the result, or a warning if nothing meets the intent."""
     chosen, fresh = report["chosen"], report["fresh"]
     how = f"{chosen['kind']}, recall {fresh['recall']['mean']:.3f}, {fresh['latency_ms']['p50']:.2f} ms, "
     if report["met"]:
         logger.info("index: %s%s", how, size(chosen["memory"]))
     else:
         logger.warning(
-            "index: nothing that was tried meets the intent; nearest is %s%s, which misses its %s",
+            "index: nothing tried meets the intent; the nearest is %s%s, which misses its %s",
             how, size(chosen["memory"]), " and ".join(report["missed"]),
         )  # fmt: skip
 
 
-def drawn(ids: Sequence[str], count: int, seed: int = 7) -> list[str]:
-    """So many of the ids, drawn by the seed; all of them where there are no more."""
+def sample_ids(ids: Sequence[str], count: int, seed: int = 7) -> list[str]:
+    """A random sample of the ids; all of them if there are no more than ``count``."""
     return [ids[row] for row in np.random.default_rng(seed).permutation(len(ids))[:count]]
 
 
-def _imagined(prepared: Prepared, count: int, seed: int = 7) -> np.ndarray:
-    """Vectors like queries': documents' own, each moved along the difference of two others by its own length."""
-    own = Prepared(prepared.embeddings, "dot").sample(count, seed)
-    own = np.repeat(own, FEWEST, axis=0) if len(own) < FEWEST else own  # of a corpus of one document
+def _synthetic_queries(prepared: PreparedVectors, count: int, seed: int = 7) -> np.ndarray:
+    """Query-like vectors: document vectors, each moved by its own length along the difference of two others."""
+    own = PreparedVectors(prepared.embeddings, "dot").sample(count, seed)
+    own = np.repeat(own, MIN_QUERIES, axis=0) if len(own) < MIN_QUERIES else own  # a corpus of one document
     rng = np.random.default_rng(seed)
     ways = own[rng.permutation(len(own))] - own[rng.permutation(len(own))]
     length, moved = (np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (own, ways))

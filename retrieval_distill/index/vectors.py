@@ -1,4 +1,4 @@
-"""The documents' vectors as an index sees them: comparable, cut, in blocks; the whole is never in memory.
+"""Prepares document vectors for an index: normalised, truncated, in blocks, never all in memory.
 
 Knows stored vectors; must not know FAISS or files of an index.
 """
@@ -14,20 +14,20 @@ from retrieval_distill.embedding.embeddings import Embeddings, comparable
 from retrieval_distill.errors import UserError
 
 BLOCK = 8192
-"""Vectors prepared at once."""
+"""Number of vectors prepared at once."""
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedVectors:
     """Vectors whose inner product is their similarity.
 
     Args:
-        embeddings: Where they are stored.
+        embeddings: The stored vectors.
         similarity: ``"cosine"`` or ``"dot"``.
-        cut: Dimensions kept, the first ones; ``None``: all.
+        cut: Number of leading dimensions to keep; ``None``: all.
 
     Raises:
-        UserError: More dimensions are asked for than there are.
+        UserError: The vectors have fewer dimensions.
     """
 
     embeddings: Embeddings
@@ -41,7 +41,7 @@ class Prepared:
 
     @property
     def documents(self) -> int:
-        """How many vectors there are."""
+        """Number of vectors."""
         return self.embeddings.manifest["counts"]["documents"]
 
     @property
@@ -59,12 +59,12 @@ class Prepared:
         for shard in self.embeddings.shards():
             for at in range(0, len(shard), BLOCK):
                 block = comparable(np.array(shard[at : at + BLOCK]), self.similarity, self.cut)
-                refuse_unclear(block, f"{self.embeddings.folder}: the vector of row", start)
+                require_finite_rows(block, f"{self.embeddings.folder}: the vector of row", start)
                 yield block
                 start += len(block)
 
     def rows(self, rows: np.ndarray) -> np.ndarray:
-        """The vectors of these rows (rising), float32 [rows, dimensions]; other shards are passed over."""
+        """The vectors of these rows (ascending), float32 [rows, dimensions]; reads only their shards."""
         found, start = [np.empty((0, self.dimensions), np.float32)], 0
         for shard in self.embeddings.shards():
             here = rows[(rows >= start) & (rows < start + len(shard))] - start
@@ -74,23 +74,25 @@ class Prepared:
         return np.concatenate(found)
 
     def sample(self, count: int, seed: int = 7) -> np.ndarray:
-        """So many different vectors, drawn by the seed, in row order; all of them where there are no more."""
+        """A random sample of vectors without replacement, in row order; all if there are no more than ``count``."""
         rows = np.random.default_rng(seed).choice(self.documents, min(count, self.documents), replace=False)
         return self.rows(np.sort(rows))
 
 
-def refuse_unclear(vectors: np.ndarray, whose: str, start: int = 0) -> None:
-    """Refuse vectors that cannot be compared.
+def require_finite_rows(vectors: np.ndarray, whose: str, start: int = 0) -> None:
+    """Refuse NaN and infinite vectors.
 
     Args:
         vectors: [vectors, dimensions].
-        whose: Opens the message; the row follows it.
+        whose: Beginning of the message, before the row number.
         start: Number of the first row.
 
     Raises:
         UserError: One holds a NaN or an infinity.
     """
-    clear = np.isfinite(vectors).all(axis=1)
-    if not clear.all():
-        row = int(np.argmin(clear))
-        raise UserError(f"{whose} {start + row} holds NaN or infinity; embed it again, in float32 if it was not")
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise UserError(
+            f"{whose} {start + row} holds NaN or infinity; embed again, with dtype float32 if it was another"
+        )

@@ -73,7 +73,7 @@ class Job:
         if self.recipe.training.evaluate_steps:
             self.dev_split()
         write_json(self.out / "recipe.json", self.settled.model_dump(mode="json"))
-        files.sweep(self.out.glob(".*"))
+        files.remove_abandoned(self.out.glob(".*"))
 
     def _check_measures(self) -> None:
         """Refuse a split for measures that is not there, unless a corpus made its own queries: it may lack one."""
@@ -264,4 +264,4 @@ def check_owner(out: Path, recipe: Recipe) -> None:
             raise UserError(f"{out} belongs to recipe {owner!r}, not {recipe.name!r}; choose another --out folder")
     elif out.exists() and (not out.is_dir() or any(path.name != "dataset" for path in out.iterdir())):
         raise UserError(f"{out} is not empty and holds no run; choose another --out folder")
-    destination.kept(out, "run", lambda folder: mark.is_file(), ("dataset",))
+    destination.check_appendable(out, "run", lambda folder: mark.is_file(), ("dataset",))

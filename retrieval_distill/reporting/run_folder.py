@@ -70,7 +70,7 @@ class RunFolder:
         if not (path / "recipe.json").is_file():
             raise UserError(f"{path}: no run there; make one with: retrieval-distill run RECIPE --out {path}")
         for stage in READ:
-            stages.opened(path / STAGES[stage])
+            stages.verified_manifest(path / STAGES[stage])
         return cls(path, dataset)
 
     @cached_property

@@ -1,13 +1,13 @@
-"""A Ray cluster as so many more devices: functions called on its nodes, in place of which they are called here.
+"""A Ray cluster as extra devices: calls functions on its nodes instead of on this machine.
 
-Plain tasks, not Ray Data: the work is a list whose results the caller commits one by one, as it does without a
-cluster. So what is on disk and what a restart finds do not depend on where a task ran, and a task whose node dies is
-called again elsewhere without leaving a trace. Nodes need this package, and neither model files nor a shared disk:
-models travel once to each process. What comes back passes through the caller.
+Plain tasks, not Ray Data: the work is a list whose results the caller commits one by one, exactly as without a cluster.
+What is on disk and what a restart finds therefore do not depend on where a task ran, and a task whose node dies is
+simply run again elsewhere. Nodes need this package, but neither model files nor a shared disk: models are sent once to
+each process. Results pass through the caller.
 
-Bytes are those of one machine if the nodes' processors are of its kind. oneDNN's products (bfloat16; float32 on AMD) do
-not depend on how many threads share them; those of MKL (float32 elsewhere) may move in their last digits, since a task
-has one core to itself.
+Results are the same bytes as on one machine if the nodes have the same kind of processor. oneDNN's products (bfloat16;
+float32 on AMD) do not depend on the number of threads; those of MKL (float32 elsewhere) may differ in their last
+digits, since a task runs on one core.
 
 Knows Ray (extra ``ray``); must not know what the functions do.
 """
@@ -25,31 +25,31 @@ from retrieval_distill.errors import UserError
 
 T = TypeVar("T")
 
-_HELD: dict[str, Any] = {}
-"""What this process, on a node, has fetched: the last thing shared."""
+_FETCHED: dict[str, Any] = {}
+"""The last shared object that this process, on a node, fetched."""
 
 
 @dataclass(frozen=True)
 class Shared(Generic[T]):
-    """Something that was put up for all nodes."""
+    """An object in Ray's object store, which all nodes can fetch."""
 
-    box: tuple[Any, ...]
-    """Ray's reference to it; within a tuple, because Ray would fetch a bare one anew for every call."""
+    reference: tuple[Any, ...]
+    """Ray's reference to it, in a tuple because Ray would fetch a bare one anew for every call."""
 
     def get(self) -> T:
-        """The thing itself, fetched once per process."""
-        key = self.box[0].hex()
-        if key not in _HELD:
-            _HELD.clear()
-            _HELD[key] = _ray().get(self.box[0])
-        return _HELD[key]
+        """The object itself, fetched once per process."""
+        key = self.reference[0].hex()
+        if key not in _FETCHED:
+            _FETCHED.clear()
+            _FETCHED[key] = _ray().get(self.reference[0])
+        return _FETCHED[key]
 
 
 def connect() -> int:
-    """Join the cluster at ``RAY_ADDRESS`` (not set: the one of this machine), unless this process has joined one.
+    """Join the cluster at ``RAY_ADDRESS`` (default: the local one), unless this process has already joined one.
 
     Returns:
-        How many calls it can work on at once: one for each of its GPUs or, where it has none, of its CPU cores.
+        The number of calls it can run at once: one per GPU or, without GPUs, one per CPU core.
 
     Raises:
         UserError: Ray is not installed, or no cluster answers.
@@ -57,7 +57,7 @@ def connect() -> int:
     ray, address = _ray(), os.environ.get("RAY_ADDRESS", "auto")
     if not ray.is_initialized():
         try:
-            _knock(address)
+            _check_reachable(address)
             ray.init(address, log_to_driver=False, logging_level="ERROR")
         except (OSError, RuntimeError) as error:
             raise UserError(
@@ -67,20 +67,20 @@ def connect() -> int:
     return int(ray.cluster_resources().get(_resource(), 1))
 
 
-def _knock(address: str) -> None:
-    """See whether anything listens at HOST:PORT; Ray alone would try for minutes."""
+def _check_reachable(address: str) -> None:
+    """Check that something listens at HOST:PORT; Ray itself would retry for minutes."""
     host, _, port = address.rpartition(":")
     if port.isdigit() and "://" not in address:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def share(thing: T) -> Shared[T]:
-    """Put something up for all nodes."""
+    """Put an object into Ray's object store."""
     return Shared((_ray().put(thing),))
 
 
 def call(function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function of this package on a node with a free GPU or core; on another one, where the node dies.
+    """Call a function of this package on a node with a free GPU or core; on another one if that node dies.
 
     Raises:
         Exception: Whatever the function raised there.

@@ -1,7 +1,7 @@
-"""The door: whether results may go where a user wants them, asked before anything costs.
+"""Checks whether results may be written where the user wants them, before any expensive work.
 
-A stage builds its folder beside the one it is to replace and exchanges the two, so that folder must be absent, empty,
-or one that the same stage wrote; nothing else is ever replaced or removed. Knows paths, manifests and marks; must not
+A stage builds its folder next to the one it will replace and exchanges the two, so that folder must be absent, empty,
+or written by the same stage; nothing else is ever replaced or removed. Knows paths, manifests and marks; must not
 know what is written.
 """
 
@@ -16,10 +16,10 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import disk, files, manifests
 
 CLAIM = ".retrieval-distill"
-"""File that marks a folder that a verb adds to, such as a benchmark's, with the verb's name."""
+"""File that marks a folder to which a verb adds results, such as a benchmark's; it holds the verb's name."""
 
-Recognises = Callable[[Path], bool]
-"""Whether a file or folder is of the kind that a verb writes, so that it may take its place."""
+Recogniser = Callable[[Path], bool]
+"""Whether a file or folder is of the kind that a verb writes, so that the verb may replace it."""
 
 
 def work_folder(folder: Path) -> Path:
@@ -27,101 +27,101 @@ def work_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.partial")
 
 
-def stage(folder: str | Path, name: str, cache: bool = False) -> None:
+def check_stage_folder(folder: str | Path, name: str, cache: bool = False) -> None:
     """Refuse a folder that a stage cannot write or must not replace.
 
     Args:
-        folder: Where the stage's result goes. One that the same stage finished need not be writable: it may be kept.
-        name: The stage's.
-        cache: Whether a folder that lost its manifest is known by its mark alone; one that a user named is the user's.
+        folder: Where the stage's result goes. It need not be writable if the same stage finished there.
+        name: The stage's name.
+        cache: Whether the mark alone identifies a folder without its manifest; in a folder that a user named it does
+            not, since the user may have removed the manifest.
 
     Raises:
-        UserError: It is a file, a link, a mount point or the working folder; it or its work folder holds what no stage
-            of this name wrote; it lies in another stage's folder; or nothing can be written there.
+        UserError: It is a file, a link, a mount point or the current folder; it or its work folder holds files that no
+            stage of this name wrote; it lies in another stage's folder; or nothing can be written there.
     """
     folder = Path(folder)
-    with _said(folder):
-        _refuse_what_cannot_be_exchanged(folder)
+    with _explain_os_errors(folder):
+        _refuse_unreplaceable(folder)
         _refuse_others(work_folder(folder), name, marked=True)
         if not _refuse_others(folder, name, cache):
             _try_writing(folder, beside=True)
 
 
-def replaced(folder: str | Path, name: str) -> None:
-    """Refuse a folder of the stage's own that it is about to replace, while nobody else works there.
+def check_replaceable(folder: str | Path, name: str) -> None:
+    """Refuse to replace a stage's own folder if the user has changed it; call it while the folder is locked.
 
     Raises:
-        UserError: Somebody put files into it, or edited one, since the stage finished; or nothing can be written there.
+        UserError: Files were added or edited since the stage finished, or nothing can be written there.
     """
     folder = Path(folder)
-    with _said(folder):
-        listed = manifests.listing(folder)
-        if listed is not None and (foreign := manifests.strangers(folder, listed)):
+    with _explain_os_errors(folder):
+        listed = manifests.listed_files(folder)
+        if listed is not None and (foreign := manifests.foreign_files(folder, listed)):
             raise UserError(
-                f"{folder} holds {_some(foreign)}, which `{name}` did not write as it is and would replace; move it "
-                "away, or choose another folder"
+                f"{folder} holds {_summary(foreign)}, which `{name}` did not write in this form and would replace; "
+                "move it away, or choose another folder"
             )
         _try_writing(folder, beside=True)
 
 
-def kept(folder: str | Path, name: str, finished: Recognises, besides: Collection[str] = ()) -> None:
+def check_appendable(folder: str | Path, name: str, finished: Recogniser, allowed: Collection[str] = ()) -> None:
     """Refuse a folder that a verb cannot add its results to.
 
     Args:
-        folder: Where they go, beside those that are there.
-        name: The verb's, which :func:`claim` leaves there.
-        finished: Tells a folder in which the verb has finished, which need not be writable then.
-        besides: Names of what may be there before the verb has left anything.
+        folder: Where the results go, next to earlier ones.
+        name: The verb's name, which :func:`claim` writes there.
+        finished: Whether the verb has finished in a folder, which then need not be writable.
+        allowed: Names of files that may be there before the verb writes anything.
 
     Raises:
-        UserError: It is a file, it holds what the verb did not write, or nothing can be written there.
+        UserError: It is a file, it holds files that the verb did not write, or nothing can be written there.
     """
     folder = Path(folder)
-    with _said(folder):
+    with _explain_os_errors(folder):
         if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
-            raise UserError(f"{folder}: a folder is to be written there, and this is none; choose another name")
+            raise UserError(f"{folder}: this is not a folder, but the results need one; choose another name")
         claimed = folder / CLAIM
         own = claimed.read_text() == name if claimed.is_file() else finished(folder)
         if own and finished(folder):
             return
-        if folder.is_dir() and not own and (there := [name for name in _names(folder) if name not in besides]):
-            raise UserError(f"{folder} holds {_some(there)}, which `{name}` did not write: choose another folder")
+        if folder.is_dir() and not own and (there := [name for name in _entries(folder) if name not in allowed]):
+            raise UserError(f"{folder} holds {_summary(there)}, which `{name}` did not write: choose another folder")
         _try_writing(folder)
 
 
-def claim(folder: str | Path, name: str, finished: Recognises) -> None:
-    """Mark a folder as this verb's, unless :func:`kept` refuses it."""
-    kept(folder, name, finished)
+def claim(folder: str | Path, name: str, finished: Recogniser) -> None:
+    """Mark a folder as this verb's, after :func:`check_appendable`."""
+    check_appendable(folder, name, finished)
     files.write_text(Path(folder) / CLAIM, name)
 
 
-def file(path: str | Path, what: str, recognises: Recognises | None = None) -> None:
-    """Refuse a file that cannot be written, or that is another's.
+def check_file(path: str | Path, what: str, recognises: Recogniser | None = None) -> None:
+    """Refuse a file that cannot be written or must not be replaced.
 
     Args:
         path: The file.
-        what: What it is to hold, for the message, such as ``"a run"``.
-        recognises: Tells a file that may be replaced; ``None``: any may.
+        what: What it will hold, for the message, such as ``"a run"``.
+        recognises: Whether an existing file may be replaced; ``None``: any may.
 
     Raises:
-        UserError: It is a folder, a link that leads nowhere, or a file of another kind; or nothing can be written
-            there.
+        UserError: It is a folder, a broken link, or a file of another kind; or nothing can be written there.
     """
     path = Path(path)
-    with _said(path):
+    with _explain_os_errors(path):
         if path.is_dir():
-            raise UserError(f"{path} is a folder, and {what} is a file; name one in it")
+            raise UserError(f"{path} is a folder, but {what} is a file; name a file in it")
         if path.is_symlink() and not path.exists():
-            raise UserError(f"{path} is a link that leads nowhere ({path.readlink()}); name the file itself")
+            raise UserError(f"{path} is a broken link (to {path.readlink()}); name the file itself")
         if path.exists() and not path.is_file():
-            return  # a device or a pipe: written as it is
+            return  # a device or a pipe is written to, not replaced
         if recognises and path.is_file() and path.stat().st_size and not recognises(path):
-            raise UserError(f"{path} is there and is not {what}; move it away, or choose another name")
+            raise UserError(f"{path} exists and is not {what}; move it away, or choose another name")
         _try_writing(Path(os.path.realpath(path)).parent)
 
 
-def apart(out: str | Path, *inputs: str | Path | None) -> None:
-    """Refuse a folder or file to write that is an input, or holds one.
+def check_not_input(out: str | Path, *inputs: str | Path | None) -> None:
+    """Refuse an output that is one of the inputs, or a folder that holds one.
 
     Raises:
         UserError: It is, or does.
@@ -132,26 +132,26 @@ def apart(out: str | Path, *inputs: str | Path | None) -> None:
             source = Path(given).resolve()
             if source == target:
                 raise UserError(
-                    f"{out} is read, so it cannot be written too: choose another folder or file for the result"
+                    f"{out} is an input, so it cannot be the output too; choose another folder or file for the result"
                 )
             if source.is_relative_to(target):
                 raise UserError(
-                    f"{given} is read, so the folder {out}, in which it lies, cannot be written: choose another"
+                    f"{given} is an input and lies in {out}, which would be replaced; choose another folder"
                 )
 
 
-def _refuse_what_cannot_be_exchanged(folder: Path) -> None:
+def _refuse_unreplaceable(folder: Path) -> None:
     if folder.name in ("", ".."):
-        raise UserError(f"{folder}: the result is a folder of its own, which is replaced as a whole: name it")
+        raise UserError(f"{folder}: name a folder for the result alone, since it is replaced as a whole")
     if folder.is_symlink():
-        leads = f"name the folder itself, {folder.resolve()}" if folder.exists() else "and leads nowhere: name a folder"
-        raise UserError(f"{folder} is a symbolic link; {leads}")
+        advice = f"name the folder itself, {folder.resolve()}" if folder.exists() else "it is broken, name a folder"
+        raise UserError(f"{folder} is a symbolic link; {advice}")
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file, and a folder is to be written there; choose another name")
+        raise UserError(f"{folder} is a file, but the result is a folder; choose another name")
     if os.path.ismount(folder):
         raise UserError(f"{folder} is a mount point, which cannot be replaced as a whole; name a folder in it")
     if folder.is_dir() and Path.cwd().resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{folder} is, or holds, the working folder, which cannot be replaced; name a folder in it")
+        raise UserError(f"{folder} is, or holds, the current folder, which cannot be replaced; name a folder in it")
     parent = folder.parent.resolve()
     for above in (parent, *parent.parents):
         if manifest := manifests.find(above):
@@ -162,16 +162,18 @@ def _refuse_what_cannot_be_exchanged(folder: Path) -> None:
 
 
 def _refuse_others(folder: Path, name: str, marked: bool = False) -> bool:
-    """Refuse a folder that no stage of this name wrote; whether one finished there.
+    """Refuse a folder that no stage of this name wrote; returns whether one finished there.
 
     Args:
-        folder: The folder, if it is there.
-        name: The stage's.
-        marked: Whether the mark of a stage is enough. It is in a work folder; from a finished one the user may have
-            taken the manifest, to own it.
+        folder: The folder; it need not exist.
+        name: The stage's name.
+        marked: Whether a stage's mark is enough, as in a work folder. A user may have removed the manifest of a
+            finished folder to keep it.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise UserError(f"{folder} is no folder, and one of that name is needed: move it away, or choose another name")
+        raise UserError(
+            f"{folder} is not a folder, but one of that name is needed; move it away, or choose another name"
+        )
     if not folder.is_dir():
         return False
     manifest = manifests.find(folder)
@@ -179,18 +181,18 @@ def _refuse_others(folder: Path, name: str, marked: bool = False) -> bool:
     stage = manifest["stage"] if manifest else manifests.stage_of(folder) if marked else None
     if stage not in (None, "", name):
         raise UserError(f"{folder} holds the result of `{stage}`, not of `{name}`; choose another folder")
-    if stage is None and (there := _names(folder)):
-        raise UserError(f"{folder} holds {_some(there)}, which `{name}` did not write: choose another folder")
+    if stage is None and (there := _entries(folder)):
+        raise UserError(f"{folder} holds {_summary(there)}, which `{name}` did not write: choose another folder")
     return manifest is not None
 
 
 def _try_writing(folder: Path, beside: bool = False) -> None:
-    """Make a file in a folder, or in the nearest one there is, and remove it again; ``beside``: in its parent too."""
+    """Create and remove a file in a folder, or in its nearest existing parent; ``beside``: in its parent too."""
     nearest = folder
     while not nearest.exists():
         nearest = nearest.parent
     for place in (nearest, nearest.parent) if beside and nearest == folder else (nearest,):
-        probe = files.unfinished(place)
+        probe = files.temporary_path(place)
         try:
             probe.touch(exist_ok=False)
             probe.unlink(missing_ok=True)  # another process may just be moving the folder
@@ -198,22 +200,22 @@ def _try_writing(folder: Path, beside: bool = False) -> None:
             raise OSError(error.errno, error.strerror, str(place)) from error
 
 
-def _names(folder: Path) -> list[str]:
+def _entries(folder: Path) -> list[str]:
     try:
-        return [path.name for path in sorted(folder.iterdir()) if not manifests.is_nobodys(path)]
+        return [path.name for path in sorted(folder.iterdir()) if not manifests.is_clutter(path)]
     except FileNotFoundError:  # another process has just moved it
         return []
 
 
-def _some(names: Iterable[str]) -> str:
+def _summary(names: Iterable[str]) -> str:
     first, *others = names
     return first if not others else f"{first} and {len(others)} more"
 
 
 @contextmanager
-def _said(place: Path) -> Iterator[None]:
-    """Whatever the system has against a place, as a mistake that the user can mend."""
+def _explain_os_errors(place: Path) -> Iterator[None]:
+    """Raise the system's errors about a place as a :class:`UserError`."""
     try:
         yield
     except OSError as error:
-        raise disk.unwritable(place, error) from error
+        raise disk.unwritable_error(place, error) from error

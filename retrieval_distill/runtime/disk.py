@@ -1,6 +1,6 @@
-"""A disk that takes no more, as a mistake that the user can mend: full, read-only, or closed to this user.
+"""Turns a full disk, a read-only one and missing permissions into messages for the user.
 
-Knows errors of the system and of the libraries that write; must not know what is written.
+Knows the errors of the system and of the libraries that write files; must not know what is written.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from pathlib import Path
 
 from retrieval_distill.errors import UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_DISK_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-CLOSED = (
+UNWRITABLE_NUMBERS = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EBUSY,
     errno.EXDEV,
 )  # fmt: skip
-"""Nothing can be written under that name."""
+"""Errors which mean that nothing can be written under that name."""
 
-SAID = (
+FULL_DISK_MESSAGES = (
     "No space left on device", "os error 28", "Disk quota exceeded", "os error 122",
     "PytorchStreamWriter failed", "unexpected pos",  # torch.save
     "requested and",  # NumPy: "4096 requested and 512 written"
 )  # fmt: skip
-"""How libraries tell of a full disk that raise no ``OSError`` with its number."""
+"""What libraries say of a full disk when they do not raise an ``OSError`` with its number."""
 
 
 class FullDiskError(UserError):
@@ -34,12 +34,12 @@ class FullDiskError(UserError):
 
 
 @contextmanager
-def room(place: str | Path, lost: str = "nothing of it was written") -> Iterator[None]:
-    """What is written within needs room on a disk, and permission; a folder speaks for the files within it.
+def explain_full_disk(place: str | Path, lost: str = "nothing of it was written") -> Iterator[None]:
+    """Raise a full disk or a missing permission within this block as a :class:`UserError`.
 
     Args:
-        place: The file or folder to write.
-        lost: What a full disk costs, and what it does not, for the message.
+        place: The file or folder being written.
+        lost: What was lost and what was kept, for the message about a full disk.
 
     Raises:
         UserError: The disk is full, or nothing can be written there.
@@ -48,21 +48,21 @@ def room(place: str | Path, lost: str = "nothing of it was written") -> Iterator
         yield
     except Exception as error:
         if _is_full(error):
-            said = f"{place}: the disk is full, {lost}: make room and run the same command again"
-            raise FullDiskError(said) from error
+            message = f"{place}: the disk is full, {lost}: make room and run the same command again"
+            raise FullDiskError(message) from error
         number = error.errno if isinstance(error, OSError) else None
-        if isinstance(error, OSError) and number in CLOSED and _concerns(error, Path(place)):
-            raise unwritable(place, error) from error
+        if isinstance(error, OSError) and number in UNWRITABLE_NUMBERS and _concerns(error, Path(place)):
+            raise unwritable_error(place, error) from error
         raise
 
 
 def _is_full(error: Exception) -> bool:
-    if isinstance(error, FullDiskError) or (isinstance(error, OSError) and error.errno in FULL):
+    if isinstance(error, FullDiskError) or (isinstance(error, OSError) and error.errno in FULL_DISK_NUMBERS):
         return True
-    return not isinstance(error, UserError) and any(words in str(error) for words in SAID)
+    return not isinstance(error, UserError) and any(words in str(error) for words in FULL_DISK_MESSAGES)
 
 
-def unwritable(place: str | Path, error: OSError) -> UserError:
+def unwritable_error(place: str | Path, error: OSError) -> UserError:
     """The message about a place where nothing can be written."""
     named = error.filename or place
     where = "" if str(named) == str(place) else f" at {named}"
@@ -70,11 +70,11 @@ def unwritable(place: str | Path, error: OSError) -> UserError:
 
 
 def _concerns(error: OSError, place: Path) -> bool:
-    """Whether an error is about what is written there, and not about a file that was read elsewhere."""
+    """Whether an error is about writing there, not about a file that was read elsewhere."""
     if error.filename is None:
         return True
     named, place = Path(os.fsdecode(error.filename)).absolute(), place.absolute()
     if place.is_relative_to(named):
         return True
-    beside = named.relative_to(place.parent).parts if named.is_relative_to(place.parent) else ()
-    return bool(beside) and (place.name in beside[0] or beside[0].startswith(".tmp-"))
+    relative = named.relative_to(place.parent).parts if named.is_relative_to(place.parent) else ()
+    return bool(relative) and (place.name in relative[0] or relative[0].startswith(".tmp-"))

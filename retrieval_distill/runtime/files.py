@@ -1,9 +1,8 @@
-"""Files that are whole or not there: written under another name, on disk before they take their own.
+"""Atomic files: written under a temporary name, flushed to disk, then renamed. Also their checksums.
 
     .tmp-PID@HOST-HEX       an unfinished file, which nobody reads
 
-Also the digests that tell whether a file is still as it was written. Knows bytes and names; must not know what a file
-holds, or what a stage is.
+Knows bytes and names; must not know what a file holds, or what a stage is.
 """
 
 from __future__ import annotations
@@ -26,33 +25,33 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import disk, pipes
 
 TEMPORARY = ".tmp-"
-"""How the names of unfinished files begin."""
+"""Prefix of the names of unfinished files."""
 
 HOST = re.sub(r"[^\w.]+", "_", socket.gethostname(), flags=re.ASCII) or "host"
 
-MANY = 2000
-"""Files from which one call that flushes all disks is faster than one call for each file."""
+SYNC_ALL_ABOVE = 2000
+"""Number of files above which flushing all disks at once is faster than flushing each file."""
 
-SAMPLED, SAMPLE = 256, 4096
-"""Places at which a large file is looked at, and bytes read at each."""
+SAMPLE_PLACES, SAMPLE_BYTES = 256, 4096
+"""Number of places at which a large file is sampled, and bytes read at each."""
 
 _UNSETTLED = 2_000_000_000
-"""Nanoseconds after a change in which another one may go unseen: clocks of file systems tick slowly."""
+"""Nanoseconds after a change within which another may go unnoticed: file-system clocks tick slowly."""
 
 _HASHED: dict[tuple[int, ...], str] = {}
-"""State of a file -> the SHA-256 it had; a state is only kept once it is old enough to tell every change."""
+"""State of a file -> its SHA-256. A state is stored only once it is old enough to show every later change."""
 
 _WRITTEN: dict[tuple[int, ...], str] = {}
-"""State of a file -> the SHA-256 of what was just written into it."""
+"""State of a file -> the SHA-256 of what this process just wrote into it."""
 
 
 def fingerprint(value: Any) -> str:
-    """SHA-256 of a JSON value, independent of the order of keys."""
+    """SHA-256 of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def fingerprint_files(folder: str | Path, patterns: tuple[str, ...] = ("*",)) -> str:
-    """SHA-256 of the names and bytes of a folder's files (recursive; dot files and Markdown are left out)."""
+    """SHA-256 of the names and bytes of a folder's files (recursive; without dot files and Markdown)."""
     folder, digest = Path(folder), hashlib.sha256()
     for path in sorted(p for pattern in patterns for p in folder.rglob(pattern) if p.is_file()):
         if path.suffix == ".md" or path.name.startswith(".") or path.name == "manifest.json":
@@ -63,28 +62,28 @@ def fingerprint_files(folder: str | Path, patterns: tuple[str, ...] = ("*",)) ->
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """A name to write a file under, which takes its place all at once: readers see the old file or the new one.
+    """A temporary path to write, which replaces ``path`` atomically: readers see the old file or the new one.
 
-    When the block ends, what was written is on disk before it is renamed; if it fails, the old file is as it was. The
-    name has the ending of the file's own. A link is followed; a device or a pipe is written as it is.
+    When the block ends, the file is flushed to disk and then renamed; if it fails, the old file is untouched. The
+    temporary path has the suffix of ``path``. A link is followed; a device or a pipe is written to directly.
 
     Raises:
         UserError: The disk is full, or nothing can be written there.
     """
     path = Path(path)
-    with disk.room(path):
+    with disk.explain_full_disk(path):
         stream = pipes.is_stream(path)
         target = Path(tempfile.gettempdir()) / "stream" if stream else Path(os.path.realpath(path))
         if not stream and target.is_dir():
             raise UserError(f"{path}: this is a folder; give the name of a file")
         make_folder(target.parent)
         sweep_once(target.parent)
-        temporary = unfinished(target.parent, target.suffix)
+        temporary = temporary_path(target.parent, target.suffix)
         try:
-            temporary.touch()  # shows whether anything can be written here before it costs
+            temporary.touch()  # fail before the expensive work if nothing can be written here
             yield temporary
             if stream:
-                pipes.pour(temporary, path)
+                pipes.copy_to_stream(temporary, path)
                 return
             sync(temporary)
             if target.is_file():
@@ -99,14 +98,14 @@ _SWEPT: set[Path] = set()
 
 
 def sweep_once(folder: Path) -> None:
-    """Remove what killed processes left in a folder that anybody may use, so that only names unlike others count."""
+    """Remove the unfinished files of killed processes from a folder, at most once in this process."""
     if folder not in _SWEPT:
         _SWEPT.add(folder)
-        sweep(path for path in folder.glob(f"{TEMPORARY}*@*") if path.is_file())
+        remove_abandoned(path for path in folder.glob(f"{TEMPORARY}*@*") if path.is_file())
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write a text file that is either the old one or the new one; one that holds this text already is left alone.
+    """Write a text file atomically; a file that already holds this text is left alone.
 
     Raises:
         UserError: The disk is full, or nothing can be written there.
@@ -121,7 +120,7 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON so that the file is either the old one or the new one, never half of it.
+    """Write a JSON file atomically.
 
     Raises:
         UserError: The disk is full, or nothing can be written there.
@@ -133,39 +132,39 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: It is not JSON: it was altered since it was written.
+        UserError: The file is not JSON.
     """
     try:
         return json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: this file is damaged, it is not JSON ({error})") from None
+        raise UserError(f"{path}: this file is damaged: not JSON ({error})") from None
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those it lies in, as far as they are missing; each is on disk before the next."""
+    """Make a folder and its missing parents, each flushed to disk before the next."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
         try:
             path.mkdir(exist_ok=True)
-        except FileNotFoundError as error:  # what it lies in is there, and takes no folders, as /proc
-            raise disk.unwritable(folder, error) from error
+        except FileNotFoundError as error:  # the parent exists but takes no folders, as in /proc
+            raise disk.unwritable_error(folder, error) from error
         sync(path.parent)
 
 
-def unfinished(folder: Path, suffix: str = "") -> Path:
-    """A name for a file in the making, that no other process uses."""
-    return folder / f"{TEMPORARY}{owner()}{suffix}"
+def temporary_path(folder: Path, suffix: str = "") -> Path:
+    """A name for an unfinished file, unique to this call."""
+    return folder / f"{TEMPORARY}{owner_tag()}{suffix}"
 
 
-def owner() -> str:
-    """A part of a name that says which process a file or folder belongs to, unlike any other: ``PID@HOST-HEX``."""
+def owner_tag() -> str:
+    """A unique tag that names the process a file or folder belongs to: ``PID@HOST-HEX``."""
     return f"{os.getpid()}@{HOST}-{secrets.token_hex(4)}"
 
 
-def sweep(paths: Iterable[Path]) -> None:
-    """Remove those of these files that are unfinished and whose processes are gone."""
+def remove_abandoned(paths: Iterable[Path]) -> None:
+    """Remove those of these files that are unfinished and whose process has ended."""
     for path in paths:
-        if is_unfinished(path) and left_behind(path):
+        if is_unfinished(path) and is_abandoned(path):
             with suppress(OSError):
                 path.unlink()
 
@@ -174,16 +173,16 @@ _OWNER = re.compile(r"[.-](\d+)(?:@([\w.]+)-[0-9a-f]{8}|-[0-9a-f]{8})?(?:\.\w+)?
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a name is one of unfinished files, of this version or an older one."""
+    """Whether a file is unfinished, by its name in this version or an older one."""
     return _OWNER.search(path.name) is not None and (
         path.name.startswith(TEMPORARY) or re.fullmatch(r"\..+\.json\.\d+", path.name) is not None
     )
 
 
-def left_behind(path: Path) -> bool:
-    """Whether the process that an unfinished file or folder is named for has ended.
+def is_abandoned(path: Path) -> bool:
+    """Whether the process that an unfinished file or folder belongs to has ended.
 
-    Of a process on another machine, which cannot be asked, nothing is left after a day.
+    A process on another machine cannot be checked; its files count as abandoned after a day.
     """
     import psutil  # slow to import
 
@@ -199,7 +198,7 @@ def left_behind(path: Path) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on disk (Windows cannot sync a folder)."""
+    """Wait until a file, or a folder's list of names, is on disk (Windows cannot do this for a folder)."""
     if os.name == "nt" and path.is_dir():
         return
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
@@ -210,9 +209,9 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Wait until all files and folders within a folder, and it itself, are on disk."""
+    """Wait until a folder and everything in it is on disk."""
     inside = [path for path in folder.rglob("*") if not path.is_symlink()]
-    if len(inside) > MANY and hasattr(os, "sync"):
+    if len(inside) > SYNC_ALL_ABOVE and hasattr(os, "sync"):
         os.sync()
         return
     for path in [*inside, folder]:
@@ -221,17 +220,22 @@ def sync_tree(folder: Path) -> None:
 
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "retrieval-distill"
-"""Keeps datasets that are built, downloaded or unpacked, where nothing else is said."""
+"""Default place for datasets that are built, downloaded or unpacked."""
 
 
 def identity(path: Path) -> dict[str, Any]:
-    """What tells one state of a file from another, as a stage's input."""
-    seen = path.stat()
-    return {"path": str(path.resolve()), "size": seen.st_size, "modified": seen.st_mtime_ns, "sample": sample(path)}
+    """What identifies a state of a file, as a stage's input."""
+    stat = path.stat()
+    return {
+        "path": str(path.resolve()),
+        "size": stat.st_size,
+        "modified": stat.st_mtime_ns,
+        "sample": sample_checksum(path),
+    }
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a file that this process hashed before and that is untouched since, from memory."""
+    """SHA-256 of a file's bytes; taken from memory if this process hashed the file and it is untouched since."""
     state = _state(path)
     if (known := _HASHED.get(state)) is None:
         with path.open("rb") as file:
@@ -241,36 +245,36 @@ def checksum(path: Path) -> str:
     return known
 
 
-def remember(path: Path, sha256: str) -> str:
-    """Note the hash of what was just written into a file, so that it need not be read for it: see :func:`written`."""
+def remember_checksum(path: Path, sha256: str) -> str:
+    """Store the hash of a file just written, so that it need not be read again; see :func:`known_checksum`."""
     _WRITTEN[_state(path)] = sha256
     return sha256
 
 
-def written(path: Path) -> str | None:
-    """The hash of what this process wrote into a file, if it was noted and nobody has touched the file since."""
+def known_checksum(path: Path) -> str | None:
+    """The hash stored by :func:`remember_checksum`, if the file is untouched since; otherwise ``None``."""
     return _WRITTEN.get(_state(path))
 
 
-def sample(path: Path, places: int = SAMPLED) -> str:
-    """SHA-256 of a file's size and of its bytes at evenly spaced places, the first and the last among them.
+def sample_checksum(path: Path, places: int = SAMPLE_PLACES) -> str:
+    """SHA-256 of a file's size and of its bytes at evenly spaced places, including its beginning and end.
 
-    Of a small file these are all its bytes. Of a large one a few bytes between the places may change unseen; one that
-    was cut, lost a block or was written anew shows.
+    Covers every byte of a small file. In a large one a change of a few bytes between the places goes unnoticed, but not
+    a truncated file, a lost block or a rewritten file.
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
-        if size <= places * SAMPLE:
+        if size <= places * SAMPLE_BYTES:
             digest.update(file.read())
         else:
             for place in range(places):
-                file.seek((size - SAMPLE) * place // max(1, places - 1))
-                digest.update(file.read(SAMPLE))
+                file.seek((size - SAMPLE_BYTES) * place // max(1, places - 1))
+                digest.update(file.read(SAMPLE_BYTES))
     return digest.hexdigest()
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """What changes when a file does; the last is when it did."""
-    seen = path.stat()
-    return seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+    """Values of which one changes whenever the file does; the last is the time of the change."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

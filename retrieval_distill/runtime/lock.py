@@ -1,7 +1,7 @@
-"""One process at a time on a folder.
+"""Locks that keep a folder to one process at a time.
 
-Knows locks of the file system; must not know what the folder is for. The system drops a lock when its holder ends,
-however it ends, so a lock file that a killed process left behind stops nobody.
+Knows file-system locks; must not know what the folder is for. The operating system drops a lock when its holder ends,
+however it ends, so a lock file left by a killed process blocks nobody.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from retrieval_distill.runtime import files, processes
 logger = logging.getLogger("retrieval_distill")
 
 WAIT: ContextVar[bool] = ContextVar("wait", default=False)
-"""Whether a folder that another process holds is waited for; otherwise it is refused. ``--wait`` sets it."""
+"""Whether to wait for a folder that another process holds, instead of refusing it. Set by ``--wait``."""
 
 GRACE = 0.5
-"""Seconds in which a lock that is just being released is tried again before its holder is named."""
+"""Seconds to keep trying a lock, in case it is just being released, before giving up or starting to wait."""
 
 _HELD: set[tuple[int, int, Path]] = set()
-"""Process, thread and lock of every :func:`alone` under way: a stage locks what its caller may hold already."""
+"""Process, thread and path of every lock held: a stage may lock a folder that its caller already holds."""
 
 
 @contextmanager
 def waiting(wait: bool = True) -> Iterator[None]:
-    """Within, whether a folder that another process holds is waited for."""
+    """Wait (or not) for folders that other processes hold, within this block."""
     before = WAIT.set(wait)
     try:
         yield
@@ -44,14 +44,14 @@ def waiting(wait: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def alone(folder: str | Path, wait: bool | None = None) -> Iterator[None]:
-    """Hold a folder for this process, by ``.NAME.lock`` beside it.
+def exclusive(folder: str | Path, wait: bool | None = None) -> Iterator[None]:
+    """Hold a folder for this process, with a lock file ``.NAME.lock`` next to it.
 
-    Of processes that were started together the first holds it for all.
+    In a distributed run only the first process takes the lock, on behalf of all.
 
     Args:
-        folder: What to hold; it need not exist.
-        wait: Whether to wait for another process that holds it; ``None``: as :data:`WAIT` says.
+        folder: The folder; it need not exist.
+        wait: Whether to wait if another process holds it; ``None``: the value of :data:`WAIT`.
 
     Raises:
         UserError: Another process holds it; the message names it.
@@ -66,31 +66,33 @@ def alone(folder: str | Path, wait: bool | None = None) -> Iterator[None]:
         yield
         return
     files.make_folder(folder.parent)
-    lock = _acquired(path, folder, WAIT.get() if wait is None else wait)
+    lock = _acquire(path, folder, WAIT.get() if wait is None else wait)
     _HELD.add(key)
     try:
         path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         _HELD.discard(key)
-        path.unlink(missing_ok=True)  # before the release: who locks a file that has no name any more tries again
+        path.unlink(missing_ok=True)  # before the release: whoever then locks the deleted file notices and retries
         lock.release()
 
 
-def _acquired(path: Path, folder: Path, wait: bool) -> FileLock:
+def _acquire(path: Path, folder: Path, wait: bool) -> FileLock:
     lock = FileLock(path)
     try:
         lock.acquire(timeout=GRACE)
     except Timeout:
-        said = f"{folder}: {_holder(path) or 'another process'} is writing there"
+        message = f"{folder}: {_holder(path) or 'another process'} is writing there"
         if not wait:
-            raise UserError(f"{said}; wait for it, or stop it (with --wait this command waits)") from None
-        logger.info("%s; waiting for it", said)
+            raise UserError(f"{message}; wait for it, or stop it (with --wait this command waits)") from None
+        logger.info("%s; waiting for it", message)
         lock.acquire(timeout=-1, poll_interval=0.2)
     with suppress(OSError):
         if not re.match(rb"process |\d+\s|$", path.read_bytes()):
             lock.release()
-            raise UserError(f"{path}: this file is no lock of ours, and its name is needed: move it away") from None
+            raise UserError(
+                f"{path}: this name is needed for a lock, but the file is not one of ours; move it away"
+            ) from None
     return lock
 
 

@@ -1,8 +1,8 @@
-"""The manifest of a finished stage: what it was made from, and every file it left, with its size and its hash.
+"""The manifest of a finished stage: its inputs, and every file it wrote, with size and hash.
 
-    manifest.json       in each stage's folder, hashed itself
-    .fingerprint        there too, and in the work folder before: the mark by which the toolkit knows its folders, with
-                        the list of files a second time, so that a damaged manifest costs nothing
+    manifest.json       in each stage's folder; contains its own hash
+    .fingerprint        the mark by which the toolkit recognises its folders, in the work folder first; repeats the list
+                        of files, so that a damaged manifest costs nothing
 
 Knows files and hashes; must not know how a stage is run or committed.
 """
@@ -26,25 +26,25 @@ logger = logging.getLogger("retrieval_distill")
 
 Manifest = dict[str, Any]
 """``stage``, ``fingerprint``, ``inputs``, ``seconds``, ``peak_memory_bytes``, ``counts``, ``versions``; since format 2
-also ``format``, ``files`` (name within the folder -> ``bytes`` and ``sha256``, or of a large one ``sample``) and
-``checksum``, of all the rest of it."""
+also ``format``, ``files`` (name within the folder -> ``bytes`` and ``sha256``, or ``sample`` for a large file) and
+``checksum``, a hash of everything else."""
 
 FORMAT = 2
-"""The layout that this version writes. Manifests of the first, which had no number, do not name the stage's files."""
+"""The version of the layout. Manifests of format 1, which had no number, do not list the stage's files."""
 
 FILE, MARK = "manifest.json", ".fingerprint"
 
-OWN = (FILE, MARK)
+BOOKKEEPING = (FILE, MARK)
 
 LARGE, LARGE_IN_CACHE = 256 << 20, 32 << 20
-"""Bytes of a file from which it is compared by a sample; of a smaller one all bytes are. What fills a cache may cost a
-few seconds in all, and hashing must not be felt in them."""
+"""Bytes above which a file is checked by a sample instead of in full. The limit for caches is lower: filling one may
+take only seconds, in which hashing must not be noticeable."""
 
 FOR_PEOPLE = (".md",)
-"""Endings of files that may be edited, because nothing is read from them."""
+"""Suffixes of files that the user may edit, because the toolkit never reads them."""
 
 DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini")
-"""Files that desktops leave in every folder that is looked at."""
+"""Files that desktops leave in every folder they open."""
 
 
 Listed = dict[str, dict[str, Any]]
@@ -52,7 +52,7 @@ Listed = dict[str, dict[str, Any]]
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Write a manifest with the hash of itself, and its list of files into the mark."""
+    """Write a manifest with its own hash, and its list of files into the mark."""
     rest = json.loads(json.dumps({name: manifest[name] for name in manifest if name != "checksum"}, default=str))
     lines = [rest["fingerprint"], rest["stage"], json.dumps(rest["files"]), files.fingerprint(rest["files"])]
     files.write_text(folder / MARK, "\n".join([*lines, ""]))
@@ -60,7 +60,7 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: str | Path) -> Manifest | None:
-    """The manifest of a finished stage, or ``None``: the folder is none that a stage finished.
+    """The manifest of a finished stage; ``None``: no stage finished in this folder.
 
     Raises:
         UserError: The manifest is damaged.
@@ -71,11 +71,11 @@ def read_manifest(folder: str | Path) -> Manifest | None:
     try:
         found = files.read_json(path)
     except UserError:
-        if mark(path.parent) is None:
+        if marked_fingerprint(path.parent) is None:
             return None
         raise _damaged(path) from None
     if not isinstance(found, dict) or not {"stage", "fingerprint", "counts"} <= found.keys():
-        if mark(path.parent) is None:
+        if marked_fingerprint(path.parent) is None:
             return None  # somebody else's file of that name
         raise _damaged(path)
     rest = {name: found[name] for name in found if name != "checksum"}
@@ -85,48 +85,48 @@ def read_manifest(folder: str | Path) -> Manifest | None:
 
 
 def find(folder: Path) -> Manifest | None:
-    """The manifest of a finished stage; a damaged one, or one that cannot be read, is as good as none."""
+    """The manifest of a finished stage; ``None`` also if it is damaged or cannot be read."""
     with suppress(UserError, OSError):
         return read_manifest(folder)
     return None
 
 
-def is_whole(folder: Path, manifest: Manifest) -> bool:
-    """Whether all files of a finished stage are as they were written."""
-    return next(damaged(folder, manifest.get("files", {})), None) is None
+def is_intact(folder: Path, manifest: Manifest) -> bool:
+    """Whether all files of a finished stage are unchanged."""
+    return next(find_damaged(folder, manifest.get("files", {})), None) is None
 
 
-def sign(folder: Path, fingerprint: str, stage: str) -> None:
-    """Mark a folder as a stage's."""
+def write_mark(folder: Path, fingerprint: str, stage: str) -> None:
+    """Mark a folder as written by a stage."""
     (folder / MARK).write_text(f"{fingerprint}\n{stage}\n", encoding="utf-8")
 
 
-def mark(folder: Path) -> str | None:
-    """The fingerprint of the stage that works, or worked, in a folder; ``None``: no stage's folder."""
-    return _signed(folder)[0]
+def marked_fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the stage that works, or worked, in a folder; ``None``: not a stage's folder."""
+    return _read_mark(folder)[0]
 
 
 def stage_of(folder: Path) -> str | None:
-    """The name of that stage, empty where an older version did not say it; ``None``: no stage's folder."""
-    return _signed(folder)[1]
+    """The name of that stage, empty if an older version did not write it; ``None``: not a stage's folder."""
+    return _read_mark(folder)[1]
 
 
-def listing(folder: Path) -> Listed | None:
-    """The files that a stage left in its folder, by its manifest or, where that is damaged, by its mark.
+def listed_files(folder: Path) -> Listed | None:
+    """The files that a stage wrote, according to its manifest or, if that is damaged, to its mark.
 
-    ``None``: neither tells, as in a folder of an older version.
+    ``None``: neither lists them, as in a folder of an older version.
     """
     if (manifest := find(folder)) is not None:
         return manifest.get("files")
-    listed, checksum = _signed(folder)[2:]
+    listed, checksum = _read_mark(folder)[2:]
     with suppress(ValueError, RecursionError):
         found = json.loads(listed)
         return found if files.fingerprint(found) == checksum else None
     return None
 
 
-def _signed(folder: Path) -> tuple[str | None, str | None, str, str]:
-    """The lines of a mark: fingerprint, stage, list of files and its hash."""
+def _read_mark(folder: Path) -> tuple[str | None, str | None, str, str]:
+    """The lines of a mark: fingerprint, stage, list of files, and the hash of that list."""
     with suppress(OSError, UnicodeDecodeError):
         fingerprint, stage, listed, checksum, *_ = [*(folder / MARK).read_text(encoding="utf-8").split("\n"), *[""] * 3]
         if re.fullmatch("[0-9a-f]{0,64}", fingerprint):
@@ -134,10 +134,10 @@ def _signed(folder: Path) -> tuple[str | None, str | None, str, str]:
     return None, None, "", ""
 
 
-def record(folder: Path, scratch: Sequence[str] = (), cache: bool = False) -> Listed:
-    """Every file of a folder by its name there, with its size and hash; those written with a noted hash are not read.
+def describe_files(folder: Path, scratch: Sequence[str] = (), cache: bool = False) -> Listed:
+    """Every file of a folder by its name there, with size and hash; a file whose hash is known is not read again.
 
-    Large ones whose hash was not noted get the hash of a sample. What is in ``scratch`` is no part of the result.
+    Large files whose hash is not known get the hash of a sample. ``scratch`` is left out.
     """
     entry = partial(_entry, large=LARGE_IN_CACHE if cache else LARGE)
     with ThreadPoolExecutor() as pool:
@@ -146,30 +146,30 @@ def record(folder: Path, scratch: Sequence[str] = (), cache: bool = False) -> Li
 
 
 def paths_in(folder: Path) -> Iterator[Path]:
-    """Every file that a stage left in its folder, in order."""
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and name_in(folder, path) not in OWN)
+    """Every file that a stage wrote into its folder, sorted."""
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and name_in(folder, path) not in BOOKKEEPING)
 
 
 def name_in(folder: Path, path: Path) -> str:
-    """A file's name within a folder, as manifests have it."""
+    """A file's name within a folder, as manifests list it."""
     return path.relative_to(folder).as_posix()
 
 
-def damaged(folder: Path, listed: Listed, later: str | None = None) -> Iterator[tuple[str, str]]:
-    """The files that are not as they were written, each with what is wrong: ``"missing"`` or ``"altered"``.
+def find_damaged(folder: Path, listed: Listed, deferred_prefix: str | None = None) -> Iterator[tuple[str, str]]:
+    """The files that changed since they were written, each with its defect: ``"missing"`` or ``"altered"``.
 
     Args:
         folder: A finished stage's.
-        listed: Its files, as its manifest names them.
-        later: How the names of files begin of which only the sizes are compared here; ``None``: there are none.
+        listed: Its files, as its manifest lists them.
+        deferred_prefix: Of files whose name begins so only the size is checked; ``None``: all are checked in full.
     """
     with ThreadPoolExecutor() as pool:
-        found = pool.map(partial(_defect, folder, later), listed.items())
+        found = pool.map(partial(_defect, folder, deferred_prefix), listed.items())
         yield from ((name, defect) for name, defect in zip(listed, found, strict=True) if defect)
 
 
-def altered(path: Path, defect: str, stage: str, noun: str = "file") -> UserError:
-    """The message about a file that is not as its stage wrote it.
+def altered_file_error(path: Path, defect: str, stage: str, noun: str = "file") -> UserError:
+    """The message about a file that changed since its stage wrote it.
 
     Args:
         path: The file.
@@ -177,46 +177,47 @@ def altered(path: Path, defect: str, stage: str, noun: str = "file") -> UserErro
         stage: The stage's name.
         noun: What the file is called.
     """
-    said = "is missing" if defect == "missing" else "was altered, its checksum does not agree"
-    return UserError(f"{path}: this {noun} {said}; run what wrote it (`{stage}`) again, which makes it anew")
+    problem = "is missing" if defect == "missing" else "was altered (its checksum does not match)"
+    return UserError(f"{path}: this {noun} {problem}; run `{stage}`, which wrote it, again")
 
 
-def altered_but_useful(path: Path, defect: str, stage: str) -> UserError:
-    """The message about a file of a folder that would do without a manifest: a dataset's, or a model's."""
-    way_out = f"; or remove {FILE} from the folder, to use it as it is now"
-    return UserError(f"{altered(path, defect, stage)}{way_out}")
+def altered_input_error(path: Path, defect: str, stage: str) -> UserError:
+    """The same message for a folder that can be used without its manifest: a dataset or a model."""
+    way_out = f", or remove {FILE} from the folder to use it as it is"
+    return UserError(f"{altered_file_error(path, defect, stage)}{way_out}")
 
 
-Told = Callable[[Path, str, str], UserError]
-"""The message about a file: where it is, ``"missing"`` or ``"altered"``, and the name of the stage that wrote it."""
+DamageMessage = Callable[[Path, str, str], UserError]
+"""(path, ``"missing"`` or ``"altered"``, stage that wrote the file) -> the error to raise."""
 
 
-def opened(folder: str | Path, later: str | None = None, told: Told = altered) -> Manifest | None:
-    """The manifest of a finished stage whose files are as they were written; ``None``: no finished stage's folder.
+def verified_manifest(
+    folder: str | Path, deferred_prefix: str | None = None, message: DamageMessage = altered_file_error
+) -> Manifest | None:
+    """The manifest of a finished stage, after a check of its files; ``None``: no stage finished in this folder.
 
     Args:
-        folder: Where a stage's result is, or anything else.
-        later: How the names of files begin whose bytes are compared later, when they are used; ``None``: there are
-            none.
-        told: What to say of a file.
+        folder: Any folder.
+        deferred_prefix: Files whose name begins so are checked later, on use; ``None``: all are checked now.
+        message: Makes the error about a file.
 
     Raises:
         UserError: A file is missing or was altered, or the manifest is damaged.
     """
     folder = Path(folder)
     while (manifest := read_manifest(folder)) is not None:
-        wrong = next(damaged(folder, manifest.get("files", {}), later), None)
+        wrong = next(find_damaged(folder, manifest.get("files", {}), deferred_prefix), None)
         if wrong is None:
             return manifest
         if read_manifest(folder) == manifest:  # it was not replaced meanwhile
-            raise told(folder / wrong[0], wrong[1], manifest["stage"])
+            raise message(folder / wrong[0], wrong[1], manifest["stage"])
     return None
 
 
 def attach(folder: str | Path, name: str, text: str) -> Path:
-    """Add a text to a finished stage's folder as one of its files, or put it in the place of the one added before.
+    """Add a text file to a finished stage's folder and manifest, or replace the one added before.
 
-    One that was edited since is left as it is, with a warning. In a folder of no stage it is a file like any other.
+    A file that was edited since is left alone, with a warning. Any other folder gets a plain file.
 
     Raises:
         UserError: The disk is full, or nothing can be written there.
@@ -226,8 +227,8 @@ def attach(folder: str | Path, name: str, text: str) -> Path:
     listed = manifest.get("files") if manifest else None
     if manifest is None or listed is None:
         return files.write_text(path, text)
-    if path.is_file() and path.read_bytes() != text.encode() and name in listed and edited(folder, name, listed):
-        logger.warning("%s was edited since it was written: left as it is", path)
+    if path.is_file() and path.read_bytes() != text.encode() and name in listed and is_edited(folder, name, listed):
+        logger.warning("%s was edited since it was written; it is left as it is", path)
         return path
     files.write_text(path, text)
     entry = _entry(path, LARGE)
@@ -236,35 +237,35 @@ def attach(folder: str | Path, name: str, text: str) -> Path:
     return path
 
 
-def edited(folder: Path, name: str, listed: Mapping[str, Any]) -> bool:
-    """Whether a file for people is there with other contents than those that it was written with."""
+def is_edited(folder: Path, name: str, listed: Mapping[str, Any]) -> bool:
+    """Whether a file meant for people exists and was edited since it was written."""
     path = folder / name
     return path.suffix in FOR_PEOPLE and path.is_file() and files.checksum(path) != listed[name].get("sha256")
 
 
-def strangers(folder: Path, listed: Listed) -> list[str]:
-    """Names of files in a stage's folder that it did not write, or that were edited since."""
+def foreign_files(folder: Path, listed: Listed) -> list[str]:
+    """Files in a stage's folder that it did not write, or that were edited since."""
     there = [name_in(folder, path) for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
-    foreign = [name for name in there if name not in listed and name not in OWN and not is_nobodys(Path(name))]
-    return [*foreign, *(name for name in listed if edited(folder, name, listed))]
+    foreign = [name for name in there if name not in listed and name not in BOOKKEEPING and not is_clutter(Path(name))]
+    return [*foreign, *(name for name in listed if is_edited(folder, name, listed))]
 
 
-def is_nobodys(path: Path) -> bool:
-    """Whether a file is nobody's work: a desktop's, or one that a killed process had not finished."""
+def is_clutter(path: Path) -> bool:
+    """Whether a file may be deleted: left by a desktop, or unfinished by a killed process."""
     return path.name in DESKTOPS or (path.name.startswith(files.TEMPORARY) and files.is_unfinished(path))
 
 
 def _entry(path: Path, large: int) -> dict[str, Any]:
-    size, known = path.stat().st_size, files.written(path)
+    size, known = path.stat().st_size, files.known_checksum(path)
     entry: dict[str, Any] = {"bytes": size}
     if known is not None or size <= large:
         entry["sha256"] = known or files.checksum(path)
     if size > large:
-        entry["sample"] = files.sample(path)
+        entry["sample"] = files.sample_checksum(path)
     return entry
 
 
-def _defect(folder: Path, later: str | None, item: tuple[str, Mapping[str, Any]]) -> str | None:
+def _defect(folder: Path, deferred_prefix: str | None, item: tuple[str, Mapping[str, Any]]) -> str | None:
     name, entry = item
     path = folder / name
     if path.suffix in FOR_PEOPLE:
@@ -274,13 +275,13 @@ def _defect(folder: Path, later: str | None, item: tuple[str, Mapping[str, Any]]
             return "missing"
         if path.stat().st_size != entry["bytes"]:
             return "altered"
-        if later is not None and name.startswith(later):
+        if deferred_prefix is not None and name.startswith(deferred_prefix):
             return None
-        now = files.sample(path) if "sample" in entry else files.checksum(path)
+        now = files.sample_checksum(path) if "sample" in entry else files.checksum(path)
         return None if now == (entry.get("sample") or entry["sha256"]) else "altered"
-    except FileNotFoundError:  # gone while it was looked at
+    except FileNotFoundError:  # removed while it was being checked
         return "missing"
 
 
 def _damaged(path: Path) -> UserError:
-    return UserError(f"{path}: this manifest is damaged; run the command that wrote it again, which makes it anew")
+    return UserError(f"{path}: this manifest is damaged; run the command that wrote it again")

@@ -1,4 +1,4 @@
-"""Work that overlaps: several items in the making while the first results are already in use.
+"""Work that overlaps: later items are processed while the first results are already in use.
 
 Knows threads; must not know what the work is.
 """
@@ -15,17 +15,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], threads: int, stop: Event | None = None) -> Iterator[R]:
-    """``work(item)`` of every item, in the order of the items, ``threads`` of them at a time.
+def map_in_order(work: Callable[[T], R], items: Iterable[T], threads: int, stop: Event | None = None) -> Iterator[R]:
+    """``work(item)`` for every item, in the order of the items, ``threads`` at a time.
 
-    At most twice as many items are in the making, so neither items nor results pile up.
+    At most twice as many items are in flight, so neither items nor results pile up.
 
     Args:
         work: Safe to call from several threads, unless ``threads`` is 1.
-        items: Taken as they are needed.
+        items: Consumed as they are needed.
         threads: 1 works in the caller's own thread, one item at a time.
-        stop: Set as soon as no more results are wanted, because of an error or Ctrl-C, so that work that is under way
-            in threads can end early: it is waited for.
+        stop: Set when no more results are wanted, after an error or Ctrl-C, so that running work, which is waited
+            for, can end early.
     """
     if threads == 1:
         yield from map(work, items)
@@ -40,7 +40,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T], threads: int, stop: Eve
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for left in waiting:
-                left.cancel()
+            for future in waiting:
+                future.cancel()
             if stop is not None:
                 stop.set()

@@ -1,6 +1,6 @@
-"""Devices, pipes and standard streams: what is written to, where a file would be replaced.
+"""Devices, pipes and standard streams: targets that are written to, not replaced like files.
 
-Knows streams of the system; must not know what is written.
+Knows the system's streams; must not know what is written.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from pathlib import Path
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a path leads to something that is written to, not replaced."""
+    """Whether a path is a device, a pipe or a standard stream, which is written to and not replaced."""
     try:
         return path.exists() and (_standard(path) is not None or not (path.is_file() or path.is_dir()))
-    except OSError:  # not to be looked at: what is wrong is said when it is written
+    except OSError:  # not accessible: the error is reported when it is written
         return False
 
 
 def _standard(path: Path) -> int | None:
-    """The number of this process's standard output or error, if that is where the path leads."""
+    """The file descriptor of this process's standard output or error, if the path is one of them."""
     for number in (1, 2):
         try:
             if os.path.samestat(path.stat(), os.fstat(number)):
@@ -30,11 +30,11 @@ def _standard(path: Path) -> int | None:
     return None
 
 
-def pour(temporary: Path, stream: Path) -> None:
-    """Write to a stream; a standard one is shared, so that what is printed before and after stays in order."""
+def copy_to_stream(temporary: Path, stream: Path) -> None:
+    """Write a file to a stream. A standard one is flushed and shared, so that output stays in order."""
     number = _standard(stream)
     for printed in (sys.stdout, sys.stderr):
         if number is not None and printed is not None:
             printed.flush()
-    with temporary.open("rb") as written, open(stream if number is None else os.dup(number), "wb") as out:  # noqa: PTH123
-        shutil.copyfileobj(written, out)
+    with temporary.open("rb") as source, open(stream if number is None else os.dup(number), "wb") as out:  # noqa: PTH123
+        shutil.copyfileobj(source, out)

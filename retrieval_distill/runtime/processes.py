@@ -1,7 +1,7 @@
 """Processes that ``torchrun`` or ``accelerate launch`` started together: how many there are, and which one this is.
 
-Knows the environment; must not know what is done in it. The first process does all that is done once; the others join
-it where work is shared out.
+Knows environment variables; must not know what the processes do. The first does everything that is done once; the
+others join in where work is shared.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any
 
 
 def count() -> int:
-    """How many processes work together; 1 without a launcher."""
+    """The number of processes that work together; 1 without a launcher."""
     return int(os.environ["WORLD_SIZE"]) if "LOCAL_RANK" in os.environ else 1
 
 
 def rank() -> int:
-    """Which one this is, counted from 0; 0 without a launcher."""
+    """This process's number, counted from 0; 0 without a launcher."""
     return int(os.environ["RANK"]) if "LOCAL_RANK" in os.environ else 0
 
 
 def leave(*_: Any, **__: Any) -> None:
-    """End this process, which has done its part beside others; alone it does nothing. Whatever is handed in is ignored.
+    """Exit one of several processes after its work is done; does nothing in a single process. Ignores its arguments.
 
-    A program that works with others calls it last, and only when all went well: one that failed leaves its end to the
-    launcher. The interpreter is not taken down, for the process group's threads outlive the group where a model was
-    wrapped for them (torch 2.13), and one that touches a Python object aborts the program, now and then.
+    Call it last, and only on success: a failed process is ended by the launcher. It skips the interpreter's shutdown,
+    because the process group's threads outlive the group if a model was wrapped for it (torch 2.13), and one that
+    touches a Python object then occasionally aborts the program.
     """
     if count() == 1:
         return

@@ -19,23 +19,23 @@ logger = logging.getLogger("retrieval_distill")
 
 
 class _Visible(logging.Formatter):
-    """Lines of the log as a terminal may show them."""
+    """Log lines with control characters made visible."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """A line, or several with a traceback."""
+        """One line, or several with a traceback."""
         return visible(super().format(record))
 
 
-_SHOWN = logging.StreamHandler(sys.stderr)
-"""Present among the logger's handlers while progress is shown."""
-_SHOWN.setFormatter(_Visible("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+_HANDLER = logging.StreamHandler(sys.stderr)
+"""Attached to the logger while progress is shown."""
+_HANDLER.setFormatter(_Visible("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
 
 LINE_EVERY_SECONDS = 10.0
-"""How often a plain log line says how far the work is; work shorter than this says only its end."""
+"""Time between plain log lines about progress; shorter work logs only its end."""
 
 
 def show_progress(shown: bool = True) -> None:
-    """Show what the toolkit is doing on standard error: bars for long work, a line for what it finds out.
+    """Show what the toolkit is doing on standard error: bars for long work, log lines for the rest.
 
     Example:
         >>> import retrieval_distill as rd
@@ -46,17 +46,17 @@ def show_progress(shown: bool = True) -> None:
         shown: ``False``: be silent again.
     """
     if shown:
-        _SHOWN.setStream(sys.stderr)  # a notebook or a test may have replaced it
-        logger.addHandler(_SHOWN)
+        _HANDLER.setStream(sys.stderr)  # a notebook or a test may have replaced it
+        logger.addHandler(_HANDLER)
         logger.setLevel(logging.INFO)
     else:
-        logger.removeHandler(_SHOWN)
+        logger.removeHandler(_HANDLER)
         logger.setLevel(logging.NOTSET)
 
 
 @contextmanager
 def progress(
-    what: str, total: int, unit: str, done: int = 0, kept: Path | None = None
+    what: str, total: int, unit: str, done: int = 0, saved_in: Path | None = None
 ) -> Iterator[Callable[[int], None]]:
     """Report work on ``total`` units; call the yielded function with the units just finished.
 
@@ -65,8 +65,8 @@ def progress(
         total: Units in all.
         unit: The unit's name in the plural.
         done: Units that an earlier, interrupted attempt already finished.
-        kept: Where every unit that was reported as finished is safe, for a word to those who stop the work with
-            Ctrl-C; ``None``: units are not kept one by one.
+        saved_in: Where finished units are saved, for the message after Ctrl-C; ``None``: they are not saved one by
+            one.
     """
     finished = done
 
@@ -78,13 +78,15 @@ def progress(
     if total <= done:
         yield lambda units: None
         return
-    shown = _SHOWN in logger.handlers and (sys.stderr.isatty() or _in_notebook())
+    shown = _HANDLER in logger.handlers and (sys.stderr.isatty() or _in_notebook())
     try:
         with (_bar if shown else _lines)(what, total, unit, done) as advance:
             yield count
     except KeyboardInterrupt:
-        if kept is not None:
-            logger.warning("%s: stopped; %s of %s %s are kept in %s", what, f"{finished:,}", f"{total:,}", unit, kept)
+        if saved_in is not None:
+            logger.warning(
+                "%s: stopped; %s of %s %s are kept in %s", what, f"{finished:,}", f"{total:,}", unit, saved_in
+            )
         raise
 
 

@@ -1,9 +1,9 @@
-"""What makes a stage resumable: a fingerprint of its inputs, a manifest, an atomic commit.
+"""Resumable stages: a fingerprint of the inputs, a manifest, an atomic commit.
 
-A stage is files in -> files out. It works in ``FOLDER.partial`` and becomes ``FOLDER`` by one rename, so a folder
-without the suffix is always whole, after a power cut too. One process at a time works on a folder; of several that were
-started together the first does the work, and the others wait for the folder. Knows folders and when they are replaced;
-must not know what a stage does.
+A stage is files in -> files out. It works in ``FOLDER.partial``, which becomes ``FOLDER`` by one rename, so a folder
+without the suffix is always complete, even after a power cut. One process at a time works on a folder; in a distributed
+run the first process works and the others wait. Knows folders and when they are replaced; must not know what a stage
+does.
 """
 
 from __future__ import annotations
@@ -23,17 +23,27 @@ from typing import Any
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import destination, disk, files, lock, manifests, processes, trash
 from retrieval_distill.runtime.files import fingerprint, fingerprint_files, read_json, write_json
-from retrieval_distill.runtime.manifests import Manifest, attach, opened, read_manifest
+from retrieval_distill.runtime.manifests import Manifest, attach, read_manifest, verified_manifest
 
 __all__ = [
-    "Manifest", "attach", "fingerprint", "fingerprint_files", "opened", "peak_memory_bytes", "read_json",
-    "read_manifest", "release_memory", "reset_peak_memory", "stage", "write_json",
+    "Manifest",
+    "attach",
+    "fingerprint",
+    "fingerprint_files",
+    "peak_memory_bytes",
+    "read_json",
+    "read_manifest",
+    "release_memory",
+    "reset_peak_memory",
+    "stage",
+    "verified_manifest",
+    "write_json",
 ]  # fmt: skip
 
 logger = logging.getLogger("retrieval_distill")
 
-SECONDS_BETWEEN_LOOKS = 0.2
-"""How often a process looks whether the first one has finished a stage."""
+POLL_SECONDS = 0.2
+"""Time between checks whether the first process has finished a stage."""
 
 RENAME_EXCHANGE = 2
 """Flag of Linux's ``renameat2``."""
@@ -50,56 +60,59 @@ def stage(
     cache: bool = False,
     scratch: Sequence[str] = (),
 ) -> Manifest:
-    """Run ``work`` unless ``folder`` already holds its result for the same ``inputs``, whole.
+    """Run ``work`` unless ``folder`` already holds its complete result for the same ``inputs``.
 
-    A result of which a file is missing or altered counts as an interrupted attempt: what is whole of it is left in the
-    folder that ``work`` is given, and the rest is made again.
+    A result with a missing or altered file counts as an interrupted attempt: ``work`` is given a folder with its intact
+    files, and makes the rest again.
 
     Args:
-        name: The stage's verb, such as ``"embed"``.
-        folder: Where the result belongs. One that holds it already need not be writable.
-        inputs: Everything that changes the result, as JSON values; their hash is the stage's fingerprint. A function
-            where it depends on what is in the folder, which it is called for again once nobody else works there.
+        name: The stage's name, a verb such as ``"embed"``.
+        folder: Where the result goes. It need not be writable if it already holds the result.
+        inputs: Everything that changes the result, as JSON values; their hash is the stage's fingerprint. A function if
+            they depend on the folder's content: it is called again once the folder is locked.
         work: Writes its files into the folder it is given and returns its counts. After a crash it is given the
-            same folder again, with what it had left there, as long as the inputs are the same.
-        together: Whether processes that were started together all run ``work``, in the same folder. It must not
-            return in any of them before all are through with the folder. ``False``: the first alone runs it.
-        cache: Whether the folder is one of the toolkit's own making, which no user named: another process that works
-            there is waited for, and a folder without its manifest is made again.
-        scratch: Files and folders of the result that only ``work`` reads, such as checkpoints. They are no part of the
-            result, and go once its manifest is written: until then they are what a killed attempt continues from.
+            same folder again, with the files it left there, as long as the inputs are the same.
+        together: Whether all processes of a distributed run call ``work``, in the same folder. It must not return in
+            any of them before all are done with the folder. ``False``: only the first process calls it.
+        cache: Whether the folder is one of the toolkit's caches, not one that the user named: then another process that
+            works there is waited for, and a folder without its manifest is rebuilt.
+        scratch: Files and folders that only ``work`` reads, such as checkpoints, from which a killed attempt continues.
+            They are not part of the result and are removed once its manifest is written.
 
     Returns:
-        The manifest, with ``skipped`` telling whether the result was already there.
+        The manifest, with ``skipped``: whether the result was already there.
 
     Raises:
-        UserError: The folder holds what this stage did not write, another process works on it, or nothing can be
-            written there.
+        UserError: The folder holds files that this stage did not write, another process works on it, or nothing can
+            be written there.
     """
-    folder, (given, mark) = Path(folder), _marked(name, inputs)
+    folder, (given, mark) = Path(folder), _evaluate_inputs(name, inputs)
     if processes.rank() > 0:
-        return _follow(folder, mark, work if together else None)
-    if done := _finished(folder, mark):
+        return _wait_for_commit(folder, mark, work if together else None)
+    if done := _finished_manifest(folder, mark):
         _tidy(folder)
         return {**done, "skipped": True}
-    destination.stage(folder, name, cache)
-    with disk.room(folder, "what was finished of it is kept"), lock.alone(folder, True if cache else None):
+    destination.check_stage_folder(folder, name, cache)
+    with (
+        disk.explain_full_disk(folder, "what was finished of it is kept"),
+        lock.exclusive(folder, True if cache else None),
+    ):
         trash.sweep(folder)
         files.sweep_once(folder.parent)
-        given, mark = _marked(name, inputs)
-        if done := _finished(folder, mark):  # by the process that was waited for
+        given, mark = _evaluate_inputs(name, inputs)
+        if done := _finished_manifest(folder, mark):  # by the process that we waited for
             return {**done, "skipped": True}
-        destination.replaced(folder, name)
+        destination.check_replaceable(folder, name)
         partial = _work_folder(folder, mark, name)
-        manifest = _finished(partial, mark) or _worked(name, partial, mark, given, work, scratch, cache)
-        for left in scratch:
-            trash.remove(partial / left)
-        destination.stage(folder, name, cache)  # again: somebody may have put something there meanwhile
+        manifest = _finished_manifest(partial, mark) or _run_work(name, partial, mark, given, work, scratch, cache)
+        for path in scratch:
+            trash.remove(partial / path)
+        destination.check_stage_folder(folder, name, cache)  # again: files may have been put there meanwhile
         _commit(partial, folder)
     return {**manifest, "skipped": False}
 
 
-def _worked(
+def _run_work(
     name: str,
     partial: Path,
     mark: str,
@@ -108,8 +121,8 @@ def _worked(
     scratch: Sequence[str],
     cache: bool,
 ) -> Manifest:
-    """Do the work, and write the manifest once all of it is on disk."""
-    with _under_way(name):
+    """Do the work, and write the manifest once all files are on disk."""
+    with _memory_measured(name):
         start = time.monotonic()
         counts = work(partial)
     for path in filter(files.is_unfinished, list(partial.rglob(".*"))):
@@ -124,9 +137,9 @@ def _worked(
         "counts": counts,
         "versions": _versions(),
     }
-    with ThreadPoolExecutor(1) as pool:  # hashing and waiting for the disk at once
+    with ThreadPoolExecutor(1) as pool:  # hash while waiting for the disk
         synced = pool.submit(files.sync_tree, partial)
-        listed = manifests.record(partial, scratch, cache)
+        listed = manifests.describe_files(partial, scratch, cache)
         synced.result()
     manifests.write(partial, {**manifest, "files": listed})
     files.sync(partial)
@@ -137,8 +150,8 @@ _RUNNING: list[str] = []
 
 
 @contextmanager
-def _under_way(name: str) -> Iterator[None]:
-    """Measure memory anew, unless this is a stage within a stage: then it is the outer one's."""
+def _memory_measured(name: str) -> Iterator[None]:
+    """Reset the peak memory, unless this stage runs within another one, which is then being measured."""
     if not _RUNNING:
         release_memory()
         reset_peak_memory()
@@ -149,76 +162,76 @@ def _under_way(name: str) -> Iterator[None]:
         _RUNNING.pop()
 
 
-def _finished(folder: Path, mark: str) -> Manifest | None:
-    """The manifest of a folder that holds this result whole."""
+def _finished_manifest(folder: Path, mark: str) -> Manifest | None:
+    """The manifest of a folder that holds this complete result, or ``None``."""
     with suppress(UserError, OSError):
         manifest = read_manifest(folder)
-        if manifest and manifest["fingerprint"] == mark and manifests.is_whole(folder, manifest):
+        if manifest and manifest["fingerprint"] == mark and manifests.is_intact(folder, manifest):
             return manifest
     return None
 
 
-def _marked(name: str, inputs: dict[str, Any] | Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], str]:
+def _evaluate_inputs(name: str, inputs: dict[str, Any] | Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], str]:
     """A stage's inputs as values, and their fingerprint."""
     given = inputs() if callable(inputs) else inputs
     return given, fingerprint({"stage": name, **given})
 
 
-def _follow(folder: Path, mark: str, work: Callable[[Path], Any] | None) -> Manifest:
-    """A stage as the other processes see it: join in, if there is something to join, and wait for the first's commit.
+def _wait_for_commit(folder: Path, mark: str, work: Callable[[Path], Any] | None) -> Manifest:
+    """Join the first process's work, if ``work`` is given, and wait for its commit.
 
-    It looks at files, because the first may be busy for hours, and a collective call would time out.
+    It polls for files, because the first process may work for hours, and a collective call would time out.
     """
     partial = destination.work_folder(folder)
     while True:
-        if done := _finished(folder, mark):
+        if done := _finished_manifest(folder, mark):
             return {**done, "skipped": True}
-        if work and manifests.mark(partial) == mark and not (partial / manifests.FILE).exists():
+        if work and manifests.marked_fingerprint(partial) == mark and not (partial / manifests.FILE).exists():
             work(partial)
             work = None
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_SECONDS)
 
 
 def _work_folder(folder: Path, mark: str, name: str) -> Path:
-    """Where the stage works: an interrupted attempt's folder with the same fingerprint, a damaged result's, or anew."""
+    """The folder to work in: an interrupted attempt's or a damaged result's with this fingerprint, or a new one."""
     partial = destination.work_folder(folder)
-    if partial.exists() and manifests.mark(partial) != mark:
-        trash.throw(partial, folder)
-    if not partial.exists() and manifests.mark(folder) == mark and _reopened(folder):
+    if partial.exists() and manifests.marked_fingerprint(partial) != mark:
+        trash.discard(partial, folder)
+    if not partial.exists() and manifests.marked_fingerprint(folder) == mark and _reopen(folder):
         folder.rename(partial)
-    elif (partial / manifests.FILE).exists() and not _finished(partial, mark) and not _reopened(partial):
+    elif (partial / manifests.FILE).exists() and not _finished_manifest(partial, mark) and not _reopen(partial):
         (partial / manifests.FILE).unlink(missing_ok=True)
-        trash.throw(partial, folder)
+        trash.discard(partial, folder)
     partial.mkdir(parents=True, exist_ok=True)
-    manifests.sign(partial, mark, name)
+    manifests.write_mark(partial, mark, name)
     return partial
 
 
-def _reopened(folder: Path) -> bool:
-    """Make a damaged result an interrupted attempt, if it is known what is whole of it."""
-    listed = manifests.listing(folder)
-    if listed is None or manifests.strangers(folder, listed):
+def _reopen(folder: Path) -> bool:
+    """Turn a damaged result into an interrupted attempt, if it is known which of its files are intact."""
+    listed = manifests.listed_files(folder)
+    if listed is None or manifests.foreign_files(folder, listed):
         return False
-    for name, defect in list(manifests.damaged(folder, listed)):
-        logger.warning("%s is %s: it is made again", folder / name, defect)
+    for name, defect in list(manifests.find_damaged(folder, listed)):
+        logger.warning("%s is %s: making it again", folder / name, defect)
         (folder / name).unlink(missing_ok=True)
     (folder / manifests.FILE).unlink(missing_ok=True)
     return True
 
 
 def _commit(partial: Path, folder: Path) -> None:
-    """Give a finished result its name; what had the name goes, as far as this stage wrote it."""
+    """Give a finished result its name, and remove the files of the one it replaces."""
     if folder.exists():
         _swap(partial, folder)
         files.sync(folder.parent)
-        trash.throw(partial, folder)
+        trash.discard(partial, folder)
     else:
         partial.rename(folder)
         files.sync(folder.parent)
 
 
 def _swap(new: Path, old: Path) -> None:
-    """Exchange two folders: on Linux in one act, so that whoever opens ``old`` finds the one or the other whole."""
+    """Exchange two folders, on Linux atomically, so that whoever opens ``old`` finds one of them complete."""
     names = os.fsencode(new.absolute()), os.fsencode(old.absolute())
     try:
         failed = ctypes.CDLL(None).renameat2(0, names[0], 0, names[1], RENAME_EXCHANGE)
@@ -232,26 +245,26 @@ def _swap(new: Path, old: Path) -> None:
 
 
 def _tidy(folder: Path) -> None:
-    """Remove what a killed process left beside a finished result, if there is anything and it can be removed."""
+    """Remove what a killed process left next to a finished result, as far as possible."""
     with suppress(UserError, OSError):
         partial, done = (place / manifests.FILE for place in (destination.work_folder(folder), folder))
         replaced = partial.is_file() and partial.stat().st_mtime_ns <= done.stat().st_mtime_ns
-        if replaced or trash.left(folder):
-            with lock.alone(folder, wait=False):
+        if replaced or trash.leftovers(folder):
+            with lock.exclusive(folder, wait=False):
                 trash.sweep(folder)
                 if replaced:
-                    trash.throw(partial.parent, folder)
+                    trash.discard(partial.parent, folder)
 
 
 def release_memory() -> None:
-    """Give memory that earlier work freed back to the system; the C library (glibc) would keep it."""
+    """Return freed memory to the system; the C library (glibc) would keep it."""
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def reset_peak_memory() -> None:
-    """Start measuring peak memory anew (Linux; elsewhere the peak is the whole process's)."""
+    """Reset the peak memory (Linux only; elsewhere the peak is that of the whole process)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -1,9 +1,9 @@
-"""Removing folders that stages wrote, and nothing else: renamed first, then emptied of what is known to be theirs.
+"""Removes folders that stages wrote, and nothing else: first renamed, then emptied of the files known to be theirs.
 
-    .NAME.trash-PID@HOST-HEX        what is being removed, beside the folder NAME
-    NAME.aside                      what was left in it that no manifest names, kept for the user
+    .NAME.trash-PID@HOST-HEX        a folder being removed, next to the folder NAME
+    NAME.aside                      files found in it that no manifest lists, kept for the user
 
-So a process that is killed while it removes leaves nothing that could be taken for a result or an attempt. Knows
+A process killed halfway leaves nothing that could be mistaken for a result or an attempt. Knows
 manifests and marks; must not know what stages do.
 """
 
@@ -20,32 +20,32 @@ logger = logging.getLogger("retrieval_distill")
 
 
 def name_for(folder: Path) -> Path:
-    """A name for what is removed, or moved out of the way, beside a folder."""
-    return folder.with_name(f".{folder.name}.trash-{files.owner()}")
+    """A name next to a folder for what is being removed or moved out of the way."""
+    return folder.with_name(f".{folder.name}.trash-{files.owner_tag()}")
 
 
-def throw(gone: Path, folder: Path) -> None:
-    """Remove a stage's folder ``gone``, which is or was to become ``folder``."""
+def discard(discarded: Path, folder: Path) -> None:
+    """Remove a stage's folder ``discarded``, which is or was meant to become ``folder``."""
     renamed = name_for(folder)
-    gone.rename(renamed)
+    discarded.rename(renamed)
     _empty(renamed, folder)
 
 
-def left(folder: Path) -> list[Path]:
-    """What processes that are gone were removing when they ended."""
+def leftovers(folder: Path) -> list[Path]:
+    """Folders that processes which have ended did not finish removing."""
     start = f".{folder.name}.trash-"
-    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
-    return [path for path in beside if path.name.startswith(start) and files.left_behind(path)]
+    siblings = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    return [path for path in siblings if path.name.startswith(start) and files.is_abandoned(path)]
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that are gone were removing when they ended."""
-    for path in left(folder):
+    """Finish removing what processes which have ended did not."""
+    for path in leftovers(folder):
         _empty(path, folder)
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder of a stage's own work, if it is there."""
+    """Remove a file or folder of a stage's own, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -53,42 +53,42 @@ def remove(path: Path) -> None:
 
 
 def _empty(gone: Path, folder: Path) -> None:
-    """Remove what is in the trash; its marks go last, so that a kill leaves what the next one understands."""
+    """Empty the trash; its marks go last, so that the next process recognises it after a kill."""
     try:
         if (gone / manifests.FILE).exists():
             _remove_listed(gone)
-        elif manifests.mark(gone) is not None:
+        elif manifests.marked_fingerprint(gone) is not None:
             _remove_work(gone)
-        for path in filter(manifests.is_nobodys, list(gone.iterdir())):
+        for path in filter(manifests.is_clutter, list(gone.iterdir())):
             path.unlink()
-        if any(path.name not in manifests.OWN for path in gone.iterdir()):
+        if any(path.name not in manifests.BOOKKEEPING for path in gone.iterdir()):
             aside = _aside(folder)
             gone.rename(aside)
-            logger.warning("%s: it held files that are not known to be its own; they are kept in %s", folder, aside)
+            logger.warning("%s: it held files that its stage did not write; they are kept in %s", folder, aside)
             return
-        for name in manifests.OWN:
+        for name in manifests.BOOKKEEPING:
             (gone / name).unlink(missing_ok=True)
         gone.rmdir()
-    except FileNotFoundError:  # another process sweeps too
+    except FileNotFoundError:  # another process is removing it too
         return
     except OSError as error:
         logger.warning("%s could not be removed (%s); it is no longer needed", gone, error)
 
 
 def _remove_listed(gone: Path) -> None:
-    """Remove the files that the manifest names as they were written."""
-    listed = manifests.listing(gone) or {}
+    """Remove the files that the manifest lists, unless they were edited."""
+    listed = manifests.listed_files(gone) or {}
     for name in listed:
-        if not manifests.edited(gone, name, listed):
+        if not manifests.is_edited(gone, name, listed):
             (gone / name).unlink(missing_ok=True)
     folders = sorted((path for path in gone.rglob("*") if path.is_dir() and not path.is_symlink()), reverse=True)
     for path in folders:
-        if all(map(manifests.is_nobodys, path.iterdir())):
+        if all(map(manifests.is_clutter, path.iterdir())):
             shutil.rmtree(path)
 
 
 def _remove_work(gone: Path) -> None:
-    """Remove all of an unfinished attempt but its mark."""
+    """Remove everything of an unfinished attempt except its mark."""
     for path in gone.iterdir():
         if path.name != manifests.MARK:
             remove(path)

@@ -61,7 +61,7 @@ class ScoreStore:
             raise UserError(f"{self.root}: a score store is a folder, this is a file")
         if self._header.is_file():
             _check_format(self._header)
-            files.sweep([*self.root.glob(".*"), *self.root.glob(f"*/{files.TEMPORARY}*")])
+            files.remove_abandoned([*self.root.glob(".*"), *self.root.glob(f"*/{files.TEMPORARY}*")])
         elif self.root.is_dir() and (foreign := next(filter(_is_foreign, self.root.iterdir()), None)):
             raise UserError(f"{self.root} holds {foreign.name} and is no score store; choose another folder for it")
 
@@ -234,13 +234,15 @@ class ScoreStore:
     @contextmanager
     def _room(self) -> Iterator[None]:
         """Makes a full disk a mistake that the user can mend."""
-        with disk.room(self.root, "the last scores could not be stored; every score committed so far is kept"):
+        with disk.explain_full_disk(
+            self.root, "the last scores could not be stored; every score committed so far is kept"
+        ):
             yield
 
     @contextmanager
     def _temporary(self, teacher: str) -> Iterator[Path]:
         """A name for a file in the making, which is gone afterwards unless it was committed."""
-        temporary = files.unfinished(self._folder(teacher))
+        temporary = files.temporary_path(self._folder(teacher))
         try:
             with self._room():
                 self._create(teacher)

@@ -23,7 +23,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import cpu
 from retrieval_distill.hardware import devices as hardware
 from retrieval_distill.runtime import stages
-from retrieval_distill.runtime.parallel import in_order
+from retrieval_distill.runtime.parallel import map_in_order
 from retrieval_distill.scores.contract import Pairs, Scored
 from retrieval_distill.student import decoder
 from retrieval_distill.teacher import exact_head, first_token
@@ -91,7 +91,7 @@ class CrossEncoderTeacher:
         for replica in self._replicas():
             free.put(replica)
         work = partial(self._score_batch, layout, texts, pairs.rows, kept, free)
-        yield from in_order(work, (batch for batch in batches if len(batch)), free.qsize())
+        yield from map_in_order(work, (batch for batch in batches if len(batch)), free.qsize())
 
     def _say_cut(self, cut: int, pairs: int) -> None:
         """Once for a teacher: who is asked query by query would say it as often."""

@@ -15,7 +15,7 @@ from retrieval_distill.data.hashes import text_hashes
 from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime.commits import gathered
+from retrieval_distill.runtime.batching import batch_by_time
 from retrieval_distill.runtime.progress import clock, progress
 from retrieval_distill.scores.contract import KnowsIds, Pairs, Scored, Teacher
 from retrieval_distill.scores.store import ScoreStore
@@ -59,8 +59,8 @@ def score(
             f"{len(missing):,}", f"{len(np.unique(pairs.rows[missing, 0])):,}", f"{len(run) - len(missing):,}",
         )  # fmt: skip
     done = len(run) - len(missing)
-    with progress("scoring pairs with the teacher", len(run), "pairs", done, kept=store.root) as advance:
-        for rows, scores in map(_joined, gathered(asked, SECONDS_PER_COMMIT)):
+    with progress("scoring pairs with the teacher", len(run), "pairs", done, saved_in=store.root) as advance:
+        for rows, scores in map(_joined, batch_by_time(asked, SECONDS_PER_COMMIT)):
             if not np.isfinite(scores).all():
                 raise UserError(_not_finite(run, rows[~np.isfinite(scores)], teacher))
             store.add(teacher.fingerprint, query_hashes[rows], document_hashes[rows], scores)

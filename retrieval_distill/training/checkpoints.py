@@ -83,7 +83,9 @@ def telling(folder: Path) -> Iterator[None]:
 def _mark(checkpoint: Path) -> None:
     """Mark a checkpoint as whole. Other processes write their own files at the same time, which are not listed."""
     others = [f"rng_state_{other}.pth" for other in range(1, processes.count())]
-    listed = {name: entry for name, entry in manifests.record(checkpoint).items() if name not in (WHOLE, *others)}
+    listed = {
+        name: entry for name, entry in manifests.describe_files(checkpoint).items() if name not in (WHOLE, *others)
+    }
     write_json(checkpoint / WHOLE, listed)
 
 
@@ -95,7 +97,7 @@ def _defect(checkpoint: Path) -> str:
     if not mark.stat().st_size:
         return ""  # an older version's, which lists no files
     try:
-        name, defect = next(manifests.damaged(checkpoint, read_json(mark)), ("", ""))
+        name, defect = next(manifests.find_damaged(checkpoint, read_json(mark)), ("", ""))
     except (UserError, AttributeError, KeyError, TypeError):
         return f"{WHOLE} was altered"
     return f"{name} is {defect}" if name else ""

@@ -23,7 +23,7 @@ def store(folder: Path, vectors: np.ndarray, ids: list[str] | None = None) -> Pa
     Storage.fit("float32", vectors).save(folder)
     parts = [vectors[start : start + SHARD] for start in range(0, len(vectors), SHARD)]
     written = [shards.write(folder, number, part) for number, part in enumerate(parts)]
-    stages.write_json(folder / "shards.json", shards.record(iter(written)))
+    stages.write_json(folder / "shards.json", shards.describe(iter(written)))
     manifest = {
         "stage": "embed", "fingerprint": stages.fingerprint([ids, vectors.tolist()]),
         "inputs": {"model": "the model", "max_length": None},

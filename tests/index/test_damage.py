@@ -52,7 +52,7 @@ def test_an_altered_shard_alone_is_embedded_again(fake_model, tmp_path):
     embed(model, corpus(TEXTS), tmp_path / "v")
     before = {path.name for path in (tmp_path / "v").glob("vectors-*")}
     flip(sorted((tmp_path / "v").glob("vectors-*"))[2])
-    with pytest.raises(UserError, match=r"this shard was altered.*run what wrote it \(`embed`\) again"):
+    with pytest.raises(UserError, match=r"this shard was altered.*run `embed`, which wrote it, again"):
         list(Embeddings.open(tmp_path / "v").shards())
     asked.clear()
     mark = embed(model, corpus(TEXTS), tmp_path / "v")

@@ -20,7 +20,7 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.embedding import embed as embedding
-from retrieval_distill.embedding.changes import taken_by
+from retrieval_distill.embedding.changes import match_rows
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.embedding.workers import Encoding
 from retrieval_distill.errors import UserError
@@ -159,7 +159,7 @@ def test_untouched_shards_are_the_same_files(fake_model, tmp_path):
 def test_rows_are_taken_in_turn(have, wanted):
     waiting = {value: [place for place, other in enumerate(wanted) if other == value] for value in range(6)}
     expected = [waiting[value].pop(0) if waiting[value] else -1 for value in have]
-    assert taken_by(np.array(have, np.uint64), np.array(wanted, np.uint64)).tolist() == expected
+    assert match_rows(np.array(have, np.uint64), np.array(wanted, np.uint64)).tolist() == expected
 
 
 def test_a_missing_and_an_altered_shard_are_named(fake_model, tmp_path):

@@ -188,7 +188,7 @@ def test_what_cannot_be_added_to_is_built_anew(tmp_path, change):
 
 
 def test_options_that_mean_nothing_are_refused(vectors, tmp_path):
-    with pytest.raises(UserError, match="holds the vectors as they are"):
+    with pytest.raises(UserError, match="stores exact vectors"):
         index(vectors, tmp_path / "index", "hnsw", rescore=4)
     store(tmp_path / "few", VECTORS[:100])
     with pytest.raises(UserError, match="needs 256 documents; there are 100"):

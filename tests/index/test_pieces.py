@@ -18,7 +18,7 @@ from retrieval_distill.embedding import shards, workers
 from retrieval_distill.embedding.embed import embed
 from retrieval_distill.embedding.pieces import Pieces
 from retrieval_distill.embedding.storage import Storage
-from retrieval_distill.embedding.workers import Encoding, Maker
+from retrieval_distill.embedding.workers import Encoding, ShardWriter
 from retrieval_distill.student import encoder
 from tests.index.conftest import corpus, vector_of
 from tests.kills import files
@@ -116,7 +116,7 @@ def test_workers_in_threads_stop_too(monkeypatch, tmp_path):
                 begun.wait(10)
                 go_on.wait(10)
 
-    maker = Maker(Encoding("m", "float32", None, "document"), Storage("float32", 12), tmp_path)
+    maker = ShardWriter(Encoding("m", "float32", None, "document"), Storage("float32", 12), tmp_path)
     texts = corpus({f"d{i}": f"text {i}" for i in range(100)})
 
     def items():
@@ -126,10 +126,10 @@ def test_workers_in_threads_stop_too(monkeypatch, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(workers.make(maker, [encode, encode], items(), lambda rows: None))
+        list(workers.make_shards(maker, [encode, encode], items(), lambda rows: None))
     for number in (0, 1):
         assert 5 <= Pieces(tmp_path, number).count() < 100
-    assert shards.finished(tmp_path) == {}
+    assert shards.recover(tmp_path) == {}
 
 
 SLOW = """

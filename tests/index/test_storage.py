@@ -48,7 +48,7 @@ def test_a_student_in_training_sees_the_same(sample):
     ("name", "kind", "size"), [("float16", "float16", 24), ("int8", "uint8", 12), ("binary", "uint8", 2)]
 )
 def test_smaller_folders(fake_model, tmp_path, monkeypatch, name, kind, size):
-    monkeypatch.setattr(backend_choice, "CALIBRATED", 5)
+    monkeypatch.setattr(backend_choice, "CALIBRATION_DOCUMENTS", 5)
     texts = {f"d{i}": f"text {i}" for i in range(11)}
     manifest = embed(fake_model[0], corpus(texts), tmp_path / "v", storage=name)
     opened = Embeddings.open(tmp_path / "v")

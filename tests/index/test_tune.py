@@ -71,7 +71,7 @@ def test_of_those_that_miss_the_nearest_is_chosen():
 DOCUMENTS = clustered(3000)
 HELD_OUT = clustered(60, seed=5)
 
-HELD = tune.HeldOut("these", lambda: HELD_OUT)
+HELD = tune.HeldOutQueries("these", lambda: HELD_OUT)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_every_kind_was_tried_at_all_it_could_need(tuned):
     assert {p["kind"] for p in points} == set(KINDS) and not report["skipped"]
     for kind in ("hnsw", "ivf"):
         recalls = [p["recall"] for p in points if p["kind"] == kind]
-        assert recalls[-1] >= trials.ENOUGH or len(recalls) == len(KINDS[kind].settings)
+        assert recalls[-1] >= trials.SUFFICIENT_RECALL or len(recalls) == len(KINDS[kind].settings)
         assert recalls[-1] == max(recalls)
     assert [p["recall"] for p in points if p["kind"] == "flat"] == [1.0]
     assert any(p["rescore"] for p in points if p["kind"] == "binary")
@@ -123,7 +123,7 @@ def test_every_kind_was_tried_at_all_it_could_need(tuned):
 def test_the_same_intent_is_not_tried_again_and_another_is(tuned):
     folder, _ = tuned
     same = IntentConfig(recall=0.9, memory=700_000, queries=60)
-    unread = tune.HeldOut("these", lambda: pytest.fail("the queries were embedded again"))
+    unread = tune.HeldOutQueries("these", lambda: pytest.fail("the queries were embedded again"))
     assert tune.auto(folder / "vectors", folder / "index", same, queries=unread)["skipped"]
     other = IntentConfig(recall=1.0, queries=20)
     assert not tune.auto(folder / "vectors", folder / "other", other, queries=HELD)["skipped"]
@@ -135,7 +135,7 @@ def test_an_intent_that_nothing_meets_is_said(tuned, caplog):
     intent = IntentConfig(recall=0.99, memory=1000, queries=20)
     with caplog.at_level("WARNING"):
         tune.auto(folder / "vectors", folder / "impossible", intent)
-    assert "nothing that was tried meets the intent" in caplog.text and "memory" in caplog.text
+    assert "nothing tried meets the intent" in caplog.text and "memory" in caplog.text
     report = json.loads((folder / "impossible" / "tuning.json").read_text())
     assert not report["met"] and "memory" in report["missed"]
     assert "hnsw" in report["skipped"] and "more than twice the budget" in report["skipped"]["hnsw"]
@@ -157,7 +157,10 @@ def test_equal_documents_are_as_good_as_each_other(tmp_path):
     few = clustered(10)
     store(tmp_path / "vectors", np.repeat(few, 30, axis=0))
     tune.auto(
-        tmp_path / "vectors", tmp_path / "index", IntentConfig(queries=20), queries=tune.HeldOut("few", lambda: few)
+        tmp_path / "vectors",
+        tmp_path / "index",
+        IntentConfig(queries=20),
+        queries=tune.HeldOutQueries("few", lambda: few),
     )
     report = json.loads((tmp_path / "index" / "tuning.json").read_text())
     assert max(p["recall"] for p in report["points"] if p["kind"] == "sq8") == 1.0
@@ -167,10 +170,12 @@ def test_equal_documents_are_as_good_as_each_other(tmp_path):
 def test_imagined_queries_are_as_far_from_a_document_as_asked(tmp_path):
     unit = comparable(clustered(500), "cosine")
     store(tmp_path / "vectors", unit)
-    made = tune._imagined(tune.Prepared(tune.Embeddings.open(tmp_path / "vectors")), 200)
+    made = tune._imagined(tune.PreparedVectors(tune.Embeddings.open(tmp_path / "vectors")), 200)
     nearest = (comparable(made, "cosine") @ unit.T).max(axis=1)
     assert made.shape == (200, 32) and 0.55 < np.median(nearest) < 0.95
-    np.testing.assert_array_equal(made, tune._imagined(tune.Prepared(tune.Embeddings.open(tmp_path / "vectors")), 200))
+    np.testing.assert_array_equal(
+        made, tune._imagined(tune.PreparedVectors(tune.Embeddings.open(tmp_path / "vectors")), 200)
+    )
 
 
 KILLED = """
@@ -234,4 +239,4 @@ def test_building_time_is_told_from_a_small_index(monkeypatch):
     for kind, seconds in expected.items():
         clock = iter([0.0, 1.0, 3.0])
         monkeypatch.setattr(trials.time, "monotonic", lambda: next(clock))  # noqa: B023
-        assert trials.estimated(KINDS[kind], some, 1_000_000) == pytest.approx(seconds)
+        assert trials.estimate_build_seconds(KINDS[kind], some, 1_000_000) == pytest.approx(seconds)

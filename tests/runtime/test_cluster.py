@@ -107,7 +107,7 @@ def marked(real, marks):
 def test_embedding_with_a_node_lost(cluster, encoders, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(embedding, "SHARD", 4)
     embed(encoders["bert"], dataset.documents, tmp_path / "here", "float32")
-    lost = LostOnTheWay(cluster, monkeypatch, tmp_path / "marks", workers, "_encode_there", workers.shards, "write")
+    lost = LostOnTheWay(cluster, monkeypatch, tmp_path / "marks", workers, "_encode_on_node", workers.shards, "write")
     embed(encoders["bert"], dataset.documents, tmp_path / "there", "float32", engine="ray")
     assert lost.calls("begun")  # and never ended: that shard was made elsewhere
     assert lost.kept == 15  # every shard was committed once

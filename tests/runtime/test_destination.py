@@ -193,7 +193,7 @@ def test_a_run_file_that_is_read_is_not_written(tmp_path, monkeypatch):
 def test_an_empty_folder_and_an_own_one_will_do(tmp_path):
     (tmp_path / "empty").mkdir()
     for inputs in ({}, {}, {"other": 1}):
-        destination.stage(tmp_path / "empty", "try")
+        destination.check_stage_folder(tmp_path / "empty", "try")
         stages.stage("try", tmp_path / "empty", inputs, lambda out: {"bytes": (out / "f").write_text("x")})
     assert (tmp_path / "empty" / "f").read_text() == "x"
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
@@ -283,9 +283,9 @@ def test_a_result_that_is_there_needs_nothing_writable(small_disk):
     assert made(1)["skipped"]
     with pytest.raises(UserError, match=r"out: cannot be written \(Read-only file system"):
         made(2)
-    destination.stage(small_disk / "out", "try")  # it may be all there is to do
+    destination.check_stage_folder(small_disk / "out", "try")  # it may be all there is to do
     with pytest.raises(UserError, match=r"new: cannot be written \(Read-only file system"):
-        destination.stage(small_disk / "new", "try")
+        destination.check_stage_folder(small_disk / "new", "try")
 
 
 def test_a_folder_that_cannot_be_changed(tmp_path):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from retrieval_distill.runtime.parallel import in_order
+from retrieval_distill.runtime.parallel import map_in_order
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -16,7 +16,7 @@ def test_results_come_in_the_order_of_the_items(threads):
         time.sleep(0.002 * (item % 3))  # later items finish first
         return item * item
 
-    assert list(in_order(work, range(30), threads)) == [item * item for item in range(30)]
+    assert list(map_in_order(work, range(30), threads)) == [item * item for item in range(30)]
 
 
 def test_no_more_than_so_many_at_a_time_and_in_the_making():
@@ -39,7 +39,7 @@ def test_no_more_than_so_many_at_a_time_and_in_the_making():
             yield item
 
     ahead = 0
-    for number, _ in enumerate(in_order(work, items(), 3)):
+    for number, _ in enumerate(map_in_order(work, items(), 3)):
         ahead = max(ahead, taken - number)
         time.sleep(0.001)
     assert most == 3
@@ -55,7 +55,7 @@ def test_an_error_is_raised_where_it_belongs_and_the_rest_is_not_started():
             raise ValueError("four")
         return item
 
-    found = in_order(work, range(1000), 2)
+    found = map_in_order(work, range(1000), 2)
     assert [next(found) for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="four"):
         next(found)
@@ -63,4 +63,4 @@ def test_an_error_is_raised_where_it_belongs_and_the_rest_is_not_started():
 
 
 def test_one_thread_is_the_callers_own():
-    assert list(in_order(lambda _: threading.get_ident(), range(2), 1)) == [threading.get_ident()] * 2
+    assert list(map_in_order(lambda _: threading.get_ident(), range(2), 1)) == [threading.get_ident()] * 2

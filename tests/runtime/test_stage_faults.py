@@ -40,7 +40,7 @@ def made(folder: Path, option: str, **others) -> stages.Manifest:
 def whole(folder: Path, option: str) -> bool:
     """Whether a folder holds the files of an option, all of them and no others."""
     there = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
-    return {name: text for name, text in there.items() if name not in manifests.OWN} == WORK[option]
+    return {name: text for name, text in there.items() if name not in manifests.BOOKKEEPING} == WORK[option]
 
 
 KILLED = """
@@ -185,14 +185,14 @@ def test_a_damaged_result_is_refused_and_made_again(tmp_path, name, how):
     made(tmp_path / "out", "a")
     damage(tmp_path / "out" / name, how)
     if (name, how) == ("manifest.json", "missing"):  # then it is the user's own folder
-        assert stages.opened(tmp_path / "out") is None
+        assert stages.verified_manifest(tmp_path / "out") is None
         with pytest.raises(UserError, match=r"out holds \.fingerprint and 3 more"):
             made(tmp_path / "out", "a")
         return
-    with pytest.raises(UserError, match=rf"out/{name}.*again, which makes it anew"):
-        stages.opened(tmp_path / "out")
+    with pytest.raises(UserError, match=rf"out/{name}.*which wrote it, again"):
+        stages.verified_manifest(tmp_path / "out")
     assert not made(tmp_path / "out", "a")["skipped"] and whole(tmp_path / "out", "a")
-    assert made(tmp_path / "out", "a")["skipped"] and stages.opened(tmp_path / "out")
+    assert made(tmp_path / "out", "a")["skipped"] and stages.verified_manifest(tmp_path / "out")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"stage": "try"}', "[" * 3000, "\x00\xff", '{"a": 1e999}'])
@@ -200,7 +200,7 @@ def test_a_manifest_of_anything_ends_in_no_traceback(tmp_path, text):
     made(tmp_path / "out", "a")
     (tmp_path / "out" / "manifest.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(UserError, match=r"manifest\.json: this manifest is damaged"):
-        stages.opened(tmp_path / "out")
+        stages.verified_manifest(tmp_path / "out")
     made(tmp_path / "out", "a")
     assert whole(tmp_path / "out", "a")
 
@@ -224,12 +224,12 @@ def test_what_is_whole_of_a_damaged_result_is_not_made_again(tmp_path):
 def test_a_large_file_is_compared_by_a_sample(tmp_path, monkeypatch):
     monkeypatch.setattr(manifests, "LARGE", 1000)
     stages.stage("try", tmp_path / "out", {}, lambda out: {"b": (out / "large").write_bytes(os.urandom(2_000_000))})
-    assert stages.opened(tmp_path / "out")
+    assert stages.verified_manifest(tmp_path / "out")
     with (tmp_path / "out" / "large").open("r+b") as file:
         file.seek(1_000_000)
         file.write(bytes(20_000))  # a block that was lost
     with pytest.raises(UserError, match="out/large: this file was altered"):
-        stages.opened(tmp_path / "out")
+        stages.verified_manifest(tmp_path / "out")
 
 
 RIVALS = """
@@ -377,7 +377,7 @@ def test_what_killed_processes_left_is_swept(tmp_path):
     """An unfinished file of a process that is gone; that of one at work, and a stranger's of such a name, stay."""
     made(tmp_path / "out", "a")
     (tmp_path / "out.partial").mkdir()
-    manifests.sign(tmp_path / "out.partial", stages.fingerprint({"stage": "try", "option": "b"}), "try")
+    manifests.write_mark(tmp_path / "out.partial", stages.fingerprint({"stage": "try", "option": "b"}), "try")
     gone = [".tmp-4190000@{}-0badcafe.json", ".tmp-4190000-0badcafe", ".manifest.json.4190000"]
     for name in gone:
         (tmp_path / "out.partial" / name.format(files.HOST)).write_text("half")

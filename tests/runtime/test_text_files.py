@@ -43,8 +43,8 @@ def test_encodings_and_byte_order_marks(tmp_path, written, named):
     [
         (b"one\ncaf\xe9", "utf-8", r"byte 0xe9 at position 7 \(line 2\) is not utf-8; save it as UTF-8, or"),
         (b"x\n" * 1_500_000 + b"\xff.", "utf-8", r"byte 0xff at position 3000000 \(line 1500001\) is not utf-8"),
-        ("ab".encode("utf-16-le"), "utf-8", "a NUL byte; this is no text in utf-8"),
-        ("ab".encode("utf-16-le"), "utf-16", "no byte-order mark, .* say utf-16-le or utf-16-be"),
+        ("ab".encode("utf-16-le"), "utf-8", "contains a NUL byte, so it is not utf-8 text"),
+        ("ab".encode("utf-16-le"), "utf-16", "without a byte-order mark .* use utf-16-le or utf-16-be"),
         (b"a\0b", "utf-16-le", r"byte 0x62 at position 2 \(line 1\) is not utf-16-le"),
         (b"a", "utf-9", "encoding 'utf-9' is unknown"),
         (b"a", "rot13", "encoding 'rot13' is unknown"),

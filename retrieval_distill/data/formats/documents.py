@@ -14,7 +14,7 @@ from retrieval_distill.data.formats import extract, tables
 from retrieval_distill.data.formats.contract import Format, Reading, Row, RowError, Table
 from retrieval_distill.data.formats.names import further
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime.files import sample
+from retrieval_distill.runtime.files import sample_checksum
 
 
 def recognises(source: str) -> bool:
@@ -36,7 +36,11 @@ def read(source: str, reading: Reading) -> Dataset:
         if path.suffix.lower() not in extract.EXTRACTORS:
             reading.bad.add("file of no known kind", str(path))
     size = sum(seen.st_size for _, seen in files)
-    key = {"files": [(str(path.resolve()), seen.st_size, seen.st_mtime_ns, sample(path, 4)) for path, seen in files]}
+    key = {
+        "files": [
+            (str(path.resolve()), seen.st_size, seen.st_mtime_ns, sample_checksum(path, 4)) for path, seen in files
+        ]
+    }
     return tables.dataset(folder.name, Table(source, size, key, lambda r: _rows(folder, r)), None, {}, reading)
 
 

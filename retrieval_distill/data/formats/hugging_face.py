@@ -88,7 +88,7 @@ def _load(source: str) -> dict[str, Table]:
         if source.startswith(PREFIX):
             name, _, part = source.removeprefix(PREFIX).partition("#")
             config, _, split = part.partition("/")
-            with hub.if_reachable():
+            with hub.offline_if_unreachable():
                 loaded = datasets.load_dataset(name, config or None, split=split or None)
         else:
             loaded = datasets.load_from_disk(source)

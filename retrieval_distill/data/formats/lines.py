@@ -33,7 +33,7 @@ def lines(path: Path, reading: Reading) -> Iterator[tuple[str, str]]:
     """
     encoding = reading.options.encoding
     end, number = _line_end(path, encoding), 0
-    with text_files.opened(path, encoding, "surrogateescape", end) as file:
+    with text_files.open_text(path, encoding, "surrogateescape", end) as file:
         while line := file.readline(MAX_CHARACTERS + 1):
             number += 1
             try:
@@ -47,7 +47,7 @@ def lines(path: Path, reading: Reading) -> Iterator[tuple[str, str]]:
 
 
 def _line_end(path: Path, encoding: str) -> str:
-    with text_files.opened(path, encoding, "surrogateescape") as file:
+    with text_files.open_text(path, encoding, "surrogateescape") as file:
         start = file.read(_LOOKED_AT)
     return "\r" if "\r" in start[:-1] and "\n" not in start else "\n"
 

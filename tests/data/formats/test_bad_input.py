@@ -88,7 +88,7 @@ def test_other_encodings_are_named_not_guessed(tmp_path):
         assert list(found.documents.records()) == [("a", "", "café")]
     with pytest.raises(UserError, match=r"c.csv:2: byte 0xe9 at column 6 is not utf-8"):
         load.load(str(tmp_path / "c.csv"), tmp_path)
-    with pytest.raises(UserError, match=r"f.csv: .*no byte-order mark.* say utf-16-le or utf-16-be"):
+    with pytest.raises(UserError, match=r"f.csv: .*without a byte-order mark.* use utf-16-le or utf-16-be"):
         load.load(str(tmp_path / "f.csv"), tmp_path, ReadConfig(encoding="utf-16"))
     with pytest.raises(UserError, match="encoding 'utf-9' is unknown"):
         load.load(str(tmp_path / "c.csv"), tmp_path, ReadConfig(encoding="utf-9"))

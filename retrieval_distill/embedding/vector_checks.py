@@ -1,4 +1,4 @@
-"""Whether vectors can be compared: those that are no numbers are refused, those without a direction are named.
+"""Checks vectors: NaN and infinity are refused, and zero vectors warned about.
 
 Knows arrays and ids; must not know models, files or indexes.
 """
@@ -14,17 +14,17 @@ from retrieval_distill.errors import UserError
 
 logger = logging.getLogger("retrieval_distill")
 
-NAMED = 3
-"""Ids that a message names."""
+NAMED_IDS = 3
+"""Number of ids that a message names."""
 
 
 def check(model: str, vectors: np.ndarray, ids: Sequence[str], kind: str) -> None:
-    """Refuse NaN and infinite vectors, and say where vectors are all zeros, as those of empty texts may be.
+    """Refuse NaN and infinite vectors, and warn about zero vectors, which empty texts may have.
 
     Args:
-        model: What gave them, for the message.
+        model: The model, for the message.
         vectors: Float32 [texts, dimensions].
-        ids: Of the texts.
+        ids: Ids of the texts.
         kind: ``"document"`` or ``"query"``.
 
     Raises:
@@ -34,8 +34,8 @@ def check(model: str, vectors: np.ndarray, ids: Sequence[str], kind: str) -> Non
     zeros = np.flatnonzero(~vectors.any(axis=1))
     if len(zeros):
         logger.warning(
-            "model %s gives vectors of zeros for %d of %d texts, such as %s %s: each of their scores is 0",
-            model, len(zeros), len(vectors), kind, ", ".join(repr(ids[row]) for row in zeros[:NAMED]),
+            "model %s gives zero vectors for %d of %d texts, such as %s %s; all their scores are 0",
+            model, len(zeros), len(vectors), kind, ", ".join(repr(ids[row]) for row in zeros[:NAMED_IDS]),
         )  # fmt: skip
 
 
@@ -49,6 +49,6 @@ def require_finite(model: str, vectors: np.ndarray, ids: Sequence[str], kind: st
     if len(wrong):
         first = repr(ids[wrong[0]]) if len(ids) else "of no text"
         raise UserError(
-            f"model {model!r} gives NaN or infinite vectors for {len(wrong)} of {len(vectors)} texts, the first is "
-            f"that of {kind} {first}; try --dtype float32, or another model"
+            f"model {model!r} gives NaN or infinite vectors for {len(wrong)} of {len(vectors)} texts, first for "
+            f"{kind} {first}; try --dtype float32, or another model"
         )
