@@ -137,8 +137,8 @@ if TYPE_CHECKING:
     from retrieval_distill.reporting.publish import report
     from retrieval_distill.reporting.results import Report
     from retrieval_distill.runtime.progress import show_progress
-    from retrieval_distill.scores.contract import Teacher
     from retrieval_distill.scores.store import ScoreStore
+    from retrieval_distill.scores.teacher_contract import Teacher
     from retrieval_distill.search.searcher import Searcher
     from retrieval_distill.student.student import Student
     from retrieval_distill.teacher.gate import Gate

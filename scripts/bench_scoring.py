@@ -38,7 +38,7 @@ from retrieval_distill.data.load import load
 from retrieval_distill.data.run import Run
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import stages
-from retrieval_distill.scores.contract import Pairs
+from retrieval_distill.scores.teacher_contract import Pairs
 from retrieval_distill.teacher import cross_encoder
 from retrieval_distill.teacher.scoring import pairs_of
 

@@ -47,7 +47,7 @@ from retrieval_distill.embedding import embed as embedding
 from retrieval_distill.embedding import workers
 from retrieval_distill.embedding.embeddings import Embeddings
 from retrieval_distill.generate import blocks, ways
-from retrieval_distill.generate.contract import Query
+from retrieval_distill.generate.query_generator import Query
 from retrieval_distill.index.index import Index
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.runtime import manifests

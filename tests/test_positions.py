@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.errors import UserError
-from retrieval_distill.scores.contract import Pairs
+from retrieval_distill.scores.teacher_contract import Pairs
 from retrieval_distill.student import encoder
 from retrieval_distill.teacher import cross_encoder
 from retrieval_distill.teacher.fitting import model as fit_model

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from retrieval_distill.api.nouns import Model
     from retrieval_distill.index.index import Index
     from retrieval_distill.retrieval.bm25 import BM25
-    from retrieval_distill.scores.contract import Teacher
+    from retrieval_distill.scores.teacher_contract import Teacher
 
 
 def load_dataset(

@@ -29,7 +29,7 @@ from retrieval_distill.runtime import destination, processes, stages
 
 if TYPE_CHECKING:
     from retrieval_distill.api.nouns import Model, Runs
-    from retrieval_distill.scores.contract import Teacher
+    from retrieval_distill.scores.teacher_contract import Teacher
     from retrieval_distill.teacher.calibration.calibration import Calibration
     from retrieval_distill.teacher.ensemble import Ensemble
     from retrieval_distill.teacher.gate import Gate

@@ -18,7 +18,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare, self_hits
 from retrieval_distill.evaluation.own_folders import is_rerank_benchmark
 from retrieval_distill.runtime import destination, stages
-from retrieval_distill.scores.contract import Pairs, Teacher
+from retrieval_distill.scores.teacher_contract import Pairs, Teacher
 from retrieval_distill.teacher.rerank import rerank
 from retrieval_distill.teacher.scoring import pairs_of
 

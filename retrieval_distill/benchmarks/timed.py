@@ -19,7 +19,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.index.faiss_index import Index
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.hybrid import Fusion
-from retrieval_distill.scores.contract import Teacher
+from retrieval_distill.scores.teacher_contract import Teacher
 from retrieval_distill.teacher.scoring import pairs_of
 
 logger = logging.getLogger("retrieval_distill")

@@ -1,1 +1,1 @@
-"""Queries for a corpus that has none, made from its documents: ``generate`` has the order, ``ways`` the ways."""
+"""Generates queries from documents, for a corpus that has none: steps in ``generate``, methods in ``ways``."""

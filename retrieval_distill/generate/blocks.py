@@ -1,10 +1,9 @@
-"""Queries kept as they are made: parts of a block of documents, so that a crash costs seconds and no paid answer.
+"""Saves generated queries in small parts, so that a crash costs seconds and no paid answer.
 
-    llm-00002-9c1f...07.parquet     queries of the way "llm" from the third block; the rest of the name is drawn
+    llm-00002-9c1f...07.parquet     queries of the way "llm" from the third block; the rest of the name is random
 
-No part is ever written again or counted, so none replaces another, whatever is missing. A document counts once: where
-two parts hold it, as after two attempts at once, its queries are those of the first by name. Knows files and clocks;
-must not know how queries are made.
+Parts have random names and are never rewritten, so none replaces another. If two parts hold the same document, as after
+two simultaneous attempts, the first by name counts. Knows files and clocks; must not know how queries are made.
 """
 
 from __future__ import annotations
@@ -18,32 +17,34 @@ import pandas as pd
 
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.generate.contract import Made, Way, dice
+from retrieval_distill.generate.query_generator import QueriesByRow, QueryGenerator, seeded_rng
 from retrieval_distill.runtime.batching import batch_by_time
 from retrieval_distill.runtime.files import atomic
 from retrieval_distill.runtime.progress import progress
 
 BLOCK = 4096
-"""Documents that a way lays its batches over."""
+"""Documents per block, over which a way forms its batches."""
 
 SECONDS_PER_COMMIT = 15.0
-"""Time between parts: the most that a crash costs."""
+"""Time between parts, and so the most that a crash costs."""
 
 COLUMNS = ("doc_id", "number", "query", "title", "text")
-"""A row per query, numbered from 1 within its document; ``title`` and ``text`` are what training sees of the document,
-missing where that is the document as it stands. A document without any has a row without a query."""
+"""A row per query, numbered from 1 within its document; ``title`` and ``text`` are the document as training sees it,
+missing if it is unchanged. A document without queries has one row without a query."""
 
 
-def make(name: str, way: Way, documents: Texts, rate: float, seed: int, folder: Path) -> pd.DataFrame:
-    """All queries of one way; what an interrupted attempt left in ``folder`` is not made again.
+def generate_blocks(
+    name: str, way: QueryGenerator, documents: Texts, rate: float, seed: int, folder: Path
+) -> pd.DataFrame:
+    """All queries of one way; those an interrupted attempt left in ``folder`` are not generated again.
 
     Args:
-        name: The way's.
-        way: What makes them.
-        documents: What they are made from.
-        rate: Queries of a document; what is left over a whole number is the share of documents that get one more.
-        seed: Draws those documents.
-        folder: Exists; keeps the parts.
+        name: Name of the way.
+        way: Generates the queries.
+        documents: The documents.
+        rate: Queries per document; a fractional part is the share of documents that get one more.
+        seed: Random seed that draws those documents.
+        folder: Existing folder for the parts.
 
     Returns:
         The columns :data:`COLUMNS`, in the order of the documents.
@@ -51,7 +52,7 @@ def make(name: str, way: Way, documents: Texts, rate: float, seed: int, folder: 
     starts = range(0, len(documents), BLOCK)
     known = {start: _read(folder, name, start) for start in starts}
     done = sum(found["doc_id"].nunique() for found in known.values())
-    with progress(f"making queries ({name})", len(documents), "documents", done, saved_in=folder) as advance:
+    with progress(f"generating queries ({name})", len(documents), "documents", done, saved_in=folder) as advance:
         for start in starts:
             block = list(documents.select(documents.ids[start : start + BLOCK]).records())
             before = set(known[start]["doc_id"])
@@ -66,10 +67,10 @@ def make(name: str, way: Way, documents: Texts, rate: float, seed: int, folder: 
 
 def _count(rate: float, seed: int, name: str, id_: str) -> int:
     whole = int(rate)
-    return whole if rate == whole else whole + int(dice(seed, name, id_, "count").random() < rate - whole)
+    return whole if rate == whole else whole + int(seeded_rng(seed, name, id_, "count").random() < rate - whole)
 
 
-def _rows(block: Sequence[Record], made: Made) -> Iterator[Sequence[str | int | None]]:
+def _rows(block: Sequence[Record], made: QueriesByRow) -> Iterator[Sequence[str | int | None]]:
     for row, queries in made.items():
         id_ = block[row][0]
         for number, query in enumerate(queries, 1):
@@ -84,7 +85,7 @@ def _ordered(found: pd.DataFrame, documents: Texts) -> pd.DataFrame:
 
 
 def _read(folder: Path, name: str, start: int) -> pd.DataFrame:
-    """The queries of a block so far, each document's from one part."""
+    """The queries of a block so far, each document's from a single part."""
     found, known = [], set[str]()
     for path in sorted(folder.glob(f"{name}-{start // BLOCK:05d}-*.parquet")):
         part = pd.read_parquet(path)

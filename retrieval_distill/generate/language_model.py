@@ -1,4 +1,4 @@
-"""Queries by a large language model on a server, a question per document.
+"""Queries by a large language model on a server, one request per document.
 
 Sources: Bonifacio et al., "InPars", 2022, arXiv:2202.05144; Dai et al., "Promptagator", 2022, arXiv:2209.11755.
 
@@ -22,7 +22,7 @@ from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.prepare.words import words
 from retrieval_distill.errors import UserError
-from retrieval_distill.generate.contract import Made, Query
+from retrieval_distill.generate.query_generator import QueriesByRow, Query
 from retrieval_distill.llm import chat, prompts
 from retrieval_distill.llm.chat import Endpoint, Questions
 from retrieval_distill.llm.completions import text_of
@@ -36,13 +36,13 @@ PROMPT = (
 )
 
 _BULLET = re.compile(r"(?:[-*•]|\(?\d+[.):])\s+")
-"""What a model puts before a line of a list."""
+"""Markers that a model puts before list items."""
 
 _QUOTES = "\"'“”`"
-"""What it puts around one."""
+"""Quotes that a model puts around a query."""
 
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair, which is no text that could be kept."""
+"""A lone surrogate, which cannot be encoded."""
 
 _NO_QUERY = re.compile(r"^\s*```|:\s*$")
 """A fence, or an announcement such as "Here are three queries:"."""
@@ -50,14 +50,14 @@ _NO_QUERY = re.compile(r"^\s*```|:\s*$")
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A way that asks about several documents at once; queries come in the order in which answers arrive."""
+    """A way that sends several requests at once; queries come in the order in which answers arrive."""
 
     config: QueryLLMConfig
     endpoint: Endpoint
 
     @classmethod
     def load(cls, config: QueryLLMConfig) -> LanguageModel:
-        """A model on a server; nothing is asked yet.
+        """Set up a model on a server, without sending a request.
 
         Raises:
             UserError: An option is missing or cannot work.
@@ -69,24 +69,24 @@ class LanguageModel:
         return cls(config, chat.endpoint(config.model, config.endpoint, **options))
 
     def announce(self, documents: Texts, rate: float) -> None:
-        """Say the cost of ``rate`` queries of each document before it arises."""
+        """Announce the cost of ``rate`` queries per document before it arises."""
         characters = [pc.utf8_length(documents.table[column]).to_numpy() for column in ("title", "text")]
         sizes = np.sum(characters, axis=0) + 1
         prompts.announce_cuts(sizes, self.config.max_characters)
-        asked = min(rate, 1.0)
+        share = min(rate, 1.0)
         each = np.minimum(sizes, self.config.max_characters) + len(self.config.prompt or PROMPT)
         tokens_out = round(rate * len(documents)) * self.config.query_tokens
-        self.endpoint.announce(round(asked * len(documents)), "documents", int(asked * each.sum()), tokens_out)
+        self.endpoint.announce(round(share * len(documents)), "documents", int(share * each.sum()), tokens_out)
 
-    def make(self, documents: Sequence[Record], counts: Sequence[int], done: Sequence[bool]) -> Iterator[Made]:
-        """See :class:`retrieval_distill.generate.contract.Way`; an answer without a query is only counted."""
+    def make(self, documents: Sequence[Record], counts: Sequence[int], done: Sequence[bool]) -> Iterator[QueriesByRow]:
+        """See :class:`~retrieval_distill.generate.query_generator.QueryGenerator`; logs answers without a query."""
         yield {row: [] for row, count in enumerate(counts) if count == 0 and not done[row]}
         rows = [row for row, count in enumerate(counts) if count > 0 and not done[row]]
         if not rows:
             return
         texts = [f"{title} {text}".strip() for _, title, text in documents]
         body, none = (lambda row: self._body(texts[row], counts[row])), list[str]()
-        questions = Questions(body, read, lambda row: f"queries for {documents[row][0]!r}", none)
+        questions = Questions(body, parse_answer, lambda row: f"queries for {documents[row][0]!r}", none)
         unusable = 0
         for answers in self.endpoint.ask(rows, questions):
             unusable += sum(not found for found in answers.values())
@@ -104,10 +104,10 @@ class LanguageModel:
         }
 
 
-def read(choice: dict[str, Any]) -> list[str]:
-    """The distinct queries of an answer, which is a query per line, JSON Lines, or a JSON list.
+def parse_answer(choice: dict[str, Any]) -> list[str]:
+    """The distinct queries of an answer: one per line, JSON Lines, or a JSON list.
 
-    A query is text, or the value under ``query`` in an object. The last line of an answer that was cut off is left out.
+    A query is a string, or the value of ``query`` in an object. The last line of a truncated answer is dropped.
 
     Raises:
         NoAnswerError: As :func:`retrieval_distill.llm.completions.text_of`.
@@ -122,7 +122,7 @@ def read(choice: dict[str, Any]) -> list[str]:
 
 
 def _json(text: str) -> Any:
-    """What JSON of a list, an object or a string says; ``None`` for other texts."""
+    """The value of a JSON list, object or string; ``None`` for other texts."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):  # the latter: thousands of brackets
@@ -131,12 +131,12 @@ def _json(text: str) -> Any:
 
 
 def _query(value: Any) -> str | None:
-    """A query as one clean line; ``None`` for what is none."""
+    """A query as one clean line; ``None`` if the value is not a query."""
     if isinstance(value, dict):
         value = value.get("query")
     if not isinstance(value, str) or _HALF_CHARACTER.search(value) or not words(value):
         return None
-    for _ in range(2):  # a number may stand before a quotation, or in it
+    for _ in range(2):  # a list number may come before the quotation marks, or inside
         value = value.strip()
         bullet = _BULLET.match(value)
         value = value[bullet.end() if bullet else 0 :].strip(_QUOTES)

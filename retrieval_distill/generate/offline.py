@@ -1,12 +1,11 @@
-"""Queries without a model: parts of a document stand for what somebody might ask it.
+"""Queries without a model: parts of a document serve as queries for it.
 
-Each way finds a document's queries, the best first, each with the document without that part. Were the query left in
-its document, looking for equal words would be enough, and a student would learn just that; yet sometimes it is left in,
-for equal words do matter. Source: Lee, Chang and Toutanova, "Latent Retrieval for Weakly Supervised Open Domain
-Question Answering", ACL 2019, arXiv:1906.00300, section 5 (the inverse cloze task; 90 % are taken out). Titles are part
-of what a document is read as, so a title that is asked is taken out likewise.
+Each way yields a document's queries, best first, each with the document without that part. If the query stayed in its
+document, a student would only learn to match equal words; yet some are left in, because equal words do matter. Source:
+Lee, Chang and Toutanova, "Latent Retrieval for Weakly Supervised Open Domain Question Answering", ACL 2019,
+arXiv:1906.00300, section 5 (the inverse cloze task; 90 % are removed). A title used as a query is removed likewise.
 
-Knows texts; must not know which queries will be kept.
+Knows texts; must not know which queries are kept.
 """
 
 from __future__ import annotations
@@ -21,53 +20,53 @@ from itertools import accumulate, zip_longest
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.prepare.sentences import sentences as split
 from retrieval_distill.data.prepare.words import IDEOGRAPHS, words
-from retrieval_distill.generate.contract import Made, Query, dice
+from retrieval_distill.generate.query_generator import QueriesByRow, Query, seeded_rng
 from retrieval_distill.generate.salience import Salience
 
 Find = Callable[[str, str], Iterable[Query]]
-"""(title, text) -> queries, the best first."""
+"""(title, text) -> queries, best first."""
 
 
 @dataclass(frozen=True)
 class Offline:
-    """A way that looks at one document at a time."""
+    """A way that processes one document at a time."""
 
     name: str
     find: Find
     keep: float
-    """Share of the queries whose document is left as it stands."""
+    """Share of the queries that stay in their document."""
     seed: int
 
-    def make(self, documents: Sequence[Record], counts: Sequence[int], done: Sequence[bool]) -> Iterator[Made]:
-        """See :class:`retrieval_distill.generate.contract.Way`."""
+    def make(self, documents: Sequence[Record], counts: Sequence[int], done: Sequence[bool]) -> Iterator[QueriesByRow]:
+        """See :class:`retrieval_distill.generate.query_generator.QueryGenerator`."""
         for row, (id_, title, text) in enumerate(documents):
             if not done[row]:
-                rolled = dice(self.seed, self.name, id_, "keep")
+                rng = seeded_rng(self.seed, self.name, id_, "keep")
                 found = list(self.find(title, text))[: counts[row]]
-                yield {row: [q.with_whole_document() if rolled.random() < self.keep else q for q in found]}
+                yield {row: [q.with_whole_document() if rng.random() < self.keep else q for q in found]}
 
 
 def titles(title: str, text: str) -> Iterator[Query]:
-    """The title -> the text."""
+    """The title -> the text without it."""
     rest = _without_beginning(text, title)
     if title.strip() and rest:
         yield Query(_line(title), ("", rest))
 
 
 def summary(title: str, text: str) -> Iterator[Query]:
-    """The first sentence -> the others, under the title."""
+    """The first sentence -> the title and the other sentences."""
     found = _sentences(text)
     if len(found) > 1:
         yield Query(_line(found[0]), (title, "".join(found[1:]).strip()))
 
 
 def salient_sentences(salience: Salience) -> Find:
-    """Every sentence -> the others, under the title; the sentences that stand for most of the text come first."""
+    """Every sentence -> the title and the other sentences; the most salient sentences first."""
 
     def find(title: str, text: str) -> Iterator[Query]:
         found = _sentences(text)
         if len(found) > 1:
-            for at in salience.order(found):
+            for at in salience.rank(found):
                 yield Query(_line(found[at]), (title, "".join(found[:at] + found[at + 1 :]).strip()))
 
     return find
@@ -84,32 +83,34 @@ _CODE = re.compile(
     r"""^[ ]{0,3}(?P<fence>`{3,}|~{3,})[^\n]*$.*?(?:^[ ]{0,3}(?P=fence)[`~]*[ \t]*$|\Z)|<pre\b.*?</pre>""",
     re.MULTILINE | re.IGNORECASE | re.DOTALL,
 )
-"""Code in Markdown and HTML: what begins with ``#`` there is a comment."""
+"""Code in Markdown and HTML, where ``#`` begins a comment, not a heading."""
 
 _TAG = re.compile(r"<[^>]+>")
 
 WORDS_ALONE = 3
-"""A heading of fewer words means little without the document's title before it."""
+"""Headings with fewer words get the document's title in front, since they mean little alone."""
 
 
 def headings(title: str, text: str) -> Iterator[Query]:
-    """Each heading of Markdown, reStructuredText or HTML -> its section, up to the next heading, of whatever rank."""
-    blank = _CODE.sub(lambda code: re.sub(r"[^\n]", " ", code[0]), text)  # as long as the text, without its code
+    """Each heading of Markdown, reStructuredText or HTML -> its section, up to the next heading of any level."""
+    blank = _CODE.sub(
+        lambda code: re.sub(r"[^\n]", " ", code[0]), text
+    )  # same length as the text, with code blanked out
     found = list(_HEADING.finditer(blank))
     for heading, after in zip_longest(found, found[1:]):
         section = _plain(text[heading.end() : after.start() if after else None]).strip()
-        asked = _line(_plain(heading["atx"] or heading["under"] or heading["html"]))
-        if asked and section:
-            alone = len(words(asked)) >= WORDS_ALONE
-            yield Query(asked if alone else _line(f"{title} {asked}"), (title if alone else "", section))
+        query = _line(_plain(heading["atx"] or heading["under"] or heading["html"]))
+        if query and section:
+            alone = len(words(query)) >= WORDS_ALONE
+            yield Query(query if alone else _line(f"{title} {query}"), (title if alone else "", section))
 
 
 _REST_OF_WORD = re.compile(rf"['\u2019.\u2010\u2011-]?[^\W{IDEOGRAPHS}]")
-"""As in Car|go, Car|'s, Car|-free and 3|.5."""
+"""A continued word, as in Car|go, Car|'s, Car|-free and 3|.5."""
 
 
 def _without_beginning(text: str, title: str) -> str:
-    """The text without the title, where it begins with it in whatever case, and not only with a part of a word."""
+    """The text without a leading title, in any case, unless the title ends within a word."""
     text = text.strip()
     end = _end_of(title.strip().casefold(), text)
     return text if end is None or _cuts_a_word(text, end) else text[end:].strip()
@@ -121,7 +122,7 @@ def _cuts_a_word(text: str, end: int) -> bool:
 
 
 def _end_of(folded: str, text: str) -> int | None:
-    """Characters of the text that casefolded are these, which may be more or fewer; ``None``: it begins otherwise."""
+    """Number of leading characters that casefold to ``folded``; ``None`` if the text begins differently."""
     lengths = accumulate(len(character.casefold()) for character in text[: len(folded)])
     end = next((end for end, length in enumerate(lengths, 1) if length >= len(folded)), 0)
     return end if text[:end].casefold() == folded else None

@@ -1,10 +1,10 @@
-"""Does a generated query lead back to its document? Those that do not are dropped.
+"""Round-trip filter: drops generated queries that do not lead back to their document.
 
 By retrieval: Dai et al., "Promptagator", 2022, arXiv:2209.11755, section 3.2 (the document is among the best k). By the
 teacher: Gospodinov et al., "Doc2Query--", ECIR 2023, arXiv:2301.03266 (its score is high enough). The teacher reads the
-document as training will see it, so that a query whose answer was taken out goes.
+document as training will see it, so a query whose answer was removed is dropped.
 
-Knows Runs and scores; must not know how a query was made or who scores.
+Knows Runs and scores; must not know how a query was generated or who scores.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.judged import with_relevant
 from retrieval_distill.data.run import Run
-from retrieval_distill.generate.filters import keep
+from retrieval_distill.generate.query_filters import keep
 
 
 @dataclass(frozen=True)
 class Judges:
-    """Who tells: ``find`` (queries, depth) retrieves, ``score`` (pairs, dataset) is the teacher.
+    """The functions that decide: ``find`` (queries, depth) retrieves, ``score`` (pairs, dataset) is the teacher.
 
-    ``score`` is ``None`` where there is none; ``identity`` tells both from others, as JSON values.
+    ``score`` is ``None`` without a teacher; ``identity`` identifies both, as JSON values.
     """
 
     find: Callable[[Texts, int], Run]
@@ -36,17 +36,17 @@ class Judges:
     identity: dict[str, Any]
 
 
-def check(
+def keep_round_trips(
     made: pd.DataFrame, dataset: Dataset, config: RoundTripConfig, judges: Judges, dropped: Ledger
 ) -> pd.DataFrame:
-    """The queries that lead back.
+    """The queries that lead back to their document.
 
     Args:
         made: Columns ``query_id``, ``way``, ``doc_id``, ``query``, ``title`` and ``text``.
-        dataset: What they were made from, without them.
-        config: What is asked of them.
+        dataset: The dataset they were generated from.
+        config: The thresholds.
         judges: Retrieval and the teacher.
-        dropped: Gets what goes.
+        dropped: Counts the dropped queries.
     """
     if config.retrieval is not None and len(made):
         generated = copies.merged(dataset, made)
@@ -56,7 +56,7 @@ def check(
         made = keep(made, mask, f"query that does not find its document among {config.retrieval}", dropped)
     if not config.asks_teacher or made.empty:
         return made
-    own = _of_own_document(copies.merged(dataset, made), config, judges)
+    own = _source_document_scores(copies.merged(dataset, made), config, judges)
     rank, score = (made["query_id"].map(own[column]) for column in ("rank", "score"))
     if config.score is not None:
         made = keep(made, score >= config.score, f"query whose document scores below {config.score:g}", dropped)
@@ -66,8 +66,8 @@ def check(
     return made
 
 
-def _of_own_document(generated: Dataset, config: RoundTripConfig, judges: Judges) -> pd.DataFrame:
-    """Query id -> ``rank`` (from 1) and ``score`` that the teacher gives its own document among the candidates."""
+def _source_document_scores(generated: Dataset, config: RoundTripConfig, judges: Judges) -> pd.DataFrame:
+    """Query id -> ``rank`` (from 1) and ``score`` of its source document among the candidates, by the teacher."""
     assert judges.score is not None
     queries, judged = generated.queries(copies.SPLIT), generated.qrels(copies.SPLIT)
     found = with_relevant(judges.find(queries, config.candidates).top(config.candidates), judged)

@@ -1,4 +1,4 @@
-"""Which sentences stand for their document. Knows words and how common they are; must not know what is asked.
+"""Ranks the sentences of a document by salience. Knows words and their frequencies; must not know queries.
 
 A sentence's salience is the cosine of its words, weighted by inverse document frequency, with those of the whole
 document. Source: Radev et al., "Centroid-based summarization of multiple documents", 2004 (the centroid value).
@@ -14,10 +14,10 @@ from retrieval_distill.data.prepare.words import words
 
 
 class Salience:
-    """Document frequencies of words, and the order they put sentences in.
+    """Document frequencies of words, and the ranking of sentences by them.
 
     Args:
-        texts: What the frequencies are counted in.
+        texts: The texts in which frequencies are counted.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -26,8 +26,8 @@ class Salience:
             self._documents += 1
             self._containing.update(set(words(text)))
 
-    def order(self, sentences: Sequence[str]) -> list[int]:
-        """The numbers of a document's sentences, the most salient first."""
+    def rank(self, sentences: Sequence[str]) -> list[int]:
+        """The indices of a document's sentences, most salient first."""
         vectors = [self._vector(words(sentence)) for sentence in sentences]
         centroid = self._vector([word for sentence in sentences for word in words(sentence)])
         return sorted(range(len(sentences)), key=lambda number: -_cosine(vectors[number], centroid))

@@ -1,9 +1,9 @@
-"""Drawing tokens with dice that were thrown beforehand, a row of them for each text.
+"""Samples tokens with noise drawn beforehand, separately for each text.
 
-A library that draws for a whole batch from one source of random numbers gives a text other tokens in other company;
-here a text's tokens depend on its own dice alone. The largest of (log-probability + Gumbel noise) is an exact draw.
-Source: Gumbel-max trick, e.g. Maddison, Tarlow and Minka, "A* Sampling", 2014, arXiv:1411.0030, section 2. Which tokens
-may be drawn: Fan et al., arXiv:1805.04833 (top-k); Holtzman et al., arXiv:1904.09751 (nucleus).
+If one random generator served a whole batch, a text's tokens would depend on the other texts; here they depend only on
+its own noise. The largest of (log-probability + Gumbel noise) is an exact sample. Source: Gumbel-max trick, e.g.
+Maddison, Tarlow and Minka, "A* Sampling", 2014, arXiv:1411.0030, section 2. Restriction of the tokens: Fan et al.,
+arXiv:1805.04833 (top-k); Holtzman et al., arXiv:1904.09751 (nucleus).
 
 Knows logits; must not know models or texts.
 """
@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 
-class ThrownDice(LogitsProcessor):
-    """Leaves one token possible in every row: the one its dice draw from the ``top_k`` likeliest of the nucleus.
+class FixedNoiseSampler(LogitsProcessor):
+    """Leaves one possible token per row: the one its noise samples from the ``top_k`` likeliest of the nucleus.
 
     Args:
         noise: Gumbel noise, float [rows, steps, top_k].
@@ -43,7 +43,7 @@ class ThrownDice(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter_(1, tokens.gather(1, drawn), 0.0)
 
 
-def throw(dice: Sequence[np.random.Generator], rows: int, steps: int, top_k: int) -> Tensor:
+def gumbel_noise(dice: Sequence[np.random.Generator], rows: int, steps: int, top_k: int) -> Tensor:
     """Gumbel noise, float32 [len(dice) * rows, steps, top_k]: ``rows`` rows from each generator."""
     thrown = [generator.gumbel(size=(rows, steps, top_k)).astype(np.float32) for generator in dice]
     return torch.from_numpy(np.concatenate(thrown))

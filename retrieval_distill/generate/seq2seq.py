@@ -1,4 +1,4 @@
-"""Queries by a sequence-to-sequence model that reads a document and writes what it answers.
+"""Queries by a sequence-to-sequence model, which reads a document and writes queries that it answers.
 
 Sources: Nogueira et al., "Document Expansion by Query Prediction", 2019, arXiv:1904.08375 (doc2query); Wang et al.,
 "GPL: Generative Pseudo Labeling", 2021, arXiv:2112.07577 (three queries per passage, top-k 25, top-p 0.95).
@@ -22,38 +22,38 @@ from retrieval_distill.config.generate import Seq2SeqConfig
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
 from retrieval_distill.errors import UserError
-from retrieval_distill.generate.contract import Made, Query, dice
-from retrieval_distill.generate.sampling import ThrownDice, throw
+from retrieval_distill.generate.query_generator import QueriesByRow, Query, seeded_rng
+from retrieval_distill.generate.sampling import FixedNoiseSampler, gumbel_noise
 from retrieval_distill.hardware import devices
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
-"""Padded tokens of one batch, by device type, counted once for every query that is written."""
+"""Padded tokens per batch by device type, counted once per generated query."""
 
 
 @dataclass(frozen=True)
 class Seq2Seq:
-    """A way that batches documents of like length.
+    """A way that batches documents of similar length.
 
-    Batches are laid over a whole block, whatever is done, and each is kept whole: after a crash a document's queries
-    come out the same. With sampling, a document's dice are its own (seed, id), so that they hardly depend on its
-    company: only where two draws are as likely to the last bit can padding tip the balance.
+    Batches are formed over a whole block, whatever is already done, so a document's queries are the same after a crash.
+    When sampling, a document's noise depends only on the seed and its id, so its queries hardly depend on the rest of
+    the batch: padding matters only if two tokens are equally likely to the last bit.
     """
 
     config: Seq2SeqConfig
     seed: int
 
-    def make(self, documents: Sequence[Record], counts: Sequence[int], done: Sequence[bool]) -> Iterator[Made]:
-        """See :class:`retrieval_distill.generate.contract.Way`."""
+    def make(self, documents: Sequence[Record], counts: Sequence[int], done: Sequence[bool]) -> Iterator[QueriesByRow]:
+        """See :class:`retrieval_distill.generate.query_generator.QueryGenerator`."""
         yield {row: [] for row, count in enumerate(counts) if count == 0 and not done[row]}
-        asked = [row for row, count in enumerate(counts) if count > 0]
-        if all(done[row] for row in asked):
+        wanted = [row for row, count in enumerate(counts) if count > 0]
+        if all(done[row] for row in wanted):
             return
-        most = max(counts[row] for row in asked)
-        texts = [f"{self.config.prefix}{title} {text}".strip() for _, title, text in (documents[row] for row in asked)]
+        most = max(counts[row] for row in wanted)
+        texts = [f"{self.config.prefix}{title} {text}".strip() for _, title, text in (documents[row] for row in wanted)]
         tokens = tokenize(self._tokenizer, texts, self.config.max_length)
         budget = TOKENS_PER_BATCH[torch.device(self._device).type] // most
         for batch in token_batches(tokens.lengths, budget):
-            rows = [asked[place] for place in batch]
+            rows = [wanted[place] for place in batch]
             if not all(done[row] for row in rows):
                 written = self._write(tokens, batch, [documents[row][0] for row in rows], most)
                 yield {row: [Query(t) for t in mine[: counts[row]]] for row, mine in zip(rows, written, strict=True)}
@@ -74,10 +74,12 @@ class Seq2Seq:
         config = self.config
         if config.decoding == "beam":
             return {"do_sample": False, "num_beams": max(config.beams, count)}
-        noise = throw([dice(self.seed, "seq2seq", id_) for id_ in ids], count, config.query_length, config.top_k)
-        drawn = ThrownDice(noise.to(self._device), config.top_p, config.temperature)
-        drawn_by_dice_alone = {"top_k": 0, "top_p": 1.0, "temperature": 1.0, "num_beams": 1}
-        return {"do_sample": True, "logits_processor": LogitsProcessorList([drawn]), **drawn_by_dice_alone}
+        noise = gumbel_noise(
+            [seeded_rng(self.seed, "seq2seq", id_) for id_ in ids], count, config.query_length, config.top_k
+        )
+        sampler = FixedNoiseSampler(noise.to(self._device), config.top_p, config.temperature)
+        no_other_sampling = {"top_k": 0, "top_p": 1.0, "temperature": 1.0, "num_beams": 1}
+        return {"do_sample": True, "logits_processor": LogitsProcessorList([sampler]), **no_other_sampling}
 
     @property
     def _device(self) -> str:

@@ -1,4 +1,4 @@
-"""The ways of making queries, by name. Knows which there are; must not know how any of them works."""
+"""The ways to generate queries, by name. Knows which there are; must not know how any of them works."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from retrieval_distill import models
 from retrieval_distill.config import GenerateConfig
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.generate import offline
-from retrieval_distill.generate.contract import Way
+from retrieval_distill.generate.query_generator import QueryGenerator
 from retrieval_distill.generate.salience import Salience
 
-Build = Callable[[GenerateConfig, int, Texts], Way]
-"""(options, seed, documents that queries will be made from) -> the way."""
+Build = Callable[[GenerateConfig, int, Texts], QueryGenerator]
+"""(options, seed, documents) -> the way."""
 
 
-def build(name: str, config: GenerateConfig, seed: int, documents: Texts) -> Way:
+def build(name: str, config: GenerateConfig, seed: int, documents: Texts) -> QueryGenerator:
     """A way by name.
 
     Raises:
@@ -26,7 +26,7 @@ def build(name: str, config: GenerateConfig, seed: int, documents: Texts) -> Way
 
 
 def check(config: GenerateConfig) -> None:
-    """Find out cheaply that a way cannot be had, before anything costly.
+    """Check cheaply that every way can be built, before any expensive work.
 
     Raises:
         UserError: As for :func:`build`, or a model is neither on disk nor reachable.
@@ -40,13 +40,13 @@ def check(config: GenerateConfig) -> None:
 
 
 def identity(config: GenerateConfig) -> dict[str, Any]:
-    """All options that change the queries, and the weights of the model that writes them, as JSON values."""
-    asked = config.llm.model_dump(include={"model", "prompt", "max_characters", "temperature", "query_tokens"})
-    own = {
+    """All options that change the queries, and the fingerprint of the model that writes them, as JSON values."""
+    llm = config.llm.model_dump(include={"model", "prompt", "max_characters", "temperature", "query_tokens"})
+    by_way = {
         "seq2seq": lambda: {**config.seq2seq.model_dump(), "model": models.fingerprint(config.seq2seq.model)},
-        "llm": lambda: asked,
+        "llm": lambda: llm,
     }
-    options: dict[str, Any] = {name: tell() for name, tell in own.items() if name in config.ways}
+    options: dict[str, Any] = {name: options_of() for name, options_of in by_way.items() if name in config.ways}
     return {**config.model_dump(mode="json", exclude={"seq2seq", "llm"}), **options}
 
 
@@ -54,22 +54,22 @@ def _offline(name: str, find: offline.Find) -> Build:
     return lambda config, seed, documents: offline.Offline(name, find, config.keep, seed)
 
 
-def _headings(config: GenerateConfig, seed: int, documents: Texts) -> Way:
+def _headings(config: GenerateConfig, seed: int, documents: Texts) -> QueryGenerator:
     return offline.Offline("headings", offline.headings, 0.0, seed)  # a section, never the whole document
 
 
-def _sentences(config: GenerateConfig, seed: int, documents: Texts) -> Way:
+def _sentences(config: GenerateConfig, seed: int, documents: Texts) -> QueryGenerator:
     salience = Salience(f"{title} {text}" for _, title, text in documents.records())
     return offline.Offline("sentences", offline.salient_sentences(salience), config.keep, seed)
 
 
-def _seq2seq(config: GenerateConfig, seed: int, documents: Texts) -> Way:
+def _seq2seq(config: GenerateConfig, seed: int, documents: Texts) -> QueryGenerator:
     from retrieval_distill.generate.seq2seq import Seq2Seq
 
     return Seq2Seq(config.seq2seq, seed)
 
 
-def _llm(config: GenerateConfig, seed: int, documents: Texts) -> Way:
+def _llm(config: GenerateConfig, seed: int, documents: Texts) -> QueryGenerator:
     from retrieval_distill.generate.language_model import LanguageModel
 
     way = LanguageModel.load(config.llm)

@@ -1,1 +1,1 @@
-"""Teacher scores: the store, its keys, exchange and statistics."""
+"""Teacher scores: the store, import and export, statistics."""

@@ -1,6 +1,6 @@
-"""Between a score store, which knows pairs by hashes, and files, which know them by ids.
+"""Imports and exports scores: the store identifies pairs by hashes, files by ids.
 
-Knows ids, texts and hashes; must not know models, or how either side lays out its files.
+Knows ids, texts and hashes; must not know models, or the layout of files and stores.
 """
 
 from __future__ import annotations
@@ -18,28 +18,32 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.hashes import text_hashes
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.scores import files, lookup
+from retrieval_distill.scores import lookup, score_files
 from retrieval_distill.scores.store import ScoreStore
 
 logger = logging.getLogger("retrieval_distill")
 
 PAIRS_PER_SHARD = 4_000_000
-"""Pairs of a file that are committed to the store at a time."""
+"""Pairs committed to the store at a time."""
 
 
 def export_run(store: ScoreStore, teacher: str, queries: Texts, documents: Texts, path: str | Path) -> Run:
-    """Write what the store knows of a dataset as a Run, in the format that the file's ending asks for.
+    """Write the stored scores of a dataset as a Run, in the format given by the file's suffix.
 
-    Texts that stand under several ids get a row for each.
+    A text with several ids gets a row for each.
 
     Raises:
         UserError: The store holds no scores of this teacher, or none of this dataset.
     """
     shards = store.scored_shards(teacher)
-    asked, found, scores = lookup.among(shards, text_hashes(queries.take()), text_hashes(documents.take()))
+    query_rows, document_rows, scores = lookup.scores_among(
+        shards, text_hashes(queries.take()), text_hashes(documents.take())
+    )
     if not len(scores):
         raise UserError(f"{store.root}: teacher {teacher} has scored no pair of this dataset's queries and documents")
-    run = Run.from_columns(np.array(queries.ids, object)[asked], np.array(documents.ids, object)[found], scores)
+    run = Run.from_columns(
+        np.array(queries.ids, object)[query_rows], np.array(documents.ids, object)[document_rows], scores
+    )
     run.save(path)
     return run
 
@@ -47,31 +51,31 @@ def export_run(store: ScoreStore, teacher: str, queries: Texts, documents: Texts
 def import_scores(
     store: ScoreStore, path: str | Path, queries: Texts, documents: Texts, description: dict[str, Any]
 ) -> tuple[str, dict[str, int]]:
-    """Take precomputed scores into the store as a teacher of their own.
+    """Import precomputed scores into the store as a teacher of their own.
 
     Args:
-        store: Where they go; what it holds already is not written again.
-        path: A file that ``files.read_scores`` reads.
+        store: The store; scores that it already holds are not written again.
+        path: A file that ``score_files.read_scores`` can read.
         queries: Texts of the file's queries.
         documents: Texts of the file's documents.
-        description: What people should know of the scores, such as ``{"model": ...}``.
+        description: Information for people, such as ``{"model": ...}``.
 
     Returns:
         The teacher's fingerprint (of the file), and counts: ``pairs`` in the file, ``imported`` now, ``stored``
-        before (or the same texts under other ids), ``left_out``, ``unknown_queries``, ``unknown_documents`` and
-        ``contradicted``: pairs that have another score than an equal pair of texts, the one that the store keeps.
+        before (or under other ids), ``left_out``, ``unknown_queries``, ``unknown_documents`` and ``contradicted``:
+        pairs whose score differs from the stored one of the same texts, which is kept.
 
     Raises:
-        UserError: The file cannot be read, or names no pair of this dataset; the store is then as it was before.
+        UserError: The file cannot be read, or has no pair of this dataset; the store is then unchanged.
     """
-    teacher = files.load(path)
-    asked, found = _known(teacher.frame["query_id"], queries), _known(teacher.frame["doc_id"], documents)
+    teacher = score_files.load(path)
+    asked, found = _match_ids(teacher.frame["query_id"], queries), _match_ids(teacher.frame["doc_id"], documents)
     known = asked.known & found.known
     if not known.any():
-        raise UserError(_foreign(path, teacher.frame, queries, documents))
+        raise UserError(_no_match_message(path, teacher.frame, queries, documents))
     for what, ids in (("query", asked.unknown), ("document", found.unknown)):
         if ids:
-            logger.warning("%s: %s %s ids are not in the dataset: %s", path, f"{len(ids):,}", what, _first(ids))
+            logger.warning("%s: %s %s ids are not in the dataset: %s", path, f"{len(ids):,}", what, _examples(ids))
     query_hashes, document_hashes, scores = (
         values[known] for values in (asked.hashes, found.hashes, teacher.frame["score"].to_numpy())
     )
@@ -86,8 +90,8 @@ def import_scores(
     if len(contradicted):
         query, document, score = teacher.frame[known].iloc[again[contradicted[0]]]
         logger.warning(
-            "%s: %s pairs have another score than a pair of equal texts, first query %r with document %r: %g, where "
-            "%g is kept; the score store knows texts, not ids: to train on both, give the file as --teacher scores:%s",
+            "%s: %s pairs differ in score from a pair with the same texts, first query %r with document %r: %g, but %g "
+            "is kept; the score store identifies texts, not ids: to train on both, pass the file as --teacher scores:%s",
             path, f"{len(contradicted):,}", query, document, score, kept[contradicted[0]], path,
         )  # fmt: skip
     return teacher.fingerprint, {
@@ -102,30 +106,30 @@ def import_scores(
 
 
 @dataclass(frozen=True, eq=False)
-class _Known:
-    """Which rows of a column of ids a dataset knows, and the hashes of their texts (0 for the others)."""
+class _MatchedIds:
+    """Which ids of a column are in the dataset, and the hashes of their texts (0 for the others)."""
 
     hashes: np.ndarray
     known: np.ndarray
     unknown: list[str]
 
 
-def _known(column: pd.Series, texts: Texts) -> _Known:
+def _match_ids(column: pd.Series, texts: Texts) -> _MatchedIds:
     rows, ids = pd.factorize(column)
     known = np.array([id_ in texts for id_ in ids], bool)
     hashes = np.zeros(len(ids), np.uint64)
     hashes[known] = text_hashes(texts.take(ids[known].tolist()))
-    return _Known(hashes[rows], known[rows], ids[~known].tolist())
+    return _MatchedIds(hashes[rows], known[rows], ids[~known].tolist())
 
 
-def _first(ids: Sequence[str]) -> str:
+def _examples(ids: Sequence[str]) -> str:
     return ", ".join(map(repr, ids[:3]))
 
 
-def _foreign(path: str | Path, frame: pd.DataFrame, queries: Texts, documents: Texts) -> str:
+def _no_match_message(path: str | Path, frame: pd.DataFrame, queries: Texts, documents: Texts) -> str:
     sides = (("queries", "query_id", queries), ("documents", "doc_id", documents))
     compared = "; ".join(
-        f"{what} there are {_first(frame[column].unique().tolist())}, here {_first(texts.ids)}"
+        f"its {what} are like {_examples(frame[column].unique().tolist())}, the dataset's like {_examples(texts.ids)}"
         for what, column, texts in sides
     )
-    return f"{path}: none of its pairs is of this dataset ({compared}); give the dataset that was scored"
+    return f"{path}: none of its pairs is in this dataset ({compared}); give the dataset that was scored"

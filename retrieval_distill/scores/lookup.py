@@ -1,7 +1,7 @@
-"""Questions about pairs of text hashes, answered out of core by DuckDB over Parquet shards.
+"""Looks up pairs of text hashes in Parquet shards, out of core, with DuckDB.
 
-A shard has columns ``query`` and ``document`` (uint64 hashes) and ``score`` (float32). The same pair may lie in
-several shards; its smallest score counts. Knows hashes and SQL; must not know what folders mean, or teachers.
+A shard has columns ``query`` and ``document`` (uint64 hashes) and ``score`` (float32). If several shards hold the same
+pair, its smallest score counts. Knows hashes and SQL; must not know folders or teachers.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
     import duckdb
 
 PAIRS_PER_PASS = 16_000_000
-"""Pairs asked for in one pass over the shards: bounds memory; a pass more costs a scan more."""
+"""Pairs looked up in one pass over the shards: bounds memory, but each further pass costs another scan."""
 
 PAIRS_PER_BATCH = 1 << 20
 """Pairs handed to the database at a time."""
 
 MEMORY_LIMIT = "2GB"
-"""What the database may hold before it spills to the system's temporary folder (``TMPDIR`` moves it)."""
+"""Memory the database may use before it spills to the temporary folder (set by ``TMPDIR``)."""
 
 DISTINCT = "SELECT query, document, min(score) AS score FROM stored GROUP BY ALL"
-"""SQL of every stored pair, once."""
+"""SQL for the distinct stored pairs."""
 
 
 @contextmanager
 def database(shards: Sequence[Path] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database of its own, with the shards as the view ``stored``; it spills to disk and never to the network."""
+    """A temporary database with the shards as the view ``stored``; spills to disk, never uses the network."""
     import duckdb
 
     with tempfile.TemporaryDirectory(prefix="retrieval-distill-") as spill:
         settings = {"memory_limit": MEMORY_LIMIT, "temp_directory": spill, "preserve_insertion_order": "false"}
         with duckdb.connect(config={**settings, "autoinstall_known_extensions": "false"}) as connection:
-            # The side named last is held in memory: always what is asked for, so that the store only streams past.
+            # The right side of a join is held in memory: always the wanted pairs, so that the store is only streamed.
             connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
             if shards:
                 connection.read_parquet([glob.escape(str(path)) for path in shards]).create_view("stored")
             yield connection
 
 
-def scores(shards: Sequence[Path], queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
+def pair_scores(shards: Sequence[Path], queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
     """The stored score of each pair, float32 [pairs] aligned with the input; NaN where there is none."""
     found = np.full(len(queries), np.nan, np.float32)
     if not shards:
@@ -60,7 +60,7 @@ def scores(shards: Sequence[Path], queries: np.ndarray, documents: np.ndarray) -
 
 
 def first_rows(queries: np.ndarray, documents: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Rows of the distinct wanted pairs, each where it first occurs, ascending (int64)."""
+    """The first row of each distinct wanted pair, ascending (int64)."""
     first = np.zeros(len(queries), bool)
     group = "SELECT min(row) AS row FROM asked {share} GROUP BY query, document"
     with database() as connection:
@@ -70,7 +70,7 @@ def first_rows(queries: np.ndarray, documents: np.ndarray, wanted: np.ndarray) -
 
 
 def count(shards: Sequence[Path]) -> int:
-    """How many distinct pairs the shards hold."""
+    """Number of distinct pairs in the shards."""
     if not shards:
         return 0
     with database(shards) as connection:
@@ -84,18 +84,18 @@ def write(shards: Sequence[Path], path: Path) -> None:
         connection.sql(f"{DISTINCT} ORDER BY query, document").write_parquet(str(path), compression="zstd")
 
 
-def among(
+def scores_among(
     shards: Sequence[Path], queries: np.ndarray, documents: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every stored pair of one of these queries with one of these documents.
 
     Args:
-        shards: Where to look.
-        queries: Text hashes; one that stands in several rows yields its pairs for each.
+        shards: The shards.
+        queries: Text hashes; a repeated hash yields its pairs for each row.
         documents: Text hashes, likewise.
 
     Returns:
-        Rows of ``queries``, rows of ``documents`` and scores, aligned and in order of the rows.
+        Rows of ``queries``, rows of ``documents`` and scores, aligned and sorted by row.
     """
     join = (
         "SELECT q.row AS query, d.row AS document, min(score) AS score FROM stored "
@@ -116,17 +116,17 @@ def _passes(
     documents: np.ndarray,
     wanted: np.ndarray | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The result of ``query`` over ``asked`` (row, query, document) in parts, each over its own share of the pairs.
+    """The result of ``query`` over the table ``asked`` (row, query, document) in parts, each for a share of the pairs.
 
     Args:
-        connection: Where ``query`` runs.
-        query: SQL whose answer for a pair depends on that pair only; every table in it is followed by ``{share}``.
+        connection: The database.
+        query: SQL whose result for a pair depends only on that pair; ``{share}`` follows every table in it.
         queries: Text hashes [pairs].
         documents: Text hashes [pairs].
-        wanted: Which pairs are asked for, bool [pairs]; ``None`` means all.
+        wanted: Which pairs to look up, bool [pairs]; ``None``: all.
     """
-    asked = len(queries) if wanted is None else int(wanted.sum())
-    passes = -(-asked // PAIRS_PER_PASS)
+    total = len(queries) if wanted is None else int(wanted.sum())
+    passes = -(-total // PAIRS_PER_PASS)
     for number in range(passes):
         connection.register("asked", _reader(queries, documents, wanted))
         share = f"WHERE xor(query, document) % {passes} = {number}"
@@ -134,7 +134,7 @@ def _passes(
 
 
 def _reader(queries: np.ndarray, documents: np.ndarray, wanted: np.ndarray | None) -> pa.RecordBatchReader:
-    """The pairs with their row numbers as an Arrow stream, so that no second copy of them is held."""
+    """The pairs with their row numbers as an Arrow stream, without a second copy in memory."""
     schema = pa.schema({"row": pa.int64(), "query": pa.uint64(), "document": pa.uint64()})
 
     def batches() -> Iterator[pa.RecordBatch]:

@@ -1,14 +1,14 @@
-"""The store of raw teacher logits: append-only, resumable, mergeable; a pair scored once is never paid for again.
+"""The store of raw teacher logits: append-only, resumable, mergeable; no pair is scored twice.
 
     ROOT/store.json                      {"format": 1}
     ROOT/TEACHER/teacher.json            a description for people, written once
     ROOT/TEACHER/CHECKSUM.parquet        a shard: columns query, document (uint64 text hashes) and score (float32)
 
-A shard's name *is* the checksum of its bytes (the first 32 hex digits of their SHA-256). So shards of two processes
-or two machines never collide, merging two stores is copying files, and a torn or altered shard shows by rehashing.
+A shard's name *is* its checksum (the first 32 hex digits of the SHA-256). So shards of several processes or machines
+never collide, merging two stores means copying files, and hashing a shard again shows whether it is damaged.
 
-Texts are known by 64 bits of BLAKE2b: among n distinct texts the odds that any two collide are about n^2 / 2^65
-(one in 370,000 for ten million texts). The same pair may lie in several shards; its smallest score counts.
+Texts are identified by 64 bits of BLAKE2b: among n distinct texts any two collide with a probability of about
+n^2 / 2^65 (one in 370,000 for ten million texts). If several shards hold the same pair, its smallest score counts.
 
 Knows hashes, scores and files; must not know teachers, models or tokenizers.
 """
@@ -37,13 +37,13 @@ from retrieval_distill.scores import lookup
 logger = logging.getLogger("retrieval_distill")
 
 FORMAT = 1
-"""The layout that this version writes, and the newest that it reads."""
+"""Layout version that this code writes, and the newest that it reads."""
 
 _SHARD = re.compile(r"[0-9a-f]{32}\.parquet")
 
 
 class ScoreStore:
-    """Raw scores by teacher fingerprint, query hash and document hash, in a folder that need not exist yet.
+    """Raw scores by teacher fingerprint, query hash and document hash; the folder need not exist yet.
 
     Any number of processes may read and add at once. Nothing is written before the first ``add`` or ``describe``.
     """
@@ -52,21 +52,21 @@ class ScoreStore:
         """Open a store.
 
         Raises:
-            UserError: ``root`` is not a folder, holds what is no score store, or was written by a newer version of this
-                package.
+            UserError: ``root`` is not a folder, holds something other than a score store, or was written by a newer
+                version of this package.
         """
         self.root = Path(root)
         self._whole: set[Path] = set()
         if self.root.exists() and not self.root.is_dir():
-            raise UserError(f"{self.root}: a score store is a folder, this is a file")
+            raise UserError(f"{self.root}: a score store is a folder, but this is a file")
         if self._header.is_file():
             _check_format(self._header)
             files.remove_abandoned([*self.root.glob(".*"), *self.root.glob(f"*/{files.TEMPORARY}*")])
         elif self.root.is_dir() and (foreign := next(filter(_is_foreign, self.root.iterdir()), None)):
-            raise UserError(f"{self.root} holds {foreign.name} and is no score store; choose another folder for it")
+            raise UserError(f"{self.root} holds {foreign.name} and is not a score store; choose another folder for it")
 
     def add(self, teacher: str, queries: np.ndarray, documents: np.ndarray, scores: np.ndarray) -> Path:
-        """Commit one shard; when this returns, a crash or power cut no longer loses it.
+        """Commit one shard; once this returns, it survives a crash or power cut.
 
         Args:
             teacher: The teacher's fingerprint.
@@ -78,7 +78,7 @@ class ScoreStore:
             The shard's path.
 
         Raises:
-            UserError: A score is NaN or infinite, or the disk is full; the store is then as it was before.
+            UserError: A score is NaN or infinite, or the disk is full; the store is then unchanged.
         """
         scores = _finite(teacher, scores)
         table = pa.table({"query": _hashes(queries), "document": _hashes(documents), "score": scores})
@@ -87,23 +87,23 @@ class ScoreStore:
             return self._commit(temporary)
 
     def describe(self, teacher: str, description: dict[str, Any]) -> None:
-        """Keep a teacher's description for people; the first one given stays, unless it was damaged."""
+        """Store a teacher's description for people; the first one is kept, unless it is damaged."""
         path = self._folder(teacher) / "teacher.json"
         try:
-            whole = path.is_file() and read_json(path) is not None
+            described = path.is_file() and read_json(path) is not None
         except UserError:
-            whole = False
-        if not whole:
-            with self._room():
+            described = False
+        if not described:
+            with self._explain_full_disk():
                 self._create(teacher)
                 write_json(path, description)
 
     def lookup(self, teacher: str, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """The stored score of each pair, float32 [pairs] aligned with the input; NaN where there is none."""
-        return lookup.scores(self.shards(teacher), *_aligned(queries, documents))
+        return lookup.pair_scores(self.shards(teacher), *_aligned(queries, documents))
 
     def missing(self, teacher: str, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
-        """Rows of the distinct pairs that are not stored yet, each where it first occurs, ascending (int64)."""
+        """The first row of each distinct pair that is not stored yet, ascending (int64)."""
         queries, documents = _aligned(queries, documents)
         wanted = np.isnan(self.lookup(teacher, queries, documents))
         return lookup.first_rows(queries, documents, wanted)
@@ -118,29 +118,29 @@ class ScoreStore:
         return sorted(path.name for path in folders if path.is_dir() and not path.name.startswith("."))
 
     def find(self, beginning: str | None) -> str:
-        """The one teacher whose fingerprint begins like this; ``None`` asks for the only one there is.
+        """The teacher whose fingerprint has this beginning; ``None``: the only teacher.
 
         Raises:
-            UserError: None or several do.
+            UserError: There is none, or more than one.
         """
         known = self.fingerprints()
         found = [mark for mark in known if mark.startswith(beginning or "")]
         if len(found) != 1:
-            asked = "name a teacher" if beginning is None else f"{len(found)} teachers begin with {beginning!r}"
-            raise UserError(f"{self.root}: {asked}; teachers here: {', '.join(known) or 'none'}")
+            problem = "name a teacher" if beginning is None else f"{len(found)} teachers begin with {beginning!r}"
+            raise UserError(f"{self.root}: {problem}; teachers here: {', '.join(known) or 'none'}")
         return found[0]
 
     def description(self, teacher: str) -> dict[str, Any]:
-        """What ``describe`` was first given for a teacher; empty if it was never called."""
+        """The description stored by ``describe``; empty if there is none."""
         path = self._folder(teacher) / "teacher.json"
         return read_json(path) if path.is_file() else {}
 
     def shards(self, teacher: str) -> list[Path]:
-        """The shards to read: each was hashed once in this process and is whole."""
+        """The intact shards of a teacher; each is hashed once per process."""
         return [path for path in self._listed(teacher) if path in self._whole or self._is_whole(path)]
 
     def scored_shards(self, teacher: str) -> list[Path]:
-        """The shards of a teacher that must have some.
+        """The shards of a teacher, of which there must be at least one.
 
         Raises:
             UserError: The store holds no scores of this teacher.
@@ -151,13 +151,13 @@ class ScoreStore:
         return shards
 
     def merge(self, other: ScoreStore) -> int:
-        """Copy the shards that ``other`` has and this store has not; a damaged one is left out with a warning.
+        """Copy the shards that ``other`` has and this store lacks; damaged ones are skipped with a warning.
 
         Returns:
-            How many shards were copied.
+            The number of shards copied.
 
         Raises:
-            UserError: ``other`` does not exist, or the disk is full; shards copied until then stay.
+            UserError: ``other`` does not exist, or the disk is full; shards already copied are kept.
         """
         if not other.root.is_dir():
             raise UserError(f"{other.root}: no such score store")
@@ -170,7 +170,7 @@ class ScoreStore:
         return copied
 
     def export(self, teacher: str, path: str | Path) -> None:
-        """Write one teacher's distinct pairs as plain Parquet: query, document, score, in order of the hashes.
+        """Write one teacher's distinct pairs as plain Parquet: query, document, score, sorted by hash.
 
         Raises:
             UserError: The store holds no scores of this teacher.
@@ -180,7 +180,7 @@ class ScoreStore:
             lookup.write(shards, temporary)
 
     def verify(self, teacher: str) -> list[Path]:
-        """Rehash every shard of a teacher and set the damaged ones aside.
+        """Rehash every shard of a teacher and set damaged ones aside.
 
         Returns:
             The shards set aside by this call, under their new names (``CHECKSUM.parquet.damaged``).
@@ -207,23 +207,23 @@ class ScoreStore:
         }
 
     def _listed(self, teacher: str) -> list[Path]:
-        """Every committed shard, whole or not, in a fixed order."""
+        """Every committed shard, intact or not, sorted."""
         return sorted(path for path in self._folder(teacher).glob("*.parquet") if _SHARD.fullmatch(path.name))
 
     def _is_whole(self, shard: Path) -> bool:
-        """Whether the bytes of a shard are those it is named for; if not, it is set aside."""
+        """Whether a shard matches the checksum in its name; if not, it is set aside."""
         with suppress(FileNotFoundError):  # another process has just set it aside
             if _checksum(shard) == shard.stem:
                 self._whole.add(shard)
                 return True
         self._whole.discard(shard)
-        logger.warning("%s is damaged: set aside as %s, its pairs count as not scored", shard, _aside(shard).name)
-        with suppress(OSError):  # a store that may only be read: left where it is, and not read
+        logger.warning("%s is damaged; set aside as %s, its pairs count as not scored", shard, _aside(shard).name)
+        with suppress(OSError):  # a read-only store: the shard stays where it is, unread
             shard.replace(_aside(shard))
         return False
 
     def _create(self, teacher: str) -> None:
-        """Make the header and the folders, unless they are there: the header first, for a store is known by it."""
+        """Create the header and the folders if missing; the header first, since it identifies a store."""
         folder = self._folder(teacher)
         if not self._header.is_file():
             write_json(self._header, {"format": FORMAT})
@@ -232,8 +232,8 @@ class ScoreStore:
             files.sync(self.root)
 
     @contextmanager
-    def _room(self) -> Iterator[None]:
-        """Makes a full disk a mistake that the user can mend."""
+    def _explain_full_disk(self) -> Iterator[None]:
+        """Raise a full disk as a :class:`UserError`."""
         with disk.explain_full_disk(
             self.root, "the last scores could not be stored; every score committed so far is kept"
         ):
@@ -241,17 +241,17 @@ class ScoreStore:
 
     @contextmanager
     def _temporary(self, teacher: str) -> Iterator[Path]:
-        """A name for a file in the making, which is gone afterwards unless it was committed."""
+        """A path for an unfinished shard, which is removed afterwards unless it was committed."""
         temporary = files.temporary_path(self._folder(teacher))
         try:
-            with self._room():
+            with self._explain_full_disk():
                 self._create(teacher)
                 yield temporary
         finally:
             temporary.unlink(missing_ok=True)
 
     def _commit(self, temporary: Path) -> Path:
-        """Make a written file a shard: on disk first, then under the name of its bytes, all at once."""
+        """Turn a file into a shard: flush it to disk, then rename it to its checksum."""
         files.sync(temporary)
         shard = temporary.with_name(f"{_checksum(temporary)}.parquet")
         temporary.replace(shard)
@@ -260,11 +260,11 @@ class ScoreStore:
         return shard
 
     def _copy(self, teacher: str, shard: Path) -> bool:
-        """Take over a shard of another store; ``False`` if it is damaged there."""
+        """Copy a shard of another store; ``False`` if it is damaged."""
         with self._temporary(teacher) as temporary:
             shutil.copyfile(shard, temporary)
             if _checksum(temporary) != shard.stem:
-                logger.warning("%s is damaged: not copied", shard)
+                logger.warning("%s is damaged; not copied", shard)
                 return False
             self._commit(temporary)
         return True
@@ -276,8 +276,8 @@ def _check_format(header: Path) -> None:
     except (UserError, ValueError, KeyError, TypeError):
         raise UserError(f'{header}: not the header of a score store; it should read {{"format": {FORMAT}}}') from None
     if found > FORMAT:
-        mend = "update retrieval-distill, or choose another folder for the store"
-        raise UserError(f"{header}: the score store has format {found}, this version reads up to {FORMAT}; {mend}")
+        advice = "update retrieval-distill, or choose another folder for the store"
+        raise UserError(f"{header}: the score store has format {found}, this version reads up to {FORMAT}; {advice}")
 
 
 def _finite(teacher: str, scores: np.ndarray) -> np.ndarray:
@@ -286,7 +286,7 @@ def _finite(teacher: str, scores: np.ndarray) -> np.ndarray:
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):
         count, first = f"{len(wrong)} of {len(scores)} scores", f"{scores[wrong[0]]} in row {wrong[0]}"
-        raise UserError(f"teacher {teacher}: {count} are NaN or infinite, the first is {first}; none was stored")
+        raise UserError(f"teacher {teacher}: {count} are NaN or infinite, first {first}; nothing was stored")
     return scores
 
 
@@ -310,5 +310,5 @@ def _aside(shard: Path) -> Path:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether something in a folder without a header is no teacher's folder."""
+    """Whether an entry of a folder without a header does not belong to a score store."""
     return not (path.name.startswith(".") or (path / "teacher.json").is_file())

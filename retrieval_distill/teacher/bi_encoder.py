@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 from retrieval_distill import models
 from retrieval_distill.embedding.embeddings import comparable
 from retrieval_distill.runtime import stages
-from retrieval_distill.scores.contract import Pairs, Scored
+from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
 from retrieval_distill.student import encoder
 
 
@@ -27,7 +27,7 @@ class BiEncoderTeacher:
     fingerprint: str
     description: dict[str, Any]
 
-    def score(self, pairs: Pairs) -> Scored:
+    def score(self, pairs: Pairs) -> ScoreStream:
         """Embed every text that a wanted pair needs, once; the pairs of some documents at a time.
 
         All queries are embedded, and documents longest first, so that what a killed attempt had scored changes no

@@ -24,7 +24,7 @@ from retrieval_distill.hardware import cpu
 from retrieval_distill.hardware import devices as hardware
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.parallel import map_in_order
-from retrieval_distill.scores.contract import Pairs, Scored
+from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
 from retrieval_distill.student import decoder
 from retrieval_distill.teacher import exact_head, first_token
 from retrieval_distill.teacher import pairs as pair_encoding
@@ -67,7 +67,7 @@ class CrossEncoderTeacher:
         self._one_at_a_time = not _pads(model)
         self._said_cut = False
 
-    def score(self, pairs: Pairs) -> Scored:
+    def score(self, pairs: Pairs) -> ScoreStream:
         """Score the wanted pairs; batches go to whichever device is free.
 
         Batches are laid over all pairs and then thinned to the wanted ones. So a pair shares its batch with the same
@@ -167,7 +167,7 @@ class CrossEncoderTeacher:
         logger.warning("this tokenizer's pairs cannot be assembled from cached tokens: scoring through the library")
         return None
 
-    def _score_by_library(self, pairs: Pairs) -> Scored:
+    def _score_by_library(self, pairs: Pairs) -> ScoreStream:
         """Prompts, chat templates, decoders and tokenizers of other shapes: sentence-transformers knows them."""
         device: list[str | torch.device] | None = list(self.devices) if len(self.devices) > 1 else None
         size = 1 if self._one_at_a_time else 32

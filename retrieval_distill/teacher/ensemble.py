@@ -13,8 +13,8 @@ from typing import Any
 from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.runtime import stages
-from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.scores.store import ScoreStore
+from retrieval_distill.scores.teacher_contract import Teacher
 from retrieval_distill.teacher import scoring
 from retrieval_distill.teacher.calibration.calibration import Calibration, Squashed
 

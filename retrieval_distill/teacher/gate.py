@@ -27,7 +27,7 @@ from retrieval_distill.evaluation.significance import (
     paired_p,
 )
 from retrieval_distill.runtime import stages
-from retrieval_distill.scores.contract import Teacher
+from retrieval_distill.scores.teacher_contract import Teacher
 from retrieval_distill.teacher.calibration.calibration import Calibration
 from retrieval_distill.teacher.ensemble import Ensemble
 

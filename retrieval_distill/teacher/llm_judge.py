@@ -15,7 +15,7 @@ from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.llm import chat, prompts
 from retrieval_distill.llm.chat import Endpoint, Questions
 from retrieval_distill.runtime import stages
-from retrieval_distill.scores.contract import Pairs, Scored
+from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
 from retrieval_distill.teacher.llm_answers import ANSWER_TOKENS, PROMPTS, READING, TOP_LOGPROBS, Mode, reader
 
 
@@ -43,7 +43,7 @@ class LLMJudge:
     max_characters: int
     read: Callable[[dict[str, Any]], float]
 
-    def score(self, pairs: Pairs) -> Scored:
+    def score(self, pairs: Pairs) -> ScoreStream:
         """Ask about the wanted pairs; scores come in the order in which answers arrive.
 
         Raises:

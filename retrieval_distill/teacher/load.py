@@ -10,7 +10,7 @@ from collections.abc import Callable
 from retrieval_distill import models
 from retrieval_distill.config import MemberConfig
 from retrieval_distill.errors import UserError
-from retrieval_distill.scores.contract import Teacher
+from retrieval_distill.scores.teacher_contract import Teacher
 
 
 def load(config: MemberConfig) -> Teacher:
@@ -53,9 +53,9 @@ def identity(config: MemberConfig) -> dict[str, object]:
         known = {"kind": kind, "model": models.fingerprint(name), **config.model_dump(include=_IDENTITY)}
         return known if kind == "bi-encoder" else {**_arithmetic(config.dtype), **known}
     if kind == "scores":
-        from retrieval_distill.scores import files
+        from retrieval_distill.scores import score_files
 
-        return {"kind": kind, "model": files.fingerprint(name)}
+        return {"kind": kind, "model": score_files.fingerprint(name)}
     return {"kind": kind, "model": load(config).fingerprint}
 
 
@@ -88,9 +88,9 @@ def _llm(name: str, config: MemberConfig) -> Teacher:
 
 
 def _scores(name: str, config: MemberConfig) -> Teacher:
-    from retrieval_distill.scores import files
+    from retrieval_distill.scores import score_files
 
-    return files.load(name)
+    return score_files.load(name)
 
 
 _KINDS: dict[str, Callable[[str, MemberConfig], Teacher]] = {

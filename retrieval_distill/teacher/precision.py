@@ -15,7 +15,7 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime.progress import progress
-from retrieval_distill.scores.contract import Teacher
+from retrieval_distill.scores.teacher_contract import Teacher
 from retrieval_distill.teacher import load
 from retrieval_distill.teacher.scoring import pairs_of
 

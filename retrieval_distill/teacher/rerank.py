@@ -12,8 +12,8 @@ import pandas as pd
 
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
-from retrieval_distill.scores.contract import Teacher
 from retrieval_distill.scores.store import ScoreStore
+from retrieval_distill.scores.teacher_contract import Teacher
 from retrieval_distill.teacher import ensemble, scoring
 from retrieval_distill.teacher.ensemble import Ensemble
 

@@ -17,8 +17,8 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.batching import batch_by_time
 from retrieval_distill.runtime.progress import clock, progress
-from retrieval_distill.scores.contract import KnowsIds, Pairs, Scored, Teacher
 from retrieval_distill.scores.store import ScoreStore
+from retrieval_distill.scores.teacher_contract import Pairs, ScoresByIds, ScoreStream, Teacher
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -67,7 +67,7 @@ def score(
             advance(len(rows))
     counts = {"pairs": len(run), "scored": len(missing), "stored": len(run) - len(missing)}
     found = store.lookup(teacher.fingerprint, query_hashes, document_hashes)
-    return run.rescored(_by_ids(teacher, pairs, found) if isinstance(teacher, KnowsIds) else found), counts
+    return run.rescored(_by_ids(teacher, pairs, found) if isinstance(teacher, ScoresByIds) else found), counts
 
 
 def pairs_of(run: Run, queries: Texts, documents: Texts) -> Pairs:
@@ -84,7 +84,7 @@ def pairs_of(run: Run, queries: Texts, documents: Texts) -> Pairs:
     return Pairs(query_ids.tolist(), asked, document_ids.tolist(), found, rows, np.ones(len(run), bool))
 
 
-def _costed(scored: Scored, pairs: int) -> Scored:
+def _costed(scored: ScoreStream, pairs: int) -> ScoreStream:
     """The same scores; after the first of them, which may have to load a model, how long so many pairs take."""
     done, start = 0, 0.0
     for rows, scores in scored:
@@ -115,7 +115,7 @@ def _not_finite(run: Run, rows: np.ndarray, teacher: Teacher) -> str:
     )
 
 
-def _by_ids(teacher: KnowsIds, pairs: Pairs, stored: np.ndarray) -> np.ndarray:
+def _by_ids(teacher: ScoresByIds, pairs: Pairs, stored: np.ndarray) -> np.ndarray:
     """Scores of a teacher that knows ids; the store, which knows texts, has one for all pairs of equal texts."""
     own = teacher.lookup(pairs)
     other = np.flatnonzero(~np.isnan(own) & (own != stored))

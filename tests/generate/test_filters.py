@@ -11,7 +11,7 @@ from retrieval_distill.data import generated as copies
 from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
-from retrieval_distill.generate import filters, round_trip
+from retrieval_distill.generate import query_filters, round_trip
 from retrieval_distill.generate.round_trip import Judges
 
 DATA = Dataset.from_records(
@@ -43,7 +43,7 @@ def test_by_text():
         ("summary", "b", "kept as well"),
     )
     dropped = Ledger()
-    kept = filters.by_text(made, GenerateConfig(max_words=5), dropped)
+    kept = query_filters.by_text(made, GenerateConfig(max_words=5), dropped)
     assert kept["query"].tolist() == ["lift of wings", "kept as well"]
     assert counts(dropped) == {
         "summary: document without a query": 1,
@@ -58,11 +58,11 @@ def test_held_out_queries_are_left_out():
     asked = ("what lifts a wing", "the hull today in shallow water drag of", "training query here", "lift a wing")
     made = table(*(("titles", "a", query) for query in asked))
     dropped = Ledger()
-    kept = filters.by_leakage(made, DATA, GenerateConfig(), dropped)
+    kept = query_filters.by_leakage(made, DATA, GenerateConfig(), dropped)
     assert kept["query"].tolist() == ["training query here", "lift a wing"]
     assert counts(dropped) == {"titles: query that a held-out split asks": 2}
-    assert len(filters.by_leakage(made, DATA, GenerateConfig(held_out=("dev",)), Ledger())) == 4
-    strict = filters.by_leakage(made, DATA, GenerateConfig(query_threshold=0.3), Ledger())
+    assert len(query_filters.by_leakage(made, DATA, GenerateConfig(held_out=("dev",)), Ledger())) == 4
+    strict = query_filters.by_leakage(made, DATA, GenerateConfig(query_threshold=0.3), Ledger())
     assert strict["query"].tolist() == ["training query here"]
 
 
@@ -75,7 +75,7 @@ def test_round_trip_by_retrieval():
         return Run.from_dict(ranks).top(depth)
 
     dropped = Ledger()
-    kept = round_trip.check(made, DATA, RoundTripConfig(retrieval=2), Judges(find, None, {}), dropped)
+    kept = round_trip.keep_round_trips(made, DATA, RoundTripConfig(retrieval=2), Judges(find, None, {}), dropped)
     assert kept["query_id"].tolist() == ["g0"]
     assert counts(dropped) == {"titles: query that does not find its document among 2": 2}
 
@@ -109,7 +109,7 @@ def test_round_trip_by_the_teacher(options, left):
         return pairs.rescored([logits[made.queries[query], documents[doc]] for query, doc in pairs.pairs])
 
     config = RoundTripConfig(candidates=2, **options)
-    kept = round_trip.check(made, DATA, config, Judges(find, score, {}), Ledger())
+    kept = round_trip.keep_round_trips(made, DATA, config, Judges(find, score, {}), Ledger())
     assert kept["query_id"].tolist() == left
 
 

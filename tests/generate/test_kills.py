@@ -14,7 +14,7 @@ import pytest
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.generate import blocks
-from retrieval_distill.generate.contract import Query
+from retrieval_distill.generate.query_generator import Query
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ from pathlib import Path
 from retrieval_distill import api
 from retrieval_distill.data.formats import beir
 from retrieval_distill.generate import blocks, ways
-from retrieval_distill.generate.contract import Query
+from retrieval_distill.generate.query_generator import Query
 from tests.kills import attempt, files
 
 corpus, out = beir.load(sys.argv[1]), Path(sys.argv[2])
@@ -98,14 +98,14 @@ def test_two_attempts_in_one_folder_lose_and_double_nothing(corpus, tmp_path, mo
     made = {}
 
     def work(name: str) -> None:
-        made[name] = blocks.make("llm", Slow(name, turn), corpus.documents, 2, 7, tmp_path)
+        made[name] = blocks.generate_blocks("llm", Slow(name, turn), corpus.documents, 2, 7, tmp_path)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("one", "two")]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    again = blocks.make("llm", Slow("three", threading.Barrier(1)), corpus.documents, 2, 7, tmp_path)
+    again = blocks.generate_blocks("llm", Slow("three", threading.Barrier(1)), corpus.documents, 2, 7, tmp_path)
     assert again["doc_id"].drop_duplicates().tolist() == corpus.documents.ids
     for _, found in again.groupby("doc_id"):
         assert found["query"].tolist() in (["one 0"], ["two 0", "two 1"])
@@ -124,9 +124,9 @@ def test_a_part_that_is_gone_is_made_again_and_no_other(corpus, tmp_path, monkey
                     asked[id_] += 1
                     yield {row: [Query(f"about {id_}")]}
 
-    whole = blocks.make("llm", Paid(), corpus.documents, 1, 7, tmp_path)
+    whole = blocks.generate_blocks("llm", Paid(), corpus.documents, 1, 7, tmp_path)
     sorted(tmp_path.glob("llm-*.parquet"))[gap].unlink()
-    assert blocks.make("llm", Paid(), corpus.documents, 1, 7, tmp_path).equals(whole)
+    assert blocks.generate_blocks("llm", Paid(), corpus.documents, 1, 7, tmp_path).equals(whole)
     assert sum(asked.values()) == 41 and len(asked) == 40
 
 
@@ -143,8 +143,8 @@ def test_ctrl_c_keeps_what_was_answered_and_says_so(corpus, tmp_path, caplog):
                     yield {row: [Query(f"about {id_}")]}
 
     with pytest.raises(KeyboardInterrupt):
-        blocks.make("llm", Paid(), corpus.documents, 1, 7, tmp_path)
-    assert f"making queries (llm): stopped; 5 of 40 documents are kept in {tmp_path}" in caplog.text
+        blocks.generate_blocks("llm", Paid(), corpus.documents, 1, 7, tmp_path)
+    assert f"generating queries (llm): stopped; 5 of 40 documents are kept in {tmp_path}" in caplog.text
     asked.append("counts no more")
-    assert len(blocks.make("llm", Paid(), corpus.documents, 1, 7, tmp_path)) == 40
+    assert len(blocks.generate_blocks("llm", Paid(), corpus.documents, 1, 7, tmp_path)) == 40
     assert len(set(asked)) == len(asked) == 41

@@ -13,7 +13,7 @@ from retrieval_distill.config import GenerateConfig
 from retrieval_distill.config.generate import QueryLLMConfig
 from retrieval_distill.errors import UserError
 from retrieval_distill.generate import blocks, ways
-from retrieval_distill.generate.language_model import LanguageModel, read
+from retrieval_distill.generate.language_model import LanguageModel, parse_answer
 from retrieval_distill.llm import chat
 from tests.teacher.test_llm_judge import FakeEndpoint, Handler, Server
 
@@ -51,7 +51,9 @@ def endpoint(monkeypatch):
 def make(endpoint, corpus, folder, rate=2, **options):
     folder.mkdir(exist_ok=True)
     config = GenerateConfig(ways={"llm": rate}, llm={"endpoint": endpoint.url, "model": "m", **options})
-    return blocks.make("llm", ways.build("llm", config, 7, corpus.documents), corpus.documents, rate, 7, folder)
+    return blocks.generate_blocks(
+        "llm", ways.build("llm", config, 7, corpus.documents), corpus.documents, rate, 7, folder
+    )
 
 
 def expected(document, count):
@@ -117,7 +119,7 @@ def test_an_answer_without_a_query_is_counted_and_not_asked_again(endpoint, corp
     ],
 )
 def test_answers(answer, queries):
-    assert read({"message": {"content": answer}}) == queries
+    assert parse_answer({"message": {"content": answer}}) == queries
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_a_model_that_only_thinks_is_counted(endpoint, corpus, tmp_path, caplog)
 
 
 def test_a_query_that_was_cut_off_is_left_out():
-    assert read({"message": {"content": "one\ntwo\nthr"}, "finish_reason": "length"}) == ["one", "two"]
+    assert parse_answer({"message": {"content": "one\ntwo\nthr"}, "finish_reason": "length"}) == ["one", "two"]
 
 
 @pytest.mark.parametrize(

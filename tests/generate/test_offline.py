@@ -9,7 +9,7 @@ import pytest
 
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.generate import blocks, offline
-from retrieval_distill.generate.contract import Query
+from retrieval_distill.generate.query_generator import Query
 from retrieval_distill.generate.salience import Salience
 
 MARKDOWN = """Intro line.
@@ -109,7 +109,7 @@ def test_salience_is_the_cosine_with_the_whole():
         for v in (vector(text.split()) for text in sentences)
     ]
     assert len(set(cosines)) == 3
-    assert salience.order(sentences) == sorted(range(3), key=lambda number: -cosines[number])
+    assert salience.rank(sentences) == sorted(range(3), key=lambda number: -cosines[number])
 
 
 def documents(count):
@@ -121,7 +121,7 @@ def test_a_share_stays_in_its_document(tmp_path):
     for keep in (0.0, 0.1, 1.0):
         (folder := tmp_path / str(keep)).mkdir()
         way = offline.Offline("titles", offline.titles, keep, 7)
-        made = blocks.make("titles", way, documents(2000), 1, 7, folder)
+        made = blocks.generate_blocks("titles", way, documents(2000), 1, 7, folder)
         shares[keep] = made["text"].isna().mean()
     assert (shares[0.0], shares[1.0]) == (0, 1)
     assert abs(shares[0.1] - 0.1) < 4 * math.sqrt(0.09 / 2000)
@@ -134,7 +134,7 @@ def test_a_rate_is_queries_per_document(tmp_path):
     counts = {}
     for rate in (2, 1.25, 0.5):
         (folder := tmp_path / str(rate)).mkdir()
-        made = blocks.make("sentences", way, texts, rate, 7, folder)
+        made = blocks.generate_blocks("sentences", way, texts, rate, 7, folder)
         assert made["doc_id"].drop_duplicates().tolist() == texts.ids  # in order, those without a query too
         counts[rate] = made.groupby("doc_id")["query"].count()
     assert set(counts[2]) == {2} and set(counts[1.25]) == {1, 2} and set(counts[0.5]) == {0, 1}

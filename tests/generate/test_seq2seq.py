@@ -14,8 +14,8 @@ from transformers.generation import TopKLogitsWarper, TopPLogitsWarper
 from retrieval_distill.config.generate import Seq2SeqConfig
 from retrieval_distill.errors import UserError
 from retrieval_distill.generate import seq2seq
-from retrieval_distill.generate.contract import dice
-from retrieval_distill.generate.sampling import ThrownDice, throw
+from retrieval_distill.generate.query_generator import seeded_rng
+from retrieval_distill.generate.sampling import FixedNoiseSampler, gumbel_noise
 from retrieval_distill.generate.seq2seq import Seq2Seq
 
 
@@ -105,8 +105,8 @@ def test_thrown_dice_draw_from_the_librarys_distribution(top_k, top_p, temperatu
     warped = TopPLogitsWarper(top_p)(None, TopKLogitsWarper(min(top_k, 12))(None, logits / temperature))
     expected = warped.double().softmax(-1)[0].numpy()
     draws = 20_000
-    noise = throw([dice(7, "test")], draws, 1, top_k)
-    drawn = ThrownDice(noise, top_p, temperature)(torch.zeros(draws, 1), logits.expand(draws, -1))
+    noise = gumbel_noise([seeded_rng(7, "test")], draws, 1, top_k)
+    drawn = FixedNoiseSampler(noise, top_p, temperature)(torch.zeros(draws, 1), logits.expand(draws, -1))
     counts = np.bincount(drawn.argmax(-1).numpy(), minlength=12)
     possible = expected > 0
     assert 1 < possible.sum() <= top_k and not counts[~possible].any()
@@ -116,5 +116,5 @@ def test_thrown_dice_draw_from_the_librarys_distribution(top_k, top_p, temperatu
 def test_each_step_takes_its_own_noise():
     noise = torch.zeros(1, 2, 3)
     noise[0, 0, 2] = noise[0, 1, 1] = 100.0
-    sampler, logits = ThrownDice(noise, 1.0, 1.0), torch.tensor([[0.0, 3.0, 2.0, 1.0]])
+    sampler, logits = FixedNoiseSampler(noise, 1.0, 1.0), torch.tensor([[0.0, 3.0, 2.0, 1.0]])
     assert [int(sampler(None, logits).argmax()) for _ in range(2)] == [3, 2]  # third likeliest, then second

@@ -14,7 +14,7 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.hashes import text_hashes
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.scores import exchange, files
+from retrieval_distill.scores import exchange, score_files
 from retrieval_distill.scores.exchange import export_run, import_scores
 from retrieval_distill.scores.store import ScoreStore
 from retrieval_distill.teacher.scoring import score
@@ -60,7 +60,7 @@ def test_import_then_export(store, tmp_path, name, monkeypatch):
     monkeypatch.setattr(exchange, "PAIRS_PER_SHARD", 3)
     path = saved(RUN, tmp_path / name)
     teacher, counts = import_scores(store, path, QUERIES, DOCUMENTS, {"model": "somebody's"})
-    assert teacher == files.fingerprint(path)
+    assert teacher == score_files.fingerprint(path)
     nothing = {"stored": 0, "left_out": 0, "unknown_queries": 0, "unknown_documents": 0, "contradicted": 0}
     assert counts == {"pairs": 4, "imported": 4, **nothing}
     assert store.description(teacher) == {"kind": "scores", "model": "somebody's", "pairs": 4}
@@ -91,14 +91,14 @@ def test_ids_that_the_dataset_lacks_are_counted_and_named(store, tmp_path, caplo
 
 def test_scores_of_another_dataset_are_refused(store, tmp_path):
     path = saved(Run.from_dict({"x": {"d1": 1.0}, "q1": {"y": 1.0}}), tmp_path / "run.trec")
-    with pytest.raises(UserError, match=r"none of its pairs is of this dataset \(queries there are 'x'.* here 'q1'"):
+    with pytest.raises(UserError, match=r"none of its pairs is in this dataset \(queries there are 'x'.* here 'q1'"):
         import_scores(store, path, QUERIES, DOCUMENTS, {})
     assert not store.root.exists()
 
 
 def test_the_teacher_and_the_import_share_their_scores(store, tmp_path):
     path = saved(RUN, tmp_path / "run.parquet")
-    scored, counts = score(RUN, QUERIES, DOCUMENTS, files.load(path), store)
+    scored, counts = score(RUN, QUERIES, DOCUMENTS, score_files.load(path), store)
     assert counts["scored"] == 4
     assert scored.as_dict() == RUN.rescored(RUN.frame["score"].to_numpy(np.float32)).as_dict()
     assert import_scores(store, path, QUERIES, DOCUMENTS, {})[1]["imported"] == 0
@@ -107,7 +107,7 @@ def test_the_teacher_and_the_import_share_their_scores(store, tmp_path):
 def test_what_a_file_lacks_does_not_lose_what_it_has(store, tmp_path):
     path = saved(RUN, tmp_path / "run.parquet")
     wider = Run.from_dict({**RUN.as_dict(), "q2": {"d2": 0.0}})
-    teacher = files.load(path)
+    teacher = score_files.load(path)
     with pytest.raises(UserError, match="query 'q2' with document 'd2'; restrict the candidates"):
         score(wider, QUERIES, DOCUMENTS, teacher, store)
     assert store.teachers()[0]["pairs"] == 4
@@ -121,7 +121,7 @@ TWICE = Run.from_dict({"q1": {"d1": 5.0, "d2": 1.0, "d3": -3.0}})
 def test_equal_texts_keep_the_scores_that_a_file_gives_their_ids(store, tmp_path, caplog):
     path = saved(TWICE, tmp_path / "scores.trec")
     for _ in range(2):  # the second time, the store holds them
-        scored, _ = score(TWICE, QUERIES, DOCUMENTS, files.load(path), store)
+        scored, _ = score(TWICE, QUERIES, DOCUMENTS, score_files.load(path), store)
         assert scored.as_dict() == TWICE.as_dict()
     assert (
         "1 pairs have a score of their own beside pairs of equal texts, first query 'q1' with document" in caplog.text
@@ -131,7 +131,7 @@ def test_equal_texts_keep_the_scores_that_a_file_gives_their_ids(store, tmp_path
 def test_a_pair_that_the_file_lacks_has_the_score_of_equal_texts(store, tmp_path):
     path = saved(Run.from_dict({"q1": {"d1": 5.0}}), tmp_path / "scores.trec")
     asked = Run.from_dict({"q1": {"d1": 2.0, "d3": 1.0}})
-    assert score(asked, QUERIES, DOCUMENTS, files.load(path), store)[0].as_dict()["q1"] == {"d1": 5.0, "d3": 5.0}
+    assert score(asked, QUERIES, DOCUMENTS, score_files.load(path), store)[0].as_dict()["q1"] == {"d1": 5.0, "d3": 5.0}
 
 
 def test_an_import_counts_and_names_equal_texts_under_different_scores(store, tmp_path, caplog):

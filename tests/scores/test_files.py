@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.scores import files
-from retrieval_distill.scores.contract import Pairs
-from retrieval_distill.scores.files import read_scores
+from retrieval_distill.scores import score_files
+from retrieval_distill.scores.score_files import read_scores
+from retrieval_distill.scores.teacher_contract import Pairs
 
 SCORES = {("1", "10"): 2.5, ("1", "11"): -1.0, ("2", "10"): 0.25}
 
@@ -78,7 +78,7 @@ def test_parquet_with_ids_of_other_kinds(tmp_path):
 
 @pytest.mark.parametrize("name", ["s.jsonl", "s.jsonl.gz", "s.ndjson"])
 def test_scored_hard_negatives(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(files, "PAIRS_PER_CHUNK", 2)
+    monkeypatch.setattr(score_files, "PAIRS_PER_CHUNK", 2)
     path = text(tmp_path / name, *map(json.dumps, MARCO), "")
     if name.endswith(".gz"):
         path.write_bytes(gzip.compress(path.read_bytes()))
@@ -219,8 +219,8 @@ def asked(*rows: tuple[int, int], wanted: list[bool] | None = None) -> Pairs:
 
 
 @pytest.fixture
-def teacher(tmp_path) -> files.Precomputed:
-    return files.load(text(tmp_path / "s.jsonl", *map(json.dumps, MARCO)))
+def teacher(tmp_path) -> score_files.PrecomputedTeacher:
+    return score_files.load(text(tmp_path / "s.jsonl", *map(json.dumps, MARCO)))
 
 
 def test_the_teacher_is_known_by_the_bytes_of_its_file(teacher, tmp_path):

@@ -95,7 +95,7 @@ def test_scores_that_are_cut_off(tmp_path, limit, end):
     cut = {query: limit(row, np.float32(3.1)).tolist() for query, row in normal(5).items()}
     share = np.mean(np.concatenate(list(cut.values())) == np.float32(3.1))
     (warning,) = statistics(stored(tmp_path, cut), "t")["warnings"]
-    assert warning == f"{share:.1%} of the scores are the {end}: the scale looks cut off there"
+    assert warning == f"{share:.1%} of the scores are the {end}: the scale looks clipped there"
 
 
 def test_one_score_at_the_end_is_no_saturation(tmp_path):

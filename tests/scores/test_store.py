@@ -199,7 +199,7 @@ def test_a_torn_and_an_altered_shard_are_both_named_and_only_their_pairs_scored_
     missing = opened.missing("t", *asked)
     assert missing.tolist() == [1, 3, 4]
     for shard in (torn, altered):
-        assert f"{shard} is damaged: set aside as {shard.name}.damaged" in caplog.text
+        assert f"{shard} is damaged; set aside as {shard.name}.damaged" in caplog.text
         assert not shard.exists()
     opened.add("t", asked[0][missing], asked[1][missing], np.array([33, 44, 34]))
     assert same(ScoreStore(filled.root).lookup("t", *asked), [11, 33, 22, 44, 34])
@@ -347,7 +347,7 @@ def test_merging_mends_our_damage_and_takes_over_none(filled: ScoreStore, tmp_pa
     flip_a_byte(filled.root / "t" / good.name)
     opened = ScoreStore(filled.root)
     assert opened.merge(ScoreStore(other.root)) == 1
-    assert f"{bad} is damaged: not copied" in caplog.text
+    assert f"{bad} is damaged; not copied" in caplog.text
     assert bad.exists()
     assert same(opened.lookup("t", *pairs((1, 1), (1, 2), (2, 1), (9, 9))), [11, 12, 21, np.nan])
     assert not list((opened.root / "t").glob(".tmp-*"))

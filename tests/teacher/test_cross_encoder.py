@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
-from retrieval_distill.scores.contract import Pairs
+from retrieval_distill.scores.teacher_contract import Pairs
 from retrieval_distill.teacher import cross_encoder, pairs
 from tests.teacher.decoders import classifying_decoder, yes_or_no_decoder
 

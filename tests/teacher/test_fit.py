@@ -22,7 +22,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.stages import read_manifest
-from retrieval_distill.scores.contract import Pairs
+from retrieval_distill.scores.teacher_contract import Pairs
 from retrieval_distill.teacher import cross_encoder
 from retrieval_distill.teacher.fitting import fit, training
 from retrieval_distill.teacher.fitting import model as fit_model

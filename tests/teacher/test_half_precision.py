@@ -10,7 +10,7 @@ import pytest
 from sentence_transformers import CrossEncoder
 
 from retrieval_distill.config import MemberConfig
-from retrieval_distill.scores.contract import Pairs
+from retrieval_distill.scores.teacher_contract import Pairs
 from retrieval_distill.teacher import cross_encoder, load
 from tests.conftest import sentence
 from tests.teacher.decoders import classifying_decoder, yes_or_no_decoder

@@ -22,7 +22,7 @@ from retrieval_distill import api
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.llm import chat
-from retrieval_distill.scores.contract import Pairs
+from retrieval_distill.scores.teacher_contract import Pairs
 from retrieval_distill.teacher import llm_judge
 
 KEY = "sk-secret-0123456789"

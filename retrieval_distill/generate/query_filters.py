@@ -1,6 +1,6 @@
-"""Generated queries that teach nothing or too much: too short or long, of several documents, asked in a held-out split.
+"""Drops generated queries that are too short, too long, ambiguous, or leaked from a held-out split.
 
-Knows tables of queries; must not know how they were made.
+Knows tables of queries; must not know how they were generated.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from retrieval_distill.data.prepare.words import words
 
 
 def keep(made: pd.DataFrame, mask: pd.Series, reason: str, dropped: Ledger) -> pd.DataFrame:
-    """The rows where ``mask`` holds; the others are counted, by way, under ``reason``."""
+    """The rows where ``mask`` is true; the others are counted in ``dropped``, by way, under ``reason``."""
     for way, doc_id in made.loc[~mask, ["way", "doc_id"]].itertuples(index=False):
         dropped.add(f"{way}: {reason}", doc_id)
     return made[mask]
 
 
 def by_text(made: pd.DataFrame, config: GenerateConfig, dropped: Ledger) -> pd.DataFrame:
-    """Queries of a fit length, each once, without those that documents share.
+    """Distinct queries of suitable length that belong to a single document.
 
     Args:
-        made: Columns ``way``, ``doc_id`` and ``query``, a row without a query for a document that gave none.
-        config: The bounds.
-        dropped: Gets what goes.
+        made: Columns ``way``, ``doc_id`` and ``query``; a document without queries has a row without a query.
+        config: The length limits.
+        dropped: Counts the dropped queries.
     """
     made = keep(made, made["query"].notna(), "document without a query", dropped)
     found = made["query"].map(words)
@@ -41,10 +41,10 @@ def by_text(made: pd.DataFrame, config: GenerateConfig, dropped: Ledger) -> pd.D
 
 
 def by_leakage(made: pd.DataFrame, dataset: Dataset, config: GenerateConfig, dropped: Ledger) -> pd.DataFrame:
-    """Queries that no held-out split asks, equally or nearly so. ``made`` has a column ``query_id``."""
+    """Queries that do not occur, even nearly so, in a held-out split. ``made`` has a column ``query_id``."""
     held = [id_ for split in config.held_out if split in dataset.qrels for id_ in dataset.qrels[split]]
     if not held or made.empty:
         return made
-    asked = Texts.from_records((id_, "", text) for id_, text in zip(made["query_id"], made["query"], strict=True))
-    leaking = leakage.seen(asked, made["query_id"], dataset.queries, held, 1, config.query_threshold)
+    texts = Texts.from_records((id_, "", text) for id_, text in zip(made["query_id"], made["query"], strict=True))
+    leaking = leakage.seen(texts, made["query_id"], dataset.queries, held, 1, config.query_threshold)
     return keep(made, ~made["query_id"].isin(leaking), "query that a held-out split asks", dropped)

@@ -1,4 +1,4 @@
-"""Scores that somebody else computed, read from a file: as a table, and as a teacher that looks pairs up by their ids.
+"""Reads precomputed scores from files, as a table or as a teacher that looks pairs up by their ids.
 
 Layouts: a TREC run; Parquet with a row per pair, or per query with lists of documents and scores; JSON lines of the
 MS MARCO hard negatives, ``{"qid", "pos": [{"pid", "ce-score"}], "neg": {SYSTEM: [{"pid", "ce-score"}]}}``.
@@ -23,29 +23,29 @@ from retrieval_distill.data.run import COLUMNS
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import text_files
 from retrieval_distill.runtime.files import checksum
-from retrieval_distill.scores.contract import Pairs, Scored
+from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
 
 DOCUMENT_COLUMNS = ("doc_id", "passage_id", "corpus_id", "document_id")
 SCORE_COLUMNS = ("score", "ce_score", "ce-score")
-"""Names that a Parquet column may have; a plural ``s`` is understood too."""
+"""Accepted names of Parquet columns, also with a plural ``s``."""
 
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json")
 PICKLE_ENDINGS = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib")
 
 PAIRS_PER_CHUNK = 1_000_000
-"""Pairs of a JSON file that are held as Python objects at a time."""
+"""Pairs of a JSON file held as Python objects at a time."""
 
 
-def load(path: str | Path) -> Precomputed:
-    """A teacher that knows the scores in a file, and no others.
+def load(path: str | Path) -> PrecomputedTeacher:
+    """A teacher that has only the scores of a file.
 
     Raises:
         UserError: The file cannot be read as scores; see ``read_scores``.
     """
-    return Precomputed(Path(path), read_scores(path))
+    return PrecomputedTeacher(Path(path), read_scores(path))
 
 
-class Precomputed:
+class PrecomputedTeacher:
     """Looks scores up by query and document id."""
 
     def __init__(self, path: Path, frame: pd.DataFrame) -> None:
@@ -54,11 +54,11 @@ class Precomputed:
         self.frame = frame
         self._path = path
 
-    def score(self, pairs: Pairs) -> Scored:
+    def score(self, pairs: Pairs) -> ScoreStream:
         """The scores of the wanted pairs.
 
         Raises:
-            UserError: Pairs are not in the file; those that are were yielded before.
+            UserError: Pairs are missing from the file; the scores of the others were yielded before.
         """
         positions = pairs.positions
         scores = self._scores(pairs, positions)
@@ -69,18 +69,18 @@ class Precomputed:
             raise UserError(self._absent([pairs.ids(position) for position in positions[~known]]))
 
     def lookup(self, pairs: Pairs) -> np.ndarray:
-        """The file's score of every pair, wanted or not, float32 [pairs]; NaN where it has none."""
+        """The file's score of every pair, wanted or not, float32 [pairs]; NaN where there is none."""
         return self._scores(pairs, np.arange(len(pairs)))
 
     def _scores(self, pairs: Pairs, positions: np.ndarray) -> np.ndarray:
         ids = [pairs.ids(position) for position in positions]
-        asked = pd.DataFrame(ids, columns=COLUMNS[:2], dtype="str")
-        return asked.merge(self.frame, how="left", on=COLUMNS[:2])["score"].to_numpy(np.float32)
+        wanted = pd.DataFrame(ids, columns=COLUMNS[:2], dtype="str")
+        return wanted.merge(self.frame, how="left", on=COLUMNS[:2])["score"].to_numpy(np.float32)
 
     def _absent(self, absent: list[tuple[str, str]]) -> str:
         first = ", ".join(f"query {query!r} with document {document!r}" for query, document in absent[:3])
         return (
-            f"{self._path}: {len(absent):,} of the pairs asked for have no score there, first: {first}; "
+            f"{self._path}: {len(absent):,} of the candidates have no score in this file, first: {first}; "
             "restrict the candidates to pairs of the file, or score them with a model"
         )
 
@@ -94,7 +94,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     """Read scored pairs: ``query_id`` and ``doc_id`` (strings), ``score`` (float), every pair once.
 
     Args:
-        path: ``.parquet``; ``.jsonl`` or ``.ndjson``, also with ``.gz``; any other ending is a TREC run.
+        path: ``.parquet``; ``.jsonl`` or ``.ndjson``, also with ``.gz``; any other suffix is read as a TREC run.
 
     Raises:
         UserError: The file is missing, empty, a pickle or not in a known layout, a score is not a finite number, or
@@ -103,23 +103,23 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file of scores")
-    ending = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if ending in PICKLE_ENDINGS:
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if suffix in PICKLE_ENDINGS:
         raise UserError(
-            f"{path}: a pickled file can run code when it is read, so it is not; use the Parquet or JSON lines version "
-            "of these scores, or write one from Python yourself with pandas: frame.to_parquet(...)"
+            f"{path}: pickled files are never read, since they can run code; use the Parquet or JSON lines version of "
+            "these scores, or write one yourself with pandas: frame.to_parquet(...)"
         )
-    if ending == ".parquet":
-        frame = _parquet(path).to_pandas()
-    elif ending in JSON_ENDINGS:
-        frame = _json_lines(path).to_pandas()
+    if suffix == ".parquet":
+        frame = _read_parquet(path).to_pandas()
+    elif suffix in JSON_ENDINGS:
+        frame = _read_json_lines(path).to_pandas()
     else:
         frame = trec_run.read(path)
-    return _checked(path, frame)
+    return _validate(path, frame)
 
 
-def _checked(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
-    """The distinct rows; refuses scores that are no numbers and pairs with two scores."""
+def _validate(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """The distinct rows; refuses NaN, infinity and pairs with two scores."""
     if frame.empty:
         raise UserError(f"{path}: there are no scores in this file")
     with np.errstate(over="ignore"):  # the store keeps float32
@@ -140,7 +140,7 @@ def _checked(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _parquet(path: Path) -> pa.Table:
+def _read_parquet(path: Path) -> pa.Table:
     table = parquet_files.read_table(path)
     query = _column(path, table, ("query_id", "qid"))
     document, score = _column(path, table, DOCUMENT_COLUMNS), _column(path, table, SCORE_COLUMNS)
@@ -150,7 +150,7 @@ def _parquet(path: Path) -> pa.Table:
         unequal = pc.not_equal(pc.list_value_length(document), pc.list_value_length(score))
         if pc.any(unequal).as_py():
             row = pc.index(unequal, True).as_py() + 1
-            raise UserError(f"{path}: row {row} has not as many scores as documents")
+            raise UserError(f"{path}: row {row} has different numbers of scores and documents")
         query = query.take(pc.list_parent_indices(document))
         document, score = pc.list_flatten(document), pc.list_flatten(score)
     return _table(
@@ -178,7 +178,7 @@ def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
-def _json_lines(path: Path) -> pa.Table:
+def _read_json_lines(path: Path) -> pa.Table:
     chunks: list[pa.Table] = []
     rows: list[tuple[str, str, float]] = []
     for number, line in enumerate(text_files.lines(path), 1):
@@ -206,7 +206,7 @@ def _entries(line: str, place: str) -> Iterator[tuple[str, str, float]]:
 def _id(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise TypeError(f"an id must be a string or a whole number, not {value!r}")
-    str(value).encode()  # UnicodeError (a ValueError) for half a character
+    str(value).encode()  # UnicodeError (a ValueError) for a lone surrogate
     return str(value)
 
 

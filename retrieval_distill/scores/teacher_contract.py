@@ -1,4 +1,4 @@
-"""What every kind of teacher is: pairs of texts in, raw relevance scores out.
+"""The interface of every teacher: pairs of texts in, raw relevance scores out.
 
 Knows numbers and texts; must not know models, stores, Runs or judgements.
 """
@@ -11,17 +11,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-Scored = Iterator[tuple[np.ndarray, np.ndarray]]
-"""(positions, float32 scores) of some of the wanted pairs at a time; every wanted position comes exactly once."""
+ScoreStream = Iterator[tuple[np.ndarray, np.ndarray]]
+"""Batches of (positions, float32 scores); every wanted position occurs exactly once."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Query-document pairs over texts that are each held once.
+    """Query-document pairs, with every text stored once.
 
-    Pair ``i`` is ``queries[rows[i, 0]]`` with ``documents[rows[i, 1]]``; ``wanted[i]`` says whether its score is
-    asked for. The pairs that are not wanted are there so that a teacher can lay out its batches the same way whether
-    or not a killed attempt had scored some.
+    Pair ``i`` is ``queries[rows[i, 0]]`` with ``documents[rows[i, 1]]``; ``wanted[i]`` tells whether its score is
+    needed. The other pairs are included so that a teacher forms the same batches whether or not a killed attempt had
+    already scored some.
     """
 
     query_ids: Sequence[str]
@@ -52,34 +52,34 @@ class Pairs:
         return self.query_ids[query], self.document_ids[document]
 
     def only(self, positions: np.ndarray) -> Pairs:
-        """The same texts, with only these pairs wanted."""
+        """The same pairs, of which only these are wanted."""
         wanted = np.zeros(len(self), bool)
         wanted[positions] = True
         return replace(self, wanted=wanted)
 
 
 class Teacher(Protocol):
-    """What gives raw relevance scores for pairs of texts."""
+    """Gives raw relevance scores to pairs of texts."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that changes a score; letters, digits, ``_``, ``-`` and ``.`` only."""
+        """Hash of everything that changes a score; letters, digits, ``_``, ``-`` and ``.`` only."""
 
     @property
     def description(self) -> dict[str, Any]:
-        """For people: ``kind``, ``model``, and what else tells this teacher from its siblings (JSON values)."""
+        """For people: ``kind``, ``model``, and what else distinguishes this teacher (JSON values)."""
 
-    def score(self, pairs: Pairs) -> Scored:
+    def score(self, pairs: Pairs) -> ScoreStream:
         """Raw scores of the wanted pairs. A pair's score must not depend on which others are wanted.
 
         Raises:
-            UserError: The teacher cannot score a pair; what was yielded before is kept by the caller.
+            UserError: The teacher cannot score a pair; the caller keeps the scores yielded before.
         """
 
 
 @runtime_checkable
-class KnowsIds(Protocol):
-    """A teacher that knows pairs by their ids, so that equal texts may have different scores."""
+class ScoresByIds(Protocol):
+    """A teacher that identifies pairs by their ids, so that equal texts may have different scores."""
 
     def lookup(self, pairs: Pairs) -> np.ndarray:
-        """Its own score of every pair, wanted or not, float32 [pairs]; NaN where it has none."""
+        """The score of every pair, wanted or not, float32 [pairs]; NaN where there is none."""
