@@ -161,12 +161,14 @@ class Study:
 
     def started(self, system: str) -> str:
         """A student as it begins."""
-        from retrieval_distill.compress import start
+        from retrieval_distill.compress import student_setup
         from retrieval_distill.config import CompressConfig
 
         folder = self.student(f"untaught {system}", 1)
         if not folder.is_dir():
-            start.student(CompressConfig(**UNTAUGHT[system]), MODEL, self.texts, 1)[0].save_pretrained(str(folder))
+            student_setup.student(CompressConfig(**UNTAUGHT[system]), MODEL, self.texts, 1)[0].save_pretrained(
+                str(folder)
+            )
         return str(folder)
 
     def compressed(self, system: str, seed: int, **training: Any) -> str:
@@ -264,17 +266,17 @@ def cell(row: dict[str, Any]) -> str:
 
 def bench(length: int = 128, texts: int = 32, repeats: int = 7) -> Iterator[dict[str, Any]]:
     """Seconds of a step: the teacher's forward, the student's forward and backward, and the whole under transfers."""
-    from retrieval_distill.compress import start
-    from retrieval_distill.compress.captures import Captures, anatomy
-    from retrieval_distill.compress.contract import VECTOR, Pair
-    from retrieval_distill.compress.model import CompressionModel
-    from retrieval_distill.compress.transfers import Transfers
+    from retrieval_distill.compress import student_setup
+    from retrieval_distill.compress.captures import Captures, shape_of
+    from retrieval_distill.compress.compression_model import CompressionModel
+    from retrieval_distill.compress.transfer import VECTOR, ModelPair
+    from retrieval_distill.compress.transfer_mix import Transfers
     from retrieval_distill.config import CompressConfig
     from retrieval_distill.student import encoder
 
     dtype = torch.bfloat16 if devices.has_fast_bfloat16(devices.device()) else None
     teacher = encoder.load(MODEL, "auto")
-    student, _ = start.student(CompressConfig(**START), MODEL, Texts.from_records([]), 1)
+    student, _ = student_setup.student(CompressConfig(**START), MODEL, Texts.from_records([]), 1)
     rows = [row.astype(np.int32) for row in np.random.default_rng(0).integers(1000, 30000, (texts, length))]
     see, look = Captures(student, [VECTOR]), Captures(teacher, [VECTOR])
 
@@ -286,7 +288,7 @@ def bench(length: int = 128, texts: int = 32, repeats: int = 7) -> Iterator[dict
             look(rows)
 
     acts = {"teacher": forward, "student": lambda: see(rows, weights())[VECTOR].sum().backward()}
-    pair = Pair(anatomy(student), anatomy(teacher))
+    pair = ModelPair(shape_of(student), shape_of(teacher))
     for name, options in TAUGHT.items():
         if {key: value for key, value in options.items() if key != "transfers"} == START:
             model = CompressionModel(student, teacher, Transfers(options["transfers"], pair), dtype)

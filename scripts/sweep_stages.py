@@ -29,7 +29,7 @@ import retrieval_distill.embedding.embed
 import retrieval_distill.generate.generate
 import retrieval_distill.index.faiss_index
 import retrieval_distill.mining.mine
-import retrieval_distill.mining.search
+import retrieval_distill.mining.retrievers
 import retrieval_distill.pipeline
 import retrieval_distill.teacher.ensemble
 import retrieval_distill.teacher.fitting.fit

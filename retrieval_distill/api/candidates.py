@@ -134,7 +134,7 @@ def mine(
         True
     """
     from retrieval_distill.mining import mine as mining
-    from retrieval_distill.mining.search import Retrievers, default_retrievers
+    from retrieval_distill.mining.retrievers import Retrievers, default_retrievers
 
     first = None if start is None else fspath(start)
     chosen = configured(MiningConfig, config, default_retrievers(config, options, first), "mine")
@@ -167,7 +167,7 @@ def filter_negatives(
         UserError: An option is unknown or out of bounds.
     """
     from retrieval_distill.data import generated
-    from retrieval_distill.mining.filters import keep_negatives
+    from retrieval_distill.mining.negative_filters import keep_negatives
 
     config = configured(FilterConfig, config, options, "filter-negatives")
     kept, removed = keep_negatives(scored, generated.as_trained(dataset, split).qrels(split), config)

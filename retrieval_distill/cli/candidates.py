@@ -62,7 +62,7 @@ def mine(
     from retrieval_distill import api, models
     from retrieval_distill.config import MiningConfig, parse
     from retrieval_distill.config.mining import LEXICAL, START
-    from retrieval_distill.mining import report
+    from retrieval_distill.mining import mining_report
 
     kept = vectors or out.with_name(f"{out.stem}-vectors")
     config = parse(MiningConfig, {"retrievers": list(retriever or ["bm25"])}, "mine", overrides or ())
@@ -76,8 +76,8 @@ def mine(
         data, split=split, depth=depth, keep=keep, relevant=relevant, indexes=indexes,
         vectors=kept, seed=seed, dtype=dtype, config=config,
     )  # fmt: skip
-    say(report.lists_table(found.report))
-    say(report.pairs_line(len(found.query_ids), len(found), found.report["relevant_left_out"], "--relevant"))
+    say(mining_report.lists_table(found.report))
+    say(mining_report.pairs_line(len(found.query_ids), len(found), found.report["relevant_left_out"], "--relevant"))
     save(found, out)
 
 
@@ -106,9 +106,9 @@ def filter_negatives(
     config = parse(FilterConfig, {}, "filter-negatives", rules)
     run, data = Run.load(scored), load(dataset, cache)
     found = api.filter_negatives(run, data, split=split, config=config)
-    from retrieval_distill.mining import report  # imports much
+    from retrieval_distill.mining import mining_report  # imports much
 
     removed = found.facts["removed"]
-    say(report.scores_line(report.of_scores(run, generated.as_trained(data, split).qrels(split))))
+    say(mining_report.scores_line(mining_report.of_scores(run, generated.as_trained(data, split).qrels(split))))
     say("removed: " + ", ".join(f"{count:,} by {rule}" for rule, count in removed.items() if rule != "all"))
     save(found, out)

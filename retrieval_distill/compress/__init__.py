@@ -1,1 +1,1 @@
-"""Task-agnostic compression: a small encoder taught by a larger one on plain text, before any retrieval training."""
+"""Task-agnostic compression: a large encoder teaches a small one on plain text, before any retrieval training."""

@@ -9,16 +9,16 @@ import torch
 from pydantic import validate_call
 from torch import Tensor
 
-from retrieval_distill.compress.contract import Ask, Pair, Seen, Transfer, per_text
-from retrieval_distill.compress.layer_numbers import numbered
+from retrieval_distill.compress.layer_numbers import layer_index
+from retrieval_distill.compress.transfer import ActivationKey, Activations, ModelPair, Transfer, mean_per_text
 from retrieval_distill.errors import UserError
 
 
 class AttentionMaps(Transfer):
     """KL divergence of the teacher's attention maps from the student's, mean over heads and real tokens of a text.
 
-    Both need as many attention heads, and attention that is computed step by step, which is slower than the fused
-    kernels: it is switched on for as long as the transfer needs it.
+    Both must have the same number of attention heads, and use unfused attention, which is slower; it is enabled while
+    the transfer is in use.
 
     Args:
         teacher_layer: Layer of the teacher, from 0 (below 0: from the last one).
@@ -30,23 +30,23 @@ class AttentionMaps(Transfer):
         super().__init__()
         self.teacher_layer, self.student_layer = teacher_layer, student_layer
 
-    def bind(self, pair: Pair) -> None:
+    def bind(self, pair: ModelPair) -> None:
         """See :meth:`Transfer.bind`."""
         heads = pair.student.heads, pair.teacher.heads
         if heads[0] != heads[1]:
             raise UserError(
                 f"compress.transfers.attention_maps: the student has {heads[0]} attention heads, the teacher "
-                f"{heads[1]}; take relations instead, whose heads are free"
+                f"{heads[1]}; use relations instead, which have no such limit"
             )
-        student = numbered(self.student_layer, pair.student.layers, "attention_maps.student_layer")
-        teacher = numbered(self.teacher_layer, pair.teacher.layers, "attention_maps.teacher_layer")
-        self.student_asks: tuple[Ask, ...] = (("attention", student),)
-        self.teacher_asks: tuple[Ask, ...] = (("attention", teacher),)
+        student = layer_index(self.student_layer, pair.student.layers, "attention_maps.student_layer")
+        teacher = layer_index(self.teacher_layer, pair.teacher.layers, "attention_maps.teacher_layer")
+        self.student_keys: tuple[ActivationKey, ...] = (("attention", student),)
+        self.teacher_keys: tuple[ActivationKey, ...] = (("attention", teacher),)
 
-    def forward(self, student: Seen, teacher: Seen, mask: Tensor) -> Tensor:
+    def forward(self, student: Activations, teacher: Activations, mask: Tensor) -> Tensor:
         """See :meth:`Transfer.forward`."""
-        own, wanted = student[self.student_asks[0]], teacher[self.teacher_asks[0]]
+        own, wanted = student[self.student_keys[0]], teacher[self.teacher_keys[0]]
         own, wanted = (maps.to(torch.promote_types(maps.dtype, torch.float32)) for maps in (own, wanted))
-        smallest = torch.finfo(own.dtype).tiny  # what no softmax of finite logits is told apart from 0 by
+        smallest = torch.finfo(own.dtype).tiny  # avoids log(0)
         divergence = (wanted * (wanted.clamp_min(smallest).log() - own.clamp_min(smallest).log())).sum(dim=-1)
-        return per_text(divergence.mean(dim=1), mask)
+        return mean_per_text(divergence.mean(dim=1), mask)

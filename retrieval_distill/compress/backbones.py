@@ -1,4 +1,4 @@
-"""Any encoder as one that gives sentence vectors: a bi-encoder as it is, of a cross-encoder what stands under its head.
+"""Loads any encoder as one that gives sentence vectors: a bi-encoder, or a cross-encoder without its head.
 
 Knows saved models; must not know what they teach or learn.
 """
@@ -19,15 +19,15 @@ from retrieval_distill.teacher.opening import open_model
 
 
 def load(name: str, dtype: str = "float32", learns: bool = False) -> SentenceTransformer:
-    """An encoder in evaluation mode, on the best device; a cross-encoder's pools the mean.
+    """Load an encoder in evaluation mode, on the best device; a cross-encoder gets mean pooling.
 
     Args:
         name: See :func:`retrieval_distill.models.resolve`; a cross-encoder may be an adapter.
         dtype: As for :func:`retrieval_distill.student.encoder.load`.
-        learns: Whether its weights are going to change.
+        learns: Whether its weights will change.
 
     Raises:
-        UserError: The model is not to be had, or has two encoders.
+        UserError: The model cannot be loaded, or has two encoders.
     """
     folder = models.resolve(name)
     if _classifies(folder):
@@ -39,12 +39,14 @@ def load(name: str, dtype: str = "float32", learns: bool = False) -> SentenceTra
     loaded = encoder.load(name, dtype, learns=learns)
     encoder.require_transformers(name, loaded)
     if routes.is_routed(loaded):
-        raise UserError(f"compress: {name!r} has one encoder for queries and one for documents; give a model of one")
+        raise UserError(
+            f"compress: {name!r} has separate encoders for queries and documents; give a model with one encoder"
+        )
     return loaded
 
 
 def _classifies(folder: Path) -> bool:
-    """Whether a folder holds a cross-encoder: a classification head, or an adapter, which only these have here."""
+    """Whether a folder holds a cross-encoder: a classification head or an adapter, which bi-encoders never have."""
     config = folder / "config.json"
     heads = models.settings(config).get("architectures") or [] if config.is_file() else []
     return models.adapter_base(folder) is not None or any("SequenceClassification" in head for head in heads)

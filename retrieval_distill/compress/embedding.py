@@ -1,4 +1,4 @@
-"""The sentence vector: what an encoder without a language-model head puts out. Knows vectors; must not know models."""
+"""Transfer of sentence vectors. Knows vectors; must not know models."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from pydantic import validate_call
 from torch import Tensor, nn
 
-from retrieval_distill.compress.contract import VECTOR, Ask, Pair, Seen, Transfer, projection
+from retrieval_distill.compress.transfer import VECTOR, ActivationKey, Activations, ModelPair, Transfer, projection
 
 
 class Embedding(Transfer):
     """Distance between the student's vector of a text and the teacher's, mean over texts.
 
-    Where they differ in length, the student's goes through a linear projection that is trained along and left behind.
-    Tokens do not matter: the two may have different tokenizers.
+    If their dimensions differ, the student's vector goes through a linear projection, trained and then discarded. The
+    two encoders may have different tokenizers.
 
     Source: Reimers and Gurevych, "Making Monolingual Sentence Embeddings Multilingual using Knowledge Distillation",
     2020, arXiv:2004.09813 (mean squared error).
@@ -25,8 +25,8 @@ class Embedding(Transfer):
     """
 
     token_by_token = False
-    student_asks: tuple[Ask, ...] = (VECTOR,)
-    teacher_asks: tuple[Ask, ...] = (VECTOR,)
+    student_keys: tuple[ActivationKey, ...] = (VECTOR,)
+    teacher_keys: tuple[ActivationKey, ...] = (VECTOR,)
 
     @validate_call
     def __init__(self, distance: Literal["cosine", "mse"] = "cosine") -> None:
@@ -34,11 +34,11 @@ class Embedding(Transfer):
         self.distance = distance
         self.projection: nn.Module = nn.Identity()
 
-    def bind(self, pair: Pair) -> None:
+    def bind(self, pair: ModelPair) -> None:
         """See :meth:`Transfer.bind`."""
         self.projection = projection(pair, pair.student.dimensions, pair.teacher.dimensions)
 
-    def forward(self, student: Seen, teacher: Seen, mask: Tensor) -> Tensor:
+    def forward(self, student: Activations, teacher: Activations, mask: Tensor) -> Tensor:
         """See :meth:`Transfer.forward`."""
         own, wanted = self.projection(student[VECTOR]), teacher[VECTOR]
         if self.distance == "cosine":

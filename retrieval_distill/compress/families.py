@@ -1,6 +1,6 @@
-"""Where each family of encoders keeps what transfers ask for: names of modules inside one of its layers.
+"""Module names within a layer, for each family of encoders.
 
-Knows names; must not know tensors. A new family is a new row here.
+Knows names; must not know tensors. A new family is a new entry here.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ class Family:
     """Names within a layer."""
 
     projections: tuple[str, ...]
-    """The linear maps to queries, keys and values; or one whose output is the three side by side."""
+    """The linear maps to queries, keys and values, or a single one that outputs all three."""
     output: str
-    """The linear map behind attention."""
+    """The linear map after attention."""
     feed: tuple[str, str]
-    """The two linear maps of the feed-forward part; between them stand the neurons."""
+    """The two linear maps of the feed-forward part, with the neurons between them."""
     maps: str
-    """The module that gives attention maps, second of its outputs."""
+    """The module whose second output is the attention maps."""
     neurons: str = "intermediate_size"
     """The configuration's key for the number of neurons."""
     maps_go_in: bool = False
-    """They are what the module is given."""
+    """Whether the maps are that module's input instead."""
     tuples: bool = False
-    """Layers give tuples, the hidden state first."""
+    """Whether layers return tuples, the hidden state first."""
     gated: bool = False
-    """The first feed-forward map also makes gates, twice as many outputs as there are neurons."""
+    """Whether the first feed-forward map also computes gates, with two outputs per neuron."""
 
 
 BERT = Family(
@@ -64,19 +64,19 @@ FAMILIES = {
         projections=("attn.Wqkv",), output="attn.Wo", feed=("mlp.Wi", "mlp.Wo"), maps="attn", gated=True
     ),
 }
-"""By ``model_type`` of the configuration."""
+"""``model_type`` of the configuration -> family."""
 
 
 def family_of(backbone: Any) -> Family:
     """The family of a transformer.
 
     Raises:
-        UserError: It is of none that is known.
+        UserError: The family is unknown.
     """
     kind = backbone.config.model_type
     if kind not in FAMILIES:
         raise UserError(
-            f"compress: the layers of a {kind!r} model are not known here, only those of {', '.join(FAMILIES)}; "
+            f"compress: {kind!r} models are not supported, only {', '.join(FAMILIES)}; "
             "the transfer embedding works with every encoder"
         )
     return FAMILIES[kind]

@@ -1,4 +1,4 @@
-"""Hidden states, layer by layer. Knows tensors and mappings; must not know models.
+"""Transfer of hidden states, layer by layer. Knows tensors and mappings; must not know models.
 
 Source: Jiao et al., "TinyBERT", 2019, arXiv:1909.10351, equations 7 to 9 (hidden states through a learned projection,
 embeddings too); Sanh et al., "DistilBERT", 2019, arXiv:1910.01108 (cosine).
@@ -12,24 +12,31 @@ import torch
 from pydantic import validate_call
 from torch import Tensor, nn
 
-from retrieval_distill.compress.contract import Ask, Pair, Seen, Transfer, per_text, projection
 from retrieval_distill.compress.mappings import MAPPINGS, earth_mover
+from retrieval_distill.compress.transfer import (
+    ActivationKey,
+    Activations,
+    ModelPair,
+    Transfer,
+    mean_per_text,
+    projection,
+)
 
-EMBEDDINGS: Ask = ("embeddings", 0)
+EMBEDDINGS: ActivationKey = ("embeddings", 0)
 
 
 class HiddenStates(Transfer):
     """Distance between the outputs of the student's layers and those of the teacher's that they are mapped to.
 
-    The mean is over layers (embeddings count as one), and over real tokens of a text. Where widths differ, one linear
-    projection for all layers is trained with the student and left behind.
+    Mean over layers (embeddings count as one) and real tokens of a text. If widths differ, one linear projection for
+    all layers is trained with the student and then discarded.
 
     Args:
-        mapping: ``first``, ``last``, ``uniform`` (evenly, first and last included, as ``spaced`` layers are kept),
-            ``skip`` (the last of each equal part), or ``earth_mover``: every layer to several, by the cheapest
-            transport between the two stacks, found anew for every batch.
-        distance: ``mse`` over coordinates, or ``cosine``: one minus it.
-        embeddings: Whether what goes into the first layer is compared too.
+        mapping: ``first``, ``last``, ``uniform`` (evenly spaced, including first and last), ``skip`` (the last of each
+            equal part), or ``earth_mover``: every layer to several, by the cheapest transport between the two stacks,
+            computed for every batch.
+        distance: ``mse`` over coordinates, or ``cosine``: one minus the cosine.
+        embeddings: Whether the input of the first layer is compared too.
     """
 
     @validate_call
@@ -43,26 +50,26 @@ class HiddenStates(Transfer):
         self.mapping, self.distance, self.embeddings = mapping, distance, embeddings
         self.projection: nn.Module = nn.Identity()
 
-    def bind(self, pair: Pair) -> None:
+    def bind(self, pair: ModelPair) -> None:
         """See :meth:`Transfer.bind`."""
         own, others = pair.student.layers, pair.teacher.layers
         rule = MAPPINGS.get(self.mapping)
         mapped = rule(others, own) if rule else range(others)
         extra = (EMBEDDINGS,) if self.embeddings else ()
-        self.student_asks: tuple[Ask, ...] = (*(("hidden", layer) for layer in range(own)), *extra)
-        self.teacher_asks: tuple[Ask, ...] = (*(("hidden", layer) for layer in mapped), *extra)
+        self.student_keys: tuple[ActivationKey, ...] = (*(("hidden", layer) for layer in range(own)), *extra)
+        self.teacher_keys: tuple[ActivationKey, ...] = (*(("hidden", layer) for layer in mapped), *extra)
         self.projection = projection(pair, pair.student.width, pair.teacher.width)
 
-    def forward(self, student: Seen, teacher: Seen, mask: Tensor) -> Tensor:
-        """See :meth:`Transfer.forward`; layers of the student that were passed over count as little as absent ones."""
-        own = {ask: self.projection(_exact(student[ask])) for ask in self.student_asks if ask in student}
+    def forward(self, student: Activations, teacher: Activations, mask: Tensor) -> Tensor:
+        """See :meth:`Transfer.forward`; skipped layers of the student are left out."""
+        own = {ask: self.projection(_exact(student[ask])) for ask in self.student_keys if ask in student}
         if self.mapping == "earth_mover":
-            return self._moved(own, teacher, mask)
-        pairs = zip(self.student_asks, self.teacher_asks, strict=True)
+            return self._earth_mover_loss(own, teacher, mask)
+        pairs = zip(self.student_keys, self.teacher_keys, strict=True)
         return torch.stack([self._apart(own[a], teacher[b], mask) for a, b in pairs if a in own]).mean()
 
-    def _moved(self, own: Seen, teacher: Seen, mask: Tensor) -> Tensor:
-        layers = [[ask for ask in asks if ask != EMBEDDINGS] for asks in (own, self.teacher_asks)]
+    def _earth_mover_loss(self, own: Activations, teacher: Activations, mask: Tensor) -> Tensor:
+        layers = [[ask for ask in asks if ask != EMBEDDINGS] for asks in (own, self.teacher_keys)]
         distances = torch.stack(
             [torch.stack([self._apart(own[a], teacher[b], mask) for b in layers[1]]) for a in layers[0]]
         )
@@ -76,8 +83,8 @@ class HiddenStates(Transfer):
     def _apart(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         teacher = _exact(teacher)
         if self.distance == "cosine":
-            return per_text(1 - torch.cosine_similarity(student, teacher, dim=-1), mask)
-        return per_text((student - teacher).square().mean(dim=-1), mask)
+            return mean_per_text(1 - torch.cosine_similarity(student, teacher, dim=-1), mask)
+        return mean_per_text((student - teacher).square().mean(dim=-1), mask)
 
 
 def _exact(tensor: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
-"""A layer by its number, as recipes give it. Knows numbers only."""
+"""Layer numbers as recipes give them. Knows only numbers."""
 
 from __future__ import annotations
 
 from retrieval_distill.errors import UserError
 
 
-def numbered(layer: int, count: int, option: str) -> int:
-    """A layer's number from 0; numbers below 0 count from the last one.
+def layer_index(layer: int, count: int, option: str) -> int:
+    """A layer's index from 0; negative numbers count from the last layer.
 
     Raises:
         UserError: There is no such layer; the message names the ``option``.

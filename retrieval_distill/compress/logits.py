@@ -1,4 +1,4 @@
-"""The output distribution: what a masked-language-model head says of each token. Knows heads; must not know texts.
+"""Transfer of a masked language model's output distribution. Knows heads; must not know texts.
 
 Source: Sanh et al., "DistilBERT", 2019, arXiv:1910.01108, section 2; Hinton et al., 2015, arXiv:1503.02531 (softened
 by a temperature, gradients scaled by its square).
@@ -16,40 +16,40 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 from transformers.modeling_outputs import BaseModelOutput
 
 from retrieval_distill import models, weights
-from retrieval_distill.compress.contract import Ask, Pair, Seen, Transfer, projection
+from retrieval_distill.compress.transfer import ActivationKey, Activations, ModelPair, Transfer, projection
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives.contract import Positive
 
 BLOCK = 1 << 24
-"""Logits [tokens, vocabulary] that are computed at once: 64 MiB in float32; backward computes them again."""
+"""Logits [tokens, vocabulary] computed at once: 64 MiB in float32; the backward pass recomputes them."""
 
 
 class Logits(Transfer):
     """KL divergence of the teacher's distribution over its vocabulary from the student's, at every real token.
 
-    Both are read by the teacher's own language-model head, which stays as it is; where widths differ, the student's
-    tokens reach it through a linear projection that is trained along and left behind. The student keeps no head.
+    Both go through the teacher's frozen language-model head; if widths differ, the student's tokens first go through a
+    linear projection, trained and then discarded. The student keeps no head.
 
     Args:
         temperature: Divides logits; the value is multiplied by its square.
     """
 
-    student_asks: tuple[Ask, ...] = (("tokens", 0),)
-    teacher_asks: tuple[Ask, ...] = (("tokens", 0),)
+    student_keys: tuple[ActivationKey, ...] = (("tokens", 0),)
+    teacher_keys: tuple[ActivationKey, ...] = (("tokens", 0),)
 
     @validate_call
     def __init__(self, temperature: Positive = 2.0) -> None:
         super().__init__()
         self.temperature = temperature
         self.projection: nn.Module = nn.Identity()
-        self._head: tuple[Any, ...] = ()  # a tuple: no part of what is trained or saved
+        self._head: tuple[Any, ...] = ()  # in a tuple, so that it is neither trained nor saved
 
-    def bind(self, pair: Pair) -> None:
+    def bind(self, pair: ModelPair) -> None:
         """See :meth:`Transfer.bind`."""
         self.projection = projection(pair, pair.student.width, pair.teacher.width)
         self._head = (language_head(pair.teacher_name),)
 
-    def forward(self, student: Seen, teacher: Seen, mask: Tensor) -> Tensor:
+    def forward(self, student: Activations, teacher: Activations, mask: Tensor) -> Tensor:
         """See :meth:`Transfer.forward`."""
         own = self.projection(student["tokens", 0].float())[mask]
         wanted = teacher["tokens", 0].float()[mask]
@@ -68,18 +68,18 @@ class Logits(Transfer):
         return (nn.functional.kl_div(found, target, reduction="none", log_target=True).sum(dim=-1) * shares).sum()
 
 
-class _Given(nn.Module):
-    """Stands in for the encoder under a head: gives out what it is given."""
+class _PassThrough(nn.Module):
+    """Replaces the encoder under a head: returns its input."""
 
     def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutput:
         return BaseModelOutput(last_hidden_state=inputs_embeds)
 
 
 def language_head(name: str) -> Any:
-    """The masked-language-model head of a saved model, frozen, as a model that takes hidden states as its embeddings.
+    """The frozen masked-language-model head of a saved model, as a model that takes hidden states as embeddings.
 
     Raises:
-        UserError: It was saved without one.
+        UserError: The model was saved without one.
     """
     folder = models.resolve(name)
     with weights.reading(folder):
@@ -87,11 +87,11 @@ def language_head(name: str) -> Any:
     if not any(architecture.endswith("ForMaskedLM") for architecture in saved):
         raise UserError(
             f"compress.transfers.logits: {name!r} was saved without a masked-language-model head "
-            f"({', '.join(saved) or 'no architecture named'}); take the transfer embedding, which asks for the "
-            "sentence vector instead"
+            f"({', '.join(saved) or 'no architecture named'}); use the transfer embedding, which needs "
+            "only sentence vectors"
         )
     with weights.reading(folder) as loaded:
         model = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
     weights.require_whole(folder, loaded)
-    setattr(model, model.base_model_prefix, _Given())
+    setattr(model, model.base_model_prefix, _PassThrough())
     return model.requires_grad_(False).eval()

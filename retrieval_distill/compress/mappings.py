@@ -27,22 +27,22 @@ MAPPINGS: dict[str, Callable[[int, int], tuple[int, ...]]] = {
     "uniform": layers.spaced,
     "skip": skip,
 }
-"""Name -> rule: teacher layers, student layers -> a teacher layer for each of the student's."""
+"""Name -> rule: (teacher layers, student layers) -> the teacher layer for each student layer."""
 
 
 def earth_mover(distances: np.ndarray) -> np.ndarray:
-    """The cheapest way to share every student layer out among teacher layers, both sides in equal parts.
+    """The optimal transport between student layers and teacher layers, both with uniform weights.
 
     Args:
         distances: [student layers, teacher layers].
 
     Returns:
-        Shares of the same shape: rows add up to 1 / student layers, columns to 1 / teacher layers, and
-        ``(shares * distances).sum()`` is smallest: the earth mover's distance. Its gradient is that of the distances
-        under these shares.
+        Shares of the same shape: rows sum to 1 / student layers, columns to 1 / teacher layers, and
+        ``(shares * distances).sum()`` is minimal: the earth mover's distance. Its gradient is that of the distances
+        with these shares fixed.
 
     Source: Li et al., "BERT-EMD: Many-to-Many Layer Mapping for BERT Compression with Earth Mover's Distance", 2020,
-    arXiv:2010.06133, section 3.2; layers weigh alike here.
+    arXiv:2010.06133, section 3.2; layers have equal weights here.
     """
     students, teachers = distances.shape
     rows = np.kron(np.eye(students), np.ones(teachers))

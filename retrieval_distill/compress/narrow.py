@@ -1,8 +1,8 @@
-"""A narrower encoder made of a wider one by singular values.
+"""Narrows an encoder with singular value decompositions.
 
-Three things are cut down in the same proportion: the hidden state to the directions that the token embeddings use most,
-each attention head to the best low-rank form of what it computes, the feed-forward part to its strongest neurons. What
-is lost is for training to win back. Knows weights; must not know texts or training.
+Three parts shrink in the same proportion: the hidden state to the directions that the token embeddings use most, each
+attention head to its best low-rank approximation, the feed-forward part to its strongest neurons. Training recovers the
+loss. Knows weights; must not know texts or training.
 
 Source: Eckart and Young, "The approximation of one matrix by another of lower rank", 1936.
 """
@@ -25,17 +25,17 @@ Weights = dict[str, Tensor]
 
 
 def narrow(model: SentenceTransformer, width: int) -> Tensor:
-    """Make an encoder this wide, in place.
+    """Narrow an encoder in place.
 
     Args:
-        model: An encoder of BERT's, DistilBERT's or MPNet's kind.
-        width: Of hidden states; a multiple of the number of attention heads, which stays.
+        model: An encoder like BERT, DistilBERT or MPNet.
+        width: New width of hidden states; a multiple of the number of attention heads, which does not change.
 
     Returns:
-        The directions of the old hidden states that the new coordinates are, see :func:`directions`.
+        The directions of the old hidden states that become the new coordinates, see :func:`directions`.
 
     Raises:
-        UserError: The width does not suit the model, or the model is of another kind.
+        UserError: The width does not fit the model, or the model is of another kind.
     """
     backbone: Any = model[0].auto_model
     family, heads, old = family_of(backbone), backbone.config.num_attention_heads, backbone.config.hidden_size
@@ -45,7 +45,7 @@ def narrow(model: SentenceTransformer, width: int) -> Tensor:
     name, layers = stack(model)
     of_layers = {f"{name}.{number}." for number in range(len(layers))}
     inner = _inner(weights, family, of_layers)
-    slim = {key: _turned(key, weight, basis, kept) for key, weight in weights.items() if key not in inner}
+    slim = {key: _project_weight(key, weight, basis, kept) for key, weight in weights.items() if key not in inner}
     neurons = round(getattr(backbone.config, family.neurons) * width / old)
     for prefix in of_layers:
         slim |= _attention(weights, prefix, family, basis, heads)
@@ -67,11 +67,11 @@ def _check(model: SentenceTransformer, family: Family, width: int) -> None:
     config = backbone.config
     if family.gated:
         raise UserError(
-            f"compress.width: a {config.model_type} has gates beside its neurons, which are not cut down here; "
-            "set compress.layers alone"
+            f"compress.width: a {config.model_type} has gated neurons, which cannot be narrowed; "
+            "set only compress.layers"
         )
     if any(isinstance(module, Dense) for module in model):
-        raise UserError("compress.width: this model has a dense layer behind its pooling; set compress.layers alone")
+        raise UserError("compress.width: this model has a dense layer after pooling; set only compress.layers")
     heads = config.num_attention_heads
     if width >= config.hidden_size or width % heads:
         raise UserError(
@@ -83,17 +83,17 @@ def _check(model: SentenceTransformer, family: Family, width: int) -> None:
 def directions(embeddings: Tensor, width: int) -> tuple[Tensor, float]:
     """The ``width`` - 1 directions that token embeddings use most, as ``width`` coordinates whose mean is always 0.
 
-    Layer norms take the mean of all coordinates away; a basis whose coordinates have none loses nothing by that.
+    Layer norms remove the mean of all coordinates; with zero-mean coordinates nothing is lost by that.
 
     Args:
         embeddings: [tokens, old width].
-        width: Coordinates wanted.
+        width: Number of coordinates.
 
     Returns:
-        A matrix [old width, width] with orthonormal columns up to that one missing direction, and the share of the
-        embeddings' length (root mean square) that it keeps.
+        A matrix [old width, width] with orthonormal columns, except for the missing mean, and the share of the
+        embeddings' length (root mean square) that it preserves.
     """
-    centred = embeddings - embeddings.mean(dim=1, keepdim=True)  # what the norms behind them see
+    centred = embeddings - embeddings.mean(dim=1, keepdim=True)  # as the norms after them do
     vectors = torch.linalg.eigh(centred.T @ centred)[1].flip(-1)[:, : width - 1]
     ones = torch.ones(width, 1, dtype=embeddings.dtype, device=embeddings.device)
     without_mean = torch.linalg.qr(torch.cat([ones, torch.eye(width).to(ones)[:, : width - 1]], dim=1))[0][:, 1:]
@@ -101,13 +101,13 @@ def directions(embeddings: Tensor, width: int) -> tuple[Tensor, float]:
     return basis, float((centred @ basis).norm() / centred.norm())
 
 
-def _turned(key: str, weight: Tensor, basis: Tensor, kept: float) -> Tensor:
-    """A weight outside attention and feed-forward maps, brought from the old width to the new one."""
+def _project_weight(key: str, weight: Tensor, basis: Tensor, kept: float) -> Tensor:
+    """Project a weight outside attention and feed-forward maps from the old width to the new one."""
     old, width = basis.shape
     if weight.shape[-1] != old:
         return weight
     if key.lower().endswith("norm.weight"):
-        # a norm brings any vector to the length sqrt(width), of which the kept directions had a share
+        # a norm scales any vector to length sqrt(width), of which the kept directions had a share
         return (basis.square() / basis.square().sum(dim=0)).T @ weight * (old / width) ** 0.5 * kept
     if "pooler" in key and weight.ndim == 2:
         weight = basis.T @ weight
@@ -120,11 +120,11 @@ def _inner(weights: Weights, family: Family, of_layers: set[str]) -> set[str]:
 
 
 def _attention(weights: Weights, prefix: str, family: Family, basis: Tensor, heads: int) -> Weights:
-    """A layer's attention: of each head the best low-rank form of query times key, and of output times value."""
+    """Narrow a layer's attention: low-rank approximations of query times key, and output times value, per head."""
     query, key, value = (prefix + name for name in family.projections)
     output = prefix + family.output
     depth = basis.shape[1] // heads
-    fit = (basis.shape[1] / basis.shape[0]) ** 0.25  # scores are divided by the root of a head's depth, now another one
+    fit = (basis.shape[1] / basis.shape[0]) ** 0.25  # scores are divided by the root of a head's depth, which changes
     found: dict[str, list[Tensor]] = {query: [], key: [], value: [], output: []}
     reads = {name: _reading(weights, name, basis).chunk(heads) for name in (query, key, value)}
     writes = (basis.T @ weights[f"{output}.weight"]).chunk(heads, dim=1)
@@ -137,16 +137,16 @@ def _attention(weights: Weights, prefix: str, family: Family, basis: Tensor, hea
         found[value].append(right)
     slim = {f"{output}.weight": torch.cat(found[output], dim=1), f"{output}.bias": weights[f"{output}.bias"] @ basis}
     for name in (query, key, value):
-        slim[f"{name}.weight"], slim[f"{name}.bias"] = _apart(torch.cat(found[name]))
+        slim[f"{name}.weight"], slim[f"{name}.bias"] = _split_bias(torch.cat(found[name]))
     return slim
 
 
 def _feed(weights: Weights, prefix: str, family: Family, basis: Tensor, neurons: int) -> Weights:
-    """A layer's feed-forward maps with its strongest neurons: the longest products of weights in and weights out."""
+    """Narrow a layer's feed-forward maps to its strongest neurons, by the product of input and output weight norms."""
     first, second = (prefix + name for name in family.feed)
     reads, writes = _reading(weights, first, basis), basis.T @ weights[f"{second}.weight"]
     strongest = (reads.norm(dim=1) * writes.norm(dim=0)).topk(neurons).indices.sort().values
-    weight, bias = _apart(reads[strongest])
+    weight, bias = _split_bias(reads[strongest])
     return {
         f"{first}.weight": weight,
         f"{first}.bias": bias,
@@ -156,16 +156,16 @@ def _feed(weights: Weights, prefix: str, family: Family, basis: Tensor, neurons:
 
 
 def _reading(weights: Weights, name: str, basis: Tensor) -> Tensor:
-    """A linear map that reads hidden states, its bias as one more column."""
+    """A linear map of hidden states, with its bias as an additional column."""
     return torch.cat([weights[f"{name}.weight"] @ basis, weights[f"{name}.bias"][:, None]], dim=1)
 
 
-def _apart(reading: Tensor) -> tuple[Tensor, Tensor]:
+def _split_bias(reading: Tensor) -> tuple[Tensor, Tensor]:
     return reading[:, :-1], reading[:, -1]
 
 
 def low_rank(left: Tensor, right: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """The product of two matrices as one of this rank, as near as can be: ([a, rank], [rank, b]), alike in size.
+    """The best approximation of a matrix product by this rank: ([a, rank], [rank, b]), balanced in size.
 
     Args:
         left: [a, d].

@@ -1,4 +1,4 @@
-"""Multi-head attention relations: how queries relate to queries, keys to keys, values to values, teacher to student.
+"""Transfer of multi-head attention relations: queries to queries, keys to keys, values to values.
 
 Knows tensors; must not know models.
 
@@ -16,12 +16,12 @@ from pydantic import Field, validate_call
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from retrieval_distill.compress.contract import Ask, Pair, Seen, Transfer
-from retrieval_distill.compress.layer_numbers import numbered
+from retrieval_distill.compress.layer_numbers import layer_index
+from retrieval_distill.compress.transfer import ActivationKey, Activations, ModelPair, Transfer
 from retrieval_distill.errors import UserError
 
 BLOCK = 1 << 22
-"""Relations [texts, heads, L, L] that are computed at once: 16 MiB in float32, of which about six are held."""
+"""Relations [texts, heads, L, L] computed at once: 16 MiB in float32, with about six such blocks in memory."""
 
 Kind = Literal["query", "key", "value"]
 
@@ -29,17 +29,17 @@ Kind = Literal["query", "key", "value"]
 class Relations(Transfer):
     """KL divergence of the teacher's relations from the student's, for each of queries, keys and values.
 
-    A projection X of one layer, [B, L, width], is cut into relation heads of ``width / heads`` coordinates; a relation
-    is the softmax over real tokens of ``X X^T / sqrt(width / heads)``. Widths and attention heads may differ. The mean
-    is over heads and real tokens of a text, then over texts; the kinds are added up.
+    A projection X of one layer, [B, L, width], is split into relation heads of ``width / heads`` coordinates; a
+    relation is the softmax over real tokens of ``X X^T / sqrt(width / heads)``. Widths and attention heads may differ. Mean over
+    heads and real tokens of a text, then over texts; summed over kinds.
 
     Args:
-        heads: Relation heads; ``None``: as many as the teacher has attention heads. The paper takes 48 for a width of
+        heads: Relation heads; ``None``: as many as the teacher's attention heads. The paper uses 48 for a width of
             768.
-        teacher_layer: Layer of the teacher, from 0 (below 0: from the last one); the last one is the paper's choice
-            for teachers of 12 layers, an upper middle one for teachers of 24.
+        teacher_layer: Layer of the teacher, from 0 (below 0: from the last one); the paper uses the last one for
+            teachers of 12 layers, and an upper middle one for teachers of 24.
         student_layer: Layer of the student, likewise.
-        of: Which projections.
+        of: The projections.
     """
 
     @validate_call
@@ -54,26 +54,26 @@ class Relations(Transfer):
         self.heads, self.of = heads, of
         self.teacher_layer, self.student_layer = teacher_layer, student_layer
 
-    def bind(self, pair: Pair) -> None:
+    def bind(self, pair: ModelPair) -> None:
         """See :meth:`Transfer.bind`."""
         self.heads = relation_heads(self.heads, pair)
-        student = numbered(self.student_layer, pair.student.layers, "relations.student_layer")
-        teacher = numbered(self.teacher_layer, pair.teacher.layers, "relations.teacher_layer")
-        self.student_asks: tuple[Ask, ...] = tuple((kind, student) for kind in self.of)
-        self.teacher_asks: tuple[Ask, ...] = tuple((kind, teacher) for kind in self.of)
+        student = layer_index(self.student_layer, pair.student.layers, "relations.student_layer")
+        teacher = layer_index(self.teacher_layer, pair.teacher.layers, "relations.teacher_layer")
+        self.student_keys: tuple[ActivationKey, ...] = tuple((kind, student) for kind in self.of)
+        self.teacher_keys: tuple[ActivationKey, ...] = tuple((kind, teacher) for kind in self.of)
 
-    def forward(self, student: Seen, teacher: Seen, mask: Tensor) -> Tensor:
+    def forward(self, student: Activations, teacher: Activations, mask: Tensor) -> Tensor:
         """See :meth:`Transfer.forward`."""
-        asks = zip(self.student_asks, self.teacher_asks, strict=True)
+        asks = zip(self.student_keys, self.teacher_keys, strict=True)
         values = [relation_kl(student[own], teacher[other], mask, int(self.heads or 1)) for own, other in asks]
         return torch.stack(values).sum()
 
 
-def relation_heads(heads: int | None, pair: Pair) -> int:
+def relation_heads(heads: int | None, pair: ModelPair) -> int:
     """The number of relation heads, checked.
 
     Raises:
-        UserError: It does not divide both widths.
+        UserError: The number does not divide both widths.
     """
     widths = pair.student.width, pair.teacher.width
     common = math.gcd(*widths)
@@ -100,9 +100,9 @@ def relation_kl(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> T
 
 
 class _RelationKL(torch.autograd.Function):
-    """Value and gradient in one pass over blocks of texts, so that no [B, heads, L, L] is ever held.
+    """Value and gradient in one pass over blocks of texts, so that no [B, heads, L, L] is ever in memory.
 
-    Of one row of logits the gradient of KL(p || softmax(z)) is softmax(z) - p; through z = X X^T / sqrt(d) a matrix G
+    The gradient of KL(p || softmax(z)) by one row of logits is softmax(z) - p; through z = X X^T / sqrt(d) a matrix G
     of these becomes (G + G^T) X / sqrt(d).
     """
 
@@ -133,9 +133,9 @@ def _block(student: Tensor, teacher: Tensor, mask: Tensor, heads: int, slope: bo
     own, others = _split(student, heads), _split(teacher, heads)
     wanted = _log_relations(others, mask)
     found = _log_relations(own, mask)
-    rows = mask[:, None, :, None] / (heads * mask.sum(dim=1))[:, None, None, None]  # what each row of relations counts
+    rows = mask[:, None, :, None] / (heads * mask.sum(dim=1))[:, None, None, None]  # weight of each row of relations
     target = wanted.exp_()
-    # log p is kept as p alone: p log p = p log(p) with 0 log 0 = 0
+    # only p is stored, not log p: p log p = p log(p) with 0 log 0 = 0
     entropy = torch.special.entr(target).sum(dim=-1, keepdim=True)
     cross = torch.einsum("bhij,bhij->bhi", target, found.masked_fill(~mask[:, None, None, :], 0.0)).unsqueeze(-1)
     value = ((-entropy - cross) * rows).sum()

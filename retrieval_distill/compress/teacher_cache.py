@@ -1,11 +1,11 @@
-"""What a teacher made of texts, kept on disk: later passes over them, and later students, need not ask it again.
+"""Cache of a teacher's activations on disk, for later passes over the texts and for later students.
 
-Every ask has a file of its own, token after token (of the sentence vector: text after text), in the dtype that it was
-computed in, and beside it a file of marks that says which texts are in. A text is marked after it was written, so a
-killed training leaves nothing half-written that would be read, and two trainings may share a folder: what both write
-differs by no more than the rounding of batches padded differently.
+Each kind of activation has a file, token after token (for sentence vectors, text after text), in the dtype of the
+computation, and a file of marks that tells which texts are in it. A text is marked after it is written, so a killed
+training leaves no half-written values that would be read, and two trainings may share a folder: their values differ at
+most by the rounding of differently padded batches.
 
-Knows tensors and files; must not know models or what is done with what it keeps.
+Knows tensors and files; must not know models or how activations are used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from retrieval_distill.compress.contract import VECTOR, Anatomy, Ask, Seen
+from retrieval_distill.compress.transfer import VECTOR, ActivationKey, Activations, EncoderShape
 from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.disk import explain_full_disk
@@ -29,31 +29,31 @@ logger = logging.getLogger("retrieval_distill")
 
 
 class TeacherCache:
-    """A folder of what was asked of one teacher, of one set of token rows.
+    """A folder of one teacher's activations for one set of token rows.
 
     Args:
-        folder: Belongs to this teacher and these rows alone; made if need be.
-        asks: What is kept: anything but attention maps.
-        teacher: The teacher's measures.
-        tokens: The rows it is given.
-        dtype: What it computes in; its sentence vectors are float32.
+        folder: Used only for this teacher and these rows; created if missing.
+        asks: The activations to keep: anything but attention maps.
+        teacher: The teacher's shape.
+        tokens: The token rows.
+        dtype: The teacher's dtype; sentence vectors are float32.
 
     Raises:
-        UserError: Attention maps are asked for, or the disk has no room.
+        UserError: Attention maps are included, or the disk is full.
     """
 
     def __init__(
-        self, folder: Path, asks: Collection[Ask], teacher: Anatomy, tokens: Tokens, dtype: torch.dtype
+        self, folder: Path, asks: Collection[ActivationKey], teacher: EncoderShape, tokens: Tokens, dtype: torch.dtype
     ) -> None:
         if any(kind == "attention" for kind, _ in asks):
             raise UserError(
-                "compress.teacher_cache: attention maps are too large to keep; leave teacher_cache out, or take "
-                "relations in place of attention_maps"
+                "compress.teacher_cache: attention maps are too large to cache; leave teacher_cache out, or use "
+                "relations instead of attention_maps"
             )
         folder.mkdir(parents=True, exist_ok=True)
         texts = np.arange(len(tokens) + 1)
         with explain_full_disk(
-            folder, "what the teacher makes of the texts cannot be kept; leave compress.teacher_cache out, or"
+            folder, "the teacher's activations cannot be cached; leave compress.teacher_cache out, or"
         ):
             self._files = {
                 ask: _File(folder, ask, texts, teacher.dimensions, torch.float32)
@@ -62,17 +62,19 @@ class TeacherCache:
                 for ask in sorted(asks)
             }
         taken = sum(file.values.nbytes for file in self._files.values())
-        logger.info("what the teacher makes of %s texts takes %.2f GB in %s", f"{len(tokens):,}", taken / 1e9, folder)
+        logger.info(
+            "the teacher's activations for %s texts take %.2f GB in %s", f"{len(tokens):,}", taken / 1e9, folder
+        )
 
-    def __call__(self, rows: np.ndarray, look: Callable[[], Seen]) -> Seen:
-        """What was asked of a batch; unless all of it is there, ``look`` is called, and what it gives is kept.
+    def __call__(self, rows: np.ndarray, look: Callable[[], Activations]) -> Activations:
+        """The activations of a batch, from the cache if complete, else from ``look``, whose result is cached.
 
         Args:
             rows: The batch's rows.
-            look: Asks the teacher about the batch.
+            look: Computes the teacher's activations for the batch.
 
         Returns:
-            As ``look`` gives it; what was kept is padded with zeros.
+            Like ``look``; cached values are padded with zeros.
         """
         if all(file.has(rows) for file in self._files.values()):
             return {ask: file.read(rows) for ask, file in self._files.items()}
@@ -83,18 +85,18 @@ class TeacherCache:
 
 
 class _File:
-    """One ask's values [places, width]; row ``i``'s places are ``offsets[i]`` to ``offsets[i + 1]``."""
+    """The values of one kind, [places, width]; row ``i`` has the places ``offsets[i]`` to ``offsets[i + 1]``."""
 
-    def __init__(self, folder: Path, ask: Ask, offsets: np.ndarray, width: int, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, ask: ActivationKey, offsets: np.ndarray, width: int, dtype: torch.dtype) -> None:
         path = folder / f"{ask[0]}-{ask[1]}.{str(dtype).removeprefix('torch.')}"
         marks, size = path.with_suffix(".marks"), int(offsets[-1]) * width
         self.offsets, self._of_texts = offsets, ask == VECTOR
         if marks.exists() and not _is_as_large(path, size * dtype.itemsize):
-            logger.warning("%s is not as it was: the teacher is asked again", path)
+            logger.warning("%s was altered; the teacher's activations are computed again", path)
             for file in (marks, path):
                 file.unlink(missing_ok=True)
-        self.values = _mapped(path, size, dtype).view(-1, width)
-        self.marks = _mapped(marks, len(offsets) - 1, torch.uint8).numpy()
+        self.values = _map_file(path, size, dtype).view(-1, width)
+        self.marks = _map_file(marks, len(offsets) - 1, torch.uint8).numpy()
 
     def has(self, rows: np.ndarray) -> bool:
         return bool(self.marks[rows].all())
@@ -115,8 +117,8 @@ def _is_as_large(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _mapped(path: Path, size: int, dtype: torch.dtype) -> Tensor:
-    """A file as a tensor that is written through; its room is taken at once: a full disk could not be told later."""
+def _map_file(path: Path, size: int, dtype: torch.dtype) -> Tensor:
+    """A file as a shared memory-mapped tensor. Its space is allocated at once, since a full disk would crash later."""
     with path.open("ab") as file:
         os.posix_fallocate(file.fileno(), 0, size * dtype.itemsize)
     return torch.from_file(str(path), shared=True, size=size, dtype=dtype)

@@ -1,7 +1,7 @@
 """``compress``: plain texts and a teacher in, a small encoder out, on the Hugging Face trainer.
 
-Knows the order of the acts; must not know how one is done. The order of training is fixed before it starts, so a
-training killed at any step and started again ends with the same student.
+Knows the order of the steps; must not know their details. The order of batches is fixed in advance, so a training that
+is killed at any step and restarted ends with the same student.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer
 
 from retrieval_distill import models, weights
-from retrieval_distill.compress import backbones, layer_dropping, start, texts
-from retrieval_distill.compress.captures import anatomy
-from retrieval_distill.compress.contract import Pair
-from retrieval_distill.compress.model import CompressionModel
+from retrieval_distill.compress import backbones, layer_dropping, student_setup, text_batches
+from retrieval_distill.compress.captures import shape_of
+from retrieval_distill.compress.compression_model import CompressionModel
 from retrieval_distill.compress.teacher_cache import TeacherCache
-from retrieval_distill.compress.transfers import Transfers
+from retrieval_distill.compress.transfer import ModelPair
+from retrieval_distill.compress.transfer_mix import Transfers
 from retrieval_distill.config import CompressConfig, OptimiserConfig, TrainingConfig
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.tokens import Tokens
@@ -36,11 +36,11 @@ from retrieval_distill.training.checkpoints import Advance, LogAtCheckpoints, Ma
 from retrieval_distill.training.loop import DistillationTrainer
 
 SHARED = {*OptimiserConfig.model_fields, "learning_rate", "save_steps"}
-"""Keys that mean here what they mean in the section ``training``."""
+"""Options shared with the section ``training``."""
 
 
 class CompressionTrainer(DistillationTrainer):
-    """Our training loop over batches of plain texts."""
+    """The training loop over batches of plain texts."""
 
     ids, called = "text_ids", "texts"
     lower = "try a lower compress.learning_rate, or compress.bf16=false"
@@ -58,7 +58,7 @@ class CompressionTrainer(DistillationTrainer):
         return loss
 
     def remedy(self, inputs: dict[str, Any]) -> str:
-        """What to do about a loss that is not a number."""
+        """Advice for a NaN or infinite loss."""
         return self.lower
 
 
@@ -66,28 +66,28 @@ def compress(config: CompressConfig, plain: Texts, folder: Path, seed: int) -> d
     """Train a student and save it to ``folder`` (a sentence-transformers model).
 
     Args:
-        config: What to make, of what, and how; ``model`` or ``teacher`` is given.
-        plain: The texts; titles count.
-        folder: Where the student goes; its folder ``checkpoints`` holds what a resumed training reads, and is the
-            caller's to remove, once the student is safe.
-        seed: Of all that is drawn.
+        config: The recipe's section; ``model`` or ``teacher`` must be set.
+        plain: The texts; titles are included.
+        folder: Where the student goes; the caller removes its subfolder ``checkpoints``, from which a killed training
+            resumes, once the student is saved.
+        seed: Random seed.
 
     Returns:
         Counts: texts, steps, tokens, parameters, dimensions, layers, width.
 
     Raises:
-        UserError: A model is not to be had; an option does not suit the two models; no text is long enough; or a loss
-            or gradient was no finite number.
+        UserError: A model cannot be loaded; an option does not fit the two models; no text is long enough; or a loss or
+            gradient is NaN or infinite.
     """
     torch.manual_seed(seed)
     computed = dtype(_training(config, 1))
     teacher = backbones.load(_teacher(config), "float32" if computed is None else "bfloat16")
-    student, basis = start.student(config, _model(config), plain, seed)
+    student, basis = student_setup.student(config, _model(config), plain, seed)
     layer_dropping.check(student, config.depths)
-    pair = Pair(anatomy(student), anatomy(teacher), _teacher(config), basis)
+    pair = ModelPair(shape_of(student), shape_of(teacher), _teacher(config), basis)
     transfers = Transfers(config.transfers, pair)
     collator = _collator(config, student, teacher, transfers.token_by_token, plain, folder / CHECKPOINTS, seed)
-    kept = _kept(config, transfers, pair, collator.teacher, computed or torch.float32)
+    kept = _open_cache(config, transfers, pair, collator.teacher, computed or torch.float32)
     depths = config.depths, config.self_distillation, seed
     model = CompressionModel(student, teacher, transfers, computed, *depths, kept)
     done = _train(config, model, collator, folder, seed)
@@ -97,13 +97,13 @@ def compress(config: CompressConfig, plain: Texts, folder: Path, seed: int) -> d
 
 
 def _train(
-    config: CompressConfig, model: CompressionModel, collator: texts.Collator, folder: Path, seed: int
+    config: CompressConfig, model: CompressionModel, collator: text_batches.Collator, folder: Path, seed: int
 ) -> dict[str, int]:
     student, lengths = model.student, collator.student.lengths
-    rows = texts.usable(student, collator.student)
+    rows = text_batches.usable(student, collator.student)
     size = min(config.tokens_per_step, encoder.TOKENS_PER_BATCH[student.device.type])
     micro = -(-config.tokens_per_step // size)
-    batches = texts.batches(lengths, rows, size, micro, config.steps, config.tokens, seed)
+    batches = text_batches.batches(lengths, rows, size, micro, config.steps, config.tokens, seed)
     training = _training(config, micro)
     trainer = CompressionTrainer(
         model=model,
@@ -136,8 +136,8 @@ def _collator(
     plain: Texts,
     folder: Path,
     seed: int,
-) -> texts.Collator:
-    tokens = texts.cut(student, teacher, plain, config.max_length, folder / "tokens")
+) -> text_batches.Collator:
+    tokens = text_batches.tokenize_both(student, teacher, plain, config.max_length, folder / "tokens")
     masks = None
     if config.masked:
         masks = tuple(model.tokenizer.mask_token_id for model in (student, teacher))
@@ -145,20 +145,22 @@ def _collator(
             raise UserError("compress.masked: the tokenizer has no mask token; leave it out")
         token_by_token = [*token_by_token, "masked texts"]
     if token_by_token:
-        texts.refuse_misaligned(student, teacher, tokens, token_by_token)
-    return texts.Collator(plain.ids, *tokens, masks, config.masked, seed)
+        text_batches.refuse_misaligned(student, teacher, tokens, token_by_token)
+    return text_batches.Collator(plain.ids, *tokens, masks, config.masked, seed)
 
 
-def _kept(
-    config: CompressConfig, transfers: Transfers, pair: Pair, tokens: Tokens, computed: torch.dtype
+def _open_cache(
+    config: CompressConfig, transfers: Transfers, pair: ModelPair, tokens: Tokens, computed: torch.dtype
 ) -> TeacherCache | None:
     if config.teacher_cache is None:
         return None
     if config.masked:
-        raise UserError("compress.teacher_cache: masked texts are new to the teacher every time; leave one of them out")
+        raise UserError(
+            "compress.teacher_cache: masked texts change in every pass and cannot be cached; leave one of the two out"
+        )
     key = [models.fingerprint(pair.teacher_name), tokens.fingerprint, str(computed)]
     folder = Path(config.teacher_cache) / fingerprint(key)[:16]
-    return TeacherCache(folder, transfers.teacher_asks, pair.teacher, tokens, computed)
+    return TeacherCache(folder, transfers.teacher_keys, pair.teacher, tokens, computed)
 
 
 def _training(config: CompressConfig, micro: int) -> TrainingConfig:
@@ -172,5 +174,5 @@ def _teacher(config: CompressConfig) -> str:
 def _model(config: CompressConfig) -> str:
     name = config.model or config.teacher
     if name is None:
-        raise UserError("compress: give model, the encoder that the student is made of, or teacher, or both")
+        raise UserError("compress: set model (the encoder that the student is made from), teacher, or both")
     return name

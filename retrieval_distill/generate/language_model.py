@@ -72,7 +72,7 @@ class LanguageModel:
         """Announce the cost of ``rate`` queries per document before it arises."""
         characters = [pc.utf8_length(documents.table[column]).to_numpy() for column in ("title", "text")]
         sizes = np.sum(characters, axis=0) + 1
-        prompts.announce_cuts(sizes, self.config.max_characters)
+        prompts.announce_truncation(sizes, self.config.max_characters)
         share = min(rate, 1.0)
         each = np.minimum(sizes, self.config.max_characters) + len(self.config.prompt or PROMPT)
         tokens_out = round(rate * len(documents)) * self.config.query_tokens
@@ -96,7 +96,7 @@ class LanguageModel:
 
     def _body(self, text: str, count: int) -> dict[str, Any]:
         cut = text[: self.config.max_characters]
-        content = prompts.filled(self.config.prompt or PROMPT, document=cut, count=str(count))
+        content = prompts.fill(self.config.prompt or PROMPT, document=cut, count=str(count))
         return {
             "messages": [{"role": "user", "content": content}],
             "temperature": self.config.temperature,

@@ -1,7 +1,7 @@
-"""Attention in bfloat16 on a CPU as two products of whole batches, which oneDNN multiplies natively.
+"""Attention in bfloat16 on a CPU as two batched matrix products, which oneDNN computes natively.
 
-PyTorch's fused kernel goes through a batch in small blocks: that saves memory, but with the short texts of retrieval it
-takes a third of all time. Knows tensors and transformers' registry of attentions; must not know models or texts.
+PyTorch's fused kernel works in small blocks: that saves memory, but with the short texts of retrieval it takes a third
+of the time. Knows tensors and transformers' attention registry; must not know models or texts.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "sdpa-products"
 
-LONGEST = 512
-"""Tokens: scores of a batch take heads x tokens x tokens x texts x 2 bytes at a time."""
+MAX_TOKENS = 512
+"""Longest text in tokens, since a batch's scores take heads x tokens x tokens x texts x 2 bytes."""
 
 
 def speed_up(model: nn.Module) -> None:
-    """Let transformers in bfloat16 that use PyTorch's fused attention use this one where it can, in place."""
+    """Switch bfloat16 transformers from PyTorch's fused attention to this one, in place."""
     for part in model.modules():
         if isinstance(part, PreTrainedModel) and part.dtype == torch.bfloat16 and _is_fused(part):
             part.set_attn_implementation(NAME)
@@ -34,21 +34,21 @@ def _is_fused(transformer: PreTrainedModel) -> bool:
 def attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """Attention as transformers asks for it: [texts, heads, tokens, size] three times to [texts, tokens, heads, size].
+    """Attention in transformers' interface: three times [texts, heads, tokens, size] -> [texts, tokens, heads, size].
 
-    Only padding may be masked; what is more (causal or local attention, dropout, gradients, long texts, heads that
+    Handles padding masks only; everything else (causal or local attention, dropout, gradients, long texts, heads that
     share keys) is left to the fused kernel.
     """
     texts, heads, tokens, size = query.shape
-    plain = query.dtype == torch.bfloat16 and query.shape == key.shape and tokens <= LONGEST
-    asked = options.get("dropout") or options.get("position_bias") is not None or torch.is_grad_enabled()
+    plain = query.dtype == torch.bfloat16 and query.shape == key.shape and tokens <= MAX_TOKENS
+    special = options.get("dropout") or options.get("position_bias") is not None or torch.is_grad_enabled()
     causal = options.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
-    if not plain or asked or not _is_padding(attention_mask, causal):
+    if not plain or special or not _is_padding(attention_mask, causal):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     scaling = options.get("scaling") or size**-0.5
     q, k, v = (states.reshape(texts * heads, tokens, size) for states in (query, key, value))
-    scores = torch.baddbmm(_added(attention_mask, query), q, k.transpose(1, 2), alpha=scaling)
+    scores = torch.baddbmm(_mask_bias(attention_mask, query), q, k.transpose(1, 2), alpha=scaling)
     return torch.bmm(scores.softmax(-1), v).view(query.shape).transpose(1, 2).contiguous(), None
 
 
@@ -59,8 +59,8 @@ def _is_padding(mask: Tensor | None, causal: bool) -> bool:
     return mask.dtype == torch.bool and mask.shape[1] == 1 and bool((mask == mask[:, :, :1]).all())
 
 
-def _added(mask: Tensor | None, query: Tensor) -> Tensor:
-    """What a mask adds to scores, of a size that broadcasts to [texts x heads, tokens, tokens]."""
+def _mask_bias(mask: Tensor | None, query: Tensor) -> Tensor:
+    """The mask as an additive bias that broadcasts to [texts x heads, tokens, tokens]."""
     if mask is None:
         return query.new_zeros(1)
     hidden = ~mask[:, 0, :1].repeat_interleave(query.shape[1], dim=0)

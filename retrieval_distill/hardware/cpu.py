@@ -1,6 +1,6 @@
-"""A model made fast on a CPU, in place: its linear layers, its attention, and the memory between them.
+"""Speeds up a model on a CPU, in place: linear layers, attention, memory allocation.
 
-Knows what there is to speed up; must not know what the model is for.
+Knows which optimisations there are; must not know what the model is for.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from retrieval_distill.hardware import attention, devices
 
 
 def speed_up(model: nn.Module, learns: bool = False) -> None:
-    """Do all that pays where the model is; away from CPUs nothing does.
+    """Apply all optimisations to a model on a CPU; do nothing on other devices.
 
     Args:
-        model: On its device, in the dtype that it computes in.
-        learns: Whether its weights are going to change.
+        model: On its device, in its final dtype.
+        learns: Whether its weights will change.
     """
     if next(model.parameters()).device.type != "cpu":
         return

@@ -1,4 +1,4 @@
-"""What this machine computes with: device, fast dtype, and how to name it in a report.
+"""This machine's device and fast dtype, kernels for it, and its description for reports.
 
 Knows processors; must not know models.
 """
@@ -23,7 +23,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def device() -> str:
-    """``"cuda"`` where there is one, else ``"cpu"``."""
+    """``"cuda"`` if available, else ``"cpu"``."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -33,14 +33,14 @@ def devices() -> list[str]:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, or this machine, had no memory left for a tensor."""
+    """Whether a device, or this machine, ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def dtype(name: str, device: str) -> torch.dtype:
-    """A dtype by name; ``"auto"`` is bfloat16 where the device multiplies it natively, else float32.
+    """A dtype by name; ``"auto"`` is bfloat16 if the device supports it natively, else float32.
 
-    Says so where bfloat16 is asked for of a CPU without instructions for it.
+    Warns about bfloat16 on a CPU without instructions for it.
 
     Raises:
         UserError: The name is unknown.
@@ -57,31 +57,31 @@ def dtype(name: str, device: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def uses_bfloat16(asked: bool | None) -> bool:
-    """Whether a training computes in bfloat16 on the best device; ``None``: where it is native."""
-    if asked is None:
+def uses_bfloat16(wanted: bool | None) -> bool:
+    """Whether training computes in bfloat16 on the best device; ``None``: if it is native."""
+    if wanted is None:
         return has_fast_bfloat16(device())
-    return asked and dtype("bfloat16", device()) == torch.bfloat16  # which says so where that is slow
+    return wanted and dtype("bfloat16", device()) == torch.bfloat16  # warns if that is slow
 
 
 def dtype_name(name: str) -> str:
-    """What ``"auto"`` stands for on the best device; other names as they are."""
+    """The dtype that ``"auto"`` means on the best device; other names unchanged."""
     return str(dtype(name, device())).removeprefix("torch.") if name == "auto" else name
 
 
 def quantize_linear_layers(model: torch.nn.Module, device: str) -> None:
-    """Put 8-bit linear layers (weights per output once, activations per batch as they come) into a model, in place.
+    """Quantise a model's linear layers to 8 bits in place: weights per output, activations dynamically per batch.
 
-    The fastest there is on a CPU with VNNI, but a batch's largest activation sets the step for all of it: how well
-    rankings survive depends on the model, so whoever uses it has to measure.
+    The fastest choice on a CPU with VNNI, but a batch's largest activation sets the step for the whole batch: how well
+    rankings survive depends on the model and must be measured.
 
     Raises:
         UserError: The device is not a CPU.
     """
     if device != "cpu":
-        raise UserError(f"dtype int8 works on a CPU; on {device} use bfloat16 or float16")
+        raise UserError(f"dtype int8 works only on a CPU; on {device} use bfloat16 or float16")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch names its successor, an add-on package
+        warnings.simplefilter("ignore")  # a deprecation in favour of an add-on package
         if "onednn" in torch.backends.quantized.supported_engines:
             torch.backends.quantized.engine = "onednn"
         per_output = torch.ao.quantization.per_channel_dynamic_qconfig
@@ -90,10 +90,10 @@ def quantize_linear_layers(model: torch.nn.Module, device: str) -> None:
 
 @lru_cache
 def keep_freed_memory() -> None:
-    """Let this process keep up to 256 MB that it has freed, in pieces below 64 MB, for what it allocates next.
+    """Let this process keep up to 256 MB of freed memory, in pieces below 64 MB, for its next allocations.
 
-    The C library would hand a forward pass's tensors back to the system after use, which zeroes the pages of the next
-    one's: a twelfth of the time of embedding on a CPU. Does nothing where the C library is not glibc.
+    The C library would return a forward pass's tensors to the system, which then zeroes the pages of the next ones: a
+    twelfth of the time of embedding on a CPU. Does nothing unless the C library is glibc.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 256 << 20)
@@ -101,50 +101,50 @@ def keep_freed_memory() -> None:
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""As malloc.h numbers them."""
+"""Constants of malloc.h."""
 
 
 class _OneDnnLinear(torch.nn.Linear):
-    """A linear layer whose products are oneDNN's where nothing is learned; it knows no gradients."""
+    """A linear layer that uses oneDNN when no gradients are needed."""
 
     keeps_order = False
-    """Whether the weight is kept in the order that oneDNN reads too, and not reordered at every product."""
+    """Whether to cache a copy of the weight in oneDNN's order, instead of reordering it at every product."""
 
     _ordered: tuple[torch.Tensor, int, torch.Tensor] | None = None
-    """The weight and its version when last seen, and a copy in oneDNN's order."""
+    """The weight and its version when cached, and the copy in oneDNN's order."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if torch.is_grad_enabled() or input.dtype != self.weight.dtype or input.dtype not in _ONEDNN_DTYPES:
-            self._ordered = None  # a step may follow, and fused optimisers leave a weight's version as it was
+            self._ordered = None  # a step may follow, and fused optimisers do not change a weight's version
             return super().forward(input)
         return torch.ops.mkldnn._linear_pointwise(input, self._for_onednn(), self.bias, "none", [], "")
 
     def _for_onednn(self) -> torch.Tensor:
         weight = self.weight
         if not self.keeps_order or not isinstance(weight, torch.nn.Parameter) or weight.is_inference():
-            return weight  # not a parameter: lent for a call
-        seen = self._ordered
-        if seen is None or seen[0].data_ptr() != weight.data_ptr() or seen[1] != weight._version:
+            return weight  # not a parameter: a temporary one
+        cached = self._ordered
+        if cached is None or cached[0].data_ptr() != weight.data_ptr() or cached[1] != weight._version:
             ordered = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
-            self._ordered = seen = (weight.detach(), weight._version, ordered)  # alive, so no other takes its address
-        return seen[2]
+            self._ordered = cached = (weight.detach(), weight._version, ordered)  # kept alive: its address stays taken
+        return cached[2]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Of what is copied or sent elsewhere; the order is made anew there."""
+        """State to copy or pickle, without the cached copy."""
         return {name: value for name, value in self.__dict__.items() if name != "_ordered"}
 
 
 _ONEDNN_DTYPES = (torch.float32, torch.bfloat16)
 
 _ORDERED_BYTES = 2**30
-"""Most that the linear layers of a model may take for their weights to be kept in two orders."""
+"""Size of a model's linear layers up to which their weights are cached in a second order."""
 
 
 def align(model: torch.nn.Module) -> None:
-    """Move a model's weights to where PyTorch puts tensors of its own, in place.
+    """Align a model's weights in memory like PyTorch's own tensors, in place.
 
-    Read from a file they lie at whatever address they have there, and MKL sums in another order at odd ones: a copy of
-    the model, such as another machine gets, would give other last digits.
+    Weights mapped from a file may be unaligned, and MKL then sums in another order: a copy of the model, as on another
+    machine, would give other last digits.
     """
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.data_ptr() % _ALIGNED:
@@ -152,20 +152,20 @@ def align(model: torch.nn.Module) -> None:
 
 
 _ALIGNED = 64
-"""Bytes; addresses of tensors that PyTorch made are multiples of it."""
+"""Alignment of PyTorch's own tensors, in bytes."""
 
 
 def speed_up_linear_layers(model: torch.nn.Module, learns: bool = False) -> None:
-    """Let a model's linear layers multiply with oneDNN, by weights in an order of its own, in place, on a CPU.
+    """Make a model's linear layers use oneDNN on a CPU, with weights cached in its own order, in place.
 
-    PyTorch reorders bfloat16 weights at every product, which costs most where a query is embedded alone. float32
-    products it leaves to MKL, which uses no AVX-512 on processors of AMD; oneDNN does, so
-    there it takes over. In bfloat16 results stay the same; in float32 sums are taken in another order, so the last
-    digits change, but, unlike MKL's, not with the number of threads. While gradients are wanted all works as before.
+    PyTorch reorders bfloat16 weights at every product, which costs most for a single query. For float32 it uses MKL,
+    which does not use AVX-512 on AMD processors; oneDNN does, so it takes over there. In bfloat16 results stay the
+    same; in float32 sums are taken in another order, so the last digits change, but, unlike with MKL, not with the
+    number of threads. Nothing changes while gradients are needed.
 
     Args:
-        model: Is changed.
-        learns: Whether its weights are going to change; then they are reordered at every product.
+        model: The model to change.
+        learns: Whether its weights will change; then they are reordered at every product.
     """
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return
@@ -202,11 +202,11 @@ INSTRUCTIONS = (
     "i8mm",
     "bf16",
 )
-"""Names, as the system gives them, of the instruction sets that matrix products are fast or slow by."""
+"""The system's names of the instruction sets that determine the speed of matrix products."""
 
 
 def instructions() -> list[str]:
-    """Those of :data:`INSTRUCTIONS` that this processor has; none where the system does not tell."""
+    """The :data:`INSTRUCTIONS` that this processor has; empty if the system does not list them."""
     flags = _cpu_flags()
     return [name for name in INSTRUCTIONS if name in flags]
 
@@ -225,7 +225,7 @@ def describe() -> dict[str, Any]:
 
 
 def name() -> str:
-    """What computes here, in one line: the GPU, or the CPU and how many threads use it."""
+    """The device in one line: the GPU, or the CPU and its number of threads."""
     return (
         torch.cuda.get_device_name()
         if torch.cuda.is_available()
@@ -247,7 +247,7 @@ def _cpu_flags() -> set[str]:
 
 
 def _cpu_name() -> str:
-    """With its generation, which virtual machines leave out of the name: bfloat16 may be twice as fast in the next."""
+    """The CPU with family and model, which virtual machines omit: bfloat16 may be twice as fast in the next one."""
     known = _cpu_info()
     generation = f" (family {known['cpu family']}, model {known['model']})" if "cpu family" in known else ""
     return known.get("model name", platform.processor()) + generation

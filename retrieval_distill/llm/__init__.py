@@ -1,1 +1,1 @@
-"""Chat endpoints: requests, what servers refuse, answers and prompts."""
+"""Chat endpoints: requests, adaptations to servers, answers and prompts."""

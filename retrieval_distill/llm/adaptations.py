@@ -1,7 +1,7 @@
-"""What servers of chat completions refuse in a request, and how it is put to them instead.
+"""Adapts chat-completion requests to parameters that a server or model refuses.
 
-What was learned of a model holds for the process. Knows the parameters of a request; must not know HTTP, what is asked,
-or how an answer is read.
+Adaptations are remembered per model for the life of the process. Knows the parameters of a request; must not know HTTP,
+what is asked, or how an answer is parsed.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ logger = logging.getLogger("retrieval_distill")
 Body = dict[str, Any]
 
 FEW_LOGPROBS = 5
-"""Tokens whose logprobs every server that gives any will list."""
+"""Number of tokens for which every server with logprobs lists them."""
 
 WORD_TOKENS = 8
-"""Tokens that hold a word behind quotation marks or Markdown."""
+"""Tokens enough for a word after quotation marks or Markdown."""
 
 THOUGHT_TOKENS = 4096
-"""Tokens that a model may think for before it answers."""
+"""Tokens allowed for thinking before the answer."""
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """A change of every further request to a model."""
+    """A change to all further requests to a model."""
 
     reason: str
-    """What the model was found to do, for people."""
+    """What the model does, for the log."""
     change: Callable[[Body], Body]
-    """The request, changed; what does not apply to it is left."""
-    meant: Callable[[str, Body], bool] = lambda said, body: False
-    """Whether a refusal in these words, of this request, asks for the change; never: the answer does."""
+    """Returns the changed request; leaves alone what does not apply."""
+    matches: Callable[[str, Body], bool] = lambda message, body: False
+    """Whether a server's refusal of a request calls for the change; by default never, only an answer does."""
 
 
 _learned: dict[tuple[str, str], tuple[Adaptation, ...]] = {}
@@ -43,37 +43,37 @@ _learned: dict[tuple[str, str], tuple[Adaptation, ...]] = {}
 _learning = threading.Lock()
 
 
-def learned(url: str, model: str) -> tuple[Adaptation, ...]:
-    """How requests to a model are changed, in this order."""
+def learned_adaptations(url: str, model: str) -> tuple[Adaptation, ...]:
+    """The adaptations of requests to a model, in order."""
     return _learned.get((url, model), ())
 
 
 def learn(url: str, model: str, wanted: Adaptation) -> None:
-    """Ask a model in another way from now on, and say so: once, however many threads find it out."""
+    """Adapt all further requests to a model, and log it once, however many threads find out."""
     with _learning:
-        if wanted not in learned(url, model):
-            _learned[url, model] = (*learned(url, model), wanted)
-            logger.warning("%s: %s %s; it is asked so from now on", url, model, wanted.reason)
+        if wanted not in learned_adaptations(url, model):
+            _learned[url, model] = (*learned_adaptations(url, model), wanted)
+            logger.warning("%s: %s %s; further requests are adapted", url, model, wanted.reason)
 
 
-def for_refusal(said: str, body: Body) -> Adaptation | None:
-    """The change that a server's refusal of a request asks for; ``None``: it cannot be helped."""
-    return next((adaptation for adaptation in REFUSALS if adaptation.meant(said, body)), None)
+def for_refusal(message: str, body: Body) -> Adaptation | None:
+    """The adaptation that a server's refusal of a request calls for; ``None``: there is none."""
+    return next((adaptation for adaptation in REFUSALS if adaptation.matches(message, body)), None)
 
 
-def _is_unsupported(said: str) -> bool:
-    return any(words in said.lower() for words in ("max_completion_tokens", "unsupported", "not supported"))
+def _is_unsupported(message: str) -> bool:
+    return any(words in message.lower() for words in ("max_completion_tokens", "unsupported", "not supported"))
 
 
-def _renamed(body: Body) -> Body:
+def _rename_max_tokens(body: Body) -> Body:
     return {"max_completion_tokens" if name == "max_tokens" else name: value for name, value in body.items()}
 
 
-def _own_temperature(body: Body) -> Body:
+def _drop_temperature(body: Body) -> Body:
     return {name: value for name, value in body.items() if name != "temperature"}
 
 
-def _few_logprobs(body: Body) -> Body:
+def _limit_logprobs(body: Body) -> Body:
     return body | ({"top_logprobs": FEW_LOGPROBS} if body.get("top_logprobs", 0) > FEW_LOGPROBS else {})
 
 
@@ -88,24 +88,24 @@ def _more(tokens: int) -> Callable[[Body], Body]:
 REFUSALS = (
     Adaptation(
         "takes max_completion_tokens in place of max_tokens",
-        _renamed,
-        lambda said, body: "max_tokens" in body and "max_tokens" in said and _is_unsupported(said),
+        _rename_max_tokens,
+        lambda message, body: "max_tokens" in body and "max_tokens" in message and _is_unsupported(message),
     ),
     Adaptation(
-        "takes no temperature but its own",
-        _own_temperature,
-        lambda said, body: body.get("temperature", 1) != 1 and "temperature" in said,
+        "accepts no temperature but its own",
+        _drop_temperature,
+        lambda message, body: body.get("temperature", 1) != 1 and "temperature" in message,
     ),
     Adaptation(
-        f"lists {FEW_LOGPROBS} tokens at most",
-        _few_logprobs,
-        lambda said, body: body.get("top_logprobs", 0) > FEW_LOGPROBS and "logprobs" in said,
+        f"lists at most {FEW_LOGPROBS} tokens",
+        _limit_logprobs,
+        lambda message, body: body.get("top_logprobs", 0) > FEW_LOGPROBS and "logprobs" in message,
     ),
 )
-"""Of which one is found by the words of a refusal."""
+"""Adaptations that a server's refusal may call for."""
 
-MORE_FOR_A_WORD = Adaptation(f"begins with marks; a word may take {WORD_TOKENS} tokens more", _more(WORD_TOKENS))
+LONGER_WORDS = Adaptation(f"begins with punctuation; a word may take {WORD_TOKENS} more tokens", _more(WORD_TOKENS))
 
-MORE_FOR_THOUGHTS = Adaptation(
-    f"thinks before it answers; an answer may take {THOUGHT_TOKENS:,} tokens more", _more(THOUGHT_TOKENS)
+LONGER_THOUGHTS = Adaptation(
+    f"thinks before it answers; an answer may take {THOUGHT_TOKENS:,} more tokens", _more(THOUGHT_TOKENS)
 )

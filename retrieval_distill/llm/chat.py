@@ -1,7 +1,6 @@
-"""Questions to a large language model over an OpenAI-compatible chat-completions endpoint: many at once, each until it
-is answered, the cost said first.
+"""Client for OpenAI-compatible chat-completion endpoints: parallel requests with retries; announces the cost first.
 
-Knows HTTP, threads and retries; must not know what is asked, or how an answer is read.
+Knows HTTP, threads and retries; must not know what is asked, or how an answer is parsed.
 """
 
 from __future__ import annotations
@@ -35,22 +34,22 @@ logger = logging.getLogger("retrieval_distill")
 T = TypeVar("T")
 
 FIRST_WAIT = 1.0
-"""Seconds before the second attempt; they double with every further one, and up to as much is added at random."""
+"""Seconds before the second attempt; doubled with every further one, plus up to as much at random."""
 
 LONGEST_WAIT = 60.0
-"""Seconds that the doubling stops at."""
+"""Limit of the doubling, in seconds."""
 
 LONGEST_ORDERED_WAIT = 600.0
-"""Seconds that a server's Retry-After is obeyed at most."""
+"""Longest Retry-After that is obeyed, in seconds."""
 
-QUEUED_PER_THREAD = 2
-"""Questions handed to the threads ahead of their answers: keeps them busy while the caller commits answers."""
+QUEUE_PER_THREAD = 2
+"""Requests queued per thread, which keep it busy while the caller saves answers."""
 
-MOST_BYTES = 1 << 24
-"""An answer's size at most: thousands of times what is asked for."""
+MAX_BYTES = 1 << 24
+"""Largest response accepted: thousands of times what is requested."""
 
-MOST_UNREADABLE = 20
-"""Questions without a readable answer from which on nothing more is asked; until then the others are."""
+MAX_UNREADABLE = 20
+"""Number of questions without a readable answer after which no more are asked."""
 
 _CHECK_REQUEST = "check the model name and the prompt's length (max_characters)"
 
@@ -60,18 +59,18 @@ CHECKS = {
     403: "check that the API key may use this model",
     422: _CHECK_REQUEST,
 }
-"""What to check where asking again would change nothing; other statuses: endpoint and model name."""
+"""HTTP status for which retrying is useless -> what to check; other statuses: endpoint and model name."""
 
 
 class NoAnswerError(Exception):
-    """No answer this time. The reason is raw: it may hold the server's words, and those the API key.
+    """No usable answer. The reason is raw: it may quote the server, which may quote the API key.
 
     Args:
         reason: Why.
-        again: Whether asking again may help.
-        after: Seconds to wait until then.
-        check: What the user may check, behind a semicolon.
-        wants: How requests would have to be changed; asking in that way comes before anything else.
+        again: Whether a retry may help.
+        after: Seconds to wait before it.
+        check: What the user may check, after a semicolon.
+        wants: How to adapt the request; this is tried before anything else.
     """
 
     def __init__(
@@ -82,30 +81,30 @@ class NoAnswerError(Exception):
 
 
 class _FailedError(NoAnswerError):
-    """Nothing came that has the form of an answer."""
+    """The response is not a chat completion."""
 
 
 class _UnreadableError(UserError):
-    """A question was answered, but not so that the answer can be read."""
+    """A question was answered, but the answer cannot be parsed."""
 
 
 @dataclass(frozen=True)
 class Questions(Generic[T]):
-    """What is asked, by number."""
+    """A set of numbered questions."""
 
     body: Callable[[int], Body]
-    """The request, but for the model's name."""
+    """The request of a question, without the model's name."""
     read: Callable[[dict[str, Any]], T]
-    """The answer out of a choice of the completion; :class:`NoAnswerError` where it is none."""
+    """Parses a choice of the completion; raises :class:`NoAnswerError` if it holds no answer."""
     name: Callable[[int], str]
-    """For messages, such as ``"score for query 'q' and document 'd'"``."""
+    """What a question asks for, for messages, such as ``"score for query 'q' and document 'd'"``."""
     instead: T | None = None
-    """Stands for an answer that cannot be read; ``None``: the question is asked again, and again."""
+    """Replaces an answer that cannot be parsed; ``None``: the question is retried instead."""
 
 
 @dataclass(frozen=True, eq=False)
 class Endpoint:
-    """A model on a server, and how it is asked; see :func:`endpoint`."""
+    """A model on a server, with request options; see :func:`endpoint`."""
 
     url: str
     model: str
@@ -113,17 +112,17 @@ class Endpoint:
     timeout: float
     attempts: int
     prices: tuple[float, float] | None
-    """Per million tokens in and out."""
+    """Prices per million tokens in and out."""
     key: str = field(repr=False)
 
     def announce(self, count: int, what: str, characters: int, tokens_out: int) -> None:
-        """Say the cost before it arises.
+        """Announce the cost before it arises.
 
         Args:
-            count: Questions.
+            count: Number of questions.
             what: What they are about, such as ``"pairs"``.
-            characters: Sent in all; about four are a token.
-            tokens_out: Received in all, at most.
+            characters: Total number sent; about four make a token.
+            tokens_out: Largest total number received.
         """
         tokens_in, cost = characters // 4, ""
         if self.prices:
@@ -134,23 +133,25 @@ class Endpoint:
         )
 
     def ask(self, numbers: Sequence[int], questions: Questions[T]) -> Iterator[dict[int, T]]:
-        """Ask; answers by number, some at a time, in the order in which they arrive.
+        """Ask questions; yields answers by number, in the order in which they arrive.
 
         Raises:
-            UserError: The server refuses, or gave no usable answer to a question in ``attempts`` attempts. Everything
-                that was asked by then has been waited for and yielded; where answers came but could not be read, all
-                other questions were asked, unless there are too many of these.
+            UserError: The server refuses, or gave no usable answer to a question in ``attempts`` attempts. Requests
+                already sent are waited for and their answers yielded first; if answers only could not be parsed, all
+                other questions are asked too, up to a limit.
         """
         stop, unread = threading.Event(), list[str]()
         with self._client() as client, ThreadPoolExecutor(self.concurrency) as pool:
             try:
-                most = self.concurrency * QUEUED_PER_THREAD
-                yield from _as_answered(pool, partial(self._ask, client, stop, unread, questions), numbers, most, stop)
+                most = self.concurrency * QUEUE_PER_THREAD
+                yield from _answers_as_they_arrive(
+                    pool, partial(self._ask, client, stop, unread, questions), numbers, most, stop
+                )
             finally:
-                stop.set()  # closed early: no thread may wait for a further attempt
+                stop.set()  # closed early: no thread may wait for a retry
                 pool.shutdown(wait=False, cancel_futures=True)
                 if unread:
-                    logger.warning("%d answers could not be read, such as: %s", len(unread), self._line(unread[0]))
+                    logger.warning("%d answers could not be parsed, such as: %s", len(unread), self._line(unread[0]))
 
     def _client(self) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
@@ -160,7 +161,7 @@ class Endpoint:
     def _ask(
         self, client: httpx.Client, stop: threading.Event, unread: list[str], questions: Questions[T], number: int
     ) -> T:
-        """The answer to one question, in as many attempts as it takes; ``unread`` gets what was wrong with answers."""
+        """The answer to one question, with retries; ``unread`` collects the problems of answers."""
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, NoAnswerError) and error.again),
             stop=tenacity.stop_after_attempt(self.attempts) | tenacity.stop_when_event_set(stop),
@@ -171,19 +172,23 @@ class Endpoint:
         try:
             return attempts(self._attempt, client, unread, questions, number)
         except NoAnswerError as failure:
-            tried = f"in {self.attempts} attempts" if failure.again else "and asking again would not help"
+            tried = f"in {self.attempts} attempts" if failure.again else "and a retry would not help"
             unreadable = failure.again and not isinstance(failure, _FailedError)
             kind = _UnreadableError if unreadable else UserError
-            raise kind(  # "from None": the failure's own words are not to be shown
+            raise kind(  # "from None": the original message must not be shown
                 f"{self.url}: no {questions.name(number)} {tried}: {self._line(str(failure))}{failure.check}; "
-                "what was answered is kept, the same command continues"
+                "answers so far are kept, and the same command continues"
             ) from None
 
     def _attempt(self, client: httpx.Client, unread: list[str], questions: Questions[T], number: int) -> T:
-        """One answer to a question, asked in the way that the server is found to want."""
+        """One attempt at a question, adapted to what the server is known to accept."""
         while True:
-            learned = adaptations.learned(self.url, self.model)
-            body = reduce(lambda body, to: to.change(body), learned, {"model": self.model, **questions.body(number)})
+            learned = adaptations.learned_adaptations(self.url, self.model)
+            body = reduce(
+                lambda body, adaptation: adaptation.change(body),
+                learned,
+                {"model": self.model, **questions.body(number)},
+            )
             try:
                 return _read(questions, self._answer(client, body))
             except NoAnswerError as failure:
@@ -200,17 +205,17 @@ class Endpoint:
     def _answer(self, client: httpx.Client, body: Body) -> bytes:
         try:
             with client.stream("POST", f"{self.url}/chat/completions", json=body) as response:
-                content = _limited(response)
+                content = _read_limited(response)
         except httpx.RequestError as error:
             raise _FailedError(f"{type(error).__name__}: {error}") from error
         if not response.is_success:
-            raise _refusal(response, content, body)
+            raise _refusal_error(response, content, body)
         return content
 
     def _line(self, text: str) -> str:
-        """A server's words as one short line without the key, which they may repeat."""
+        """A server's message as one short line, without the API key, which it may contain."""
         line = " ".join((text.replace(self.key, "***") if self.key else text).split())
-        line = line.encode(errors="replace").decode()  # halves of surrogate pairs cannot be printed
+        line = line.encode(errors="replace").decode()  # lone surrogates cannot be printed
         return line if len(line) <= 200 else f"{line[:199]}…"
 
 
@@ -225,20 +230,20 @@ def endpoint(
     price_in: float | None = None,
     price_out: float | None = None,
 ) -> Endpoint:
-    """A model on a server; nothing is asked yet.
+    """Set up a model on a server, without sending a request.
 
     Args:
         model: The model's name on the server.
         url: Base URL, such as ``http://localhost:8000/v1``.
-        api_key: ``None`` takes the environment variable ``OPENAI_API_KEY``; a local server may need none.
-        concurrency: Requests at a time.
-        timeout: Seconds to wait for a server that says nothing.
+        api_key: ``None``: the environment variable ``OPENAI_API_KEY``; a local server may need none.
+        concurrency: Number of parallel requests.
+        timeout: Seconds to wait for a silent server.
         attempts: Requests for one answer before giving up.
-        price_in: Price of a million tokens in, to say the cost before it arises.
+        price_in: Price of a million tokens in, to announce the cost.
         price_out: Price of a million tokens out.
 
     Raises:
-        UserError: An option cannot work.
+        UserError: An option is invalid.
     """
     for name, value in {"concurrency": concurrency, "attempts": attempts}.items():
         if value < 1:
@@ -248,47 +253,47 @@ def endpoint(
     prices = None if price_in is None or price_out is None else (price_in, price_out)
     if (price_in is None) != (price_out is None) or min(prices or (0,)) < 0:
         raise UserError(f"price_in={price_in} and price_out={price_out}: give both, each at least 0, or neither")
-    key = _checked_key(os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key)
-    return Endpoint(_checked_url(url), model, concurrency, timeout, attempts, prices, key)
+    key = _check_key(os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key)
+    return Endpoint(_check_url(url), model, concurrency, timeout, attempts, prices, key)
 
 
-def _checked_url(url: str) -> str:
+def _check_url(url: str) -> str:
     try:
         parts = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise UserError(f"endpoint {url!r} is not a URL: {error}") from error
-    if parts.userinfo or parts.query or parts.fragment:  # secrets live there, and an endpoint is logged and stored
+    if parts.userinfo or parts.query or parts.fragment:  # these may hold secrets, and an endpoint is logged and stored
         raise UserError("the endpoint must be a plain base URL, without user, password, query or fragment")
     if parts.scheme not in ("http", "https") or not parts.host:
         raise UserError(f"endpoint {url!r} must be an http or https URL, such as http://localhost:8000/v1")
     return url.rstrip("/")
 
 
-def _checked_key(key: str) -> str:
-    """The key without surrounding space; one that no header can carry would show up in the HTTP library's errors."""
+def _check_key(key: str) -> str:
+    """The key, stripped. A key that is invalid in a header would show up in the HTTP library's errors."""
     if not re.fullmatch(r"[!-~]*", key.strip()):
-        raise UserError("the API key has characters that no key has (spaces, line breaks or non-ASCII)")
+        raise UserError("the API key contains invalid characters (spaces, line breaks or non-ASCII)")
     return key.strip()
 
 
-def _as_answered(
+def _answers_as_they_arrive(
     pool: ThreadPoolExecutor, ask: Callable[[int], T], numbers: Sequence[int], most: int, stop: threading.Event
 ) -> Iterator[dict[int, T]]:
-    """Answers as they arrive, with ``most`` questions handed out at a time, until one fails.
+    """Answers as they arrive, with at most ``most`` questions in flight, until one fails.
 
-    Nothing is handed out after a failure, but what is being asked by then is waited for: it was paid for.
+    After a failure no new question is sent, but those in flight are waited for, since they are paid for.
     """
-    waiting, asked, failures = iter(numbers), dict[Future[T], int](), list[BaseException]()
+    waiting, in_flight, failures = iter(numbers), dict[Future[T], int](), list[BaseException]()
     while True:
         if not stop.is_set():
-            asked |= {pool.submit(ask, number): number for number in islice(waiting, most - len(asked))}
-        if not asked:
+            in_flight |= {pool.submit(ask, number): number for number in islice(waiting, most - len(in_flight))}
+        if not in_flight:
             break
-        done = {future: asked.pop(future) for future in wait(asked, return_when=FIRST_COMPLETED).done}
+        done = {future: in_flight.pop(future) for future in wait(in_flight, return_when=FIRST_COMPLETED).done}
         failures += [error for future in done if (error := future.exception())]
-        if len(failures) > MOST_UNREADABLE or not all(isinstance(failure, _UnreadableError) for failure in failures):
+        if len(failures) > MAX_UNREADABLE or not all(isinstance(failure, _UnreadableError) for failure in failures):
             stop.set()
-            asked = {future: number for future, number in asked.items() if not future.cancel()}
+            in_flight = {future: number for future, number in in_flight.items() if not future.cancel()}
         answers = {number: future.result() for future, number in done.items() if not future.exception()}
         if answers:
             yield answers
@@ -302,7 +307,7 @@ def _read(questions: Questions[T], content: bytes) -> T:
     """The answer in a completion.
 
     Raises:
-        NoAnswerError: It is no completion, or none that can be read.
+        NoAnswerError: It is not a completion, or holds no answer.
     """
     try:
         return questions.read(json.loads(content)["choices"][0])
@@ -310,13 +315,13 @@ def _read(questions: Questions[T], content: bytes) -> T:
         raise _FailedError(f"the answer is not a chat completion: {_text(content)}") from error
 
 
-def _limited(response: httpx.Response) -> bytes:
-    """The response's content; of an endless one, the beginning."""
+def _read_limited(response: httpx.Response) -> bytes:
+    """The response's content, refused beyond ``MAX_BYTES``."""
     content = bytearray()
     for part in response.iter_bytes():
         content += part
-        if len(content) > MOST_BYTES:
-            raise _FailedError(f"the answer is longer than {MOST_BYTES:,} bytes")
+        if len(content) > MAX_BYTES:
+            raise _FailedError(f"the answer is longer than {MAX_BYTES:,} bytes")
     return bytes(content)
 
 
@@ -325,7 +330,7 @@ def _text(content: bytes) -> str:
 
 
 def _pause(state: tenacity.RetryCallState) -> float:
-    """Seconds to the next attempt: back-off with jitter, on top of what the server ordered."""
+    """Seconds to the next attempt: back-off with jitter, on top of the server's Retry-After."""
     backoff = tenacity.wait_exponential(FIRST_WAIT, LONGEST_WAIT) + tenacity.wait_random(0, FIRST_WAIT)
     failure = state.outcome.exception() if state.outcome else None
     ordered = failure.after if isinstance(failure, NoAnswerError) else 0.0
@@ -333,7 +338,7 @@ def _pause(state: tenacity.RetryCallState) -> float:
 
 
 def _retry_after(header: str) -> float:
-    """Seconds that a Retry-After header asks for, as a number or a date; 0 where it says nothing sensible."""
+    """Seconds of a Retry-After header, a number or a date; 0 if it is invalid."""
     if re.fullmatch(r"\d+(\.\d+)?", header):
         return float(header)
     try:
@@ -342,18 +347,18 @@ def _retry_after(header: str) -> float:
         return 0.0
 
 
-def _refusal(response: httpx.Response, content: bytes, body: Body) -> NoAnswerError:
-    """A status that is no success, with the server's words out of the usual JSON envelope where there is one."""
+def _refusal_error(response: httpx.Response, content: bytes, body: Body) -> NoAnswerError:
+    """The error for an unsuccessful status, with the server's message from the usual JSON envelope, if any."""
     status = response.status_code
     try:
         error = json.loads(content)["error"]
-        said, named = str(error["message"]), str(error.get("param"))
+        message, parameter = str(error["message"]), str(error.get("param"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        said, named = _text(content) or response.reason_phrase, ""
+        message, parameter = _text(content) or response.reason_phrase, ""
     if status in (408, 409, 429) or status >= 500:
-        return _FailedError(f"status {status}: {said}", after=_retry_after(response.headers.get("Retry-After", "")))
-    check = CHECKS.get(status, "check the endpoint (it mostly ends in /v1) and the model name")
+        return _FailedError(f"status {status}: {message}", after=_retry_after(response.headers.get("Retry-After", "")))
+    check = CHECKS.get(status, "check the endpoint (it usually ends in /v1) and the model name")
     if status in (400, 422) and "logprobs" in body:
         check += "; without logprobs use mode=graded"
-    wants = adaptations.for_refusal(f"{said} {named}", body) if status in (400, 422) else None
-    return _FailedError(f"status {status}: {said}", again=False, check=f"; {check}", wants=wants)
+    wants = adaptations.for_refusal(f"{message} {parameter}", body) if status in (400, 422) else None
+    return _FailedError(f"status {status}: {message}", again=False, check=f"; {check}", wants=wants)

@@ -1,4 +1,4 @@
-"""Prompts: templates with places for texts. Knows text; must not know what is asked, or who answers."""
+"""Prompt templates with placeholders. Knows text; must not know what is asked, or who answers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from retrieval_distill.errors import UserError
 logger = logging.getLogger("retrieval_distill")
 
 
-def filled(template: str, **texts: str) -> str:
-    """The template with ``{name}`` replaced in one pass: braces in the texts or elsewhere in it mean nothing."""
+def fill(template: str, **texts: str) -> str:
+    """Replace each ``{name}`` of a template in one pass; all other braces are left alone."""
     return re.sub(rf"\{{({'|'.join(texts)})\}}", lambda found: texts[found[1]], template)
 
 
-def announce_cuts(sizes: np.ndarray, most: int) -> None:
-    """Say how many documents are cut to ``most`` characters, given the characters of each."""
+def announce_truncation(sizes: np.ndarray, most: int) -> None:
+    """Log how many documents are truncated to ``most`` characters, given their lengths."""
     if cut := int((sizes > most).sum()):
-        logger.info(f"{cut:,} documents are longer than {most:,} characters and are cut there")
+        logger.info(f"{cut:,} documents are longer than {most:,} characters and are truncated")
 
 
 def check_template(template: str, names: Sequence[str]) -> None:
-    """Refuse a prompt that leaves out what is asked about.
+    """Refuse a prompt without its placeholders.
 
     Raises:
         UserError: The template lacks ``{name}``.

@@ -1,1 +1,1 @@
-"""Mining: which documents the teacher scores for a training query, and which of them may teach."""
+"""Mining: chooses the documents that the teacher scores for each training query, and filters negatives."""

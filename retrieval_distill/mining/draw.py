@@ -1,6 +1,6 @@
-"""Drawing each query's candidates: from the top or a band of ranks of its list, from a topic, from all documents.
+"""Draws each query's candidates: from the top or a band of ranks of its list, from a topic, or from all documents.
 
-Knows ranked lists, pools of ids and shares; must not know models, scores of a teacher or texts.
+Knows ranked lists, pools of ids and shares; must not know models, teacher scores or texts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from retrieval_distill.config.mining import BAND
 from retrieval_distill.data.run import Run
 
 Pool = Callable[[str], Sequence[str]]
-"""Query id -> the ids that may be drawn for it."""
+"""Query id -> the document ids that may be drawn for it."""
 
 
 def draw(
@@ -25,21 +25,21 @@ def draw(
     relevant: Mapping[str, Collection[str]],
     seed: int,
 ) -> dict[str, Run]:
-    """What each source gives: source -> Run; no document is drawn twice for a query.
+    """Draw candidates: source -> Run; no document is drawn twice for a query.
 
-    A source that has fewer documents than its share gives what it has.
+    A source with fewer documents than its share gives all it has.
 
     Args:
         ranked: Documents of each query, best first; drawn ones keep their score.
-        query_ids: Whose candidates are drawn, in this order.
+        query_ids: The queries, in this order.
         shares: Source -> share of ``keep``: ``top``, ranks such as ``10-50``, or the name of a pool.
-        keep: Candidates of a query.
-        pools: By name; what is drawn from one gets the score 0, and a query's relevant documents are not drawn.
+        keep: Candidates per query.
+        pools: Pools by name; documents drawn from one score 0, and a query's relevant documents are not drawn.
         relevant: Query id -> its relevant documents.
-        seed: Of every draw.
+        seed: Random seed.
     """
     lists = {query: dict(zip(docs, scores.tolist(), strict=True)) for query, docs, scores in ranked}
-    counts = whole_numbers(shares, keep)
+    counts = apportion(shares, keep)
     rows: dict[str, list[tuple[str, str, float]]] = {source: [] for source in counts}
     rng = np.random.default_rng(seed)
     for query in query_ids:
@@ -55,11 +55,8 @@ def draw(
     return {source: Run.from_columns(*_columns(found)) for source, found in rows.items()}
 
 
-def whole_numbers(shares: Mapping[str, float], total: int) -> dict[str, int]:
-    """Shares of a total in whole numbers that add up to it: what rounding down leaves goes to the largest remainders.
-
-    Of equal remainders, that of the source named first is the larger.
-    """
+def apportion(shares: Mapping[str, float], total: int) -> dict[str, int]:
+    """Divide a total into whole numbers by shares (largest-remainder method); ties go to the source named first."""
     exact = {source: total * share / sum(shares.values()) for source, share in shares.items()}
     counts = {source: int(count + 1e-9) for source, count in exact.items()}
     by_remainder = sorted(exact, key=lambda source: counts[source] - exact[source])
@@ -75,7 +72,7 @@ def _from_ranks(docs: list[str], source: str, count: int, taken: set[str], rng: 
 
 
 def _sample(pool: Sequence[str], count: int, left_out: set[str], rng: np.random.Generator) -> list[str]:
-    """So many of a pool, in random order; the pool is never gone through, for it may be all documents."""
+    """A random sample of a pool, in random order; never iterates the pool, which may hold all documents."""
     rows = rng.choice(len(pool), min(len(pool), count + len(left_out)), replace=False)
     return [pool[row] for row in rows if pool[row] not in left_out][:count]
 

@@ -1,4 +1,4 @@
-"""Candidates that say the same as a relevant document or as the query itself: no negatives, whatever their ids are.
+"""Drops candidates with the same text as a relevant document or the query: they are not negatives.
 
 Knows texts and judgements; must not know models or scores.
 """
@@ -15,15 +15,17 @@ from retrieval_distill.data.prepare.words import words
 from retrieval_distill.data.run import Run
 
 
-def without_copies(candidates: Run, qrels: Qrels, queries: Texts, documents: Texts) -> Run:
-    """Candidates but those that have the words of a relevant document of their query, or the query's own.
+def drop_copies(candidates: Run, qrels: Qrels, queries: Texts, documents: Texts) -> Run:
+    """Drop candidates with the same words as a relevant document of their query, or as the query.
 
-    Texts are compared without case, white space and punctuation. Relevant documents stay.
+    Texts are compared without case, white space and punctuation. Relevant documents are kept.
     """
     frame, relevant = candidates.frame, relevance(candidates, qrels)
     found = pd.DataFrame({"query": frame["query_id"], "text": _hashes(documents, frame["doc_id"])})
-    asked = pd.DataFrame({"query": candidates.query_ids, "text": _hashes(queries, pd.Series(candidates.query_ids))})
-    known = pd.MultiIndex.from_frame(pd.concat([found[relevant], asked]))
+    query_texts = pd.DataFrame(
+        {"query": candidates.query_ids, "text": _hashes(queries, pd.Series(candidates.query_ids))}
+    )
+    known = pd.MultiIndex.from_frame(pd.concat([found[relevant], query_texts]))
     copies = pd.MultiIndex.from_frame(found).isin(known) & ~relevant
     return Run(frame[~copies].reset_index(drop=True))
 

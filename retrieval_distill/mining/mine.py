@@ -1,6 +1,6 @@
-"""Mining itself: retrievers' lists in, the candidates of every query out.
+"""Mining: retrievers' lists in, candidates of every query out.
 
-Knows lists, texts, judgements and vectors of documents; must not know which retriever made a list, or a teacher.
+Knows lists, texts, judgements and document vectors; must not know which retriever made a list, or a teacher.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from retrieval_distill.data.judged import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError
-from retrieval_distill.mining import report
+from retrieval_distill.mining import mining_report
 from retrieval_distill.mining.draw import Pool, draw
-from retrieval_distill.mining.duplicates import without_copies
-from retrieval_distill.mining.relevant import at_most
-from retrieval_distill.mining.topics import documents_by_topic
+from retrieval_distill.mining.duplicates import drop_copies
+from retrieval_distill.mining.relevant import limit_relevant
+from retrieval_distill.mining.topic_pools import documents_by_topic
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
 
 FUSIONS: dict[str, Callable[..., Run]] = {"rrf": reciprocal_rank_fusion, "weighted": weighted_sum}
@@ -29,13 +29,13 @@ FUSIONS: dict[str, Callable[..., Run]] = {"rrf": reciprocal_rank_fusion, "weight
 
 @dataclass(frozen=True, eq=False)
 class Candidates(Run):
-    """A Run that knows where its documents come from.
+    """Mined candidates, with the lists they come from.
 
     Args:
-        lists: What each retriever found, by its name.
-        drawn: What each source of ``config.draw`` gave.
-        report: The mining report, see :func:`retrieval_distill.mining.report.of_lists`, with the ``copies`` of
-            relevant documents that were left out, and how many relevant ones were (``relevant_left_out``).
+        lists: Retriever -> its list.
+        drawn: Source of ``config.draw`` -> the candidates drawn from it.
+        report: The mining report, see :func:`retrieval_distill.mining.mining_report.of_lists`, plus the number of
+            ``copies`` of relevant documents dropped and of relevant documents over the limit (``relevant_left_out``).
     """
 
     lists: Mapping[str, Run] = field(default_factory=dict)
@@ -54,34 +54,36 @@ def mine(
     vectors: Embeddings | None = None,
     most_relevant: int | None = None,
 ) -> Candidates:
-    """Fuse the retrievers' lists, draw from them and from pools, and leave out copies of relevant documents.
+    """Fuse the retrievers' lists, draw from them and from pools, and drop copies of relevant documents.
 
     Args:
         lists: Retriever -> its list, in the order of ``config.weights``.
-        queries: Whose candidates are mined.
+        queries: The queries.
         qrels: Judgements of these queries.
         documents: The corpus.
-        config: Fusion and draw are used.
-        keep: Candidates of a query; its relevant documents are added to them.
-        seed: Of every draw.
-        vectors: The documents', for the draw ``in-topic``.
-        most_relevant: Relevant documents of a query at most, see :func:`retrieval_distill.mining.relevant.at_most`.
+        config: Its fusion and draw.
+        keep: Candidates per query; relevant documents are added to them.
+        seed: Random seed.
+        vectors: Document vectors, for the draw ``in-topic``.
+        most_relevant: Most relevant documents per query, see :func:`retrieval_distill.mining.relevant.limit_relevant`.
 
     Raises:
-        UserError: ``in-topic`` is asked for without vectors, or with more topics than documents.
+        UserError: ``in-topic`` has no vectors, or more topics than documents.
     """
     relevant = {id_: [doc for doc, grade in qrels.get(id_, {}).items() if grade > 0] for id_ in queries.ids}
     pools: dict[str, Pool] = {"random": lambda query: documents.ids}
     if "in-topic" in config.draw:
         if vectors is None:
-            raise UserError("in-topic draws need the vectors of a retriever that has some: name a bi-encoder")
+            raise UserError("in-topic draws need document vectors; name a bi-encoder among the retrievers")
         pools["in-topic"] = documents_by_topic(vectors, relevant, config.topics, seed)
     fused = FUSIONS[config.fusion](list(lists.values()), weights=config.weights)
     drawn = draw(fused, queries.ids, config.draw, keep, pools, relevant, seed)
     frame = pd.concat([run.frame for run in drawn.values()])
     union = Run.from_columns(frame["query_id"], frame["doc_id"], frame["score"])
     found = with_relevant(union, {id_: qrels.get(id_, {}) for id_ in queries.ids})
-    distinct = without_copies(found, qrels, queries, documents)
-    kept = at_most(distinct, qrels, most_relevant)
+    distinct = drop_copies(found, qrels, queries, documents)
+    kept = limit_relevant(distinct, qrels, most_relevant)
     left_out = {"copies": len(found) - len(distinct), "relevant_left_out": len(distinct) - len(kept)}
-    return Candidates(kept.frame, lists=lists, drawn=drawn, report={**report.of_lists(lists, drawn, qrels), **left_out})
+    return Candidates(
+        kept.frame, lists=lists, drawn=drawn, report={**mining_report.of_lists(lists, drawn, qrels), **left_out}
+    )

@@ -1,6 +1,6 @@
-"""How many of a query's relevant documents are scored and trained on, where it has very many.
+"""Limits the number of relevant documents per query that are scored and trained on.
 
-The others stay known as relevant: they are no candidates, and so no negatives either. Knows judgements and ids; must
+The others still count as relevant: they are neither candidates nor negatives. Knows judgements and ids; must
 not know texts, models or scores.
 """
 
@@ -11,11 +11,11 @@ from retrieval_distill.data.hashes import text_hashes
 from retrieval_distill.data.run import Run
 
 
-def at_most(candidates: Run, qrels: Qrels, limit: int | None) -> Run:
-    """Candidates with ``limit`` relevant documents for each query at most; ``None``: with all.
+def limit_relevant(candidates: Run, qrels: Qrels, limit: int | None) -> Run:
+    """Candidates with at most ``limit`` relevant documents per query; ``None``: with all.
 
-    Of higher grades first, of equal ones by a hash of the ids: a draw that is the same in every round, under every seed
-    and wherever a retriever ranks them, so that no pair is scored for one and left out for the other.
+    Higher grades come first, equal ones by a hash of the ids: the choice is the same in every round, for every seed
+    and retriever, so that no pair is scored once and then dropped.
     """
     if limit is None:
         return candidates

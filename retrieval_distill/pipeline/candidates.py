@@ -10,7 +10,7 @@ from retrieval_distill import api
 from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
-from retrieval_distill.mining import report
+from retrieval_distill.mining import mining_report
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.runtime import stages
@@ -47,10 +47,10 @@ def retrieve(turn: Round) -> None:
         for source, run in found.drawn.items():
             run.save(folder / "drawn" / f"{source}.parquet")
         write_json(folder / "mining.json", found.report)
-        logger.info(report.lists_table(found.report))
+        logger.info(mining_report.lists_table(found.report))
         queries, pairs = len(found.query_ids), len(found)
         left_out = {name: found.report[name] for name in ("copies", "relevant_left_out")}
-        logger.info(report.pairs_line(queries, pairs, left_out["relevant_left_out"], "retrieve.relevant"))
+        logger.info(mining_report.pairs_line(queries, pairs, left_out["relevant_left_out"], "retrieve.relevant"))
         return {"queries": queries, "pairs": pairs, **left_out}
 
     inputs = {
@@ -73,9 +73,9 @@ def filter_negatives(turn: Round) -> None:
         scored = Run.load(turn.out / "teacher-scores" / "run.parquet")
         kept = api.filter_negatives(scored, job.dataset, split=job.train_split, config=config)
         kept.save(folder / "run.parquet")
-        found = {**report.of_scores(scored, qrels), "removed": kept.facts["removed"]}
+        found = {**mining_report.of_scores(scored, qrels), "removed": kept.facts["removed"]}
         write_json(folder / "mining.json", found)
-        logger.info(report.scores_line(found))
+        logger.info(mining_report.scores_line(found))
         return {"pairs": len(scored), "removed": len(scored) - len(kept)}
 
     inputs = {

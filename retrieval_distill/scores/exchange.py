@@ -91,7 +91,7 @@ def import_scores(
         query, document, score = teacher.frame[known].iloc[again[contradicted[0]]]
         logger.warning(
             "%s: %s pairs differ in score from a pair with the same texts, first query %r with document %r: %g, but %g "
-            "is kept; the score store identifies texts, not ids: to train on both, pass the file as --teacher scores:%s",
+            "is kept; the score store identifies texts, not ids: to train on both, use --teacher scores:%s",
             path, f"{len(contradicted):,}", query, document, score, kept[contradicted[0]], path,
         )  # fmt: skip
     return teacher.fingerprint, {

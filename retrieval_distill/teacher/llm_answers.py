@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.llm.adaptations import MORE_FOR_A_WORD
+from retrieval_distill.llm.adaptations import LONGER_WORDS
 from retrieval_distill.llm.chat import NoAnswerError
 from retrieval_distill.llm.completions import text_of
 
@@ -90,7 +90,7 @@ def _log_odds(positive: set[str], negative: set[str], choice: dict[str, Any]) ->
                 f"neither {sides} is among the likeliest first tokens: {first}",
                 check="; if the prompt asks for other words, name them, e.g. positive=[ja] and negative=[nein]",
             )
-    raise NoAnswerError("the answer begins with marks alone", wants=MORE_FOR_A_WORD)
+    raise NoAnswerError("the answer begins with marks alone", wants=LONGER_WORDS)
 
 
 def _odds(yes: list[float], no: list[float], listed: list[float]) -> float:

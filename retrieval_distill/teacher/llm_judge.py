@@ -61,13 +61,13 @@ class LLMJudge:
         queries, documents = pairs.rows[pairs.wanted].T
         query_sizes = np.fromiter(map(len, pairs.queries), np.int64, len(pairs.queries))
         document_sizes = np.fromiter(map(len, pairs.documents), np.int64, len(pairs.documents))
-        prompts.announce_cuts(document_sizes[np.unique(documents)], self.max_characters)
+        prompts.announce_truncation(document_sizes[np.unique(documents)], self.max_characters)
         texts = query_sizes[queries] + np.minimum(document_sizes[documents], self.max_characters)
-        characters = int(texts.sum()) + len(queries) * len(prompts.filled(self.prompt, query="", document=""))
+        characters = int(texts.sum()) + len(queries) * len(prompts.fill(self.prompt, query="", document=""))
         self.endpoint.announce(len(queries), "pairs", characters, len(queries) * ANSWER_TOKENS[self.mode])
 
     def _body(self, query: str, document: str) -> dict[str, Any]:
-        content = prompts.filled(self.prompt, query=query, document=document[: self.max_characters])
+        content = prompts.fill(self.prompt, query=query, document=document[: self.max_characters])
         question: dict[str, Any] = {"messages": [{"role": "user", "content": content}]}
         question |= {"temperature": 0, "max_tokens": ANSWER_TOKENS[self.mode]}
         if self.mode == "log-odds":

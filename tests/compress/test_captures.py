@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval_distill.compress.captures import Captures, anatomy, real_tokens
-from retrieval_distill.compress.contract import Anatomy
+from retrieval_distill.compress.captures import Captures, real_tokens, shape_of
 from retrieval_distill.compress.families import family_of
-from retrieval_distill.compress.layer_dropping import only
+from retrieval_distill.compress.layer_dropping import skip_other_layers
+from retrieval_distill.compress.transfer import EncoderShape
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import encoder, layers
 from tests.compress.conftest import FAMILIES
@@ -90,18 +90,18 @@ def test_passed_over_layers_leave_the_shorter_model(model):
     kept = (0, 2) if "ModernBert" in type(model[0].auto_model).__name__ else (1, 3)
     short = copy.deepcopy(model)
     layers.keep(short, kept)
-    with torch.no_grad(), only(model, kept):
+    with torch.no_grad(), skip_other_layers(model, kept):
         found = encoder.forward(model, ROWS)
     torch.testing.assert_close(found, encoder.forward(short, ROWS))
     assert not torch.allclose(found, encoder.forward(model, ROWS))  # whole again
 
 
 def test_anatomy(model):
-    assert anatomy(model) == Anatomy(layers=4, width=32, heads=4, dimensions=32)
+    assert shape_of(model) == EncoderShape(layers=4, width=32, heads=4, dimensions=32)
 
 
 def test_a_family_that_is_not_known(every_encoder, monkeypatch):
     model = encoder.load(every_encoder["bert"])
     monkeypatch.setattr(model[0].auto_model.config, "model_type", "megabert", raising=False)
-    with pytest.raises(UserError, match="'megabert' model are not known here, only those of bert, roberta"):
+    with pytest.raises(UserError, match="'megabert' models are not supported, only bert, roberta"):
         Captures(model, [("query", 0)])

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from retrieval_distill import api
-from retrieval_distill.compress import layer_dropping, texts
-from retrieval_distill.compress.model import CompressionModel
+from retrieval_distill.compress import layer_dropping, text_batches
+from retrieval_distill.compress.compression_model import CompressionModel
 from retrieval_distill.config import CompressConfig, parse_recipe
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
@@ -151,7 +151,7 @@ def test_depths_are_trained(every_encoder, dataset, tmp_path):
 
 
 def test_depths_are_drawn_alike():
-    drawn = [layer_dropping.drawn((2, 3), 5, number, 7) for number in range(600)]
+    drawn = [layer_dropping.draw_layers((2, 3), 5, number, 7) for number in range(600)]
     counts = {kept: drawn.count(kept) for kept in set(drawn)}
     assert set(counts) == {(0, 4), (0, 2, 4), (0, 1, 2, 3, 4)}
     assert min(counts.values()) > 150
@@ -161,7 +161,7 @@ def test_depths_are_drawn_alike():
 def test_batches(steps):
     lengths = np.random.default_rng(0).integers(2, 40, 100)
     rows = np.arange(0, 100, 2)
-    found = texts.batches(lengths, rows, 120, 2, steps, 3000, 7)
+    found = text_batches.batches(lengths, rows, 120, 2, steps, 3000, 7)
     assert len(found) % 2 == 0
     assert [batch.number for batch in found] == list(range(len(found)))
     assert all(len(batch.rows) * lengths[batch.rows].max() <= 120 for batch in found)
@@ -172,7 +172,7 @@ def test_batches(steps):
         assert sum(taken) >= 3000 > sum(taken[:-2])
         first = np.concatenate([batch.rows for batch in found])[:50]
         assert sorted(first) == rows.tolist()  # a whole pass before the next
-    again = texts.batches(lengths, rows, 120, 2, steps, 3000, 7)
+    again = text_batches.batches(lengths, rows, 120, 2, steps, 3000, 7)
     assert all(np.array_equal(one.rows, other.rows) for one, other in zip(found, again, strict=True))
 
 
@@ -181,8 +181,8 @@ def test_masks_stand_at_the_same_places_for_both():
 
     rows = [list(range(10, 40)), list(range(50, 60))]
     student, teacher = Tokens.from_rows(rows), Tokens.from_rows([[id_ + 100 for id_ in row] for row in rows])
-    collator = texts.Collator(["a", "b"], student, teacher, (1, 2), 0.5, 7)
-    batch = collator([texts.Batch(3, np.array([0, 1]))])
+    collator = text_batches.Collator(["a", "b"], student, teacher, (1, 2), 0.5, 7)
+    batch = collator([text_batches.Batch(3, np.array([0, 1]))])
     assert batch["text_ids"] == ["a", "b"]
     for own, other, row in zip(batch["student"], batch["teacher"], rows, strict=True):
         hidden = own == 1
@@ -191,7 +191,7 @@ def test_masks_stand_at_the_same_places_for_both():
         assert np.array_equal(own[~hidden], np.array(row)[~hidden])
     assert all(
         np.array_equal(a, b)
-        for a, b in zip(batch["student"], collator([texts.Batch(3, np.array([0, 1]))])["student"], strict=True)
+        for a, b in zip(batch["student"], collator([text_batches.Batch(3, np.array([0, 1]))])["student"], strict=True)
     )
 
 

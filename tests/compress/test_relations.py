@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from retrieval_distill.compress import relations
-from retrieval_distill.compress.contract import Anatomy, Pair
 from retrieval_distill.compress.relations import Relations, relation_kl
+from retrieval_distill.compress.transfer import EncoderShape, ModelPair
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
 
@@ -89,15 +89,15 @@ def test_long_texts_are_never_held_whole():
     assert stages.peak_memory_bytes() - before < 256 << 20
 
 
-PAIR = Pair(Anatomy(2, 24, 4, 24), Anatomy(4, 36, 6, 36))
+PAIR = ModelPair(EncoderShape(2, 24, 4, 24), EncoderShape(4, 36, 6, 36))
 
 
 def test_what_it_asks_for():
     transfer = Relations(teacher_layer=2, of=("key", "value"))
     transfer.bind(PAIR)
     assert transfer.heads == 6
-    assert transfer.student_asks == (("key", 1), ("value", 1))
-    assert transfer.teacher_asks == (("key", 2), ("value", 2))
+    assert transfer.student_keys == (("key", 1), ("value", 1))
+    assert transfer.teacher_keys == (("key", 2), ("value", 2))
 
 
 def test_heads_that_do_not_divide():

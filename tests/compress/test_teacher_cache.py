@@ -8,10 +8,10 @@ import torch
 
 from retrieval_distill import api
 from retrieval_distill.compress import teacher_cache, training
-from retrieval_distill.compress.captures import Captures, anatomy
-from retrieval_distill.compress.contract import VECTOR
-from retrieval_distill.compress.model import CompressionModel
+from retrieval_distill.compress.captures import Captures, shape_of
+from retrieval_distill.compress.compression_model import CompressionModel
 from retrieval_distill.compress.teacher_cache import TeacherCache
+from retrieval_distill.compress.transfer import VECTOR
 from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import encoder
@@ -31,11 +31,11 @@ def never() -> dict:
 def test_what_is_read_is_what_was_seen(family, dtype, every_encoder, tmp_path):
     model = encoder.load(every_encoder[family], dtype)
     see = Captures(model, ASKS)
-    store = TeacherCache(tmp_path, ASKS, anatomy(model), ROWS, getattr(torch, dtype))
+    store = TeacherCache(tmp_path, ASKS, shape_of(model), ROWS, getattr(torch, dtype))
     batch = np.array([2, 0])
     with torch.no_grad():
         seen = store(batch, lambda: see([ROWS[row] for row in batch]))
-    reopened = TeacherCache(tmp_path, ASKS, anatomy(model), ROWS, getattr(torch, dtype))
+    reopened = TeacherCache(tmp_path, ASKS, shape_of(model), ROWS, getattr(torch, dtype))
     found = reopened(batch, never)
     assert found.keys() == ASKS
     assert torch.equal(found[VECTOR], seen[VECTOR])
@@ -88,8 +88,8 @@ def test_another_teacher_or_other_texts_have_a_folder_of_their_own(every_encoder
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"transfers": {"attention_maps": 1.0}}, "attention maps are too large to keep"),
-        ({"transfers": {"embedding": 1.0}, "masked": 0.1}, "masked texts are new to the teacher"),
+        ({"transfers": {"attention_maps": 1.0}}, "attention maps are too large to cache"),
+        ({"transfers": {"embedding": 1.0}, "masked": 0.1}, "masked texts change in every pass"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(options, said, every_encoder, dataset, tmp_path):

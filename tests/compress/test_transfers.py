@@ -11,20 +11,20 @@ from scipy.optimize import linear_sum_assignment
 from transformers import AutoModelForMaskedLM
 
 from retrieval_distill.compress.attention_maps import AttentionMaps
-from retrieval_distill.compress.contract import Anatomy, Pair
 from retrieval_distill.compress.embedding import Embedding
 from retrieval_distill.compress.hidden_states import HiddenStates
 from retrieval_distill.compress.logits import Logits
 from retrieval_distill.compress.mappings import MAPPINGS, earth_mover
-from retrieval_distill.compress.transfers import Transfers
+from retrieval_distill.compress.transfer import EncoderShape, ModelPair
+from retrieval_distill.compress.transfer_mix import Transfers
 from retrieval_distill.errors import UserError
 from tests.conftest import tiny_config
 
 LENGTHS = (4, 2, 3)
 TEMPERATURE = 0.2  # the tiny heads' distributions are nearly flat
 MASK = torch.arange(4) < torch.tensor(LENGTHS)[:, None]
-SAME = Pair(Anatomy(2, 6, 2, 6), Anatomy(4, 6, 2, 6))
-WIDER = Pair(Anatomy(2, 4, 2, 4), Anatomy(4, 6, 2, 6))
+SAME = ModelPair(EncoderShape(2, 6, 2, 6), EncoderShape(4, 6, 2, 6))
+WIDER = ModelPair(EncoderShape(2, 4, 2, 4), EncoderShape(4, 6, 2, 6))
 
 
 def random(*shape: int, seed: int) -> torch.Tensor:
@@ -35,7 +35,7 @@ def states(asks, width: int, seed: int) -> dict:
     return {ask: random(3, 4, width, seed=seed + place) for place, ask in enumerate(sorted(asks))}
 
 
-def bound(transfer, pair: Pair):
+def bound(transfer, pair: ModelPair):
     transfer.bind(pair)
     return transfer.double()
 
@@ -51,7 +51,7 @@ def mean_over_texts(value) -> float:
 @pytest.mark.parametrize("distance", ["mse", "cosine"])
 def test_hidden_states(mapping, layers, distance):
     transfer = bound(HiddenStates(mapping, distance), SAME)
-    student, teacher = states(transfer.student_asks, 6, 0), states(transfer.teacher_asks, 6, 50)
+    student, teacher = states(transfer.student_keys, 6, 0), states(transfer.teacher_keys, 6, 50)
     pairs = [*((("hidden", own), ("hidden", other)) for own, other in enumerate(layers)), (("embeddings", 0),) * 2]
 
     def apart(a, b) -> float:
@@ -66,7 +66,7 @@ def test_hidden_states(mapping, layers, distance):
 
 def test_hidden_states_of_another_width_go_through_a_projection():
     transfer = bound(HiddenStates(embeddings=False), WIDER)
-    student, teacher = states(transfer.student_asks, 4, 0), states(transfer.teacher_asks, 6, 50)
+    student, teacher = states(transfer.student_keys, 4, 0), states(transfer.teacher_keys, 6, 50)
     weight = transfer.projection.weight
     torch.testing.assert_close(weight.T @ weight, torch.eye(4).double(), atol=1e-6, rtol=0)
     transfer(student, teacher, MASK).backward()
@@ -79,13 +79,13 @@ def test_hidden_states_of_another_width_go_through_a_projection():
 def test_a_narrowed_student_starts_from_its_own_directions():
     basis = random(6, 4, seed=3).float()
     transfer = HiddenStates()
-    transfer.bind(Pair(WIDER.student, WIDER.teacher, basis=basis))
+    transfer.bind(ModelPair(WIDER.student, WIDER.teacher, basis=basis))
     assert torch.equal(transfer.projection.weight, basis)
 
 
 def test_a_layer_that_was_passed_over_does_not_count():
     transfer = bound(HiddenStates("skip", embeddings=False), SAME)
-    student, teacher = states(transfer.student_asks, 6, 0), states(transfer.teacher_asks, 6, 50)
+    student, teacher = states(transfer.student_keys, 6, 0), states(transfer.teacher_keys, 6, 50)
     del student["hidden", 0]
     wanted = mean_over_texts(
         lambda b, t: float((student["hidden", 1][b, t] - teacher["hidden", 3][b, t]).square().mean())
@@ -116,7 +116,7 @@ def test_the_earth_mover_shares_out_all_of_every_layer():
 
 def test_many_to_many_hidden_states():
     transfer = bound(HiddenStates("earth_mover", embeddings=False), SAME)
-    student, teacher = states(transfer.student_asks, 6, 0), states(transfer.teacher_asks, 6, 50)
+    student, teacher = states(transfer.student_keys, 6, 0), states(transfer.teacher_keys, 6, 50)
     distances = np.array(
         [
             [
@@ -140,8 +140,8 @@ def test_many_to_many_hidden_states():
 def test_attention_maps():
     transfer = bound(AttentionMaps(teacher_layer=1), SAME)
     maps = [random(3, 2, 4, 4, seed=seed).masked_fill(~MASK[:, None, None], -math.inf).softmax(-1) for seed in (0, 1)]
-    student, teacher = {transfer.student_asks[0]: maps[0]}, {transfer.teacher_asks[0]: maps[1]}
-    assert (transfer.student_asks, transfer.teacher_asks) == ((("attention", 1),), (("attention", 1),))
+    student, teacher = {transfer.student_keys[0]: maps[0]}, {transfer.teacher_keys[0]: maps[1]}
+    assert (transfer.student_keys, transfer.teacher_keys) == ((("attention", 1),), (("attention", 1),))
 
     def divergence(b: int, t: int) -> float:
         rows = [(maps[1][b, h, t, : LENGTHS[b]], maps[0][b, h, t, : LENGTHS[b]]) for h in range(2)]
@@ -151,8 +151,8 @@ def test_attention_maps():
 
 
 def test_attention_maps_of_unlike_heads():
-    with pytest.raises(UserError, match="student has 3 attention heads, the teacher 2; take relations instead"):
-        AttentionMaps().bind(Pair(Anatomy(2, 6, 3, 6), SAME.teacher))
+    with pytest.raises(UserError, match="student has 3 attention heads, the teacher 2; use relations instead"):
+        AttentionMaps().bind(ModelPair(EncoderShape(2, 6, 3, 6), SAME.teacher))
 
 
 @pytest.mark.parametrize("distance", ["cosine", "mse"])
@@ -179,7 +179,7 @@ def test_gradients(make):
             ask: random(*shapes.get(ask[0], (3, 4, 6)), seed=seed + place)
             for place, ask in enumerate(sorted(asks))
         }
-        for asks, seed in ((transfer.student_asks, 0), (transfer.teacher_asks, 50))
+        for asks, seed in ((transfer.student_keys, 0), (transfer.teacher_keys, 50))
     )  # fmt: skip
     if isinstance(transfer, AttentionMaps):
         student, teacher = ({ask: maps.softmax(-1) for ask, maps in seen.items()} for seen in (student, teacher))
@@ -213,7 +213,7 @@ def test_logits_are_those_of_the_whole_model(masked_models, kind, block, monkeyp
         last = whole.base_model(input_ids=ids, attention_mask=MASK.long()).last_hidden_state
         wanted = whole(input_ids=ids, attention_mask=MASK.long()).logits.double().numpy() / TEMPERATURE
     transfer = Logits(TEMPERATURE)
-    transfer.bind(Pair(Anatomy(2, 32, 4, 32), Anatomy(4, 32, 4, 32), folder))
+    transfer.bind(ModelPair(EncoderShape(2, 32, 4, 32), EncoderShape(4, 32, 4, 32), folder))
     noise = random(3, 4, 32, seed=0).float()
     student = (last + 0.5 * noise).requires_grad_()
     value = transfer({("tokens", 0): student}, {("tokens", 0): last}, MASK)
@@ -229,16 +229,14 @@ def test_logits_are_those_of_the_whole_model(masked_models, kind, block, monkeyp
 
 
 def test_a_teacher_without_a_head(encoders):
-    with pytest.raises(
-        UserError, match=r"without a masked-language-model head \(BertModel\); take the transfer embedd"
-    ):
-        Logits().bind(Pair(SAME.student, SAME.teacher, encoders["bert"]))
+    with pytest.raises(UserError, match=r"without a masked-language-model head \(BertModel\); use the transfer embedd"):
+        Logits().bind(ModelPair(SAME.student, SAME.teacher, encoders["bert"]))
 
 
 def test_a_mix_is_a_weighted_sum():
     parts = {"hidden_states": {"weight": 0.5, "mapping": "last"}, "embedding": [0.0, 2.0]}
     mix = Transfers(parts, SAME).double()
-    student, teacher = states(mix.student_asks, 6, 0), states(mix.teacher_asks, 6, 50)
+    student, teacher = states(mix.student_keys, 6, 0), states(mix.teacher_keys, 6, 50)
     for seen in (student, teacher):
         seen["vector", 0] = seen["vector", 0][:, 0]
     for progress, weight in ((0.0, 0.0), (0.25, 0.5), (1.0, 2.0)):

@@ -79,9 +79,7 @@ def test_every_document_is_asked_once(endpoint, corpus, tmp_path, caplog):
 def test_a_failed_document_costs_no_other_its_queries(endpoint, corpus, tmp_path):
     broken = corpus.documents["d20"]
     endpoint.always[broken] = (500, "no")
-    with pytest.raises(
-        UserError, match="no queries for 'd20' in 2 attempts: status 500: no; what was answered is kept"
-    ):
+    with pytest.raises(UserError, match="no queries for 'd20' in 2 attempts: status 500: no; answers so far are kept"):
         make(endpoint, corpus, tmp_path / "parts", attempts=2)
     before = Counter(endpoint.asked)
     assert before.pop(broken) == 2 and set(before.values()) == {1} and len(before) >= 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.judged import relevance
 from retrieval_distill.data.run import Run
-from retrieval_distill.mining.duplicates import without_copies
+from retrieval_distill.mining.duplicates import drop_copies
 
 DATA = Dataset.from_records(
     "tiny",
@@ -23,7 +23,7 @@ DATA = Dataset.from_records(
 
 
 def kept(scores: dict) -> dict[str, set[str]]:
-    run = without_copies(Run.from_dict(scores), DATA.qrels("train"), DATA.queries, DATA.documents)
+    run = drop_copies(Run.from_dict(scores), DATA.qrels("train"), DATA.queries, DATA.documents)
     return {query: set(docs) for query, docs in run.as_dict().items()}
 
 
@@ -42,9 +42,7 @@ def test_a_copy_goes_only_where_its_original_is_relevant():
 def test_two_relevant_copies_both_stay():
     data = Dataset.from_records("x", [("a", "", "one"), ("b", "", "one"), ("c", "", "One!")], [("q", "two")],
                                 {"train": [("q", "a", 1), ("q", "b", 1)]})  # fmt: skip
-    run = without_copies(
-        Run.from_dict({"q": {"a": 1, "b": 1, "c": 1}}), data.qrels("train"), data.queries, data.documents
-    )
+    run = drop_copies(Run.from_dict({"q": {"a": 1, "b": 1, "c": 1}}), data.qrels("train"), data.queries, data.documents)
     assert set(run.as_dict()["q"]) == {"a", "b"}
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.data.run import Run
-from retrieval_distill.mining.draw import draw, whole_numbers
+from retrieval_distill.mining.draw import apportion, draw
 
 CORPUS = [f"d{i:03}" for i in range(200)]
 RANKED = Run.from_dict({q: {doc: 100.0 - i for i, doc in enumerate(CORPUS[start : start + 60])}
@@ -27,7 +27,7 @@ def docs(run: Run, query: str) -> list[str]:
 
 @given(st.dictionaries(st.text(max_size=3), st.floats(0.01, 10), min_size=1, max_size=6), st.integers(1, 60))
 def test_shares_become_whole_numbers_that_add_up(shares, total):
-    counts = whole_numbers(shares, total)
+    counts = apportion(shares, total)
     assert list(counts) == list(shares)
     assert sum(counts.values()) == total
     for source, count in counts.items():
@@ -35,8 +35,8 @@ def test_shares_become_whole_numbers_that_add_up(shares, total):
 
 
 def test_shares_by_hand():
-    assert whole_numbers({"a": 1, "b": 1, "c": 1}, 8) == {"a": 3, "b": 3, "c": 2}
-    assert whole_numbers({"a": 0.5, "b": 0.25, "c": 0.25}, 5) == {"a": 3, "b": 1, "c": 1}
+    assert apportion({"a": 1, "b": 1, "c": 1}, 8) == {"a": 3, "b": 3, "c": 2}
+    assert apportion({"a": 0.5, "b": 0.25, "c": 0.25}, 5) == {"a": 3, "b": 1, "c": 1}
 
 
 def test_the_top_is_the_head_of_the_list_with_its_scores():
@@ -62,7 +62,7 @@ def test_nothing_is_drawn_twice_and_nothing_relevant_by_chance(seed, keep):
     shares = {"random": 1, "top": 2, "1-20": 1, "in-topic": 1}
     relevant = {"q1": ["d090", "d091", "d150"], "q2": ["d000"]}
     found = drawn(shares, keep, seed, relevant)
-    counts = whole_numbers(shares, keep)
+    counts = apportion(shares, keep)
     for query in ("q1", "q2"):
         lists = {source: docs(run, query) for source, run in found.items()}
         everything = [doc for own in lists.values() for doc in own]

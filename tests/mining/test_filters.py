@@ -12,7 +12,7 @@ from retrieval_distill.config import FilterConfig
 from retrieval_distill.config.load import parse
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.mining.filters import RULES, keep_negatives
+from retrieval_distill.mining.negative_filters import RULES, keep_negatives
 
 QRELS = {"q1": {"p": 1, "p2": 1, "n0": 0}, "q2": {"p": 1}, "q3": {"absent": 1}}
 SCORED = Run.from_dict(

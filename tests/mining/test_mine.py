@@ -13,7 +13,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
 from retrieval_distill.mining.mine import mine
-from retrieval_distill.mining.topics import documents_by_topic
+from retrieval_distill.mining.topic_pools import documents_by_topic
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
 from tests.commands import command
 
@@ -84,7 +84,7 @@ def test_in_topic_draws(dataset, encoders, tmp_path):
     assert counts["drawn"] == {"top": 72, "in-topic": 72}
     for query, docs in found.as_dict().items():
         assert len(set(docs) & set(pool(query))) >= 4  # three drawn and the relevant one
-    with pytest.raises(UserError, match="in-topic draws need the vectors"):
+    with pytest.raises(UserError, match="in-topic draws need document vectors"):
         api.mine(dataset, vectors=tmp_path, retrievers=["bm25"], draw=draw)
     with pytest.raises(UserError, match=r"mining\.topics=500: only 60 texts"):
         api.mine(dataset, vectors=tmp_path, retrievers=[encoders["bert"]], draw=draw, topics=500)

@@ -11,7 +11,7 @@ from retrieval_distill.config import load_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.judged import with_relevant
 from retrieval_distill.data.run import Run
-from retrieval_distill.mining.relevant import at_most
+from retrieval_distill.mining.relevant import limit_relevant
 from retrieval_distill.training.groups import build_groups
 from tests.commands import command
 
@@ -53,7 +53,7 @@ def test_the_draw_is_the_same_wherever_they_rank(medical):
     """So that a later round, or another seed, asks the teacher for no other pairs of relevant documents."""
     qrels = medical.qrels("train")
     first, other = (
-        at_most(
+        limit_relevant(
             with_relevant(Run.from_dict({query: dict.fromkeys(docs[:9], score) for query, docs in ids.items()}), qrels),
             qrels,
             7,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from retrieval_distill.data.run import Run
-from retrieval_distill.mining import report
+from retrieval_distill.mining import mining_report
 
 QRELS = {"q1": {"a": 1}, "q2": {"x": 1, "y": 2, "z": 0}}
 LISTS = {
@@ -16,7 +16,7 @@ LISTS = {
 
 
 def test_lists():
-    found = report.of_lists(LISTS, {"top": LISTS["two"]}, QRELS)
+    found = mining_report.of_lists(LISTS, {"top": LISTS["two"]}, QRELS)
     bm25, one, two = found["retrievers"].values()
     assert (bm25["documents"], one["documents"], two["documents"]) == (4, 4, 2)
     assert bm25["found_by"] == {"one": 0.5, "two": 0.25, "any": 0.75}  # a and b; v
@@ -26,21 +26,21 @@ def test_lists():
     assert one["positives"]["ranks"]["0.95"] == 3
     assert two["positives"] == {"share": 0.0, "ranks": None}
     assert found["drawn"] == {"top": 2}
-    assert [line.split()[0] for line in report.lists_table(found).splitlines()] == [
+    assert [line.split()[0] for line in mining_report.lists_table(found).splitlines()] == [
         "retriever", "bm25", "one", "two", "drawn:"
     ]  # fmt: skip
-    assert report.of_lists({"bm25": LISTS["bm25"]}, {}, QRELS)["retrievers"]["bm25"]["found_by"] == {}
+    assert mining_report.of_lists({"bm25": LISTS["bm25"]}, {}, QRELS)["retrievers"]["bm25"]["found_by"] == {}
 
 
 def test_scores():
     scored = Run.from_dict(
         {"q1": {"a": 2.0, "b": 3.0, "c": -1.0}, "q2": {"x": 5.0, "y": 1.0, "v": 1.0, "w": 0.0}, "q3": {"b": 7.0}}
     )
-    found = report.of_scores(scored, QRELS)
+    found = mining_report.of_scores(scored, QRELS)
     assert found["negatives"] == 5
     assert found["false_negatives"] == 0.5  # b is above a, v as high as y; c and w are below; q3 has no positive
     assert found["margins"]["0.5"] == 0.5  # of -1, 0, 1, 3
-    assert "50.0%" in report.scores_line(found)
-    lonely = report.of_scores(Run.from_dict({"q3": {"b": 7.0}}), QRELS)
+    assert "50.0%" in mining_report.scores_line(found)
+    lonely = mining_report.of_scores(Run.from_dict({"q3": {"b": 7.0}}), QRELS)
     assert lonely == {"negatives": 1, "false_negatives": None, "margins": None}
-    assert "none of them" in report.scores_line(lonely)
+    assert "none of them" in mining_report.scores_line(lonely)

@@ -239,7 +239,7 @@ def test_int8_is_a_teacher_of_its_own():
     assert np.abs(a - b).max() > 1e-3
     assert np.corrcoef(a, b)[0, 1] > 0.8  # of the same teacher, not the same to the digit
     assert exact.fingerprint != small.fingerprint and small.description["dtype"] == "int8"
-    with pytest.raises(UserError, match="int8 works on a CPU"):
+    with pytest.raises(UserError, match="int8 works only on a CPU"):
         devices.quantize_linear_layers(exact.model, "cuda:0")
 
 

@@ -252,7 +252,7 @@ def test_a_refusal_ends_it_at_once(endpoint, pairs, status, check):
     assert {0, 1} <= scores.keys() and len(scores) < 6
     assert endpoint.times()[pairs.texts(2)] == 1
     assert f"status {status}: Bad key *** given." in error and check in error
-    assert "query 'q0' and document 'd2'" in error and "what was answered is kept" in error
+    assert "query 'q0' and document 'd2'" in error and "answers so far are kept" in error
     assert KEY not in error and "\n" not in error and len(error) < 600 and error.count("words") < 40
 
 
@@ -281,7 +281,7 @@ def test_a_failed_pair_costs_no_other_pair_its_score(endpoint, dataset, tmp_path
     broken = dataset.queries["q5"], dataset.documents["d6"]
     endpoint.always[broken] = b"broken"
     with pytest.raises(
-        UserError, match=r"query 'q5' and document 'd6' in 2 attempts: .*broken; what was answered is kept"
+        UserError, match=r"query 'q5' and document 'd6' in 2 attempts: .*broken; answers so far are kept"
     ):
         score()
     before = endpoint.times()
@@ -306,7 +306,7 @@ def test_few_pairs_are_handed_out_ahead(endpoint, pairs):
 
 
 def test_nothing_goes_on_after_the_caller_leaves(endpoint, pairs, monkeypatch):
-    monkeypatch.setattr(chat, "QUEUED_PER_THREAD", 10)
+    monkeypatch.setattr(chat, "QUEUE_PER_THREAD", 10)
     monkeypatch.setattr(chat, "FIRST_WAIT", 8.0)
     endpoint.seconds = 0.05
     endpoint.always[pairs.texts(1)] = (500, "no")
@@ -356,7 +356,7 @@ def test_long_documents_are_cut(endpoint, pairs, caplog):
     )
     assert scores[12] < expected(*pairs.texts(12))
     assert max(len(document) for _, document in endpoint.times()) == 10
-    assert "3 documents are longer than 10 characters and are cut there" in caplog.messages
+    assert "3 documents are longer than 10 characters and are truncated" in caplog.messages
 
 
 def test_braces_in_texts_and_prompt_mean_nothing(endpoint):
@@ -455,8 +455,8 @@ def test_the_fingerprint_covers_what_changes_a_score():
         ({"timeout": 0}, "timeout=0 must"),
         ({"price_in": 1.0}, "give both"),
         ({"price_in": 1.0, "price_out": -1.0}, "at least 0"),
-        ({"api_key": "two words"}, "^the API key has characters that no key has"),
-        ({"api_key": "ключ"}, "^the API key has characters that no key has"),
+        ({"api_key": "two words"}, "^the API key contains invalid characters"),
+        ({"api_key": "ключ"}, "^the API key contains invalid characters"),
     ],
     ids=str,
 )

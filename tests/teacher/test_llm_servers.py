@@ -84,12 +84,12 @@ def test_what_a_server_refuses_is_learned_once(server, pairs, mode, caplog):
         {"max_completion_tokens": 1, "logprobs": True, "top_logprobs": 5}
         if mode == "log-odds" else {"max_completion_tokens": 8}
     )  # fmt: skip
-    said = [message for message in caplog.messages if "asked so from now on" in message]
+    said = [message for message in caplog.messages if "further requests are adapted" in message]
     assert len(said) == adapted and "takes max_completion_tokens in place of max_tokens" in said[0]
     server.bodies.clear()
     caplog.clear()
     collect(llm_judge.load(mode, server.url, mode=mode), pairs)  # another teacher in the same process
-    assert len(server.bodies) == 6 and "from now on" not in caplog.text
+    assert len(server.bodies) == 6 and "further requests" not in caplog.text
 
 
 def test_many_threads_learn_it_together(server, pairs, caplog):
@@ -128,7 +128,7 @@ def test_a_model_that_only_thinks_ends_with_a_message(server, pairs):
     server.respond = lambda body: graded(None, reasoning="1")
     judge = llm_judge.load("dreamer", server.url, mode="graded", attempts=2)
     _, error = collect(judge, pairs.only(np.array([0])))
-    assert "no score for query 'q' and document 'd0' in 2 attempts: the answer holds thoughts alone" in error
+    assert "no score for query 'q' and document 'd0' in 2 attempts: the answer holds only thoughts" in error
     assert len(server.bodies) == 3
 
 
@@ -156,7 +156,7 @@ def test_marks_before_the_word_are_passed_over(server, pairs, caplog):
     server.respond = lambda body: tokens(*answer[: body["max_tokens"]])
     scores, error = collect(llm_judge.load("bold", server.url, concurrency=1), pairs)
     assert error is None and scores == pytest.approx(dict.fromkeys(range(6), math.log(8)), abs=1e-5)
-    assert len(server.bodies) == 7 and caplog.text.count("begins with marks") == 1
+    assert len(server.bodies) == 7 and caplog.text.count("begins with punctuation") == 1
 
 
 def test_words_of_another_language(server, pairs):
@@ -219,7 +219,7 @@ def test_unreadable_answers_are_counted_and_cost_no_other_its_score(server, pair
     assert scores == dict.fromkeys([1, 2, 4, 5], 3.0)
     assert "document 'd0' in 2 attempts: the answer '1 or 2' is no single grade" in error
     assert "(2 questions have no readable answer)" in error
-    assert "4 answers could not be read, such as: the answer '1 or 2'" in caplog.text
+    assert "4 answers could not be parsed, such as: the answer '1 or 2'" in caplog.text
     server.respond = lambda body: graded("no idea")
     server.bodies.clear()
     many = Pairs(["q"], ["x"], list(map(str, range(200))), ["y"] * 200, np.array([(0, d) for d in range(200)]),

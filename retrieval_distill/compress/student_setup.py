@@ -1,4 +1,4 @@
-"""How a student begins: which layers, how wide, with which weights and vocabulary.
+"""Sets up a student: its layers, width, weights and vocabulary.
 
 Knows the order of the steps; must not know training.
 """
@@ -19,24 +19,24 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.student import build, encoder, vocabulary
 
 SAMPLE = 200
-"""Texts that ``layers: auto:N`` compares vectors of."""
+"""Number of texts whose vectors ``layers: auto:N`` compares."""
 
 
 def student(config: CompressConfig, name: str, texts: Texts, seed: int) -> tuple[SentenceTransformer, Tensor | None]:
-    """A student ready to train, in float32, and the directions of the model's width that its coordinates are.
+    """A student ready for training, in float32, and the basis of its coordinates.
 
     Args:
-        config: What to make.
-        name: The encoder it is made of.
+        config: The recipe's section.
+        name: The encoder it is made from.
         texts: Plain texts, for ``vocabulary`` and ``layers: auto:N``.
-        seed: Of random weights and of the sample of texts.
+        seed: Random seed of weights and of the sample of texts.
 
     Returns:
-        The student, and a basis [width of the model, width of the student] with orthonormal columns; ``None`` where
-        the width is kept or weights are random.
+        The student, and a basis [width of the model, width of the student] with orthonormal columns; ``None`` if the
+        width is unchanged or the weights are random.
 
     Raises:
-        UserError: The model is not to be had, or an option does not suit it.
+        UserError: The model cannot be loaded, or an option does not fit it.
     """
     model, basis = backbones.load(name, learns=True), None
     if config.layers is not None:
@@ -57,7 +57,7 @@ def student(config: CompressConfig, name: str, texts: Texts, seed: int) -> tuple
 
 
 def _likeness(whole: SentenceTransformer, texts: Texts, seed: int) -> Callable[[SentenceTransformer], float]:
-    """How near an encoder's vectors are to the whole one's: the mean cosine over a sample of texts."""
+    """Mean cosine of an encoder's vectors with the full encoder's, over a sample of texts."""
     sample = texts.drawn(SAMPLE, seed).take()
 
     @cache

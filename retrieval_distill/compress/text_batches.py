@@ -1,4 +1,4 @@
-"""Plain texts as token batches: cut once by both tokenizers, held against each other, dealt out by a token budget.
+"""Plain texts as token batches: tokenised once by both tokenizers, compared, and batched by a token budget.
 
 Knows texts, tokenizers and lengths; must not know models' weights or transfers.
 """
@@ -22,15 +22,15 @@ from retrieval_distill.training import token_store
 logger = logging.getLogger("retrieval_distill")
 
 SHORTEST = 2
-"""Tokens that a text needs, marks not counted: one token alone relates to nothing."""
+"""Fewest tokens of a text, without special tokens: a single one has no relations."""
 
 POOL = 64
-"""Batches whose texts are drawn together and then sorted by length: little padding, and batches of many kinds."""
+"""Number of batches whose texts are drawn together and then sorted by length, to reduce padding."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One batch: its number in the training's order, and the rows of its texts."""
+    """One batch: its number in training order, and the rows of its texts."""
 
     number: int
     rows: np.ndarray
@@ -40,8 +40,8 @@ class Batch:
 class Collator:
     """Turns a batch's ``rows`` and ``number`` into token ids: ``student`` and ``teacher`` (rows), and ``text_ids``.
 
-    With ``masked`` above 0 that share of the tokens, drawn by the batch's number, is replaced by mask tokens, at the
-    same places for both.
+    With ``masked`` above 0, that share of the tokens, drawn with the batch's number as seed, is replaced by mask tokens
+    at the same places for both.
     """
 
     ids: Sequence[str]
@@ -65,15 +65,15 @@ class Collator:
 
     def _hide(self, own: np.ndarray, other: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         hidden = draw.random(len(own)) < self.masked
-        hidden[[0, -1]] = False  # the marks around a text
+        hidden[[0, -1]] = False  # special tokens around a text
         assert self.masks is not None
         return np.where(hidden, self.masks[0], own), np.where(hidden, self.masks[1], other)
 
 
-def cut(
+def tokenize_both(
     student: SentenceTransformer, teacher: SentenceTransformer, texts: Texts, max_length: int, folder: Path
 ) -> tuple[Tokens, Tokens]:
-    """The texts' token ids under each one's tokenizer, kept from an earlier call."""
+    """The texts' token ids for both tokenizers, cached in ``folder``."""
     limits = [model.max_seq_length or max_length for model in (student, teacher)]
     limit = min(max_length, *limits)
     own = token_store.cut(student, texts, "document", limit, folder / "student").tokens
@@ -83,9 +83,9 @@ def cut(
 def refuse_misaligned(
     student: SentenceTransformer, teacher: SentenceTransformer, tokens: tuple[Tokens, Tokens], transfers: Sequence[str]
 ) -> None:
-    """Refuse transfers that go token by token where the two do not cut every text alike.
+    """Refuse token-by-token transfers if the two tokenise any text differently.
 
-    The same token may have another number: a student whose vocabulary was cut down to these texts is fine.
+    Token ids may differ, so a student whose vocabulary was trimmed is fine.
 
     Raises:
         UserError: They differ; the message shows a text.
@@ -102,9 +102,9 @@ def refuse_misaligned(
         for model, ids in zip((student, teacher), tokens, strict=True)
     ]
     raise UserError(
-        f"compress.transfers: {', '.join(transfers)} compare token by token, but student and teacher cut texts "
-        f"differently: {shown[0]!r} and {shown[1]!r}; take a teacher with the student's tokenizer and prompts, or "
-        "transfer only the embedding, which is one vector a text"
+        f"compress.transfers: {', '.join(transfers)} compare token by token, but student and teacher tokenise "
+        f"texts differently: {shown[0]!r} and {shown[1]!r}; use a teacher with the student's tokenizer and prompts, or "
+        "only the transfer embedding, which compares one vector per text"
     )
 
 
@@ -112,7 +112,7 @@ def usable(model: SentenceTransformer, tokens: Tokens) -> np.ndarray:
     """Rows of texts that are long enough.
 
     Raises:
-        UserError: None is.
+        UserError: There are none.
     """
     marks = model.tokenizer.num_special_tokens_to_add()
     rows = np.flatnonzero(tokens.lengths >= marks + SHORTEST)
@@ -122,23 +122,23 @@ def usable(model: SentenceTransformer, tokens: Tokens) -> np.ndarray:
             f"compress: none of the {len(tokens):,} texts has {SHORTEST} tokens; there is nothing to learn from"
         )
     if short:
-        logger.warning("left out %s texts of fewer than %d tokens", f"{short:,}", SHORTEST)
+        logger.warning("left out %s texts with fewer than %d tokens", f"{short:,}", SHORTEST)
     return rows
 
 
 def batches(
     lengths: np.ndarray, rows: np.ndarray, size: int, together: int, steps: int | None, tokens: int, seed: int
 ) -> list[Batch]:
-    """The training's batches in their order, texts drawn anew for every pass over them.
+    """All batches of the training in order, shuffled anew for every pass over the texts.
 
     Args:
-        lengths: Tokens of every text.
+        lengths: Number of tokens of every text.
         rows: The texts to use.
-        size: Padded tokens of a batch.
-        together: Batches of a step; only whole steps are given.
-        steps: Steps wanted; ``None``: until ``tokens`` are reached.
-        tokens: Real tokens wanted.
-        seed: Of the order.
+        size: Padded tokens per batch.
+        together: Batches per step; there are only complete steps.
+        steps: Number of steps; ``None``: until ``tokens`` are reached.
+        tokens: Number of real tokens.
+        seed: Random seed of the order.
     """
     draw = np.random.default_rng(seed)
     found: list[np.ndarray] = []

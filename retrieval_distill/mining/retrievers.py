@@ -1,7 +1,7 @@
-"""Asking retrievers by name: BM25, the start model and any bi-encoders, by their indexes or, without one, exactly.
+"""Retrievers by name: BM25, the start model and other bi-encoders, with an index or by exact search.
 
-Knows names of retrievers and where their vectors are kept; must not know judgements or what a list is for. Memory is
-bounded however large the corpus (``retrieval.exact``).
+Knows retrievers' names and where their vectors are; must not know judgements or what a list is for. Memory is bounded,
+however large the corpus (``retrieval.exact``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from retrieval_distill.retrieval.bm25 import BM25
 
 
 def default_retrievers(config: MiningConfig | None, options: Mapping[str, Any], start: str | None) -> dict[str, Any]:
-    """The options, with BM25 alone as the retriever where none is named and there is no start model."""
+    """The options, with BM25 as the only retriever if none is named and there is no start model."""
     named = options.keys() | (config.model_fields_set if config else set())
     if start is None and not named & {"retrievers", "preset"}:
         return {**options, "retrievers": [LEXICAL]}
@@ -38,12 +38,12 @@ class Retrievers:
     """Retrievers of one dataset.
 
     Args:
-        dataset: Whose documents are found; of several that were joined, each query finds its own one's.
+        dataset: The documents; in a mixture, each query searches only those of its own dataset.
         indexes: Indexes, or their folders, by retriever.
-        folder: Keeps the vectors of retrievers without an index, a folder for each; ``None``: there are none.
-        start: The model that the name ``start`` stands for; ``None``: it stands for nothing.
-        lexical: BM25 over the documents; ``None``: built when it is asked.
-        dtype: What models compute in.
+        folder: Folder for the vectors of retrievers without an index; ``None``: all have one.
+        start: The model that the name ``start`` stands for; ``None``: the name is not available.
+        lexical: BM25 over the documents; ``None``: built when needed.
+        dtype: Number format of the computation.
     """
 
     dataset: Dataset
@@ -54,10 +54,10 @@ class Retrievers:
     dtype: str
 
     def lists(self, config: MiningConfig, queries: Texts, depth: int) -> dict[str, Run]:
-        """Each retriever's list of every query: ``depth`` documents, or as many as the bands of ranks need.
+        """Retriever -> its list for every query: ``depth`` documents, or more if bands of ranks need them.
 
         Raises:
-            UserError: A retriever is no model, or has neither an index nor a place for its vectors.
+            UserError: A retriever is not a model, or has neither an index nor a folder for its vectors.
         """
         deep, places = config.depth(depth), self._places(config)
         for model in places:
@@ -70,14 +70,14 @@ class Retrievers:
         }
 
     def vectors(self, config: MiningConfig) -> Embeddings | None:
-        """The vectors of the first retriever that has some of its own."""
+        """The vectors of the first retriever that was searched without an index; ``None`` if there is none."""
         for name in config.retrievers:
             if name != LEXICAL and name not in self.indexes and self.folder is not None:
                 return Embeddings.open(self.folder / self._places(config)[self._model(name)])
         return None
 
     def _places(self, config: MiningConfig) -> dict[str, str]:
-        """The folder's name of every model."""
+        """Model -> name of its folder."""
         named = [self._model(name) for name in config.retrievers if name != LEXICAL]
         return {model: short for short, model in models.by_short_name(named, [LEXICAL], "retrievers").items()}
 
@@ -86,7 +86,7 @@ class Retrievers:
             return name
         if self.start is None:
             raise UserError(
-                "retriever 'start' is the student of a recipe before training: name the model itself, or bm25"
+                "retriever 'start', the student before training, exists only in recipes; name the model itself or bm25"
             )
         return self.start
 
@@ -104,9 +104,9 @@ class Retrievers:
             opened = index if isinstance(index, Index) else Index.open(index)
             return faiss_index.search_dataset(opened, model, queries, depth, self.dataset, self.dtype)
         if self.folder is None:
-            raise UserError(f"retriever {name!r} has neither an index nor a folder for its vectors: name one")
+            raise UserError(f"retriever {name!r} has neither an index nor a folder for its vectors; name one")
         if self.dataset.sources:
-            raise UserError(f"retriever {name!r}: of several datasets as one, a bi-encoder needs an index: name one")
+            raise UserError(f"retriever {name!r}: a bi-encoder on a mixture of datasets needs an index; name one")
         embed(model, self.dataset.documents, self.folder / short, self.dtype)
         vectors = Embeddings.open(self.folder / short)
         return exact.search(vectors, model, queries, depth, models.similarity(model), self.dtype)

@@ -1,9 +1,9 @@
-"""Transfers by name, mixed by weight, as data.
+"""A weighted mix of transfers, read from the recipe.
 
     transfers:
       relations: 1.0
       hidden_states: {weight: 0.5, mapping: skip}
-      embedding: {weight: [0.0, 1.0]}             # from 0 up to 1 over the course of training
+      embedding: {weight: [0.0, 1.0]}             # from 0 to 1 over the course of training
 
 Knows names and weights; must not know models or texts.
 """
@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from retrieval_distill.compress.attention_maps import AttentionMaps
-from retrieval_distill.compress.contract import Ask, Pair, Seen, Transfer
 from retrieval_distill.compress.embedding import Embedding
 from retrieval_distill.compress.hidden_states import HiddenStates
 from retrieval_distill.compress.logits import Logits
 from retrieval_distill.compress.relations import Relations
+from retrieval_distill.compress.transfer import ActivationKey, Activations, ModelPair, Transfer
 from retrieval_distill.objectives.mixing import Part, Value, read
 
 TRANSFERS: dict[str, type[Transfer]] = {
@@ -34,17 +34,17 @@ SECTION = "compress.transfers"
 
 
 class Transfers(nn.Module):
-    """A weighted sum of transfers; its components stay visible.
+    """A weighted sum of transfers, which also returns its components.
 
     Args:
-        parts: The mix, see :func:`retrieval_distill.objectives.mixing.read`, which also says what is refused.
+        parts: The mix, see :func:`retrieval_distill.objectives.mixing.read`, which also lists the errors.
         pair: Student and teacher.
 
     Raises:
-        UserError: An option does not suit the pair.
+        UserError: An option does not fit the pair.
     """
 
-    def __init__(self, parts: Mapping[str, Value], pair: Pair) -> None:
+    def __init__(self, parts: Mapping[str, Value], pair: ModelPair) -> None:
         super().__init__()
         self.parts: dict[str, Part[Transfer]] = read(SECTION, TRANSFERS, parts)
         for part in self.parts.values():
@@ -52,24 +52,24 @@ class Transfers(nn.Module):
         self.trained = nn.ModuleDict({name: part.objective for name, part in self.parts.items()})
 
     @property
-    def student_asks(self) -> set[Ask]:
-        """All that is asked of the student."""
-        return {ask for part in self.parts.values() for ask in part.objective.student_asks}
+    def student_keys(self) -> set[ActivationKey]:
+        """All activations needed of the student."""
+        return {ask for part in self.parts.values() for ask in part.objective.student_keys}
 
     @property
-    def teacher_asks(self) -> set[Ask]:
-        """All that is asked of the teacher."""
-        return {ask for part in self.parts.values() for ask in part.objective.teacher_asks}
+    def teacher_keys(self) -> set[ActivationKey]:
+        """All activations needed of the teacher."""
+        return {ask for part in self.parts.values() for ask in part.objective.teacher_keys}
 
     @property
     def token_by_token(self) -> list[str]:
-        """Names of those for which both must cut texts into the same tokens."""
+        """Names of the transfers that need identical tokens in both encoders."""
         return [name for name, part in self.parts.items() if part.objective.token_by_token]
 
     def forward(
-        self, student: Seen, teacher: Seen, mask: Tensor, progress: float = 1.0
+        self, student: Activations, teacher: Activations, mask: Tensor, progress: float = 1.0
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum, and each active transfer without its weight; ``progress`` is the share that is done."""
+        """The weighted sum, and each active transfer unweighted; ``progress`` is the share of training completed."""
         active = {name: part for name, part in self.parts.items() if part.schedule.active(progress)}
         components = {name: part.objective(student, teacher, mask) for name, part in active.items()}
         weighted = [part.schedule.at(progress) * components[name] for name, part in active.items()]

@@ -1,4 +1,4 @@
-"""False negatives: documents that nobody judged, but that the teacher takes for relevant.
+"""Filters false negatives: unjudged documents that the teacher considers relevant.
 
 Knows a teacher's scores and judgements; must not know texts, models or how candidates were found.
 """
@@ -17,7 +17,7 @@ from retrieval_distill.data.judged import relevance
 from retrieval_distill.data.run import Run
 
 Removed = Callable[[pd.DataFrame, float], pd.Series]
-"""Of scored pairs as :func:`compared` gives them, those that do not pass a rule with this limit."""
+"""(pairs as :func:`with_positives` gives them, limit) -> which pairs the rule removes."""
 
 RULES: dict[str, Removed] = {
     "lowest": lambda pairs, limit: pairs["score"] < limit,
@@ -26,10 +26,10 @@ RULES: dict[str, Removed] = {
     "share_of_positive": lambda pairs, limit: expit(pairs["score"]) >= limit * expit(pairs["positive"]),
     "share_of_best": lambda pairs, limit: expit(pairs["score"]) >= limit * expit(pairs["best"]),
 }
-"""The keys of the recipe's ``mining.filter``; a comparison with a positive that is not there removes nothing."""
+"""The keys of the recipe's ``mining.filter``; without a positive, comparisons with it remove nothing."""
 
 
-def compared(scored: Run, qrels: Qrels) -> pd.DataFrame:
+def with_positives(scored: Run, qrels: Qrels) -> pd.DataFrame:
     """A Run's frame with ``relevant``, ``positive`` (lowest score of a relevant document of the query) and ``best``."""
     pairs = scored.frame.assign(relevant=relevance(scored, qrels))
     positives = pairs[pairs["relevant"]].groupby("query_id")["score"].min()
@@ -38,17 +38,17 @@ def compared(scored: Run, qrels: Qrels) -> pd.DataFrame:
 
 
 def keep_negatives(scored: Run, qrels: Qrels, config: FilterConfig) -> tuple[Run, dict[str, int]]:
-    """The relevant documents of a scored Run, and those others that pass every rule.
+    """The relevant documents of a scored Run, and the other ones that pass every rule.
 
     Args:
-        scored: Candidates under a teacher's scores; one without a score (NaN) passes.
+        scored: Candidates with a teacher's scores; one without a score (NaN) passes.
         qrels: Which of them are relevant.
         config: The rules.
 
     Returns:
-        The Run, and how many documents each rule would have removed alone.
+        The Run, and the number of documents that each rule alone would remove.
     """
-    pairs = compared(scored, qrels)
+    pairs = with_positives(scored, qrels)
     removed = np.zeros(len(pairs), bool)
     counts = {}
     for rule, limit in config.model_dump(exclude_none=True).items():

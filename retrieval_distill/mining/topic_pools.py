@@ -1,6 +1,6 @@
-"""Documents by topic, so that negatives can be about what the relevant document is about.
+"""Documents by topic, so that negatives can be drawn from the topic of the relevant document.
 
-Knows vectors of documents and which ones are relevant; must not know texts or scores.
+Knows document vectors and which documents are relevant; must not know texts or scores.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from retrieval_distill.mining.draw import Pool
 from retrieval_distill.training import topics
 
 SAMPLE = 256
-"""Documents per topic that k-means learns from, drawn by the seed: FAISS's own default."""
+"""Documents per topic that k-means is trained on, drawn at random: FAISS's default."""
 
 
 def documents_by_topic(embeddings: Embeddings, relevant: Mapping[str, Sequence[str]], count: int, seed: int) -> Pool:
-    """The documents of the topic of a query's first relevant document; none for a query without.
+    """A pool of the documents with the topic of a query's first relevant document; empty if it has none.
 
     Args:
         embeddings: The corpus.
         relevant: Query id -> ids of relevant documents.
-        count: Topics, by k-means.
-        seed: Of k-means and its sample.
+        count: Number of topics, by k-means.
+        seed: Random seed of k-means and its sample.
 
     Raises:
         UserError: There are fewer documents than topics.

@@ -1,6 +1,6 @@
-"""The mining report: what each retriever added, and what the teacher thinks of the negatives.
+"""The mining report: what each retriever contributed, and how the teacher scores the negatives.
 
-Knows Runs and judgements; must not know how a list was made or what is done with it.
+Knows Runs and judgements; must not know how a list was made or used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.judged import PAIR, relevance
 from retrieval_distill.data.run import Run
-from retrieval_distill.mining.filters import compared
+from retrieval_distill.mining.negative_filters import with_positives
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -23,14 +23,14 @@ def of_lists(lists: Mapping[str, Run], drawn: Mapping[str, Run], qrels: Qrels) -
     """What the retrievers found, as a JSON value.
 
     Args:
-        lists: Each retriever's list.
-        drawn: What each source gave.
+        lists: Retriever -> its list.
+        drawn: Source -> the candidates drawn from it.
         qrels: Judgements of the queries.
 
     Returns:
-        ``retrievers``: per name ``documents`` (of all lists together), ``found_by`` (the share of them that each other
-        retriever found, and ``any``) and ``positives`` (``share`` of the relevant documents that it found, and
-        quantiles of their ``ranks``, from 1). ``drawn``: documents by source.
+        ``retrievers``: by name, ``documents`` (total in its lists), ``found_by`` (the share of them that each other
+        retriever, or ``any``, found too) and ``positives`` (``share`` of the relevant documents found, and quantiles of
+        their ``ranks``, from 1). ``drawn``: number of documents by source.
     """
     pairs = {name: pd.MultiIndex.from_frame(run.frame[PAIR]) for name, run in lists.items()}
     retrievers = {}
@@ -45,18 +45,18 @@ def of_lists(lists: Mapping[str, Run], drawn: Mapping[str, Run], qrels: Qrels) -
 
 
 def of_scores(scored: Run, qrels: Qrels) -> dict[str, Any]:
-    """What the teacher thinks of the negatives, as a JSON value.
+    """How the teacher scores the negatives, as a JSON value.
 
     Args:
-        scored: Candidates under a teacher's scores.
+        scored: Candidates with a teacher's scores.
         qrels: Which of them are relevant.
 
     Returns:
-        ``negatives``: how many there are. ``false_negatives``: the share of them that the teacher scores at least as
-        high as the positive (the relevant document of the query that it scores lowest). ``margins``: quantiles of the
-        positive's score minus the negative's. Queries without a positive are left out of both.
+        ``negatives``: their number. ``false_negatives``: the share of them that the teacher scores at least as high as
+        the positive (the query's relevant document with the lowest score). ``margins``: quantiles of the positive's
+        score minus the negative's. Queries without a positive are left out of both.
     """
-    pairs = compared(scored, qrels)
+    pairs = with_positives(scored, qrels)
     negatives = pairs[~pairs["relevant"]]
     margins = (negatives["positive"] - negatives["score"]).dropna()
     return {
@@ -67,7 +67,7 @@ def of_scores(scored: Run, qrels: Qrels) -> dict[str, Any]:
 
 
 def lists_table(found: Mapping[str, Any]) -> str:
-    """:func:`of_lists` to read."""
+    """:func:`of_lists` as a table of text."""
     lines = [f"{'retriever':24} {'documents':>10} {'found by others':>16} {'positives found':>16} {'median rank':>12}"]
     for name, row in found["retrievers"].items():
         ranks = row["positives"]["ranks"]
@@ -80,15 +80,15 @@ def lists_table(found: Mapping[str, Any]) -> str:
 
 
 def pairs_line(queries: int, pairs: int, beyond: int, option: str) -> str:
-    """What a teacher will have to score: pairs, and how many relevant documents an option left out."""
+    """The number of pairs to score, and of relevant documents that an option left out."""
     each = f"{pairs:,} pairs of {queries:,} queries to score"
     return f"{each}; {beyond:,} more relevant documents are left out ({option})" if beyond else each
 
 
 def scores_line(found: dict[str, Any]) -> str:
-    """:func:`of_scores` to read."""
+    """:func:`of_scores` as a line of text."""
     if found["margins"] is None:
-        return f"{found['negatives']:,} negatives, none of them of a query with a scored relevant document"
+        return f"{found['negatives']:,} negatives, but no query has a scored relevant document"
     low, median, high = (found["margins"][key] for key in ("0.05", "0.5", "0.95"))
     return (
         f"{found['negatives']:,} negatives; the teacher scores {_percent(found['false_negatives'])} of them at least "
