@@ -30,8 +30,8 @@ class Relations(Transfer):
     """KL divergence of the teacher's relations from the student's, for each of queries, keys and values.
 
     A projection X of one layer, [B, L, width], is split into relation heads of ``width / heads`` coordinates; a
-    relation is the softmax over real tokens of ``X X^T / sqrt(width / heads)``. Widths and attention heads may differ. Mean over
-    heads and real tokens of a text, then over texts; summed over kinds.
+    relation is the softmax over real tokens of ``X X^T / sqrt(width / heads)``. Widths and attention heads may differ.
+    Mean over heads and real tokens of a text, then over texts; summed over kinds.
 
     Args:
         heads: Relation heads; ``None``: as many as the teacher's attention heads. The paper uses 48 for a width of

@@ -198,7 +198,10 @@ def test_masks_stand_at_the_same_places_for_both():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"teacher": "roberta", "transfers": {"relations": 1.0}}, "cut texts differently: .*only the embedding"),
+        (
+            {"teacher": "roberta", "transfers": {"relations": 1.0}},
+            "tokenise texts differently: .*only the transfer embedding",
+        ),
         ({"layers": "first:9"}, "this model has 4 layers"),
         ({"width": 18}, "multiple of the 4 attention heads"),
         ({"depths": [4]}, "the student has 4 layers; give smaller numbers"),
@@ -234,7 +237,7 @@ def test_texts_that_say_nothing(every_encoder, tmp_path, caplog):
     some = Texts.from_records([("a", "", ""), ("b", "", "path file root"), ("c", "", "join read")])
     counts = api.compress(some, out=tmp_path / "some", model=every_encoder["bert"], steps=1, **SMALL).manifest["counts"]
     assert counts["texts"] == 2
-    assert "left out 1 texts of fewer than 2 tokens" in caplog.text
+    assert "left out 1 texts with fewer than 2 tokens" in caplog.text
 
 
 def test_a_loss_that_is_not_a_number_names_its_texts(every_encoder, dataset, tmp_path, monkeypatch):

@@ -62,7 +62,7 @@ def test_the_student_is_the_same(transfers, every_encoder, dataset, tmp_path, mo
     options = {**SMALL, "model": every_encoder["bert"], "layers": "first:2", "steps": 6, "transfers": transfers}
     asked = api.compress(dataset.documents, out=tmp_path / "asked", **options).manifest
     api.compress(dataset.documents, out=tmp_path / "kept", teacher_cache=str(tmp_path / "cache"), **options)
-    monkeypatch.setattr(CompressionModel, "_wanted", _only_kept)
+    monkeypatch.setattr(CompressionModel, "_run_teacher", _only_kept)
     api.compress(dataset.documents, out=tmp_path / "read", teacher_cache=str(tmp_path / "cache"), **options)
     models = [encoder.load(str(tmp_path / name)).state_dict() for name in ("asked", "kept", "read")]
     assert asked["counts"]["steps"] == 6

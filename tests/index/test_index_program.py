@@ -139,9 +139,9 @@ def test_vectors_that_are_not_as_they_should_be(tmp_path, fault):
         shard.write_bytes(data)
     message = {
         "missing": f"{shard.name}: this shard is missing",
-        "altered": f"{shard.name}: this shard was altered, its checksum does not agree",
+        "altered": f"{shard.name}: this shard was altered (its checksum does not match)",
         "nan": "the vector of row 1100 holds NaN or infinity",
-        "nothing": "no embeddings there; make them with: retrieval-distill embed",
+        "nothing": "no embeddings there; create them with: retrieval-distill embed",
         "dimensions": "index dimensions 99: the vectors have 32",
     }
     asked = tmp_path / "elsewhere" if fault == "nothing" else folder

@@ -120,7 +120,7 @@ def test_commands(dataset_folder, cross_encoders, encoders, tmp_path, monkeypatc
     for query, docs in kept.items():
         positive = scored[query][f"d{query[1:]}"]
         assert all(score < positive for doc, score in docs.items() if doc != f"d{query[1:]}")
-    assert "start' is the student of a recipe" in command(
+    assert "start', the student before training" in command(
         "mine", *data, "--retriever", "start", "--out", "x.parquet", code=2
     )
     assert "did you mean 'margin'" in command(

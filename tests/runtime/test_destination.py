@@ -179,7 +179,7 @@ def test_what_is_read_is_not_written(arguments, out, tmp_path, monkeypatch):
 
     stages.stage(out, "out", {}, work)
     before = seen(tmp_path)
-    assert "is read, so" in command(*arguments, "out", code=2)
+    assert "is an input" in command(*arguments, "out", code=2)
     assert seen(tmp_path) == before
 
 
@@ -187,7 +187,7 @@ def test_a_run_file_that_is_read_is_not_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Run.from_dict({"q": {"d": 1.0}}).save("r.trec")
     said = command("score", "r.trec", "--dataset", NOWHERE, "--store", "s", "--out", "r.trec", code=2)
-    assert "r.trec is read, so it cannot be written too" in said
+    assert "r.trec is an input, so it cannot be the output too" in said
 
 
 def test_an_empty_folder_and_an_own_one_will_do(tmp_path):
@@ -315,5 +315,5 @@ def test_a_score_store_is_not_made_of_a_strangers_folder(tmp_path):
     (tmp_path / "mydata" / "train").mkdir(parents=True)
     (tmp_path / "mydata" / "train" / "rows.parquet").write_text("mine")
     before = seen(tmp_path)
-    assert "mydata holds train and is no score store" in command("scores", tmp_path / "mydata", "--verify", code=2)
+    assert "mydata holds train and is not a score store" in command("scores", tmp_path / "mydata", "--verify", code=2)
     assert seen(tmp_path) == before

@@ -313,7 +313,7 @@ def test_a_cache_is_waited_for_without_being_told_to(tmp_path, holder, monkeypat
 
 def test_a_file_that_is_no_lock_is_left_alone(tmp_path):
     (tmp_path / ".out.lock").write_text("the key to my diary")
-    with pytest.raises(UserError, match=r"\.out\.lock: this file is no lock of ours"):
+    with pytest.raises(UserError, match=r"\.out\.lock: this name is needed for a lock"):
         made(tmp_path / "out", "a")
     assert (tmp_path / ".out.lock").read_text() == "the key to my diary"
 

@@ -138,8 +138,8 @@ def test_an_import_counts_and_names_equal_texts_under_different_scores(store, tm
     path = saved(TWICE, tmp_path / "scores.trec")
     teacher, counts = import_scores(store, path, QUERIES, DOCUMENTS, {})
     assert (counts["pairs"], counts["imported"], counts["contradicted"]) == (3, 2, 1)
-    assert "1 pairs have another score than a pair of equal texts" in caplog.text
-    assert "first query 'q1' with document 'd3': -3, where 5 is kept" in caplog.text
+    assert "1 pairs differ in score from a pair with the same texts" in caplog.text
+    assert "first query 'q1' with document 'd3': -3, but 5 is kept" in caplog.text
     out = export_run(store, teacher, QUERIES, DOCUMENTS, tmp_path / "out.trec").as_dict()
     assert out == {"q1": {"d1": 5.0, "d3": 5.0, "d2": 1.0}}
 

@@ -157,7 +157,7 @@ def test_a_pickle_is_never_read(tmp_path, name):
             return Path.touch, (tmp_path / "harm",)
 
     (tmp_path / name).write_bytes(pickle.dumps(Harm()))
-    with pytest.raises(UserError, match=r"a pickled file can run code when it is read.*Parquet or JSON lines"):
+    with pytest.raises(UserError, match=r"pickled files are never read.*Parquet or JSON lines"):
         read_scores(tmp_path / name)
     assert not (tmp_path / "harm").exists()
 
@@ -169,7 +169,10 @@ BAD_COLUMNS = [
     ({"query_id": ["1"], "doc_id": ["1"]}, "no column score"),
     ({"query_id": [None, "1"], "doc_id": ["1", "1"], "score": [1.0, 2.0]}, "'query_id' has 1 empty values"),
     ({"query_id": ["1"], "doc_id": [["1"]], "score": [1.0]}, "must both be lists"),
-    ({"query_id": ["1", "2"], "doc_id": [["1"], ["1", "2"]], "score": [[1.0], [1.0]]}, "row 2 has not as many scores"),
+    (
+        {"query_id": ["1", "2"], "doc_id": [["1"], ["1", "2"]], "score": [[1.0], [1.0]]},
+        "row 2 has different numbers of scores and documents",
+    ),
     ({"query_id": ["1"], "doc_id": [["1", None]], "score": [[1.0, 2.0]]}, "1 document ids are empty"),
     ({"query_id": ["1"], "doc_id": [["1", "2"]], "score": [[1.0, None]]}, "1 scores are NaN or infinite"),
     ({"query_id": [1.5], "doc_id": ["1"], "score": [1.0]}, "query ids must be strings or whole numbers"),
@@ -240,7 +243,7 @@ def test_absent_pairs_are_refused_after_the_others_were_given(teacher):
     given_ = teacher.score(asked((1, 1), (0, 0)))
     positions, scores = next(given_)
     assert (positions.tolist(), scores.tolist()) == ([1], [2.5])
-    with pytest.raises(UserError, match=r"1 of the pairs asked for .* query '2' with document '11'; restrict"):
+    with pytest.raises(UserError, match=r"1 of the candidates .* query '2' with document '11'; restrict"):
         next(given_)
     with pytest.raises(UserError, match="1 of the pairs"):
         next(teacher.score(asked((1, 1))))

@@ -96,7 +96,7 @@ def test_many_threads_learn_it_together(server, pairs, caplog):
     server.respond = modern
     scores, error = collect(llm_judge.load("threads", server.url, concurrency=6), pairs)
     assert error is None and len(scores) == 6
-    assert sum("from now on" in message for message in caplog.messages) == 3
+    assert sum("further requests" in message for message in caplog.messages) == 3
 
 
 def test_what_cannot_be_adapted_is_refused(server, pairs):
