@@ -76,18 +76,18 @@ def runtime(loaded: SentenceTransformer) -> Encode:
 def runtimes(model: str, folder: Path) -> dict[str, Encode]:
     """ONNX Runtime and OpenVINO, as far as they are installed; the graph in float32 stays in the folder."""
     found = {}
-    if "onnx" in backends.installed():
+    if "onnx" in backends.installed_backends():
         loaded = encoder.load(model)
         loaded.tokenizer.save_pretrained(folder)
         limits = dict.fromkeys(("max_length", "model_max_length"), loaded.max_seq_length)
         settings = folder / "tokenizer_config.json"
         settings.write_text(json.dumps(json.loads(settings.read_text()) | limits))
         loaded[0].model.config.save_pretrained(folder)
-        path = backends.write(loaded[0].model, folder / "model.onnx")
-        loaded[0].model = backends.Graph(loaded[0].model, backends.run_onnx(path))
+        path = backends.export_onnx(loaded[0].model, folder / "model.onnx")
+        loaded[0].model = backends.ExternalTransformer(loaded[0].model, backends.open_onnx(path))
         found["onnxruntime float32"] = runtime(loaded)
         found["onnxruntime int8"] = runtime(backends.load(model, "onnx"))
-    if "openvino" in backends.installed():
+    if "openvino" in backends.installed_backends():
         found["openvino"] = runtime(backends.load(model, "openvino"))
     return found
 

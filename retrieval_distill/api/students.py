@@ -58,7 +58,7 @@ def compress(
         if processes.count() > 1:
             raise UserError("compress trains in one process; start it without torchrun, then the rest with it")
         counts = training.compress(chosen, texts, folder, seed)
-        told = card.compressed(folder, chosen.model_dump(mode="json"), counts)
+        told = card.compression_card(folder, chosen.model_dump(mode="json"), counts)
         write_text(folder / card.FILE, told)
         return counts
 
@@ -123,7 +123,7 @@ def distill(
         counts = trainer.distill(training_set, chosen, folder, asked, callbacks)
         if processes.rank() == 0:
             told = chosen.model_dump(mode="json", include={"name", "seed", "compress", *TRAINS})
-            write_text(folder / card.FILE, card.trained(folder, dataset.name, split, told, counts))
+            write_text(folder / card.FILE, card.training_card(folder, dataset.name, split, told, counts))
         return counts
 
     embedding_teacher, query_model = chosen.embedding_teacher.model, chosen.student.query_model

@@ -37,10 +37,10 @@ def choose_runtime(
     if old is not None:
         shutil.copyfile(old.folder / path.name, path)
     if not path.is_file():
-        from retrieval_distill.student.backends import installed
+        from retrieval_distill.student.backends import installed_backends
 
         sample = documents.drawn(MEASUREMENT_DOCUMENTS, seed=0).take() or [""]
-        stages.write_json(path, choose(encoding, sample, installed()))
+        stages.write_json(path, choose(encoding, sample, installed_backends()))
     choice = stages.read_json(path)
     return replace(encoding, backend=choice["backend"]), choice["measured"]
 

@@ -36,7 +36,7 @@ def embed_queries(
 
     require_same_model(model, manifest, folder)
     loaded = encoder.load(model, dtype, manifest["inputs"]["max_length"])
-    lengths.cut(model, loaded, queries, "query")
+    lengths.report_truncation(model, loaded, queries, "query")
     vectors = encoder.encode(loaded, queries.take(), "query")
     vector_checks.check(model, vectors, queries.ids, "query")
     return vectors

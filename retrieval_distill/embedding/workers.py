@@ -67,10 +67,10 @@ class Encoding:
         return ENGINES[self.engine](self)
 
     def cut(self, texts: Texts) -> dict[str, Any]:
-        """How many texts of a sample exceed the token limit; see :func:`student.lengths.cut`."""
+        """How many texts of a sample exceed the token limit; see :func:`student.lengths.report_truncation`."""
         from retrieval_distill.student import lengths
 
-        return lengths.cut(self.model, self.loaded, texts, self.kind)
+        return lengths.report_truncation(self.model, self.loaded, texts, self.kind)
 
     @cached_property
     def loaded(self) -> SentenceTransformer:

@@ -55,7 +55,7 @@ def card(run: RunFolder, findings: Findings) -> str:
                 "It learnt to agree with its teacher, mistakes and biases included.",
                 *(["The intervals hold for other queries of the same kind, not for other collections."] * measured),
             ),
-            student_card.the_recipe(recipe),
+            student_card.recipe_section(recipe),
         ],
     )
 

@@ -59,7 +59,7 @@ def opened(place: Place, dtype: str = "float32") -> Searcher:
     searcher = Searcher.open(place.index, place.model, place.dataset, dtype)
     long = place.dataset.documents.at(np.arange(min(TRIED, len(place.dataset.documents)))).take()
     texts, model = [*long, *(text[:60] for text in long)], searcher.index.manifest["inputs"]["model"]
-    return replace(searcher, encoder=searcher.encoder.lightened(place.beside / "encoder", model, texts))
+    return replace(searcher, encoder=searcher.encoder.with_light_encoder(place.beside / "encoder", model, texts))
 
 
 def fused(searcher: Searcher, place: Place, fusion: str | None) -> Searcher:

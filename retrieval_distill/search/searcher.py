@@ -21,7 +21,7 @@ from retrieval_distill.index.index import Index
 from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.search.hits import Hit, hits
 from retrieval_distill.search.questions import question
-from retrieval_distill.student.queries import QueryEncoder
+from retrieval_distill.student.query_encoder import QueryEncoder
 
 if TYPE_CHECKING:
     from retrieval_distill.retrieval.bm25 import BM25

@@ -1,1 +1,1 @@
-"""The student: building a bi-encoder and putting it to work."""
+"""The student: builds, loads and runs bi-encoders."""

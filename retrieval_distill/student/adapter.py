@@ -1,6 +1,6 @@
-"""LoRA: a student trained through small matrices beside its frozen weights, and merged into them in the end.
+"""LoRA: trains small matrices next to a student's frozen weights, and merges them in the end.
 
-Knows transformers and peft; must not know data or the training.
+Knows transformers and peft; must not know data or training.
 
 Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021, arXiv:2106.09685.
 """
@@ -15,12 +15,12 @@ from retrieval_distill.student import routes
 
 
 def add(model: SentenceTransformer, config: LoRAConfig) -> None:
-    """Put adapters beside the linear layers of every transformer of a model, in place, and freeze the rest of these.
+    """Add adapters to the linear layers of every transformer of a model, in place, and freeze its other weights.
 
-    A new adapter changes nothing: its second matrix is zero. Modules behind the transformer train as they are.
+    A new adapter changes nothing: its second matrix is zero. Modules after the transformer stay trainable.
 
     Raises:
-        UserError: The model has no layers of the names in ``config.targets``.
+        UserError: The model has no layers named in ``config.targets``.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -34,10 +34,7 @@ def add(model: SentenceTransformer, config: LoRAConfig) -> None:
 
 
 def merge(model: SentenceTransformer) -> None:
-    """Add what the adapters have learnt to the weights beside them and take the adapters out, in place.
-
-    A model without adapters stays as it is.
-    """
+    """Merge adapters into the weights and remove them, in place. A model without adapters is unchanged."""
     from peft import PeftModel
 
     for transformer in routes.encoders(model):

@@ -1,7 +1,7 @@
-"""Building a student: from any encoder or sentence-transformers model, whole or slimmed in several ways.
+"""Builds a student from any encoder or sentence-transformers model, in full or reduced in several ways.
 
-The result is made of the library's own modules alone, so it loads with ``SentenceTransformer(path)`` (with adapters,
-once these are merged). Knows the order of the steps; must not know how one is done, nor data or training.
+The result consists of the library's own modules, so it loads with ``SentenceTransformer(path)`` (adapters must be
+merged first). Knows the order of the steps; must not know their details, data or training.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 from retrieval_distill.config import StudentConfig
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
-from retrieval_distill.student import adapter, choose_layers, encoder, head, layers, routes, vocabulary
+from retrieval_distill.student import adapter, encoder, head, layer_selection, layers, routes, vocabulary
 from retrieval_distill.student.routes import Kind
 
 
@@ -24,15 +24,15 @@ def build(
     texts: Mapping[Kind, Texts] | None = None,
     score: Callable[[SentenceTransformer], float] | None = None,
 ) -> SentenceTransformer:
-    """A student ready to train, in float32.
+    """A student ready for training, in float32.
 
     Args:
-        config: What to build.
+        config: The recipe's section.
         texts: The corpus, by kind, for ``vocabulary``.
-        score: How well an untrained student does, for ``layers: auto:N``; higher is better.
+        score: Quality of an untrained student, for ``layers: auto:N``; higher is better.
 
     Raises:
-        UserError: The model is not to be had, or an option does not suit it.
+        UserError: The model cannot be loaded, or an option does not fit it.
     """
     model = _one_encoder(config, texts, score)
     if config.query_model is not None:
@@ -77,26 +77,28 @@ def _one_encoder(
 def keep_layers(
     model: SentenceTransformer, wanted: str | tuple[int, ...], score: Callable[[SentenceTransformer], float] | None
 ) -> None:
-    """Drop all layers of an encoder but those wanted, in place; ``score`` is asked for ``auto:N``.
+    """Drop all layers of an encoder except those wanted, in place; ``auto:N`` chooses them by ``score``.
 
     Raises:
-        UserError: There are no such layers, or nothing to choose them by.
+        UserError: There are no such layers, or no score for ``auto:N``.
     """
     if not isinstance(wanted, str) or not wanted.startswith("auto:"):
-        return layers.keep(model, layers.chosen(model, wanted))
+        return layers.keep_only(model, layers.select(model, wanted))
     if score is None:
-        raise UserError(f"student.layers={wanted} needs training queries to choose by; name the layers instead")
-    candidates = choose_layers.candidates(model, int(wanted.removeprefix("auto:")))
-    return layers.keep(model, choose_layers.choose(model, candidates, score))
+        raise UserError(
+            f"student.layers={wanted} needs training queries to choose the layers by; name the layers instead"
+        )
+    candidates = layer_selection.candidates(model, int(wanted.removeprefix("auto:")))
+    return layers.keep_only(model, layer_selection.choose(model, candidates, score))
 
 
 def _refuse_two_encoders(model: SentenceTransformer, config: StudentConfig) -> None:
     for_one = ("layers", "pooling", "vocabulary", "dimensions", "separate", "query_model")
-    asked = [name for name in for_one if getattr(config, name)]
-    if routes.is_routed(model) and asked:
+    given = [name for name in for_one if getattr(config, name)]
+    if routes.is_routed(model) and given:
         raise UserError(
-            f"student.{asked[0]}: {config.model!r} already has one encoder for queries and one for documents; start "
-            "from a model of one encoder, or leave this out"
+            f"student.{given[0]}: {config.model!r} already has separate encoders for queries and documents; start "
+            "from a model with one encoder, or leave this out"
         )
 
 

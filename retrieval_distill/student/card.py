@@ -1,7 +1,7 @@
-"""A student's model card: a header that the hub reads, and what a person needs to use the model.
+"""A student's model card: a header for the hub, and what people need to use the model.
 
-Says only what a recipe states and a training counted, and that nothing was measured where nothing was. Knows recipes as
-plain values and the hub's metadata; must not know reports.
+States only facts of the recipe and the training, and says so if nothing was measured. Knows recipes as plain values and
+the hub's metadata; must not know reports.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from retrieval_distill.formatting import code, fenced, md, visible
 from retrieval_distill.runtime.stages import read_json
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-"""What a hub id looks like; local folders begin otherwise or are deeper."""
+"""Pattern of hub ids; local folders start differently or are deeper."""
 
 PACKAGED_ID = "sentence-transformers/all-MiniLM-L6-v2"
 
 TAGS = ["sentence-transformers", "feature-extraction", "sentence-similarity", "retrieval", "distillation"]
 
 LICENCE = ("license", "license_name", "license_link")
-"""Keys of a card's header that say under which licence a model is."""
+"""Keys of a card's header that state the licence."""
 
 FILE = "README.md"
 
@@ -43,12 +43,12 @@ print(model.similarity(queries, passages))
 
 
 def header(recipe: Mapping[str, Any], name: str, results: Sequence[EvalResult] = ()) -> ModelCardData:
-    """What the hub reads.
+    """The header for the hub.
 
     Args:
-        recipe: As plain values; its section ``student`` says which models the student comes from.
-        name: Of the model.
-        results: What was measured.
+        recipe: As plain values; its section ``student`` names the models that the student comes from.
+        name: The model's name.
+        results: Measurements.
     """
     sources = [recipe["student"]["model"], recipe["student"].get("query_model")]
     return ModelCardData(
@@ -63,19 +63,19 @@ def header(recipe: Mapping[str, Any], name: str, results: Sequence[EvalResult] =
 
 
 def card(metadata: ModelCardData, title: str, parts: Sequence[str]) -> str:
-    """The whole card: header, title, and parts of Markdown."""
+    """The complete card: header, title, and sections of Markdown."""
     return visible("\n\n".join([f"---\n{metadata.to_yaml()}\n---", f"# {title}", *filter(None, parts)]) + "\n")
 
 
-def trained(folder: Path, data: str, split: str, recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
-    """The card of a student that has been trained and not been measured.
+def training_card(folder: Path, data: str, split: str, recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
+    """The card of a student that was trained but not measured.
 
     Args:
-        folder: Holds the student.
+        folder: The student's folder.
         data: The dataset's name.
-        split: Whose queries it was trained on.
+        split: The split it was trained on.
         recipe: As plain values.
-        counts: What ``distill`` counted.
+        counts: The counts of ``distill``.
     """
     made = [start(recipe), examples(data, split, counts), objectives(recipe), training(recipe, counts)]
     return card(
@@ -87,18 +87,18 @@ def trained(folder: Path, data: str, split: str, recipe: Mapping[str, Any], coun
             use(folder, recipe),
             "## How it was made\n\n" + "\n".join(made),
             limits(recipe, f"It was trained on {md(data)} alone: measure it before you rely on it."),
-            the_recipe(recipe),
+            recipe_section(recipe),
         ],
     )
 
 
-def compressed(folder: Path, config: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
-    """The card of an encoder that was made smaller on plain text.
+def compression_card(folder: Path, config: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
+    """The card of an encoder that ``compress`` made.
 
     Args:
-        folder: Holds it.
-        config: Of ``compress``, as plain values.
-        counts: What ``compress`` counted.
+        folder: The encoder's folder.
+        config: The options of ``compress``, as plain values.
+        counts: The counts of ``compress``.
     """
     model = config["model"] or config["teacher"]
     sizes = [f"{key} {config[key]}" for key in ("layers", "width", "vocabulary") if config[key]]
@@ -120,7 +120,7 @@ def compressed(folder: Path, config: Mapping[str, Any], counts: Mapping[str, Any
 
 
 def about(recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
-    """What kind of model it is; ``counts`` has ``parameters`` and ``dimensions``."""
+    """A description of the model; ``counts`` has ``parameters`` and ``dimensions``."""
     return (
         f"A [sentence-transformers](https://www.sbert.net) model of {counts['parameters']:,} parameters that maps "
         f"queries and passages to vectors of {counts['dimensions']:,} dimensions for search by "
@@ -129,20 +129,20 @@ def about(recipe: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
 
 
 def use(folder: Path, recipe: Mapping[str, Any]) -> str:
-    """How it is loaded and asked, with the prompts that are saved in it."""
+    """How to load and use it, including the prompts saved in it."""
     limit = recipe["student"].get("max_length")
-    said = [f"Texts are cut after {limit} tokens, or at the start model's own limit where that is lower."] * bool(limit)
+    notes = [f"Texts are truncated after {limit} tokens, or at the start model's limit if that is lower."] * bool(limit)
     config = folder / "config_sentence_transformers.json"
     prompts = read_json(config).get("prompts", {}) if config.is_file() else {}
     for kind, ask in (("query", "encode_query"), ("document", "encode_document")):
         if prompts.get(kind):
             prompt = code(json.dumps(prompts[kind], ensure_ascii=False))
-            said.append(f"{code(ask)} puts {prompt} before each text, as in training.")
-    return "\n\n".join(["## Use", fenced(EXAMPLE, "python"), " ".join(said)]).rstrip()
+            notes.append(f"{code(ask)} puts {prompt} before each text, as in training.")
+    return "\n\n".join(["## Use", fenced(EXAMPLE, "python"), " ".join(notes)]).rstrip()
 
 
 def start(recipe: Mapping[str, Any]) -> str:
-    """The model that it started from, and what was left of it."""
+    """The model it started from, and the reductions applied."""
     student = recipe["student"]
     parts = [md(student["model"])]
     layers = student.get("layers")
@@ -157,7 +157,7 @@ def start(recipe: Mapping[str, Any]) -> str:
 
 
 def examples(data: str, split: str, counts: Mapping[str, Any]) -> str:
-    """What it learnt from."""
+    """The training data."""
     return (
         f"* **Data:** {md(data)}, split {code(split)}: {counts['groups']:,} queries with a relevant and another "
         "candidate, all scored by a teacher"
@@ -165,13 +165,13 @@ def examples(data: str, split: str, counts: Mapping[str, Any]) -> str:
 
 
 def objectives(recipe: Mapping[str, Any]) -> str:
-    """What it was trained to do."""
+    """The training objectives."""
     shown = (f"{code(name)} ({_weight(value)})" for name, value in recipe["objectives"].items())
     return f"* **Objectives:** {', '.join(shown)}"
 
 
 def training(recipe: Mapping[str, Any], counts: Mapping[str, Any], took: str = "") -> str:
-    """How long, in steps; ``took`` is the time."""
+    """The training steps; ``took`` is the time."""
     config = recipe["training"]
     return (
         f"* **Training:** {counts['steps']} steps of {config['queries_per_step']} queries with "
@@ -179,47 +179,47 @@ def training(recipe: Mapping[str, Any], counts: Mapping[str, Any], took: str = "
     )
 
 
-def limits(recipe: Mapping[str, Any], *said: str) -> str:
-    """What it is not good for, and its licence."""
+def limits(recipe: Mapping[str, Any], *notes: str) -> str:
+    """Its limits, and its licence."""
     sources = [name for name in (recipe["student"]["model"], recipe["student"].get("query_model")) if name]
     found, named = licence(sources), " and ".join(map(md, sources))
     its = md(found.get("license_name", found["license"])) if found else ""
-    says = f"whose licence is {its}; its limits still apply" if found else "whose licence is not known here: look it up"
-    lines = [*said, f"Its weights come from {named}, {says}."]
+    says = f"whose licence is {its}; its limits still apply" if found else "whose licence is unknown here: look it up"
+    lines = [*notes, f"Its weights come from {named}, {says}."]
     return "## Limits\n\n" + "\n".join(f"* {line}" for line in lines)
 
 
-def the_recipe(recipe: Mapping[str, Any]) -> str:
+def recipe_section(recipe: Mapping[str, Any]) -> str:
     """Every option, as YAML."""
     return "## The recipe\n\n" + fenced(yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True), "yaml")
 
 
 def base_model(model: str) -> str | None:
-    """The hub's name of the model that another one comes from; of a local folder what its own card says."""
+    """The hub id of a base model; for a local folder, the base model that its own card names."""
     if model == models.PACKAGED:
         return PACKAGED_ID
     if not Path(model).is_dir():
         return hub_id(model)
-    told = _header_of(model).get("base_model")
-    told = told[0] if isinstance(told, list) and told else told
-    return hub_id(told) if isinstance(told, str) else None
+    stated = _header_of(model).get("base_model")
+    stated = stated[0] if isinstance(stated, list) and stated else stated
+    return hub_id(stated) if isinstance(stated, str) else None
 
 
 def hub_id(model: str) -> str | None:
-    """A recipe's model where it is a name of the hub; ``None`` for a local folder."""
+    """A recipe's model if it is a hub id; ``None`` for a local folder."""
     return model if HUB_ID.fullmatch(model) and not model.startswith(".") else None
 
 
 def licence(sources: Sequence[str]) -> dict[str, Any]:
-    """What a card says of the licence of these models; empty where that is not known, or they have several."""
+    """Header entries for the licence of these models; empty if it is unknown or they differ."""
     headers = [_header_of(model) for model in sources]
-    found = [{key: told[key] for key in LICENCE if isinstance(told.get(key), str)} for told in headers]
+    found = [{key: entry[key] for key in LICENCE if isinstance(entry.get(key), str)} for entry in headers]
     alike = all(one == found[0] for one in found)
     return found[0] if found and alike and "license" in found[0] else {}
 
 
 def _header_of(model: str) -> dict[str, Any]:
-    """The header of a model's own card where it is on disk; empty else, for nothing is fetched for it."""
+    """The header of a model's card if it is on disk, else empty; nothing is downloaded."""
     try:
         folder = models.resolve(model) if model == models.PACKAGED or Path(model).is_dir() else None
     except UserError:
@@ -232,7 +232,7 @@ def _header_of(model: str) -> dict[str, Any]:
     try:
         _, block, _ = (folder / FILE).read_text(encoding="utf-8").split("---\n", 2)
         found = yaml.safe_load(block)
-    except (ValueError, yaml.YAMLError):  # no header, or none that can be read
+    except (ValueError, yaml.YAMLError):  # no header, or an invalid one
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -1,4 +1,4 @@
-"""A bi-encoder at work: texts -> token ids -> vectors, with the library's own modules and no padding waste.
+"""Runs a bi-encoder: texts -> token ids -> vectors, with the library's own modules and little padding.
 
 Knows sentence-transformers models; must not know corpora on disk, indexes or training.
 """
@@ -23,13 +23,13 @@ from retrieval_distill.student import decoder, routes
 from retrieval_distill.student.routes import KINDS, Kind, path
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
-"""Padded tokens of one forward pass by device type: small enough for a CPU's cache, large enough to fill a GPU."""
+"""Padded tokens per forward pass by device type: small enough for a CPU's cache, large enough for a GPU."""
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 65536}
-"""The same where nothing is learned: less is held then, and with half as many tokens more of it stays in the cache."""
+"""The same for inference: less is held in memory, and half as many tokens use a CPU's cache better."""
 
 TEXTS_PER_CALL = 256
-"""Texts handed to the library at once where tokens cannot be cached."""
+"""Texts passed to the library at once if tokens cannot be cached."""
 
 
 def load(name: str, dtype: str = "float32", max_length: int | None = None, learns: bool = False) -> SentenceTransformer:
@@ -37,12 +37,12 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None, learn
 
     Args:
         name: See :func:`retrieval_distill.models.resolve`.
-        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"`` (the fastest that this device computes in).
-        max_length: Token limit, never beyond the model's positions; ``None`` keeps the model's own.
-        learns: Whether its weights are going to change.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"`` (the device's fastest).
+        max_length: Token limit, never beyond the model's positions; ``None``: the model's own.
+        learns: Whether its weights will change.
 
     Raises:
-        UserError: The model is not to be had, or its tokenizer knows tokens that it has no vectors for.
+        UserError: The model cannot be loaded, or its tokenizer has tokens without vectors.
     """
     device, folder = devices.device(), models.resolve(name)
     computed = devices.dtype(dtype, device)
@@ -52,11 +52,11 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None, learn
     weights.require_finite(folder, model)
     for first in routes.encoders(model):
         if isinstance(first, StaticEmbedding):
-            continue  # takes texts of any length
+            continue  # accepts texts of any length
         if not _is_transformer(first):
             raise UserError(
                 f"model {name!r}: its first module, a {type(first).__name__}, is neither a transformer with a "
-                "tokenizer nor static embeddings; take another model"
+                "tokenizer nor static embeddings; use another model"
             )
         weights.require_vocabulary(folder, first.tokenizer)
         _refuse_tokens_without_vectors(name, first)
@@ -67,17 +67,17 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None, learn
         decoder.as_encoder(model)
     for module in model.modules():
         if isinstance(module, Dense):
-            module.to(_dtype(model))  # the library leaves those within a Router in float32
+            module.to(_dtype(model))  # the library leaves those inside a Router in float32
     cpu.speed_up(model, learns)
-    _try(name, model.eval())
+    _check_modules_fit(name, model.eval())
     return model
 
 
-def _try(name: str, model: SentenceTransformer) -> None:
-    """Embed a word each way: modules that do not fit together show here, and not hours later.
+def _check_modules_fit(name: str, model: SentenceTransformer) -> None:
+    """Embed a word of each kind, so that modules that do not fit together fail now and not hours later.
 
     Raises:
-        UserError: They do not.
+        UserError: They do not fit.
     """
     with weights.blamed(lambda error: f"model {name!r} cannot embed a text: {weights.said(error)}"):
         for kind in KINDS:
@@ -85,7 +85,7 @@ def _try(name: str, model: SentenceTransformer) -> None:
 
 
 def limit(model: SentenceTransformer, kind: Kind, max_length: int | None = None) -> int | None:
-    """Tokens kept of a text: ``max_length``, or the model's own limit where that is less; ``None``: all."""
+    """Tokens kept of a text: ``max_length``, or the model's own limit if that is less; ``None``: all."""
     first = path(model, kind)[0]
     if isinstance(first, StaticEmbedding):
         return None
@@ -96,9 +96,9 @@ def limit(model: SentenceTransformer, kind: Kind, max_length: int | None = None)
 def tokens_of(
     model: SentenceTransformer, texts: Sequence[str], kind: Kind, max_length: int | None = None, beyond: bool = False
 ) -> Tokens:
-    """Token ids as ``encode_query`` or ``encode_document`` would cut them, prompt included.
+    """Token ids as in ``encode_query`` or ``encode_document``, prompt included.
 
-    ``max_length`` may cut them shorter than the model does, or, with ``beyond``, longer; ``None``: the model's limit.
+    ``max_length`` truncates below the model's limit or, with ``beyond``, above it; ``None``: the model's limit.
     """
     first, texts = path(model, kind)[0], [(model.prompts.get(kind) or "") + text for text in texts]
     if isinstance(first, StaticEmbedding):
@@ -114,27 +114,27 @@ def encode_rows(
     cache_texts: int | None = None,
     is_query: np.ndarray | None = None,
 ) -> torch.Tensor:
-    """Embed token rows of any lengths with gradients: float32 [rows, dimensions], in the order given.
+    """Embed token rows of any lengths with gradients: float32 [rows, dimensions], in the given order.
 
-    Rows of like length go through the model together, which leaves the mathematics of a step unchanged.
+    Rows of similar length go through the model together, which does not change the mathematics of a step.
 
     Args:
         model: The bi-encoder.
         rows: Token ids.
-        dtype: What the transformer computes in, from rounded copies of its weights: the weights themselves, their
-            gradients, pooling and normalisation stay as they are. ``None``: the weights' own. Against autocast,
-            backward holds less memory, for nothing is kept in two dtypes.
-        cache_texts: Gradient caching: at most so many rows go through the model together, and what backward needs is
-            kept of none of them. Backward, which then knows the gradient of every vector, embeds them again batch by
-            batch, under the random numbers of the first time. ``None``: everything is kept.
-        is_query: Which rows are queries, bool [rows], for a model that has an encoder of their own; ``None``: none.
+        dtype: Number format of the transformer's computation, with rounded copies of its weights: the weights
+            themselves, their gradients, pooling and normalisation are unaffected. ``None``: that of the weights. Needs
+            less memory than autocast, since nothing is stored in two dtypes.
+        cache_texts: Gradient caching: at most this many rows go through the model together, and no activations are
+            stored. The backward pass, which then knows the gradient of every vector, embeds them again batch by batch,
+            with the same random numbers. ``None``: store all activations.
+        is_query: Which rows are queries, bool [rows], for a model with separate encoders; ``None``: none.
 
     Source: Gao et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", 2021,
-    arXiv:2101.06983. Run as recomputation within backward, it knows nothing of objectives, and whoever calls
-    backward (a trainer that accumulates, several processes that average) need not know of it.
+    arXiv:2101.06983. Done as recomputation in the backward pass, it is independent of objectives and of the caller of
+    backward (a trainer that accumulates, several processes that average).
     """
     batches = sub_forwards(model, np.array([len(row) for row in rows]), cache_texts, is_query)
-    embed = forward if cache_texts is None else forward_again
+    embed = forward if cache_texts is None else checkpointed_forward
     weights: dict[nn.Module, dict[str, torch.Tensor] | None] = {}
     vectors = []
     for batch in batches:
@@ -153,7 +153,7 @@ def sub_forwards(
     cache_texts: int | None = None,
     is_query: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """Which rows :func:`encode_rows` sends through the model together, by their lengths and, if need be, their kind."""
+    """The batches of rows in :func:`encode_rows`, by length and, for a model with two encoders, by kind."""
     together = [np.arange(len(lengths))]
     if is_query is not None and routes.is_routed(model):
         together = [np.flatnonzero(is_query), np.flatnonzero(~is_query)]
@@ -170,23 +170,23 @@ def forward(
     weights: dict[str, torch.Tensor] | None = None,
     kind: Kind = "document",
 ) -> torch.Tensor:
-    """Embed token rows in one forward pass: float32 [rows, dimensions], with gradients where enabled.
+    """Embed token rows in one forward pass: float32 [rows, dimensions], with gradients if enabled.
 
-    ``weights`` stand in for those of the first module of the kind's path, the transformer; ``None``: its own.
+    ``weights`` replace those of the transformer, the first module of the kind's path; ``None``: its own.
     """
     modules = path(model, kind)
     return _vectors(modules, _features(modules[0], rows), weights)
 
 
-def forward_again(
+def checkpointed_forward(
     model: SentenceTransformer,
     rows: Sequence[np.ndarray],
     weights: dict[str, torch.Tensor] | None = None,
     kind: Kind = "document",
 ) -> torch.Tensor:
-    """:func:`forward` that keeps nothing for backward but the rows; backward runs it once more."""
+    """:func:`forward` without stored activations; the backward pass runs it again."""
     modules = path(model, kind)
-    # the features are an argument, as tensors of the device, so that its random state is replayed too
+    # the features are passed as tensors of the device, so that its random state is replayed too
     return checkpoint(_vectors, modules, _features(modules[0], rows), weights, use_reentrant=False)
 
 
@@ -200,7 +200,7 @@ def _vectors(
     modules: list[nn.Module], features: dict[str, Any], weights: dict[str, torch.Tensor] | None
 ) -> torch.Tensor:
     first, *rest = modules
-    features = dict(features)  # the modules write into theirs
+    features = dict(features)  # the modules modify it
     if weights is None:
         features = first(features)
     else:
@@ -215,9 +215,9 @@ def encode(model: SentenceTransformer, texts: Sequence[str], kind: Kind) -> np.n
     """Vectors of texts, float32 [texts, dimensions]; equal to ``model.encode_query`` / ``encode_document``.
 
     Args:
-        model: The bi-encoder, in the dtype it should compute in.
-        texts: What to embed.
-        kind: Which of the model's prompts applies.
+        model: The bi-encoder, in the dtype of the computation.
+        texts: The texts.
+        kind: Which of the model's prompts to use.
     """
     vectors = np.empty((len(texts), int(model.get_embedding_dimension() or 0)), np.float32)
     for rows, found in encode_parts(model, texts, kind):
@@ -228,14 +228,14 @@ def encode(model: SentenceTransformer, texts: Sequence[str], kind: Kind) -> np.n
 def encode_parts(
     model: SentenceTransformer, texts: Sequence[str], kind: Kind, done: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same batch by batch: rows, and their vectors, float32 [rows, dimensions].
+    """Like :func:`encode`, batch by batch: rows, and their vectors, float32 [rows, dimensions].
 
     Args:
         model: As for :func:`encode`.
         texts: As for :func:`encode`.
         kind: As for :func:`encode`.
-        done: Texts whose vectors are not needed any more, bool [texts]; ``None``: none. Batches are laid over all
-            texts, and each is computed as a whole, so that no vector depends on which others are done.
+        done: Texts whose vectors are not needed, bool [texts]; ``None``: none. Batches are formed over all texts and
+            computed completely, so that no vector depends on which others are done.
     """
     done = np.zeros(len(texts), bool) if done is None else done
     embed, batches = _embedder(model, texts, kind)
@@ -245,11 +245,11 @@ def encode_parts(
 
 
 Embed = Callable[[np.ndarray], np.ndarray]
-"""Rows of texts to their vectors, float32 [rows, dimensions]."""
+"""Rows of texts -> their vectors, float32 [rows, dimensions]."""
 
 
 def _embedder(model: SentenceTransformer, texts: Sequence[str], kind: Kind) -> tuple[Embed, list[np.ndarray]]:
-    """What embeds a batch, and the batches."""
+    """A function that embeds a batch, and the batches."""
     if not is_plain(model):
         ask = model.encode_query if kind == "query" else model.encode_document
 
@@ -270,7 +270,7 @@ def _embedder(model: SentenceTransformer, texts: Sequence[str], kind: Kind) -> t
 
 
 def is_plain(model: SentenceTransformer) -> bool:
-    """Whether texts are simply cut by the tokenizer, so that cached tokens give the library's own result."""
+    """Whether texts are only tokenised and truncated, so that cached tokens give the library's own result."""
     if not routes.serves_both(model):
         return False
     pooling_skips_prompt = any(getattr(m, "include_prompt", True) is False for kind in KINDS for m in path(model, kind))
@@ -282,15 +282,15 @@ def _is_transformer(first: Any) -> bool:
 
 
 def require_transformers(name: str, model: SentenceTransformer) -> None:
-    """Refuse what texts go through without a transformer: it can embed, and there is nothing of it to train or cut.
+    """Refuse a model without a transformer: it can embed, but not be trained or reduced.
 
     Raises:
-        UserError: The model's first module is another, such as static embeddings.
+        UserError: The model's first module is something else, such as static embeddings.
     """
     for first in routes.encoders(model):
         if not _is_transformer(first):
             raise UserError(
-                f"model {name!r}: a student is made of a transformer, and this model's first module is a "
+                f"model {name!r}: a student needs a transformer, but this model's first module is a "
                 f"{type(first).__name__}; it can be a baseline (evaluate.baselines) or a teacher (bi-encoder:NAME)"
             )
 
@@ -299,12 +299,15 @@ def _refuse_tokens_without_vectors(name: str, first: Any) -> None:
     tokens = max(first.tokenizer.get_vocab().values()) + 1
     try:
         rows = len(first.auto_model.get_input_embeddings().weight)
-    except (NotImplementedError, AttributeError):  # an architecture that makes vectors of characters in other ways
+    except (
+        NotImplementedError,
+        AttributeError,
+    ):  # an architecture without an embedding matrix, such as one that reads characters
         return
     if tokens > rows:
         raise UserError(
-            f"model {name!r}: its tokenizer has {tokens:,} tokens, its embedding matrix vectors for {rows:,}; put the "
-            "tokenizer beside it that it was trained with, or give it untrained vectors for the others with "
+            f"model {name!r}: its tokenizer has {tokens:,} tokens, its embedding matrix vectors for {rows:,}; use the "
+            "tokenizer it was trained with, or add untrained vectors for the others with "
             f"transformers' model.resize_token_embeddings({tokens})"
         )
 

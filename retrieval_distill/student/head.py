@@ -1,4 +1,4 @@
-"""What stands behind the transformer: pooling, a projection, normalisation.
+"""The modules after the transformer: pooling, a projection, normalisation.
 
 Knows the library's modules; must not know layers, vocabularies, data or training.
 """
@@ -14,18 +14,18 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from retrieval_distill.errors import UserError
 
 MODES = {"mean": "mean", "cls": "cls", "last": "lasttoken", "max": "max", "weightedmean": "weightedmean"}
-"""Pooling by the recipe's name -> by the library's."""
+"""The recipe's name of a pooling -> the library's."""
 
 
 def set_pooling(model: SentenceTransformer, pooling: str) -> None:
-    """Make one vector of a text's token vectors this way, in place.
+    """Set the pooling of token vectors, in place.
 
     Args:
         model: A bi-encoder with one pooling module.
         pooling: A key of :data:`MODES`.
 
     Raises:
-        UserError: The model pools nothing.
+        UserError: The model has no pooling.
     """
     for place, module in enumerate(model):
         if isinstance(module, Pooling):
@@ -35,7 +35,7 @@ def set_pooling(model: SentenceTransformer, pooling: str) -> None:
 
 
 def set_similarity(model: SentenceTransformer, similarity: Literal["cosine", "dot"]) -> None:
-    """Compare vectors this way, in place: those of ``cosine`` leave the model with length 1."""
+    """Set the similarity, in place; for ``cosine`` the model normalises its vectors."""
     normalized = isinstance(model[-1], Normalize)
     if similarity == "cosine" and not normalized:
         model.append(Normalize())
@@ -45,12 +45,12 @@ def set_similarity(model: SentenceTransformer, similarity: Literal["cosine", "do
 
 
 def project(model: SentenceTransformer, dimensions: int) -> None:
-    """Give vectors this many dimensions by a linear map, without bias or activation, before they are normalised.
+    """Change the dimensions by a linear map, without bias or activation, before normalisation.
 
-    The map starts as a random one with orthonormal rows (columns, where dimensions are added). It treats all
-    directions alike and so keeps inner products in expectation, up to a common factor, and exactly where dimensions
-    are added; the first ``dimensions`` coordinates, the other start that needs no data, would be a choice of no
-    meaning in a model not trained for it, and some coordinates are far larger than others there.
+    The map is initialised randomly with orthonormal rows (columns, if dimensions are added). It treats all directions
+    alike and so preserves inner products in expectation, up to a common factor, and exactly if dimensions are added.
+    Keeping the first ``dimensions`` coordinates would be arbitrary in a model not trained for it, where some
+    coordinates are far larger than others.
 
     Source: Johnson and Lindenstrauss, 1984; Timkey and van Schijndel, "All Bark and No Bite", 2021, arXiv:2109.04404
     (coordinates that dominate similarities).

@@ -1,4 +1,4 @@
-"""Which layers of an encoder a student keeps, and the encoder made of them alone.
+"""Selects layers of an encoder, and builds the encoder that has only these.
 
 Knows model architecture; must not know data or training.
 """
@@ -17,17 +17,17 @@ from retrieval_distill.errors import UserError
 
 
 def first(count: int, keep: int) -> tuple[int, ...]:
-    """The ``keep`` layers next to the input."""
+    """The ``keep`` layers closest to the input."""
     return tuple(range(keep))
 
 
 def last(count: int, keep: int) -> tuple[int, ...]:
-    """The ``keep`` layers next to the output."""
+    """The ``keep`` layers closest to the output."""
     return tuple(range(count - keep, count))
 
 
 def spaced(count: int, keep: int) -> tuple[int, ...]:
-    """As evenly as possible, the first and the last included: the i-th is floor(i (count - 1) / (keep - 1) + 1/2).
+    """Evenly spaced layers, including the first and the last: the i-th is floor(i (count - 1) / (keep - 1) + 1/2).
 
     6 of 12: 0, 2, 4, 7, 9, 11. A single one is the first.
     """
@@ -42,15 +42,15 @@ def count(model: SentenceTransformer) -> int:
     return len(stack(model)[1])
 
 
-def chosen(model: SentenceTransformer, layers: str | Sequence[int]) -> tuple[int, ...]:
+def select(model: SentenceTransformer, layers: str | Sequence[int]) -> tuple[int, ...]:
     """The layers that a recipe names.
 
     Args:
-        model: Where they are to be found.
-        layers: Their numbers, from 0, or ``RULE:COUNT`` with a rule of :data:`RULES`.
+        model: The encoder.
+        layers: Layer numbers from 0, or ``RULE:COUNT`` with a rule of :data:`RULES`.
 
     Raises:
-        UserError: There are not so many layers.
+        UserError: The model has fewer layers.
     """
     if not isinstance(layers, str):
         return tuple(layers)
@@ -61,39 +61,39 @@ def chosen(model: SentenceTransformer, layers: str | Sequence[int]) -> tuple[int
 
 
 def fits(model: SentenceTransformer, layers: Sequence[int]) -> bool:
-    """Whether each of these layers has the weights that its new place asks for.
+    """Whether each of these layers has the weights that its new position needs.
 
-    In most architectures all layers are alike. ModernBERT's first one has no norm before its attention, T5's first
-    one holds the position bias of all.
+    In most architectures all layers are alike. ModernBERT's first layer has no norm before its attention, and T5's
+    first layer holds the position bias of all.
     """
     weights = [layer.state_dict().keys() for layer in stack(model)[1]]
     return all(weights[layer] == weights[place] for place, layer in enumerate(layers))
 
 
-def keep(model: SentenceTransformer, layers: Sequence[int]) -> None:
-    """Drop all transformer layers but these, in place (the paper's "student from teacher's layers").
+def keep_only(model: SentenceTransformer, layers: Sequence[int]) -> None:
+    """Drop all transformer layers except these, in place (the paper's "student from teacher's layers").
 
-    The slimmer encoder is built from its own configuration and given the old weights, so that what depends on a
-    layer's place (its kind of attention, its number in a cache) is as it will be when the saved student is loaded.
+    The smaller encoder is built from its own configuration and given the old weights, so that everything that depends
+    on a layer's position (its kind of attention, its number in a cache) is as after loading the saved student.
 
     Args:
-        model: Any encoder whose layers stand in one list (BERT, RoBERTa, DistilBERT, MPNet, ModernBERT, GPT-2, ...).
-        layers: Layers to keep, counted from 0, in the order they shall have.
+        model: Any encoder with its layers in one list (BERT, RoBERTa, DistilBERT, MPNet, ModernBERT, GPT-2, ...).
+        layers: Layers to keep, counted from 0, in their new order.
 
     Source: Sanh et al., "DistilBERT, a distilled version of BERT", 2019 (initialisation from every other layer).
 
     Raises:
-        UserError: A layer does not exist or cannot stand where it is put, none is kept, or the model's layers cannot
+        UserError: A layer does not exist or does not fit its new position, none is kept, or the model's layers cannot
             be found.
     """
     backbone: Any = model[0].auto_model
     name, whole = stack(model)
     if not layers or any(not 0 <= layer < len(whole) for layer in layers):
-        raise UserError(f"layers: {list(layers)} - this model has layers 0 to {len(whole) - 1}")
+        raise UserError(f"layers: {list(layers)}: this model has layers 0 to {len(whole) - 1}")
     if not fits(model, layers):
         raise UserError(
-            f"layers: {list(layers)} - the first layer of a {type(backbone).__name__} is made unlike the "
-            "others: keep layer 0, and in the first place"
+            f"layers: {list(layers)}: the first layer of a {type(backbone).__name__} differs from the "
+            "others; keep layer 0, and as the first"
         )
     slim: Any = type(backbone)(_configuration(backbone.config, layers))
     weights = {key: value for key, value in backbone.state_dict().items() if not key.startswith(f"{name}.")}

@@ -1,6 +1,6 @@
-"""How many texts are longer than a bi-encoder takes: what is beyond its limit is neither embedded nor learnt from.
+"""Counts texts that a bi-encoder truncates: tokens beyond its limit are neither embedded nor learnt from.
 
-Knows bi-encoders and texts; must not know what becomes of the vectors.
+Knows bi-encoders and texts; must not know how the vectors are used.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from retrieval_distill.student.routes import Kind
 logger = logging.getLogger("retrieval_distill")
 
 SAMPLE = 1000
-"""Texts that are counted; of more, a share is as good."""
+"""Number of texts counted; a sample suffices."""
 
 CALLED = {"query": "queries", "document": "documents"}
 
 
-def cut(
+def report_truncation(
     name: str, model: SentenceTransformer, texts: Texts, kind: Kind, max_length: int | None = None
 ) -> dict[str, Any]:
-    """Count the texts of a sample that are cut, and say so where there are any.
+    """Count the truncated texts of a sample, and log them if there are any.
 
     Args:
         name: The model, for the message.
         model: The bi-encoder.
-        texts: Of whom at most :data:`SAMPLE` are counted, the same ones every time.
-        kind: Which of the model's prompts and tokenizers applies.
+        texts: The texts; at most :data:`SAMPLE` are counted, the same ones every time.
+        kind: Which of the model's prompts and tokenizers to use.
         max_length: Tokens kept of a text; ``None``: the model's own limit.
 
     Returns:
-        ``share`` of the sample that is cut, ``sample`` (texts) and ``max_length`` (tokens; ``None``: no limit).
+        ``share`` of the sample that is truncated, ``sample`` (texts) and ``max_length`` (tokens; ``None``: no limit).
     """
     sample, limit = texts.drawn(SAMPLE, seed=0), encoder.limit(model, kind, max_length)
     found = {"share": 0.0, "sample": len(sample), "max_length": limit}
@@ -44,5 +44,5 @@ def cut(
     longer = int((encoder.tokens_of(model, sample.take(), kind, limit + 1, beyond=True).lengths > limit).sum())
     if longer:
         of = f"{len(sample):,} {CALLED[kind]}" + (" in a sample" if len(sample) < len(texts) else "")
-        logger.info("model %s: %d of %s are longer than %d tokens and are cut", name, longer, of, limit)
+        logger.info("model %s: %d of %s are longer than %d tokens and are truncated", name, longer, of, limit)
     return {**found, "share": round(longer / len(sample), 4)}

@@ -1,6 +1,6 @@
-"""Which modules a text goes through: one way for all, or queries and documents each through an encoder of their own.
+"""The modules that a text goes through, in models with one encoder or with separate ones for queries and documents.
 
-Two encoders stand in the library's ``Router``. Knows modules; must not know texts, recipes or training.
+Separate encoders are in the library's ``Router``. Knows modules; must not know texts, recipes or training.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def is_routed(model: SentenceTransformer) -> bool:
-    """Whether queries and documents have encoders of their own."""
+    """Whether queries and documents have separate encoders."""
     return isinstance(model[0], Router)
 
 
 def path(model: SentenceTransformer, kind: Kind) -> list[Any]:
-    """The modules that texts of this kind go through, in order; the first one cuts them into tokens."""
+    """The modules that texts of this kind go through, in order; the first one tokenises them."""
     modules: list[Any] = list(model)
     first, *rest = modules
     return [*first.sub_modules[kind], *rest] if is_routed(model) else modules
 
 
 def encoders(model: SentenceTransformer) -> list[Any]:
-    """The first module of every path, each once."""
+    """The first module of every path, without repetition."""
     first: Any = model[0]
     return list(dict.fromkeys(way[0] for way in first.sub_modules.values())) if is_routed(model) else [first]
 
 
 def serves_both(model: SentenceTransformer) -> bool:
-    """Whether a text's kind alone tells its way; a Router may also choose by modality or by tasks of its own."""
+    """Whether a text's kind alone determines its path; a Router may also choose by modality or task."""
     first = model[0]
     return not isinstance(first, Router) or (set(KINDS) <= set(first.sub_modules) and not first.route_mappings)
 
 
 def combine(query: SentenceTransformer, document: SentenceTransformer) -> SentenceTransformer:
-    """One model of two: ``encode_query`` asks the first, ``encode_document`` the second.
+    """Combine two models: ``encode_query`` uses the first, ``encode_document`` the second.
 
-    A normalisation at their ends becomes one behind both; prompts are each encoder's own, the similarity is that of
+    Their final normalisation becomes a common one; each encoder keeps its prompt, and the similarity is that of
     ``document``.
 
     Raises:
-        UserError: Their vectors differ in length.
+        UserError: Their dimensions differ.
     """
     lengths = query.get_embedding_dimension(), document.get_embedding_dimension()
     if lengths[0] != lengths[1]:
         raise UserError(
             f"student.query_model gives vectors of {lengths[0]} dimensions, student.model of {lengths[1]}; "
-            f"bring both to one length with student.dimensions={lengths[0]}"
+            f"make them equal with student.dimensions={lengths[0]}"
         )
-    router = Router.for_query_document(_without_end(query), _without_end(document))
+    router = Router.for_query_document(_without_normalize(query), _without_normalize(document))
     end = [Normalize()] if isinstance(document[-1], Normalize) else []
     return SentenceTransformer(
         modules=[router, *end],
@@ -69,10 +69,10 @@ def combine(query: SentenceTransformer, document: SentenceTransformer) -> Senten
 
 
 def freeze(model: SentenceTransformer, kind: Kind) -> None:
-    """Leave the encoder of one kind as it is in training.
+    """Exclude the encoder of one kind from training.
 
     Raises:
-        UserError: Both kinds share one.
+        UserError: Both kinds share an encoder.
     """
     first = model[0]
     if not isinstance(first, Router):
@@ -80,6 +80,6 @@ def freeze(model: SentenceTransformer, kind: Kind) -> None:
     first.sub_modules[kind].requires_grad_(False)
 
 
-def _without_end(modules: Iterable[nn.Module]) -> list[Any]:
+def _without_normalize(modules: Iterable[nn.Module]) -> list[Any]:
     kept = list(modules)
     return kept[:-1] if isinstance(kept[-1], Normalize) else kept

@@ -1,4 +1,4 @@
-"""The student noun: a trained bi-encoder in its folder.
+"""``Student``: a trained bi-encoder in its folder.
 
 Knows the folder and the sentence-transformers model in it; must not know corpora, indexes or training.
 """
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Student:
-    """A bi-encoder: what ``distill`` and ``compress`` give, and any sentence-transformers model.
+    """A bi-encoder: the result of ``distill`` or ``compress``, or any sentence-transformers model.
 
     Args:
         name: Its folder, a hub id or a packaged name.
-        dtype: What it computes in here: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``, the fastest that
-            this device computes in.
-        manifest: What ``distill`` or ``compress`` wrote of its training; empty for a model from elsewhere.
+        dtype: Number format of the computation: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``, the
+            device's fastest.
+        manifest: The manifest of ``distill`` or ``compress``; empty for other models.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Student:
 
     @classmethod
     def open(cls, folder: str | Path, *, dtype: str = "float32") -> Student:
-        """The student of a folder.
+        """Open the student in a folder.
 
         Raises:
             UserError: There is no such model.
@@ -47,7 +47,7 @@ class Student:
 
     @cached_property
     def model(self) -> SentenceTransformer:
-        """The sentence-transformers model, loaded when it is first needed."""
+        """The sentence-transformers model, loaded when first needed."""
         from retrieval_distill.student import encoder
 
         return encoder.load(self.name, self.dtype)
@@ -67,7 +67,7 @@ class Student:
 
     @property
     def similarity(self) -> str:
-        """How its vectors are compared: ``"cosine"`` or ``"dot"``."""
+        """The similarity of its vectors: ``"cosine"`` or ``"dot"``."""
         return models.similarity(self.name)
 
     def __fspath__(self) -> str:

@@ -1,4 +1,4 @@
-"""A fast tokenizer as JSON: which tokens it cannot do without, and the same tokenizer with fewer.
+"""Restricts a fast tokenizer, as JSON, to fewer tokens.
 
 Three kinds, by ``["model"]["type"]``: WordPiece, BPE and Unigram. Knows the format of ``tokenizer.json``; must not know
 models or corpora.
@@ -14,26 +14,26 @@ from typing import Any
 KINDS = ("WordPiece", "BPE", "Unigram")
 
 BYTE = re.compile("<0x[0-9A-F]{2}>")
-"""How tokenizers that fall back to bytes name them."""
+"""Names of byte tokens in tokenizers with byte fallback."""
 
 
-def needed(settings: dict[str, Any], used: set[int]) -> set[int]:
-    """Ids of the tokens that have to stay.
+def required_ids(settings: dict[str, Any], used: set[int]) -> set[int]:
+    """Ids of the tokens that must be kept.
 
     Args:
         settings: The tokenizer.
-        used: Ids that shall stay.
+        used: Ids to keep.
 
     Returns:
-        These, added tokens, single characters or bytes, and for BPE everything that merges make on the way to them.
+        These ids, added tokens, single characters or bytes and, for BPE, all intermediate results of their merges.
     """
     model, ids = settings["model"], _ids(settings["model"])
     kept = used | {token["id"] for token in settings["added_tokens"]} | {ids[token] for token in _alphabet(model)}
     return _with_parts(kept, model) if model["type"] == "BPE" else kept
 
 
-def cut(settings: dict[str, Any], new_ids: Mapping[int, int]) -> dict[str, Any]:
-    """The tokenizer of these tokens alone, under new ids (old id -> new one), which stand in the same order."""
+def restrict(settings: dict[str, Any], new_ids: Mapping[int, int]) -> dict[str, Any]:
+    """The tokenizer with only these tokens and new ids (old id -> new id, in the same order)."""
     model = settings["model"]
     if model["type"] == "Unigram":
         fewer: dict[str, Any] = {
@@ -48,7 +48,7 @@ def cut(settings: dict[str, Any], new_ids: Mapping[int, int]) -> dict[str, Any]:
         **settings,
         "model": {**model, **fewer},
         "added_tokens": [{**token, "id": new_ids[token["id"]]} for token in settings["added_tokens"]],
-        "post_processor": _renumbered(settings["post_processor"], new_ids),
+        "post_processor": _renumber(settings["post_processor"], new_ids),
         "padding": None,
         "truncation": None,
     }
@@ -62,19 +62,21 @@ def _ids(model: dict[str, Any]) -> dict[str, int]:
 
 
 def _alphabet(model: dict[str, Any]) -> set[str]:
-    """What any text can be cut into, and what stands for the rest."""
+    """The tokens from which any text can be built, and those for unknown characters."""
     if model["type"] == "BPE":
         return set(model["vocab"]) - {product for product, _ in _merges(model)}
     if model["type"] == "WordPiece":
         prefix = model["continuing_subword_prefix"]
         return {token for token in model["vocab"] if len(token.removeprefix(prefix)) == 1} | {model["unk_token"]}
-    lowest = min(model["vocab"], key=lambda entry: entry[1])[0]  # unknown characters count as rarer than this one
-    first = {piece for piece, _ in model["vocab"][: (model["unk_id"] or 0) + 1]}  # its place is fixed in many classes
+    lowest = min(model["vocab"], key=lambda entry: entry[1])[0]  # unknown characters score below this one
+    first = {
+        piece for piece, _ in model["vocab"][: (model["unk_id"] or 0) + 1]
+    }  # its position is fixed in many classes
     return {piece for piece, _ in model["vocab"] if len(piece) == 1 or BYTE.fullmatch(piece)} | {lowest} | first
 
 
 def _merges(model: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """What each merge makes, and of which two."""
+    """The result of each merge, and its two parts."""
     prefix = model["continuing_subword_prefix"] or ""
     for left, right in model["merges"]:
         yield left + right[len(prefix) :], [left, right]
@@ -93,10 +95,10 @@ def _with_parts(kept: set[int], model: dict[str, Any]) -> set[int]:
     return found
 
 
-def _renumbered(node: Any, new_ids: Mapping[int, int]) -> Any:
-    """A post-processor with the new ids of its marks: ``"ids": [101]``, ``"cls": ["[CLS]", 101]``."""
+def _renumber(node: Any, new_ids: Mapping[int, int]) -> Any:
+    """A post-processor with new ids of special tokens: ``"ids": [101]``, ``"cls": ["[CLS]", 101]``."""
     if isinstance(node, list):
-        return [_renumbered(part, new_ids) for part in node]
+        return [_renumber(part, new_ids) for part in node]
     if not isinstance(node, dict):
         return node
     renumbered = {}
@@ -106,5 +108,5 @@ def _renumbered(node: Any, new_ids: Mapping[int, int]) -> Any:
         elif key in ("cls", "sep"):
             renumbered[key] = [value[0], new_ids[value[1]]]
         else:
-            renumbered[key] = _renumbered(value, new_ids)
+            renumbered[key] = _renumber(value, new_ids)
     return renumbered

@@ -1,9 +1,9 @@
-"""A vocabulary cut down to what a corpus uses: a smaller embedding matrix, and the same vectors for its texts.
+"""Trims a vocabulary to the tokens of a corpus: a smaller embedding matrix, but the same vectors for its texts.
 
-A small student's weights are mostly embeddings, and most of these belong to tokens that a corpus never shows. Nothing
-changes under WordPiece, which takes the longest token there is: a text's own are still the longest; under BPE, where
-every merge that leads to a token stays; and under Unigram, whose best cut is still the best among fewer. What texts
-become is compared all the same. Knows embedding matrices and texts; must not know training.
+A small student's weights are mostly embeddings, and most of these belong to tokens that never occur in a corpus. The
+tokens of its texts do not change: WordPiece takes the longest token, which is still there; for BPE every merge that
+leads to a token is kept; and Unigram's best segmentation is still the best of fewer. This is verified all the same.
+Knows embedding matrices and texts; must not know training.
 
 Source: Abdaoui et al., "Load What You Need: Smaller Versions of Multilingual BERT", 2020, arXiv:2010.05609.
 """
@@ -28,46 +28,46 @@ from retrieval_distill.student import tokenizer_json
 from retrieval_distill.student.routes import Kind
 
 CHUNK = 8192
-"""Texts tokenised at once."""
+"""Number of texts tokenised at once."""
 
 
 def trim(model: SentenceTransformer, wanted: Literal["corpus"] | int, texts: Mapping[Kind, Texts]) -> None:
     """Drop the tokens that texts do not use, from the tokenizer and from the embedding matrix, in place.
 
-    Single characters (or bytes), marks such as ``[CLS]``, and whatever BPE's merges pass through stay too, so that
-    any new text can be cut: into more tokens, where it has words of its own.
+    Single characters (or bytes), special tokens such as ``[CLS]``, and intermediate results of BPE's merges are kept
+    too, so that any new text can be tokenised, if into more tokens.
 
     Args:
         model: A bi-encoder with one tokenizer; its prompts count as part of the texts.
-        wanted: ``"corpus"`` keeps every token that occurs; a number only so many of the most frequent ones.
+        wanted: ``"corpus"`` keeps every token that occurs; a number only that many of the most frequent ones.
         texts: The texts, by kind.
 
     Raises:
-        UserError: The tokenizer is of another kind, or ``"corpus"`` would change what a text becomes.
+        UserError: The tokenizer is of another kind, or ``"corpus"`` would change the tokens of a text.
     """
     backbone: Any = model[0].auto_model
     tokenizer = model.tokenizer
     settings = json.loads(tokenizer.backend_tokenizer.to_str())
     if settings["model"]["type"] not in tokenizer_json.KINDS:
         raise UserError(
-            f"student.vocabulary: cannot cut down a {settings['model']['type']} tokenizer, only "
+            f"student.vocabulary: cannot trim a {settings['model']['type']} tokenizer, only "
             f"{', '.join(tokenizer_json.KINDS)}; leave it out"
         )
     counts = np.zeros(backbone.get_input_embeddings().num_embeddings, np.int64)
     for chunk in _chunks(model, texts):
-        # whole texts: how a word is cut depends on all of its tokens, also on those beyond the model's limit
+        # without truncation: how a word is split depends on all its tokens, even beyond the model's limit
         counts += np.bincount(tokenize(tokenizer, chunk, None).flat, minlength=len(counts))
-    marks = _marks(tokenizer, backbone)
+    marks = _special_ids(tokenizer, backbone)
     counts[list(marks)] = 0
     used = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     used = used if wanted == "corpus" else used[:wanted]
-    kept = tokenizer_json.needed(settings, set(used.tolist()) | marks)
+    kept = tokenizer_json.required_ids(settings, set(used.tolist()) | marks)
     new_ids = {old: new for new, old in enumerate(sorted(kept))}
-    slim = _load(tokenizer, tokenizer_json.cut(settings, new_ids))
+    slim = _load(tokenizer, tokenizer_json.restrict(settings, new_ids))
     if wanted == "corpus":
         _refuse_change(tokenizer, slim, new_ids, _chunks(model, texts))
     model[0].processor = slim
-    _cut_embeddings(backbone, new_ids)
+    _trim_embeddings(backbone, new_ids)
 
 
 def _chunks(model: SentenceTransformer, texts: Mapping[Kind, Texts]) -> Iterator[list[str]]:
@@ -77,8 +77,8 @@ def _chunks(model: SentenceTransformer, texts: Mapping[Kind, Texts]) -> Iterator
             yield [prompt + text for text in of_kind.take(of_kind.ids[start : start + CHUNK])]
 
 
-def _marks(tokenizer: Any, backbone: Any) -> set[int]:
-    """Ids of the tokens that stand for no text."""
+def _special_ids(tokenizer: Any, backbone: Any) -> set[int]:
+    """Ids of the special tokens."""
     embeddings, config = backbone.get_input_embeddings(), backbone.config
     marks = {*tokenizer.all_special_ids, *_named_ids(config).values(), embeddings.padding_idx}
     return marks & set(range(embeddings.num_embeddings))
@@ -91,7 +91,7 @@ def _named_ids(config: Any) -> dict[str, int]:
 
 
 def _load(tokenizer: Any, settings: dict[str, Any]) -> Any:
-    """A tokenizer of other settings, loaded from files as a saved student's will be."""
+    """A tokenizer with other settings, loaded from files like that of a saved student."""
     with TemporaryDirectory() as folder, models.quietly():
         tokenizer.save_pretrained(folder)
         (Path(folder) / "tokenizer.json").write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
@@ -105,12 +105,12 @@ def _refuse_change(old: Any, slim: Any, new_ids: Mapping[int, int], chunks: Iter
         before, after = tokenize(old, chunk, None), tokenize(slim, chunk, None)
         if not (np.array_equal(before.offsets, after.offsets) and np.array_equal(number[before.flat], after.flat)):
             raise UserError(
-                "student.vocabulary=corpus: without its unused tokens this tokenizer cuts texts of the corpus "
-                "differently; leave it out"
+                "student.vocabulary=corpus: without its unused tokens this tokenizer would tokenise texts of the "
+                "corpus differently; leave it out"
             )
 
 
-def _cut_embeddings(backbone: Any, new_ids: Mapping[int, int]) -> None:
+def _trim_embeddings(backbone: Any, new_ids: Mapping[int, int]) -> None:
     embeddings = backbone.get_input_embeddings()
     embeddings.weight = torch.nn.Parameter(embeddings.weight.detach()[list(new_ids)])
     embeddings.num_embeddings = len(new_ids)

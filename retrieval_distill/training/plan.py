@@ -60,7 +60,7 @@ def collator(
 def cut(student: SentenceTransformer, texts: dict[Kind, Texts], recipe: Recipe) -> dict[str, Any]:
     """How many queries and documents of the training are longer than it takes, by kind; see ``student.lengths``."""
     name, limit = recipe.student.model, recipe.training.max_length
-    return {kind: lengths.cut(name, student, own, kind, limit) for kind, own in texts.items()}
+    return {kind: lengths.report_truncation(name, student, own, kind, limit) for kind, own in texts.items()}
 
 
 def draws(

@@ -89,7 +89,7 @@ def test_nothing_else_is_listened_to(model):
 def test_passed_over_layers_leave_the_shorter_model(model):
     kept = (0, 2) if "ModernBert" in type(model[0].auto_model).__name__ else (1, 3)
     short = copy.deepcopy(model)
-    layers.keep(short, kept)
+    layers.keep_only(short, kept)
     with torch.no_grad(), skip_other_layers(model, kept):
         found = encoder.forward(model, ROWS)
     torch.testing.assert_close(found, encoder.forward(short, ROWS))

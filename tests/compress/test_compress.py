@@ -144,7 +144,7 @@ def test_depths_are_trained(every_encoder, dataset, tmp_path):
         options = {**SMALL, "transfers": {"embedding": 1.0}, "steps": 20, "weights": "random"}
         api.compress(dataset.documents, out=folder, model=every_encoder["bert"], depths=depths, **options)
         cut = SentenceTransformer(str(folder), device="cpu")
-        layers.keep(cut, layers.chosen(cut, "spaced:2"))
+        layers.keep_only(cut, layers.select(cut, "spaced:2"))
         cut.save_pretrained(str(folder / "cut"))
         apart[depths] = distance(folder / "cut", every_encoder["bert"], dataset.documents)
     assert apart[2,] < apart[()]

@@ -53,7 +53,7 @@ def test_the_fastest_that_agrees_is_taken(runtimes):
 
 
 def test_the_choice_is_remembered(runtimes, fake_model, monkeypatch, tmp_path):
-    monkeypatch.setattr(backends, "installed", lambda: ["exact"])
+    monkeypatch.setattr(backends, "installed_backends", lambda: ["exact"])
     texts = dict(zip(map(str, range(20)), TEXTS, strict=True))
     counts = embed(fake_model[0], corpus(texts), tmp_path / "v", backend="auto")["counts"]
     assert counts["backend"] == "exact"
@@ -75,11 +75,11 @@ SENTENCES = [" ".join(WORDS[i : i + 3 + i % 9]) for i in range(30)]
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "modernbert"])
 def test_the_graph_is_the_model(kind, encoders, tmp_path):
     """In float32 the written transformer gives PyTorch's own states, padded texts and single ones included."""
-    if "onnx" not in backends.installed():
+    if "onnx" not in backends.installed_backends():
         pytest.skip("onnx is not installed")
     exact, model = encoder.load(encoders[kind]), encoder.load(encoders[kind])
-    path = backends.write(model[0].model, tmp_path / "model.onnx")
-    model[0].model = backends.Graph(model[0].model, backends.run_onnx(path))
+    path = backends.export_onnx(model[0].model, tmp_path / "model.onnx")
+    model[0].model = backends.ExternalTransformer(model[0].model, backends.open_onnx(path))
     for texts in (SENTENCES, SENTENCES[:1]):
         found = encoder.encode(model, texts, "document")
         np.testing.assert_allclose(found, encoder.encode(exact, texts, "document"), atol=1e-5)
@@ -88,7 +88,7 @@ def test_the_graph_is_the_model(kind, encoders, tmp_path):
 @pytest.mark.parametrize(("backend", "cosine"), [("onnx", 0.98), ("openvino", 0.999)])
 def test_a_runtime_gives_the_model_s_vectors(backend, cosine, encoders):
     """In 8 bits to a cosine of 0.98, in bfloat16 or float32 to 0.999."""
-    if backend not in backends.installed():
+    if backend not in backends.installed_backends():
         pytest.skip(f"{backend} is not installed")
     exact = encoder.encode(encoder.load(encoders["bert"]), SENTENCES, "document")
     found = encoder.encode(backends.load(encoders["bert"], backend), SENTENCES, "document")
@@ -96,7 +96,7 @@ def test_a_runtime_gives_the_model_s_vectors(backend, cosine, encoders):
 
 
 def test_all_runtimes_are_measured_here(encoders, tmp_path):
-    if not (there := backends.installed()):
+    if not (there := backends.installed_backends()):
         pytest.skip("no runtime is installed")
     documents = corpus({f"d{i}": text for i, text in enumerate(SENTENCES)})
     counts = embed(encoders["bert"], documents, tmp_path / "v", "float32", backend="auto")["counts"]
@@ -111,7 +111,7 @@ def test_all_runtimes_are_measured_here(encoders, tmp_path):
 
 
 def test_runtimes_that_are_not_there(fake_model, encoders, monkeypatch, tmp_path):
-    monkeypatch.setattr(backends, "installed", list)
+    monkeypatch.setattr(backends, "installed_backends", list)
     with pytest.raises(UserError, match="backend 'onyx' is unknown; did you mean 'onnx'"):
         backends.load(encoders["bert"], "onyx")
     with pytest.raises(UserError, match=r"pip install 'retrieval-distill\[onnx\]'"):

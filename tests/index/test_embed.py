@@ -274,7 +274,7 @@ def test_vectors_of_zeros_are_named(monkeypatch, fake_model, tmp_path, caplog):
     monkeypatch.setattr(Encoding, "encoders", lambda self: [encode])
     documents = corpus({f"d{i}": "odd" if i % 2 else "even" for i in range(4)})
     embed(fake_model[0], documents, tmp_path / "v")
-    assert "gives vectors of zeros for 2 of 4 texts, such as document 'd1', 'd3'" in caplog.text
+    assert "gives zero vectors for 2 of 4 texts, such as document 'd1', 'd3'" in caplog.text
 
 
 def test_queries_without_a_vector_are_named(tokenizers_by_kind, tmp_path, caplog):
@@ -285,7 +285,7 @@ def test_queries_without_a_vector_are_named(tokenizers_by_kind, tmp_path, caplog
     assert manifest["counts"]["truncated"]["max_length"] is None
     vectors = embedding.embed_queries(model, corpus({"q0": "path", "q1": ""}), manifest, tmp_path / "v")
     assert vectors.any(axis=1).tolist() == [True, False]
-    assert "gives vectors of zeros for 1 of 2 texts, such as query 'q1'" in caplog.text
+    assert "gives zero vectors for 1 of 2 texts, such as query 'q1'" in caplog.text
 
 
 def test_texts_that_are_cut_are_counted(encoders, tmp_path, caplog):

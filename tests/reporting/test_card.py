@@ -123,7 +123,7 @@ def test_a_student_alone_has_a_card_of_its_own(tmp_path, encoders, dataset):
 def test_a_licence_that_nobody_told_is_called_unknown(tmp_path, encoders):
     recipe = {"student": {"model": encoders["bert"]}}
     assert "license" not in card.header(recipe, "x").to_dict()
-    assert "whose licence is not known here: look it up" in card.limits(recipe)
+    assert "whose licence is unknown here: look it up" in card.limits(recipe)
     folders = []
     for name, licence in (("a", "mit"), ("b", "apache-2.0")):
         (tmp_path / name).mkdir()

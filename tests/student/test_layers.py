@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from retrieval_distill.config import StudentConfig, load_recipe, parse_recipe
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
-from retrieval_distill.student import build, choose_layers, encoder, layers
+from retrieval_distill.student import build, encoder, layer_selection, layers
 from retrieval_distill.training import untrained
 from retrieval_distill.training.groups import build_groups
 from tests.student.conftest import FAMILIES
@@ -44,7 +44,7 @@ def skipping(model: SentenceTransformer, kind: str, kept: tuple[int, ...]) -> Se
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_as_if_the_other_layers_were_skipped(families, kind, kept, tmp_path):
     if kind == "modernbert" and kept[0] != 0:
-        with pytest.raises(UserError, match="keep layer 0, and in the first place"):
+        with pytest.raises(UserError, match="keep layer 0, and as the first"):
             build.build(StudentConfig(model=families[kind], layers=kept))
         return
     whole = build.build(StudentConfig(model=families[kind], max_length=60))
@@ -109,7 +109,7 @@ def test_rules_in_a_recipe(families):
 def test_the_best_set_is_chosen_and_the_model_left_alone(families):
     model = encoder.load(families["bert"])
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    tried = choose_layers.candidates(model, 2)
+    tried = layer_selection.candidates(model, 2)
     assert tried == [(0, 3), (0, 1), (1, 2), (2, 3)]
     marks = [layer.output.dense.bias.sum().item() for layer in model[0].auto_model.encoder.layer]
 
@@ -117,13 +117,13 @@ def test_the_best_set_is_chosen_and_the_model_left_alone(families):
         return sum(layer.output.dense.bias.sum().item() for layer in slim[0].auto_model.encoder.layer)
 
     expected = max(tried, key=lambda pair: marks[pair[0]] + marks[pair[1]])
-    assert choose_layers.choose(model, tried, score) == expected
-    assert choose_layers.choose(model, tried, lambda _: 1.0) == (0, 3)  # of equals, the first
+    assert layer_selection.choose(model, tried, score) == expected
+    assert layer_selection.choose(model, tried, lambda _: 1.0) == (0, 3)  # of equals, the first
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 
 
 def test_no_candidate_that_does_not_fit(families):
-    assert choose_layers.candidates(encoder.load(families["modernbert"]), 2) == [(0, 3), (0, 1)]
+    assert layer_selection.candidates(encoder.load(families["modernbert"]), 2) == [(0, 3), (0, 1)]
 
 
 def ndcg_by_hand(model: SentenceTransformer, dataset) -> float:

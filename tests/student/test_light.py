@@ -13,7 +13,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 
 from retrieval_distill import models
 from retrieval_distill.student import encoder
-from retrieval_distill.student.queries import QueryEncoder
+from retrieval_distill.student.query_encoder import QueryEncoder
 
 TEXTS = ["split a path into root and extension", "file", "", "read write open close " * 30, "über 東京 \U0001f600 Ω"]
 
@@ -31,7 +31,7 @@ def saved(plain, folder, pooling="mean", *more, **options):
 
 
 def lightened(model, folder, max_length=None, dtype="float32"):
-    return QueryEncoder(model, dtype, max_length).lightened(folder, models.fingerprint(model), TEXTS[:2])
+    return QueryEncoder(model, dtype, max_length).with_light_encoder(folder, models.fingerprint(model), TEXTS[:2])
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
@@ -96,7 +96,7 @@ def test_what_is_not_known_or_not_equal_goes_through_the_library(encoders, kind,
 
 
 def test_a_difference_is_noticed(encoders, tmp_path, monkeypatch):
-    from retrieval_distill.student.light import LightEncoder
+    from retrieval_distill.student.light_encoder import LightEncoder
 
     right = LightEncoder.__call__
     monkeypatch.setattr(LightEncoder, "__call__", lambda self, text: right(self, text) * np.float32(1.001))

@@ -118,7 +118,7 @@ def test_a_student_of_two_encoders_is_trained_on_but_not_slimmed(families, tmp_p
     two.save_pretrained(str(tmp_path))
     again = build.build(StudentConfig(model=str(tmp_path), max_length=30))
     assert [first.max_seq_length for first in routes.encoders(again)] == [30, 30]
-    with pytest.raises(UserError, match=r"student\.layers: .* already has one encoder for queries"):
+    with pytest.raises(UserError, match=r"student\.layers: .* already has separate encoders for queries"):
         build.build(StudentConfig(model=str(tmp_path), layers=(0, 1)))
 
 

@@ -162,7 +162,7 @@ def test_tokens_without_letters_cannot_be_cut_down(texts, tmp_path):
     named = dict(unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, **named)
     folder = save(config_of("bert", tokenizer), tokenizer, tmp_path)
-    with pytest.raises(UserError, match="cannot cut down a WordLevel tokenizer"):
+    with pytest.raises(UserError, match="cannot trim a WordLevel tokenizer"):
         build.build(StudentConfig(model=folder, vocabulary="corpus"), texts)
 
 
@@ -183,8 +183,10 @@ def test_any_text_is_cut_as_before(kind, corpus):
     texts = [" ".join(corpus), *corpus]
     used = {id_ for text in texts for id_ in whole.encode(text).ids}
     rules = json.loads(whole.to_str())
-    kept = tokenizer_json.needed(rules, used)
-    slim = Tokenizer.from_str(json.dumps(tokenizer_json.cut(rules, {old: new for new, old in enumerate(sorted(kept))})))
+    kept = tokenizer_json.required_ids(rules, used)
+    slim = Tokenizer.from_str(
+        json.dumps(tokenizer_json.restrict(rules, {old: new for new, old in enumerate(sorted(kept))}))
+    )
     assert slim.get_vocab_size() == len(kept) < whole.get_vocab_size()
     for text in texts:
         assert slim.encode(text).tokens == whole.encode(text).tokens

@@ -1,8 +1,8 @@
-"""Layers chosen by how well the encoder made of them already does, before any training.
+"""Chooses the layers whose encoder scores best before any training.
 
-Knows layers and a score to ask for; must not know what is scored, or data.
+Knows layers and a score function; must not know what it measures, or data.
 
-Source: the choice of layers decides what is left to learn: Sajjad et al., "On the Effect of Dropping Layers of
+Source, on the effect of the choice of layers: Sajjad et al., "On the Effect of Dropping Layers of
 Pre-trained Transformer Models", 2020, arXiv:2004.03844.
 """
 
@@ -21,12 +21,12 @@ logger = logging.getLogger("retrieval_distill")
 
 
 def candidates(model: SentenceTransformer, keep: int) -> list[tuple[int, ...]]:
-    """Sets of ``keep`` layers worth a try: spaced evenly, and every run of neighbours (first and last among them).
+    """Sets of ``keep`` layers to try: evenly spaced ones, and all runs of consecutive ones.
 
     Raises:
         UserError: The model has fewer layers.
     """
-    spaced = encoder_layers.chosen(model, f"spaced:{keep}")
+    spaced = encoder_layers.select(model, f"spaced:{keep}")
     runs = [tuple(range(start, start + keep)) for start in range(encoder_layers.count(model) - keep + 1)]
     return [found for found in dict.fromkeys([spaced, *runs]) if encoder_layers.fits(model, found)]
 
@@ -36,12 +36,12 @@ def choose(
     tried: Sequence[tuple[int, ...]],
     score: Callable[[SentenceTransformer], float],
 ) -> tuple[int, ...]:
-    """The set of layers whose encoder scores highest; of equals, the one named first.
+    """The set of layers whose encoder scores highest; ties go to the first.
 
     Args:
-        model: The whole encoder; it is left as it is.
+        model: The full encoder; it is not changed.
         tried: Sets of layers.
-        score: What to ask of the encoder made of each, such as a retrieval measure; higher is better.
+        score: Score of an encoder, such as a retrieval measure; higher is better.
 
     Raises:
         UserError: There is nothing to choose from.
@@ -51,7 +51,7 @@ def choose(
     scores = {}
     for layers in tried:
         slim = copy.deepcopy(model)
-        encoder_layers.keep(slim, layers)
+        encoder_layers.keep_only(slim, layers)
         scores[layers] = score(slim)
         logger.info("layers %s: %.4f", list(layers), scores[layers])
     best = max(tried, key=lambda layers: scores[layers])

@@ -1,6 +1,6 @@
-"""Queries to vectors by a bi-encoder: many by the library's model, one alone by a light encoder where there is one.
+"""Embeds queries: many with the library's model, a single one with a light encoder if there is one.
 
-PyTorch and the library take seconds to import, a light encoder a tenth of one. Knows models by name; must not know
+PyTorch and the library take seconds to import, a light encoder a tenth of a second. Knows models by name; must not know
 indexes, or where queries come from.
 """
 
@@ -18,23 +18,23 @@ import numpy as np
 from retrieval_distill import models
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
-from retrieval_distill.student.light import LightEncoder, write
+from retrieval_distill.student.light_encoder import LightEncoder, extract
 
 logger = logging.getLogger("retrieval_distill")
 
 VERSION = 1
-"""Raised when light encoders are kept in another form."""
+"""Increased whenever the files of light encoders change."""
 
 
 @dataclass(frozen=True, eq=False)
 class QueryEncoder:
-    """The query encoder of a model: ``encoder(texts)`` are their vectors, float32 [texts, dimensions].
+    """The query encoder of a model: ``encoder(texts)`` gives vectors, float32 [texts, dimensions].
 
     Args:
         model: See :func:`retrieval_distill.models.resolve`.
-        dtype: What it computes in.
-        max_length: Token limit; ``None`` keeps the model's own.
-        light: For a text alone; ``None``: the model takes that too.
+        dtype: Number format of the computation.
+        max_length: Token limit; ``None``: the model's own.
+        light: Light encoder for single queries; ``None``: use the model.
     """
 
     model: str
@@ -43,7 +43,7 @@ class QueryEncoder:
     light: LightEncoder | None = None
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of queries, in their order."""
+        """Vectors of queries, in order."""
         if len(texts) == 1 and self.light is not None:
             return self.light(texts[0])[None]
         from retrieval_distill.student import encoder
@@ -52,23 +52,23 @@ class QueryEncoder:
 
     @cached_property
     def loaded(self) -> Any:
-        """The library's model, loaded when it is first needed."""
+        """The library's model, loaded when first needed."""
         from retrieval_distill.student import encoder
 
         return encoder.load(self.model, self.dtype, self.max_length)
 
-    def lightened(self, folder: Path, fingerprint: str, texts: Sequence[str]) -> QueryEncoder:
-        """The same with a light encoder, if one gives this model's vectors, else loaded; that is tried once, and kept.
+    def with_light_encoder(self, folder: Path, fingerprint: str, texts: Sequence[str]) -> QueryEncoder:
+        """This encoder with a light one, if that gives the model's vectors, else with the model loaded; tried only once.
 
         Args:
-            folder: Where a light encoder is kept; one that cannot be written to is none.
-            fingerprint: Of the model.
-            texts: Tried on these.
+            folder: Folder of the light encoder; if it cannot be written, there is none.
+            fingerprint: The model's fingerprint.
+            texts: Texts to compare vectors of.
         """
         inputs = {"model": fingerprint, "max_length": self.max_length, "dtype": self.dtype, "version": VERSION}
         own = models.resolve(self.model)
         try:
-            tried = stages.stage("light-encoder", folder, inputs, lambda out: write(self.loaded, own, out, texts))
+            tried = stages.stage("light-encoder", folder, inputs, lambda out: extract(self.loaded, own, out, texts))
             if tried["counts"]["usable"]:
                 return replace(self, light=LightEncoder.open(folder, own))
         except (OSError, UserError) as error:

@@ -1,7 +1,7 @@
-"""The encoders of BERT's family in NumPy: one question to its vector without PyTorch, whose import takes seconds.
+"""Encoders of BERT's family in NumPy: embeds a single query without PyTorch, whose import takes seconds.
 
-What is kept of a model is taken from the loaded one, and used only where it gave the same vectors. Knows weights by
-name; must not know indexes, or where questions come from.
+A light encoder is extracted from the loaded model, and used only if it gave the same vectors. Knows names of weights;
+must not know indexes, or where queries come from.
 
 Source: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", NAACL 2019.
 """
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 SETTINGS, TOKENIZER = "settings.json", "tokenizer.json"
 
-CLOSE = 1e-5
-"""The most that a number of a vector may differ by, as a share of the vector's length."""
+TOLERANCE = 1e-5
+"""Largest difference of a vector's component, relative to the vector's length."""
 
 _BERT = {
     "layer": "encoder.layer.{}.", "query": "attention.self.query", "key": "attention.self.key",
@@ -36,7 +36,7 @@ _DISTILBERT = {
     "last": "output_layer_norm",
 }  # fmt: skip
 NAMES = {"bert": _BERT, "roberta": _BERT, "xlm-roberta": _BERT, "camembert": _BERT, "distilbert": _DISTILBERT}
-"""Type of a model -> names of a layer's weights."""
+"""Model type -> names of a layer's weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +44,10 @@ class LightEncoder:
     """A query encoder: ``encoder(text)`` is the text's vector, float32 [dimensions].
 
     Args:
-        settings: As :func:`write` keeps them.
-        tokenizer: Cuts texts as the model does.
-        weights: By name, float32; those of linear layers as [inputs, outputs], which a few rows are multiplied with
-            a third faster.
+        settings: As :func:`extract` wrote them.
+        tokenizer: The model's tokenizer, with truncation.
+        weights: Weights by name, float32; those of linear layers as [inputs, outputs], which makes products with few
+            rows a third faster.
     """
 
     settings: dict[str, Any]
@@ -55,8 +55,8 @@ class LightEncoder:
     weights: dict[str, np.ndarray]
 
     @classmethod
-    def open(cls, kept: Path, model: Path) -> LightEncoder:
-        """What :func:`write` kept of a model, with the weights in the model's own folder.
+    def open(cls, folder: Path, model: Path) -> LightEncoder:
+        """Open what :func:`extract` wrote, with the weights in the model's own folder.
 
         Raises:
             OSError: The model's weights are not in one file of tensors.
@@ -68,7 +68,7 @@ class LightEncoder:
             name: np.ascontiguousarray(weight.T) if weight.ndim == 2 and "embeddings" not in name else weight
             for name, weight in load_file(model / "model.safetensors").items()
         }
-        return cls(stages.read_json(kept / SETTINGS), Tokenizer.from_file(str(kept / TOKENIZER)), weights)
+        return cls(stages.read_json(folder / SETTINGS), Tokenizer.from_file(str(folder / TOKENIZER)), weights)
 
     def __call__(self, text: str) -> np.ndarray:
         """The vector of one text."""
@@ -111,17 +111,17 @@ class LightEncoder:
         return self.weights[f"{name}.{part}"]
 
 
-def write(model: SentenceTransformer, folder: Path, out: Path, texts: Sequence[str]) -> dict[str, Any]:
-    """Keep what a light encoder needs of a model, if it gives the model's own vectors.
+def extract(model: SentenceTransformer, folder: Path, out: Path, texts: Sequence[str]) -> dict[str, Any]:
+    """Extract a light encoder from a model, and compare its vectors with the model's.
 
     Args:
-        model: A bi-encoder; one that computes in other numbers than float32 has no light encoder.
-        folder: The model's own.
+        model: A bi-encoder in float32; others have no light encoder.
+        folder: The model's folder.
         out: Where the settings and the tokenizer go.
-        texts: Compared on these.
+        texts: The texts to compare vectors of.
 
     Returns:
-        ``usable``, and ``difference``, the largest (``None``: it is no model of this kind).
+        ``usable``, and ``difference``, the largest one (``None``: the model is of another kind).
     """
     from retrieval_distill.student import encoder
 
@@ -130,19 +130,19 @@ def write(model: SentenceTransformer, folder: Path, out: Path, texts: Sequence[s
         light = LightEncoder.open(out, folder)
         found = np.stack([light(text) for text in texts])
     except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError, IndexError):
-        return {"usable": False, "difference": None}  # whatever is missing, it is another kind of model
+        return {"usable": False, "difference": None}  # something is missing: another kind of model
     own = encoder.encode(model, texts, "query")
     if own.shape != found.shape:
         return {"usable": False, "difference": None}
     difference = float((np.abs(found - own) / np.linalg.norm(own, axis=1, keepdims=True)).max())
-    return {"usable": difference <= CLOSE, "difference": difference}
+    return {"usable": difference <= TOLERANCE, "difference": difference}
 
 
 def _write(model: SentenceTransformer, out: Path) -> None:
-    """Settings and tokenizer of a model's query encoder.
+    """Write the settings and tokenizer of a model's query encoder.
 
     Raises:
-        KeyError: It is of no kind known here.
+        KeyError: The model is of another kind.
     """
     import torch
     from tokenizers import Tokenizer
