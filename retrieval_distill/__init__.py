@@ -18,7 +18,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-_WHERE = {
+WHERE = {
     "Dataset": "data.dataset",
     "Embeddings": "embedding.embeddings",
     "Gate": "teacher.gate",
@@ -149,13 +149,13 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("retrieval-distill")
-    if name not in _WHERE:
+    if name not in WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    return getattr(import_module(f"{__name__}.{WHERE[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_WHERE]
+    return [*globals(), *WHERE]
 
 
 class _Package(ModuleType):
@@ -164,7 +164,7 @@ class _Package(ModuleType):
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _WHERE and type(value) is ModuleType:
+        if name in WHERE and type(value) is ModuleType:
             value.__class__ = _Verb
         super().__setattr__(name, value)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrieval_distill.api.nouns import documents_of, queries_of
+from retrieval_distill.bounds import Count, Share, Weight, bounded
 from retrieval_distill.config import FilterConfig, MiningConfig, configured
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
@@ -23,15 +24,16 @@ if TYPE_CHECKING:
     from retrieval_distill.retrieval.bm25 import BM25
 
 
+@bounded
 def retrieve(
     queries: Queries,
     documents: Documents,
     *,
-    depth: int = 100,
+    depth: Count = 100,
     index: Index | str | Path | None = None,
     model: Model | None = None,
-    k1: float = 1.5,
-    b: float = 0.75,
+    k1: Weight = 1.5,
+    b: Share = 0.75,
     stemmer: str | None = None,
     language: str = "english",
     bm25: BM25 | None = None,
@@ -44,15 +46,15 @@ def retrieve(
         documents: The corpus: ``Texts``, ``{id: text}``, a list of texts, or a ``Dataset``. Of several datasets that
             were joined, each query is asked over its own.
         depth: Documents per query that each retriever puts forward, and that are kept.
-        index: Index over the documents' vectors, or its folder; ``None``: BM25 alone.
-        model: The bi-encoder that embedded them; needed with ``index``.
+        index: Folder of an index over the documents' vectors; in Python also the ``Index``; ``None``: BM25 alone.
+        model: The bi-encoder that embedded them: hub id, folder or packaged name; in Python also a ``Student``.
         k1: BM25's term-frequency saturation.
         b: BM25's length normalisation.
         stemmer: PyStemmer language for BM25, such as ``"english"``; ``None``: words as they are written.
-        language: Whose stop words BM25 leaves out; ``"none"``: every word counts.
+        language: Whose stop words BM25 leaves out, such as ``"german"``; ``"none"``: every word counts.
         bm25: BM25 over these documents, built before; ``k1``, ``b``, ``stemmer`` and ``language`` are then its own.
             ``None``: it is built here.
-        dtype: What the bi-encoder computes in.
+        dtype: What the bi-encoder computes in: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``.
 
     Raises:
         UserError: The model is not the one that embedded the documents, or only one of the two is given.
@@ -80,14 +82,15 @@ def retrieve(
     return reciprocal_rank_fusion([found, dense]).top(depth)
 
 
+@bounded
 def mine(
     dataset: Dataset,
     *,
     split: str = "train",
     queries: Texts | None = None,
-    depth: int = 30,
-    keep: int = 12,
-    relevant: int | None = 8,
+    depth: Count = 30,
+    keep: Count = 12,
+    relevant: Count | None = 8,
     start: Model | None = None,
     indexes: Mapping[str, Index | str | Path] | None = None,
     vectors: str | Path | None = None,
@@ -102,23 +105,23 @@ def mine(
 
     Args:
         dataset: Texts and judgements.
-        split: Whose queries are mined.
+        split: Split whose queries are mined.
         queries: Some of them; ``None``: all.
         depth: Documents that each retriever puts forward per query.
         keep: Candidates per query.
         relevant: Relevant documents per query at most, the highest grades first; ``None``: all.
         start: The model that the retriever name ``start`` stands for; ``None``: that name is left out of the default
             retrievers, and refused where it is named.
-        indexes: Indexes by retriever, or their folders; a retriever without one is searched exactly.
+        indexes: Folders of indexes by retriever; in Python also each ``Index``. One without is searched exactly.
         vectors: Folder that keeps the vectors of retrievers without an index; ``None``: only ``bm25`` and retrievers
             with an index can be named.
         topic_vectors: Vectors of the documents for the draw ``in-topic``; ``None``: those of the first retriever that
             has some in ``vectors``.
         bm25: BM25 over the documents, built before; ``None``: it is built where it is needed.
         seed: Random seed.
-        dtype: What models compute in.
+        dtype: What models compute in: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``.
         config: The recipe's section ``mining``; ``filter`` and ``rounds`` are for other acts.
-        options: Its keys by name, on top of ``config``, such as ``retrievers=["bm25", "my-model"]``.
+        options: Its keys by name, such as ``preset="hybrid-banded"`` or ``retrievers=["bm25", "my-model"]``.
 
     Returns:
         The candidates, a Run whose scores are those of the fusion (0 for a document that was not found); it holds the
@@ -156,9 +159,9 @@ def filter_negatives(
     Args:
         scored: Candidates under a teacher's raw scores.
         dataset: Whose judgements tell the relevant ones, which always stay.
-        split: Of these judgements.
+        split: Split of these judgements.
         config: The recipe's section ``mining.filter``.
-        options: Its keys by name, such as ``margin=1``.
+        options: Its keys by name: ``lowest``, ``highest``, ``margin``, ``share_of_positive``, ``share_of_best``.
 
     Returns:
         The run; its ``facts["removed"]`` tells how many documents each rule would have removed alone.

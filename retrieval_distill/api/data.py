@@ -10,6 +10,7 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retrieval_distill.bounds import Count, bounded
 from retrieval_distill.config import GenerateConfig, PrepareConfig, ReadConfig, TeacherConfig, configured
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.known import refuse_unknown
@@ -34,7 +35,7 @@ def load_dataset(
 
     Args:
         source: A folder, file or archive; ``beir:NAME``, ``nanobeir:NAME``, ``hf:NAME``, ``ir:ID`` or ``python-docs``.
-        cache: Folder that keeps what had to be built, downloaded or unpacked; a second call reads it there.
+        cache: Folder that keeps datasets that had to be built, downloaded or unpacked.
         config: How to read it; ``None``: the format is recognised, and the first bad row is refused.
         options: Its keys by name, such as ``columns={"id": "doc_id", "text": "body"}``.
 
@@ -52,8 +53,9 @@ def load_dataset(
     return load(str(source), cache, configured(ReadConfig, config, options, "load_dataset"))
 
 
+@bounded
 def convert(
-    dataset: Dataset, *, out: str | Path, to: str, scores: Run | None = None, split: str = "train", negatives: int = 7
+    dataset: Dataset, *, out: str | Path, to: str, scores: Run | None = None, split: str = "train", negatives: Count = 7
 ) -> Path:
     """Write a dataset in another format; a folder that holds it already is kept.
 
@@ -143,9 +145,9 @@ def generate(
     Args:
         dataset: Its documents are what queries are made from.
         out: Where the result and its ``report.json`` go; a killed attempt continues, a finished one is kept.
-        index: For ``round_trip``: an index over the documents, or its folder; its search is fused with BM25's.
-            ``None``: BM25 alone tells whether a query leads back to its document.
-        model: The bi-encoder of ``index``.
+        index: For ``round_trip``: folder of an index over the documents, whose search is fused with BM25's; in Python
+            also the ``Index``. ``None``: BM25 alone tells whether a query leads back to its document.
+        model: The bi-encoder that embedded the documents of ``index``.
         bm25: BM25 over the documents, built before; ``None``: it is built here.
         teacher: For ``round_trip.teacher`` and ``round_trip.score``: one, or several that score together.
         store: Score store of the teacher.
@@ -153,7 +155,7 @@ def generate(
         seed: Random seed.
         corpus: Write the whole dataset (BEIR layout); ``False``: the generated queries alone.
         config: The recipe's section ``generate``.
-        options: Its keys by name, such as ``ways={"titles": 1, "sentences": 2}``.
+        options: Its keys by name, such as ``ways={"titles": 1, "sentences": 2}`` or ``min_words=2``.
 
     Raises:
         UserError: An option is unknown or missing, or no query is left.

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrieval_distill.api.nouns import run_of
+from retrieval_distill.bounds import Count, bounded
 from retrieval_distill.data.dataset import Dataset, Qrels
+from retrieval_distill.runtime.files import CACHE
 
 if TYPE_CHECKING:
     from retrieval_distill.api.nouns import Runs
@@ -25,8 +27,8 @@ def evaluate(
     Args:
         runs: Runs by name; a run may be ``{query_id: {doc_id: score}}``.
         qrels: Judgements, ``{query_id: {doc_id: grade}}``, such as ``dataset.qrels("test")``.
-        measures: As ir_measures names them; the first one is the headline. ``None``: nDCG@10, RR@10, R@100, AP@100 and
-            Success@5.
+        measures: Measures as ir_measures names them; the first one is the headline; ``None``: nDCG@10, RR@10, R@100,
+            AP@100 and Success@5.
         dataset: The documents: of one that was cut into passages, documents are measured, each by its best passage;
             where queries are documents themselves, which their texts tell, a query's own document is left out; and a
             warning counts documents of a run that it does not have. ``None``: ids are taken as they are.
@@ -50,35 +52,38 @@ def evaluate(
     return Report.of_values(compare.per_query(measured, judged, measures or DEFAULT_MEASURES, documents))
 
 
+@bounded
 def benchmark(
     models: Sequence[str],
     *,
     on: Sequence[str],
     out: str | Path,
     runs: Mapping[str, str] | None = None,
-    cache: str | Path | None = None,
+    cache: str | Path = CACHE,
     split: str = "test",
     measures: Sequence[str] = ("nDCG@10", "RR@10", "R@100"),
-    depth: int = 100,
+    depth: Count = 100,
     dtype: str = "auto",
 ) -> dict[str, Any]:
     """Measure BM25, models and runs from elsewhere on many datasets, resumably.
 
     Args:
         models: Bi-encoders: hub ids, folders or packaged names.
-        on: Datasets and tasks; see :func:`retrieval_distill.benchmarks.benchmark.benchmark`, which also says what
-            comes back and what is refused.
+        on: Datasets, as ``load_dataset`` takes them; and, for models alone, ``sts:FILE``, ``paraphrases:FILE`` or
+            ``mteb:TASK``.
         out: Folder where everything is kept.
         runs: Run files by name; ``{dataset}`` in a file's name stands for the dataset's.
-        cache: Keeps datasets that are built or downloaded; ``None``: the user's cache folder.
-        split: Which judgements.
-        measures: The first one is the headline.
+        cache: Folder that keeps datasets that had to be built, downloaded or unpacked.
+        split: Split whose queries are asked, and whose judgements measure.
+        measures: Measures as ir_measures names them; the first one is the headline.
         depth: Documents per query.
-        dtype: What models compute in.
+        dtype: What models compute in: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``.
+
+    Returns:
+        As :func:`retrieval_distill.benchmarks.benchmark.benchmark`, which also says what is refused.
     """
     from retrieval_distill import models as known
-    from retrieval_distill.api.data import CACHE
     from retrieval_distill.benchmarks.benchmark import Systems, benchmark
 
     found = known.by_short_name(models, ["bm25", *(runs or {})], "benchmark")
-    return benchmark(on, Systems(found, runs or {}, dtype), out, cache or CACHE, split, measures, depth)
+    return benchmark(on, Systems(found, runs or {}, dtype), out, cache, split, measures, depth)

@@ -40,7 +40,7 @@ def compress(
 
     Args:
         documents: What to learn from: ``Texts``, a ``Dataset``, ``{id: text}`` or a list of texts.
-        out: Folder of the student; ``SentenceTransformer(out)`` loads it too.
+        out: Folder of the student, a model for sentence-transformers.
         seed: Random seed.
         config: The recipe's section ``compress``.
         options: Its keys by name, such as ``model="my-encoder"`` or ``layers="spaced:3"``; ``model`` or ``teacher`` is
@@ -89,15 +89,15 @@ def distill(
     Args:
         scored: Candidates of the split's queries under teacher scores, as ``score`` gives them.
         dataset: Texts and judgements.
-        out: Folder of the student; ``SentenceTransformer(out)`` loads it too.
-        model: What the student starts from: a folder, a hub id, a packaged name or a ``Student``; ``None``: as the
-            recipe says.
+        out: Folder of the student, a model for sentence-transformers.
+        model: What the student starts from: hub id, folder or packaged name; in Python also a ``Student``; ``None``: as
+            the recipe says.
         recipe: A recipe, its file or the name of a shipped one. Its sections ``student``, ``objectives``, ``views``,
             ``embedding_teacher`` and ``training`` and its ``seed`` are used; with ``dev``, ``evaluate`` too.
-        split: Which judgements tell relevant candidates from the others.
+        split: Split whose judgements tell relevant candidates from the others.
         dev: First-stage candidates of other queries and the split that judges them, for ``training.evaluate_steps``.
         callbacks: Called while training, as in ``transformers.Trainer``; they do not count for what is kept.
-        sections: Keys of the recipe's sections on top of it, such as ``training={"steps": 200}``.
+        sections: The recipe's sections on top of it, such as ``training={"steps": 200}``.
 
     Raises:
         UserError: The dataset lacks a text of the run, ``training.evaluate_steps`` without ``dev``, or see

@@ -16,6 +16,7 @@ from retrieval_distill import models
 from retrieval_distill.api.candidates import retrieve
 from retrieval_distill.api.nouns import dataset_of, run_of
 from retrieval_distill.api.vectors import embed, index
+from retrieval_distill.bounds import Count, Tokens, bounded
 from retrieval_distill.config import MemberConfig, TeacherConfig, configured, parse_teacher
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data import generated
@@ -43,13 +44,15 @@ VECTORS, INDEX = "embeddings", "index"
 ENGINES = ("local", "ray")
 
 
-def load_teacher(name: Model, *, max_length: int | None = 512, dtype: str = "auto", **options: Any) -> Teacher:
+@bounded
+def load_teacher(name: Model, *, max_length: Tokens | None = 512, dtype: str = "auto", **options: Any) -> Teacher:
     """A teacher by name.
 
     Args:
         name: A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``llm:NAME`` or ``scores:FILE``.
-        max_length: Tokens of a pair, at most the model's own limit, which ``None`` stands for.
-        dtype: What the model computes in; ``"auto"``: bfloat16 where it is native.
+        max_length: Tokens of a pair, at most the model's own limit; ``None``: that limit.
+        dtype: What the model computes in: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``, which is bfloat16
+            where that is native.
         options: Other keys of a recipe's section ``teacher``, such as ``label=1`` or ``llm={"endpoint": URL}``.
 
     Raises:
@@ -79,9 +82,9 @@ def gate(
         dataset: Texts and judgements.
         teacher: One, or several that score together.
         baselines: First-stage Runs of the same queries by name, cut to the depth that is reranked.
-        store: Folder that keeps the scores.
-        split: Judgements of these queries; ``None``: there are none, and only agreement is reported.
-        measure: As ir_measures names it.
+        store: Folder of the score store; pairs in it are never scored again.
+        split: Split that judges the runs' queries; ``None``: none does, and only agreement is reported.
+        measure: What the teacher is judged by, as ir_measures names it.
         config: The recipe's section ``teacher``; ``None``: raw scores, un-squashed where a sigmoid squashed them.
 
     Raises:
@@ -118,7 +121,7 @@ def score(
         dataset: Texts of the queries and documents, also as ``{"documents": {id: text}, "queries": {id: text}}``. A
             generated query's document is read as training will see it.
         teacher: One, or several that score together.
-        store: Folder of the score store.
+        store: Folder of the score store; pairs in it are never scored again.
         calibration: How raw scores become what students learn from, as ``gate`` settled it; ``None``: as ``config``
             says.
         config: The recipe's section ``teacher``: its ``normalise``, ``weights`` and ``squashed``; ``None``: raw scores,
@@ -153,13 +156,14 @@ def score(
     return calibration.apply(raw).with_facts(**facts, raw=raw, calibration=calibration)
 
 
+@bounded
 def rerank(
     run: Run | Mapping[str, Mapping[str, float]],
     dataset: Dataset | Mapping[str, Any],
     *,
     teacher: Teacher | Ensemble,
     store: str | Path,
-    depth: int = 100,
+    depth: Count = 100,
 ) -> Run:
     """The first ``depth`` documents of every query in the teacher's order, the others below them in their old order.
 
@@ -167,7 +171,7 @@ def rerank(
         run: A first stage.
         dataset: Texts of the queries and documents, also as ``{"documents": {id: text}, "queries": {id: text}}``.
         teacher: Reads query and document together.
-        store: Folder of the score store.
+        store: Folder of the score store; pairs in it are never scored again.
         depth: Documents per query that are reordered.
 
     Returns:
@@ -196,13 +200,12 @@ def fit_teacher(
 
     Args:
         dataset: Texts and judgements.
-        out: Folder of the teacher, which ``load_teacher(out)`` loads too; candidates are kept beside it, in
-            ``OUT-candidates``.
-        bi_encoder: Fused with BM25 to find hard candidates; ``None``: BM25 alone.
+        out: Folder of the teacher; candidates are kept beside it, in ``OUT-candidates``.
+        bi_encoder: Bi-encoder that is fused with BM25 to find hard candidates; ``None``: BM25 alone.
         train: Split to learn from.
         dev: Split that tells which weights to keep; ``None``, or one the dataset lacks: the last ones are kept.
         config: How to train.
-        options: Its keys by name, such as ``loss="lambda"``.
+        options: Its keys by name, such as ``loss="lambda"``, ``adapter="none"`` or ``steps=500``.
 
     Raises:
         UserError: Several processes were started, no training query is judged, or the model is not to be had.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrieval_distill.api.nouns import documents_of, queries_of
+from retrieval_distill.bounds import Count, Multiple, Tokens, bounded
 from retrieval_distill.config import IntentConfig, configured
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from retrieval_distill.index.index import Index
 
 
+@bounded
 def embed(
     documents: Documents,
     model: Model,
     *,
     out: str | Path,
     dtype: str = "auto",
-    max_length: int | None = None,
+    max_length: Tokens | None = None,
     storage: str = "float32",
     engine: str = "local",
     backend: str = "torch",
@@ -36,9 +38,10 @@ def embed(
 
     Args:
         documents: ``Texts``, a ``Dataset``, ``{id: text}`` or a list of texts.
-        model: Bi-encoder: a ``Student``, a folder, a hub id or a packaged name.
+        model: Bi-encoder: hub id, folder or ``packaged:all-MiniLM-L6-v2``; in Python also a ``Student``.
         out: Folder of the vectors.
-        dtype: What the model computes in; ``"auto"``: bfloat16 where it is native.
+        dtype: What the model computes in: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``, which is bfloat16
+            where that is native.
         max_length: Token limit; ``None``: the model's own.
         storage: ``"float32"``, ``"float16"`` (half the bytes), ``"int8"`` (a quarter) or ``"binary"`` (a 32nd).
         engine: ``"local"``, or ``"ray"``: the nodes of a Ray cluster (``RAY_ADDRESS``).
@@ -59,8 +62,8 @@ def export(embeddings: Embeddings | str | Path, *, out: str | Path) -> int:
     """Write vectors for other systems: ``NAME.parquet``, or a LanceDB table, ``DATABASE/NAME.lance``.
 
     Args:
-        embeddings: What ``embed`` gave, or its folder.
-        out: A file, or a table in a folder or an object store (``s3://``).
+        embeddings: Folder that ``embed`` wrote; in Python also what it gave.
+        out: ``FILE.parquet``, or ``DATABASE/TABLE.lance``, in an object store (``s3://``) too.
 
     Returns:
         How many vectors were written.
@@ -76,6 +79,7 @@ def export(embeddings: Embeddings | str | Path, *, out: str | Path) -> int:
 logger = logging.getLogger("retrieval_distill")
 
 
+@bounded
 def index(
     embeddings: Embeddings | str | Path,
     *,
@@ -83,7 +87,7 @@ def index(
     kind: str | None = None,
     similarity: str = "cosine",
     dimensions: int | None = None,
-    rescore: int | None = None,
+    rescore: Multiple | None = None,
     model: Model | None = None,
     queries: Queries | None = None,
     config: IntentConfig | None = None,
@@ -92,11 +96,11 @@ def index(
     """Build a FAISS index over embedded documents, or find the cheapest one that meets an intent.
 
     Args:
-        embeddings: What ``embed`` gave, or its folder.
+        embeddings: Folder that ``embed`` wrote; in Python also what it gave.
         out: Folder of the index; ``None``: ``EMBEDDINGS-index`` beside the vectors. With ``auto`` it also gets
             ``tuning.json``, which tells what was tried.
-        kind: ``flat``, ``hnsw``, ``ivf``, ``ivf-pq``, ``sq8``, ``binary`` or ``auto``; ``None``: ``auto`` where an
-            intent is given, else ``flat``.
+        kind: ``flat`` (exact), ``hnsw``, ``ivf``, ``ivf-pq``, ``sq8``, ``binary``, or ``auto``: the cheapest that meets
+            the intent; ``None``: ``auto`` where an intent is given, else ``flat``.
         similarity: ``"cosine"`` or ``"dot"``.
         dimensions: Dimensions kept, the first ones; ``None``: all.
         rescore: How many times as many documents are looked up and ordered by their stored vectors; ``None``: what the
@@ -105,7 +109,7 @@ def index(
         queries: For ``auto``: held-out queries; ``None``, or fewer than two: documents' own vectors, moved, stand in
             for queries.
         config: What ``auto`` aims at, the recipe's section ``index.intent``.
-        intent: Its keys by name, such as ``recall=0.95`` or ``memory="200MB"``.
+        intent: Its keys by name, such as ``recall=0.95``, ``memory="200MB"``, ``latency_ms=2`` or ``minutes=15``.
 
     Raises:
         UserError: See :func:`retrieval_distill.index.faiss_index.index`; the model is not the one that embedded the
@@ -141,13 +145,14 @@ def index(
     return faiss_index.Index.open(folder, manifest)
 
 
+@bounded
 def search(
     queries: Queries,
     index: Index | str | Path,
     *,
     model: Model,
     documents: Documents | None = None,
-    depth: int = 100,
+    depth: Count = 100,
     dtype: str = "auto",
 ) -> Run:
     """Dense search of an index with the model that embedded its documents.
@@ -159,7 +164,7 @@ def search(
         documents: A ``Dataset`` of several that were joined: each query finds its own one's documents. ``None``, or
             anything else: all documents may be found.
         depth: Documents per query.
-        dtype: What the model computes in.
+        dtype: What the model computes in: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``.
 
     Raises:
         UserError: The model is not the one that embedded the documents, or the folder holds no index.

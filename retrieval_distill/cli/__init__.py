@@ -9,24 +9,13 @@ import logging
 import os
 import sys
 import warnings
+from importlib import import_module
 from typing import Any
 
 import typer
 import typer.core
 
-from retrieval_distill.cli import (
-    candidates,
-    data,
-    doors,
-    measures,
-    runs,
-    search,
-    stages,
-    streams,
-    teachers,
-    terminal,
-    vectors,
-)
+from retrieval_distill.cli import commands, streams
 from retrieval_distill.errors import UserError
 from retrieval_distill.formatting import visible
 from retrieval_distill.runtime import processes
@@ -55,18 +44,15 @@ app = typer.Typer(
     help="Distil any cross-encoder into a small, fast retriever on your own corpus, and measure it.\n\n"
     "Try `retrieval-distill demo`, then `retrieval-distill search runs/demo 'split a path into root and extension'`.",
 )
-for commands in (runs, search, data, candidates, stages, vectors, teachers, measures):
-    for command in commands.app.registered_commands:
-        assert command.callback is not None
-        name = command.name or command.callback.__name__
-        command.callback = doors.guarded(name, command.callback)
-    app.add_typer(commands.app)
+for group in ("runs", "data", "teachers", "candidates", "students", "vectors", "search", "measures"):
+    import_module(f"{__name__}.{group}")
+commands.app.registered_commands.sort(key=lambda command: commands.PANELS.index(str(command.rich_help_panel)))
+app.add_typer(commands.app)
 
 
 def main() -> None:
     """Run the command line; a user's mistake ends with one clear message and exit code 2."""
-    streams.open_closed()
-    terminal.forgive()
+    streams.prepare()
     if processes.rank() == 0:  # of several processes one tells how it goes
         show_progress()
     for noisy in ("httpx", "httpcore", "sentence_transformers", "faiss", "faiss.loader", "bm25s", "datasets"):

@@ -1,48 +1,59 @@
-"""The command ``benchmark``: models and runs over datasets by name.
+"""Commands that measure: ``evaluate``, ``benchmark``, ``report``.
 
-Knows options; must not know any maths. Heavy imports happen inside the command, so that ``--help`` is instant.
+Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
-import typer
-
-from retrieval_distill.cli.options import (
-    CacheOption,
-    DepthOption,
-    DtypeOption,
-    OutFolder,
-    SplitOption,
-    measures,
-    pairs,
-    say,
-)
-from retrieval_distill.runtime.files import CACHE
-
-app = typer.Typer()
-
-ON = (
-    "python-docs, beir:NAME, nanobeir:NAME or a folder in BEIR layout; and, for models alone, sts:FILE, "
-    "paraphrases:FILE or mteb:TASK. Repeatable."
-)
+from retrieval_distill import api
+from retrieval_distill.cli import shell
+from retrieval_distill.cli.commands import ARGUMENT, Spelled, command
 
 
-@app.command()
+@command("Measure")
+def evaluate(
+    run_files: shell.RunFiles,
+    source: shell.Source,
+    measures: shell.Measures,
+    split: shell.Split = "test",
+    json_file: Annotated[Path | None, Spelled("--json")] = None,
+    csv_file: Annotated[Path | None, Spelled("--csv")] = None,
+    latex_file: Annotated[Path | None, Spelled("--latex")] = None,
+) -> None:
+    """Measure runs against judgements: means, intervals and paired tests between the runs.
+
+    Example: retrieval-distill evaluate bm25.trec reranked.trec --dataset python-docs --measure nDCG@10
+
+    Options:
+        json_file: Write the numbers here too.
+        csv_file: Write a row per run here.
+        latex_file: Write a LaTeX table here.
+    """
+    from retrieval_distill.runtime.stages import write_json
+
+    runs, names, data = shell.runs(run_files), shell.checked_measures(measures), source.load()
+    report = api.evaluate(runs, data.qrels(split), measures=names, dataset=data)
+    if json_file:
+        write_json(json_file, report.systems)
+    if csv_file:
+        report.to_csv(csv_file)
+    if latex_file:
+        latex_file.write_text(report.to_latex(), encoding="utf-8")
+    shell.say(str(report))
+
+
+@command("Measure")
 def benchmark(
-    on: Annotated[list[str], typer.Option("--on", help=ON)],
-    out: OutFolder,
-    model: Annotated[list[str] | None, typer.Argument(help="Bi-encoders: hub ids, folders or packaged names.")] = None,
-    run: Annotated[
-        list[str] | None,
-        typer.Option("--run", help="NAME=FILE, a run from elsewhere; {dataset} in FILE names the dataset. Repeatable."),
-    ] = None,
-    split: SplitOption = "test",
-    measure: Annotated[list[str] | None, typer.Option("--measure", help="e.g. nDCG@10. Repeatable.")] = None,
-    depth: DepthOption = 100,
-    dtype: DtypeOption = "auto",
-    cache: CacheOption = CACHE,
+    on: list[str],
+    out: Path,
+    models: Annotated[shell.Repeated, Spelled("", "model")] = None,
+    runs: Annotated[shell.Repeated, Spelled("--run", "NAME=FILE")] = None,
+    *,
+    measures: Annotated[list[str], Spelled("--measure")],
+    **options: Any,
 ) -> None:
     """Measure models, BM25 and runs from elsewhere on many datasets: a table with intervals, tests and the average.
 
@@ -52,18 +63,23 @@ def benchmark(
 
     Example: retrieval-distill benchmark student --on a --on b --run splade=runs/{dataset}.trec --out benchmark
     """
-    from retrieval_distill import api, models
-    from retrieval_distill.config import EvaluateConfig
     from retrieval_distill.reporting.benchmark import table
     from retrieval_distill.runtime.files import write_text
 
-    names = measures(measure or list(EvaluateConfig().measures))
-    for name in model or ():
-        models.resolve(name)
-    report = api.benchmark(
-        model or (), on=on, out=out, runs=pairs("--run", run or [], "FILE"), cache=cache, split=split, measures=names,
-        depth=depth, dtype=dtype,
-    )  # fmt: skip
-    write_text(out / "benchmark.txt", table(report) + "\n")
-    say(table(report))
-    say(f"{out}: benchmark.json, benchmark.txt")
+    names, files = shell.checked_measures(measures), shell.pairs("--run", runs, "FILE")
+    shell.check_models(*models or ())
+    found = table(api.benchmark(models or (), on=on, out=out, runs=files, measures=names, **options))
+    write_text(out / "benchmark.txt", f"{found}\n")
+    shell.say(found)
+    shell.say(f"{out}: benchmark.json, benchmark.txt")
+
+
+@command("Measure")
+def report(folders: Annotated[list[Path], ARGUMENT], out: Path | None) -> None:
+    """Write a run's report, finished or not, or compare several finished runs on one page.
+
+    Example: retrieval-distill report runs/demo runs/mine --out comparison.html
+    """
+    from retrieval_distill.reporting import publish
+
+    shell.say(f"{publish.report(folders, out)}: open it in a browser")

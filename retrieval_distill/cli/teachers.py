@@ -1,4 +1,4 @@
-"""Commands around teachers: ``score``, ``gate``, ``scores``, ``rerank``, ``fit-teacher``.
+"""Commands around teachers: ``gate``, ``score``, ``rerank``, ``scores``, ``fit-teacher``.
 
 Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
 """
@@ -8,131 +8,87 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from retrieval_distill.cli.options import (
-    DEFAULT_TEACHER,
-    TEACHERS,
-    CacheOption,
-    DatasetArgument,
-    DtypeOption,
-    EngineOption,
-    LengthOption,
-    OutFile,
-    OutFolder,
-    SplitOption,
-    StoreOption,
-    TeacherOption,
-    TeacherSetOption,
-    check_teachers,
-    load,
-    load_runs,
-    measures,
-    save,
-    say,
-)
+from retrieval_distill import api
+from retrieval_distill.cli import shell
+from retrieval_distill.cli.commands import ARGUMENT, Spelled, command
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime.files import CACHE
-
-app = typer.Typer()
 
 
-@app.command()
-def score(
-    run_file: Annotated[Path, typer.Argument(help="Run whose pairs are scored (TREC or .parquet).")],
-    dataset: DatasetArgument,
-    out: OutFile,
-    store: StoreOption,
-    teacher: TeacherOption = DEFAULT_TEACHER,
-    max_length: LengthOption = 512,
-    dtype: DtypeOption = "auto",
-    options: TeacherSetOption = None,
-    calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="Folder written by `gate`; raw scores if not given.")
-    ] = None,
-    engine: EngineOption = "local",
-    cache: CacheOption = CACHE,
-) -> None:
-    """Score every pair of a run with a teacher, resumably; the store keeps raw scores.
-
-    Example: retrieval-distill score bm25.trec --dataset python-docs --teacher starter --store s --out scored.parquet
-    """
-    from retrieval_distill import api
-    from retrieval_distill.data.run import Run
-    from retrieval_distill.teacher.calibration.calibration import Calibration
-
-    known = None if calibration is None else Calibration.open(calibration)
-    pairs = Run.load(run_file)
-    check_teachers([teacher], max_length, dtype, options)
-    data = load(dataset, cache)
-    teachers, config = _teachers(teacher, max_length, dtype, options)
-    scored = api.score(pairs, data, teacher=teachers, store=store, calibration=known, config=config, engine=engine)
-    save(scored, out)
-    say(f"scored {scored.facts['scored']:,} pairs, found {scored.facts['stored']:,} in {store}")
-
-
-@app.command()
+@command("Teach")
 def gate(
-    run_files: Annotated[list[Path], typer.Argument(help="First-stage runs that the teacher would replace.")],
-    dataset: DatasetArgument,
-    out: OutFolder,
-    store: StoreOption,
-    teacher: TeacherOption = DEFAULT_TEACHER,
-    split: Annotated[str | None, typer.Option("--split", help="Split that judges the runs' queries.")] = "dev",
-    measure: Annotated[str, typer.Option("--measure", help="What the teacher is judged by.")] = "nDCG@10",
-    max_length: LengthOption = 512,
-    dtype: DtypeOption = "auto",
-    options: TeacherSetOption = None,
-    cache: CacheOption = CACHE,
+    run_files: shell.RunFiles,
+    source: shell.Source,
+    out: Path,
+    teaching: shell.Teaching,
+    teacher: Annotated[str, shell.TEACHER],
+    **options: Any,
 ) -> None:
     """Ask whether a teacher is better than first-stage runs here, before the costly part; and settle its calibration.
 
     Example: retrieval-distill gate bm25-dev.trec start-dev.trec --dataset python-docs --teacher starter --store s
     --out gate
+
+    Options:
+        out: Folder to write.
     """
     from dataclasses import asdict
 
-    from retrieval_distill import api
     from retrieval_distill.runtime import stages
 
-    runs = load_runs(run_files)
-    check_teachers([teacher], max_length, dtype, options)
-    data = load(dataset, cache)
-    teachers, config = _teachers(teacher, max_length, dtype, options)
-    found = api.gate(data, teacher=teachers, baselines=runs, store=store, split=split, measure=measure, config=config)
+    runs, config = shell.runs(run_files), teaching.config(teacher)
+    data, teachers = source.load(), shell.teachers(config)
+    found = api.gate(data, teacher=teachers, baselines=runs, config=config, **options)
 
     def write(folder: Path) -> dict[str, Any]:
         found.save(folder)
         return found.facts
 
     stages.stage("gate", out, {"verdict": found.verdict, "calibration": asdict(found.calibration)}, write)
-    say(found.say(teacher))
-    say(f"{out}: gate.json, calibration.json (for `score --calibration {out}`)")
+    shell.say(found.say(teacher))
+    shell.say(f"{out}: gate.json, calibration.json (for `score --calibration {out}`)")
 
 
-def _teachers(name: str, max_length: int | None, dtype: str, options: list[str] | None) -> tuple[list[Any], Any]:
-    """The teacher of ``--teacher``, or those of ``--set ensemble=...``, and the section that describes them."""
-    from retrieval_distill.config import parse_teacher
-    from retrieval_distill.teacher import load
+@command("Teach")
+def score(
+    run_file: Annotated[Path, ARGUMENT],
+    source: shell.Source,
+    out: shell.OutFile,
+    store: Path,
+    teaching: shell.Teaching,
+    teacher: Annotated[str, shell.TEACHER],
+    calibration: Path | None = None,
+    **options: Any,
+) -> None:
+    """Score every pair of a run with a teacher, resumably; the store keeps raw scores.
 
-    config = parse_teacher(name, max_length, dtype, options or ())
-    return [load.load(member) for member in config.members], config
+    Example: retrieval-distill score bm25.trec --dataset python-docs --teacher starter --store s --out scored.parquet
+
+    Options:
+        run_file: Run whose pairs are scored (.parquet, else TREC format).
+        calibration: Folder written by `gate`; ``None``: as the keys of ``--set`` say, raw scores by default.
+    """
+    from retrieval_distill.data.run import Run
+    from retrieval_distill.teacher.calibration.calibration import Calibration
+
+    known = None if calibration is None else Calibration.open(calibration)
+    pairs, config = Run.load(run_file), teaching.config(teacher)
+    data, teachers = source.load(), shell.teachers(config)
+    scored = api.score(pairs, data, teacher=teachers, store=store, calibration=known, config=config, **options)
+    shell.save(scored, out)
+    shell.say(f"scored {scored.facts['scored']:,} pairs, found {scored.facts['stored']:,} in {store}")
 
 
-@app.command()
+@command("Search and serve")
 def rerank(
-    run_files: Annotated[list[Path], typer.Argument(help="First-stage runs (TREC or .parquet).")],
-    dataset: DatasetArgument,
-    out: Annotated[Path, typer.Option("--out", help="Run file for one combination; a folder for a benchmark.")],
-    store: StoreOption,
-    teacher: Annotated[list[str], typer.Option("--teacher", help=TEACHERS + " Repeatable.")] = [DEFAULT_TEACHER],  # noqa: B006
-    depth: Annotated[list[int], typer.Option("--depth", min=1, help="Documents per query. Repeatable.")] = [100],  # noqa: B006
-    split: SplitOption = "test",
-    measure: Annotated[list[str] | None, typer.Option("--measure", help="e.g. nDCG@10. Repeatable.")] = None,
-    max_length: LengthOption = 512,
-    dtype: DtypeOption = "auto",
-    options: TeacherSetOption = None,
-    cache: CacheOption = CACHE,
+    run_files: shell.RunFiles,
+    source: shell.Source,
+    out: Path,
+    store: Path,
+    teaching: shell.Teaching,
+    measures: shell.Measures,
+    teacher: Annotated[list[str], shell.TEACHER],
+    depth: list[int],
+    split: shell.Split = "test",
 ) -> None:
     """Reorder the head of a run with a teacher; or measure many rerankers, runs and depths against each other.
 
@@ -140,61 +96,40 @@ def rerank(
 
     Example: retrieval-distill rerank bm25.trec dense.trec --dataset python-docs --teacher starter \
         --teacher bi-encoder:packaged:all-MiniLM-L6-v2 --depth 10 --depth 50 --store s --out benchmark
-    """
-    from retrieval_distill import api
 
-    runs, names = load_runs(run_files), measures(measure)
+    Options:
+        out: Run file for one combination; a folder for a benchmark.
+    """
+    runs, names = shell.runs(run_files), shell.checked_measures(measures)
     if out.suffix and not len(runs) == len(teacher) == len(depth) == 1:
         raise UserError(f"--out {out}: several runs, teachers or depths give a folder; leave the ending off")
-    check_teachers(teacher, max_length, dtype, options)
-    data = load(dataset, cache)
-    teachers = {name: _teachers(name, max_length, dtype, options)[0][0] for name in teacher}
+    configs = {name: teaching.config(name) for name in teacher}
+    data = source.load()
+    teachers = {name: shell.teachers(config)[0] for name, config in configs.items()}
     if out.suffix:
-        (first,), (scorer,) = runs.values(), teachers.values()
-        save(api.rerank(first, data, teacher=scorer, store=store, depth=depth[0]), out)
-    else:
-        _benchmark(runs, teachers, depth, data, split, names, store, out)
-
-
-def _benchmark(
-    runs: dict[str, Any],
-    teachers: dict[str, Any],
-    depths: list[int],
-    data: Any,
-    split: str,
-    measures: tuple[str, ...],
-    store: Path,
-    out: Path,
-) -> None:
+        ((run,), (scorer,)) = runs.values(), teachers.values()
+        shell.save(api.rerank(run, data, teacher=scorer, store=store, depth=depth[0]), out)
+        return
     from retrieval_distill.benchmarks.rerank_benchmark import benchmark
     from retrieval_distill.reporting import rerankers
-    from retrieval_distill.runtime.files import write_text
-    from retrieval_distill.runtime.stages import write_json
 
-    found = benchmark(runs, teachers, depths, data, split, measures, store, out)
-    write_json(out / "report.json", found)
-    write_text(out / "report.txt", rerankers.table(found) + "\n")
-    say(rerankers.table(found))
-    plotted = rerankers.plot(found, out / "quality-against-cost.png")
-    say(f"{out}: report.json, report.txt, runs/" + (f", {plotted.name}" if plotted else ""))
+    found = benchmark(runs, teachers, depth, data, split, names, store, out)
+    files = rerankers.write(found, out)
+    shell.say(rerankers.table(found))
+    shell.say(f"{out}: {', '.join(files)}")
 
 
-@app.command()
+@command("Teach", act="load_dataset")
 def scores(
-    store: Annotated[Path, typer.Argument(help="Score store, such as runs/demo/scores.")],
-    merge: Annotated[
-        list[Path] | None, typer.Option("--merge", help="Take over the scores of this store. Repeatable.")
-    ] = None,
-    export: Annotated[
-        Path | None, typer.Option("--export", help="Write a teacher's scores: a Run (.parquet, .trec) with --dataset.")
-    ] = None,
-    take: Annotated[
-        Path | None, typer.Option("--import", help="Take over scores from a file (TREC, Parquet, MS MARCO JSONL).")
-    ] = None,
-    teacher: Annotated[str | None, typer.Option("--teacher", help="Fingerprint, or its beginning.")] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Whose ids a file has: folder or name.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Hash every shard again; set damaged ones aside.")] = False,
-    cache: CacheOption = CACHE,
+    store: Annotated[Path, ARGUMENT],
+    merge: list[Path] | None = None,
+    export: Path | None = None,
+    take: Annotated[Path | None, Spelled("--import")] = None,
+    teacher: str | None = None,
+    dataset: str | None = None,
+    verify: bool = False,
+    *,
+    cache: Path,
 ) -> None:
     """Show a score store: teachers, counts, histograms, spread and warnings; merge, export, import, verify.
 
@@ -203,6 +138,15 @@ def scores(
     Example: retrieval-distill scores mine --merge from-another-machine
 
     Example: retrieval-distill scores mine --export shared.parquet --teacher 3f2a --dataset my-folder
+
+    Options:
+        store: Score store, such as runs/demo/scores.
+        merge: Take over the scores of this store.
+        export: Write a teacher's scores: a Run (.parquet, .trec) with ``--dataset``.
+        take: Take over scores from a file (TREC, Parquet, MS MARCO JSONL).
+        teacher: Fingerprint, or its beginning.
+        dataset: Whose ids a file has: folder or name.
+        verify: Hash every shard again; set damaged ones aside.
     """
     from retrieval_distill.reporting import scores as table
     from retrieval_distill.scores import exchange
@@ -210,69 +154,53 @@ def scores(
 
     if take is None and not store.is_dir():
         raise UserError(f"{store}: no such score store")
+    if take is not None and dataset is None:
+        raise UserError("--import needs --dataset, whose ids the file has")
     opened = ScoreStore(store)
     for other in merge or ():
-        say(f"{other}: {opened.merge(ScoreStore(other))} shards taken over")
+        shell.say(f"{other}: {opened.merge(ScoreStore(other))} shards taken over")
+    data: Any = shell.Source(dataset=dataset, cache=cache).load() if dataset and (take or export) else None
     if take is not None:
-        data = load(_needed(dataset, "--import", "--dataset, whose ids the file has"), cache)
         mark, counts = exchange.import_scores(opened, take, data.queries, data.documents, {})
-        say(f"{take}: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
-        say(f"teacher {mark}")
+        shell.say(f"{take}: " + ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items()))
+        shell.say(f"teacher {mark}")
     if export is not None:
         mark = opened.find(teacher)
-        if dataset is None:
+        if data is None:
             opened.export(mark, export)
         else:
-            data = load(dataset, cache)
             exchange.export_run(opened, mark, data.queries, data.documents, export)
-        say(f"{export}: scores of teacher {mark}")
+        shell.say(f"{export}: scores of teacher {mark}")
     if verify:
         damaged = [shard for mark in opened.fingerprints() for shard in opened.verify(mark)]
-        say(f"{store}: {len(damaged)} damaged shards" + "".join(f"\n  {shard}" for shard in damaged))
-    say(table.show(opened))
+        shell.say(f"{store}: {len(damaged)} damaged shards" + "".join(f"\n  {shard}" for shard in damaged))
+    shell.say(table.show(opened))
 
 
-@app.command("fit-teacher")
+@command("Teach")
 def fit_teacher(
-    dataset: DatasetArgument,
-    out: OutFolder,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Start: hub id, folder or packaged:all-MiniLM-L6-v2.")
-    ] = None,
-    train: Annotated[str, typer.Option("--train", help="Split to learn from.")] = "train",
-    dev: Annotated[str, typer.Option("--dev", help="Split that tells which weights to keep.")] = "dev",
-    bi_encoder: Annotated[
-        str | None, typer.Option("--bi-encoder", help="Fused with BM25 to find hard candidates.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="e.g. loss=lambda, adapter=none, steps=500. Repeatable.")
-    ] = None,
-    cache: CacheOption = CACHE,
+    source: shell.Source,
+    out: Path,
+    model: Annotated[str | None, Spelled(act="config.fit_teacher.FitTeacherConfig")] = None,
+    keys: shell.Keys = None,
+    *,
+    bi_encoder: str | None,
+    **options: Any,
 ) -> None:
     """Fine-tune a cross-encoder on a dataset's judgements: a teacher for a domain that has none.
 
     Example: retrieval-distill fit-teacher --dataset my-folder --model cross-encoder/ms-marco-MiniLM-L6-v2 --out teacher
     """
-    from retrieval_distill import api, models
     from retrieval_distill.config import parse
     from retrieval_distill.config.fit_teacher import FitTeacherConfig
     from retrieval_distill.runtime.stages import read_manifest
 
-    values = {} if model is None else {"model": model}
-    config = parse(FitTeacherConfig, values, "fit-teacher", overrides or ())
-    for name in filter(None, (config.model, bi_encoder)):
-        models.resolve(name)
-    api.fit_teacher(load(dataset, cache), out=out, bi_encoder=bi_encoder, train=train, dev=dev, config=config)
+    config = parse(FitTeacherConfig, {"model": model} if model else {}, "fit-teacher", keys or ())
+    shell.check_models(config.model, bi_encoder)
+    api.fit_teacher(source.load(), out=out, bi_encoder=bi_encoder, config=config, **options)
     counts = (read_manifest(out) or {})["counts"]
-    say(f"{out}: teacher after {counts['steps']} steps" + (_gained(counts["dev"]) if counts["dev"] else ""))
-
-
-def _gained(dev: dict[str, Any]) -> str:
-    before, after = dev["before"], dev["after"]
-    return f"; on {dev['queries']} dev queries nDCG@10 {before['mean']:.3f} -> {after['mean']:.3f}"
-
-
-def _needed(value: str | None, option: str, needs: str) -> str:
-    if value is None:
-        raise UserError(f"{option} needs {needs}")
-    return value
+    gained = ""
+    if dev := counts["dev"]:
+        before, after = dev["before"]["mean"], dev["after"]["mean"]
+        gained = f"; on {dev['queries']} dev queries nDCG@10 {before:.3f} -> {after:.3f}"
+    shell.say(f"{out}: teacher after {counts['steps']} steps{gained}")

@@ -1,78 +1,88 @@
-"""Commands around vectors: ``embed``, ``export``.
+"""Commands around vectors: ``embed``, ``index``, ``export``.
 
 Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from retrieval_distill.cli.options import (
-    DatasetArgument,
-    DtypeOption,
-    EngineOption,
-    LengthOption,
-    ModelOption,
-    OutFolder,
-    load,
-    say,
-)
-from retrieval_distill.cli.reading import reads
-
-app = typer.Typer()
+from retrieval_distill import api
+from retrieval_distill.cli import shell
+from retrieval_distill.cli.commands import ARGUMENT, Spelled, command
+from retrieval_distill.cli.declarations import KEYS
+from retrieval_distill.errors import UserError
 
 
-@app.command()
-@partial(reads, without=("queries", "qrels"))
-def embed(
-    model: ModelOption,
-    dataset: DatasetArgument,
-    out: OutFolder,
-    cache: Path,
-    options: Any,
-    dtype: DtypeOption = "auto",
-    max_length: LengthOption = None,
-    storage: Annotated[
-        str, typer.Option("--storage", help="float32, float16, int8 (a quarter) or binary (a 32nd of the bytes).")
-    ] = "float32",
-    backend: Annotated[
-        str, typer.Option("--backend", help="torch, onnx, openvino, or auto: measured here, the fastest is taken.")
-    ] = "torch",
-    engine: EngineOption = "local",
-) -> None:
+@command("Search and serve")
+def embed(model: str, source: shell.Source, out: Path, reading: shell.Reading, *, storage: str, **options: Any) -> None:
     """Embed a corpus to disk, shard by shard, resumably; once the corpus has changed, only what is new in it.
 
     Example: retrieval-distill embed --model runs/demo/student --dataset python-docs --out vectors
 
     Example: retrieval-distill embed --model packaged:all-MiniLM-L6-v2 --dataset corpus/ --storage int8 --out vectors
     """
-    from retrieval_distill import api, models
-
-    models.resolve(model)
-    documents = load(dataset, cache, options).documents
-    manifest = api.embed(
-        documents, model, out=out, dtype=dtype, max_length=max_length, storage=storage, engine=engine, backend=backend
-    ).manifest
+    shell.check_models(model)
+    manifest = api.embed(source.load(reading).documents, model, out=out, storage=storage, **options).manifest
     counts = manifest["counts"]
     done = "embedded before" if manifest["skipped"] else "{new:,} new, {gone:,} gone, {kept:,} kept".format(**counts)
-    say(f"{out}: {counts['documents']:,} documents, {counts['dimensions']} dimensions as {storage}; {done}")
+    shell.say(f"{out}: {counts['documents']:,} documents, {counts['dimensions']} dimensions as {storage}; {done}")
 
 
-@app.command()
-def export(
-    vectors: Annotated[Path, typer.Argument(help="Folder written by `embed`.")],
-    out: Annotated[str, typer.Option("--out", help="FILE.parquet, or DATABASE/TABLE.lance (s3:// too).")],
+@command("Search and serve")
+def index(
+    embeddings: Annotated[Path, ARGUMENT],
+    out: Path | None,
+    intent: Annotated[shell.Repeated, Spelled("--intent", "KEY=VALUE", name=KEYS)] = None,
+    dataset: str | None = None,
+    split: str = "train",
+    *,
+    cache: shell.Cache,
+    model: str | None,
+    **options: Any,
 ) -> None:
+    """Build a FAISS index over embedded documents; add to it what was embedded since.
+
+    Example: retrieval-distill index vectors --out index
+
+    Example: retrieval-distill index vectors --out index --kind binary --rescore 16
+
+    Example: retrieval-distill index vectors --out index --intent recall=0.99 --intent memory=100MB \
+        --model runs/demo/student --dataset python-docs
+
+    Options:
+        dataset: For auto: whose queries are asked.
+        split: For auto: which of its queries.
+    """
+    from retrieval_distill.config import IntentConfig, parse
+    from retrieval_distill.runtime.stages import read_json
+
+    if (model is None) != (dataset is None):
+        raise UserError("--model and --dataset belong together: held-out queries of the one, embedded by the other")
+    config = parse(IntentConfig, {}, "--intent", intent) if intent else None
+    if not embeddings.is_dir():
+        raise UserError(f"{embeddings}: no embeddings there; make them with: retrieval-distill embed")
+    shell.check_models(model)
+    queries = shell.Source(dataset=dataset, cache=cache).load().queries(split) if dataset else None
+    built = api.index(embeddings, out=out, model=model, queries=queries, config=config, **options)
+    counts, tuning = built.manifest["counts"], built.folder / "tuning.json"
+    if tuning.is_file():
+        from retrieval_distill.reporting import tradeoff
+
+        tradeoff.write(built.folder)
+        shell.say(tradeoff.table(read_json(tuning)))
+        shell.say(f"{built.folder / 'tuning.html'}: the same with plots")
+    added = f", {counts['added']:,} of them added" if 0 < counts["added"] < counts["documents"] else ""
+    shell.say(f"{built.folder}: {counts['kind']}, {counts['documents']:,} documents{added}, {counts['bytes']:,} bytes")
+
+
+@command("Search and serve")
+def export(embeddings: Annotated[Path, ARGUMENT], out: str) -> None:
     """Write vectors for other systems: a Parquet file, or a table of the vector database LanceDB.
 
     Example: retrieval-distill export vectors --out vectors.parquet
 
     Example: retrieval-distill export vectors --out s3://bucket/database/passages.lance
     """
-    from retrieval_distill import api
-
-    say(f"{out}: {api.export(vectors, out=out):,} vectors")
+    shell.say(f"{out}: {api.export(embeddings, out=out):,} vectors")

@@ -35,14 +35,16 @@ class ReadConfig(Section):
     qrels: dict[str, str] = {}
     """Split -> file of judgements (a table, or TREC), for a source that holds none."""
     encoding: str = "utf-8"
-    """Of text files without a byte-order mark; a byte that it does not allow is a bad row, never guessed at."""
+    """Encoding of text files without a byte-order mark, such as ``cp1252``; a byte that it does not allow is a bad row,
+    never guessed at."""
     delimiter: str | None = Field(None, pattern=r'^([^"\r\n]|tab)$')
     """What separates the fields of CSV files, such as ``;`` or ``tab``; ``None``: what their first line says
     (``sep=;``), or a comma."""
     on_bad: Literal["refuse", "skip"] = "refuse"
-    """What to do with a row that cannot be read: stop and name it, or leave it out, counted and named."""
+    """What to do with a row that cannot be read: ``refuse`` it and stop, or ``skip`` it, counted and named."""
     unpack: UnpackConfig = UnpackConfig()
-    """Limits on what an archive may unpack to, against archives that fill the disk."""
+    """Limits on what an archive may unpack to, against archives that fill the disk: ``gigabytes``, ``ratio``, ``files``
+    and ``depth``."""
 
 
 class SourceConfig(ReadConfig):

@@ -45,9 +45,9 @@ def run(recipe: Recipe | str | Path, *, out: str | Path, overrides: Sequence[str
     """Run a recipe in a folder; stages that are already done there with the same inputs are kept.
 
     Args:
-        recipe: What to do: a recipe, its file, or the name of a shipped one.
-        out: The run's folder; a killed run is continued by calling again.
-        overrides: ``key=value`` on top of a recipe that is named, as on the command line.
+        recipe: A recipe, its file, or the name of a shipped one.
+        out: Folder of the run; a killed run is continued by calling again.
+        overrides: Keys on top of a recipe that is named, such as ``training.steps=50``.
 
     Returns:
         The report; ``report.html`` in the folder shows it, ``report.md`` is its Markdown twin, ``report.json`` its
@@ -142,5 +142,10 @@ def measuring(job: Job) -> Acts:
 
 
 def demo(*, out: str | Path = "runs/demo", overrides: Sequence[str] = ()) -> Report:
-    """Run the shipped recipe ``demo``: python-docs, the starter teacher and the packaged student."""
+    """Run the shipped recipe ``demo``: python-docs, the starter teacher and the packaged student.
+
+    Args:
+        out: Folder of the run; a killed run is continued by calling again.
+        overrides: Keys on top of the recipe, such as ``training.steps=50``.
+    """
     return run("demo", out=out, overrides=overrides)

@@ -27,7 +27,7 @@ def report(
     """Write the page of one run, or one page that compares several.
 
     Args:
-        folders: A run's folder, finished or not, or several finished ones'.
+        folders: Folder of a run, finished or not, such as ``runs/demo``; or of several finished ones.
         out: HTML file to write; ``None``: ``report.html`` in the folder of the one run, ``comparison.html`` in the
             working folder for several.
         dataset: The one run's dataset where it is at hand; ``None``: it is read when it is needed.

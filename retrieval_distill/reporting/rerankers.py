@@ -12,8 +12,17 @@ from typing import Any
 from retrieval_distill.evaluation.significance import ALPHA
 from retrieval_distill.reporting.letters import TEST
 from retrieval_distill.reporting.plain import plain
+from retrieval_distill.runtime.files import write_json, write_text
 
 logger = logging.getLogger("retrieval_distill")
+
+
+def write(report: dict[str, Any], folder: Path) -> list[str]:
+    """Write a benchmark that is done, and tell the names of what is in its folder."""
+    write_json(folder / "report.json", report)
+    write_text(folder / "report.txt", table(report) + "\n")
+    plotted = plot(report, folder / "quality-against-cost.png")
+    return ["report.json", "report.txt", "runs/", *([plotted.name] if plotted else [])]
 
 
 def table(report: dict[str, Any]) -> str:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrieval_distill.config import ReadConfig
+from retrieval_distill.bounds import Count, bounded
+from retrieval_distill.config import ReadConfig, TeacherConfig, parse
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import tables, texts
 from retrieval_distill.data.formats.contract import Reading
@@ -53,6 +54,10 @@ def of_run(folder: Path, dtype: str = "float32") -> Searcher:
 def opened(place: Place, dtype: str = "float32") -> Searcher:
     """Dense search of a place, ready for a question; what makes it ready quickly the next time is kept there.
 
+    Args:
+        place: Where its parts are.
+        dtype: What the model computes in: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``.
+
     Raises:
         UserError: The model is not the one that embedded the documents, or the index is damaged.
     """
@@ -81,6 +86,48 @@ def fused(searcher: Searcher, place: Place, fusion: str | None) -> Searcher:
     else:
         chosen = _tuned(searcher, place) if fusion == TUNED else hybrid.parse(fusion)
     return searcher if chosen is None else replace(searcher, lexical=lexical(place), fusion=chosen)
+
+
+@bounded
+def equipped(
+    searcher: Searcher,
+    place: Place,
+    *,
+    hybrid: str | None = None,
+    rerank: str | None = None,
+    rerank_depth: Count = 30,
+    where: str | None = None,
+    metadata: str | Path | None = None,
+) -> Searcher:
+    """The searcher with all that is asked for beside dense search.
+
+    Args:
+        searcher: Dense search.
+        place: Where what is needed for it is kept.
+        hybrid: How BM25 is fused with it: ``"none"``, ``"tuned"``, or weights such as ``score:0.7``; ``None``: as
+            a run's dev queries find better, else not at all.
+        rerank: Teacher that reorders what was found: a cross-encoder (hub id, folder, ``starter``),
+            ``bi-encoder:NAME``, ``llm:NAME`` or ``scores:FILE``; ``None``: none does.
+        rerank_depth: Documents that the teacher of ``rerank`` reads.
+        where: Condition of SQL that documents meet to be found, over the columns of ``metadata``; ``None``: all are.
+        metadata: Table of these columns; ``None``: the corpus.
+
+    Raises:
+        UserError: As :func:`fused`; there is no such teacher, or the condition cannot be asked of the table.
+    """
+    searcher = fused(searcher, place, hybrid)
+    if rerank is not None:
+        from retrieval_distill.teacher import load
+
+        teacher = load.load(parse(TeacherConfig, {"model": rerank}, "teacher"))
+        searcher = replace(searcher, teacher=teacher, store=place.beside / "scores", rerank_depth=rerank_depth)
+    if where is not None:
+        from retrieval_distill.search import filters
+
+        table = Path(metadata) if metadata else filters.table_of(place.source, place.cache)
+        names = filters.ID_NAMES if metadata else place.id_names
+        searcher = replace(searcher, allowed=filters.allowed(where, table, place.dataset, names))
+    return searcher
 
 
 def tune(searcher: Searcher, place: Place, split: str, most: int | None = None) -> dict[str, Any]:
