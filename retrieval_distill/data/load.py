@@ -63,7 +63,8 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
 def _build_python_docs(folder: Path) -> dict[str, int]:
     dataset = python_docs.build()
     beir.save(dataset, folder)
-    return {"documents": len(dataset.documents), **{f"{name} queries": len(q) for name, q in dataset.qrels.items()}}
+    counts = {"documents": len(dataset.documents), **{f"{name} queries": len(q) for name, q in dataset.qrels.items()}}
+    return counts | {reason: int(str(case["count"])) for reason, case in dataset.left_out.items()}
 
 
 def _download(name: str, cache: Path, limits: UnpackConfig) -> Path:
