@@ -14,7 +14,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import archive, beir
 from retrieval_distill.data.formats.contract import Reading
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.runtime import manifests, stages
+from retrieval_distill.runtime import files, manifests, stages
 
 PYTHON_DOCS = "python-docs"
 
@@ -43,9 +43,9 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
     cache, reading = Path(cache), Reading.of(options or ReadConfig(), Path(cache))
     if source == PYTHON_DOCS:
         source = str(cache / PYTHON_DOCS)
-        stages.stage(
-            "dataset", source, {"source": PYTHON_DOCS, "version": python_docs.VERSION}, _build_python_docs, cache=True
-        )
+        written = files.checksum(python_docs.WRITTEN)
+        inputs = {"source": PYTHON_DOCS, "version": python_docs.VERSION, "questions": written}
+        stages.stage("dataset", source, inputs, _build_python_docs, cache=True)
     elif source.startswith("nanobeir:"):
         name, _, repository = source.removeprefix("nanobeir:").partition("@")
         return nanobeir.load(name, repository or nanobeir.REPOSITORY, cache / "nanobeir")

@@ -103,20 +103,19 @@ def test_a_summary_that_a_question_holds_trains_nothing():
     assert kept == set(queries) - {"package.f3", "package.f5"}
 
 
-def test_a_cache_from_before_the_questions_is_built_anew(built, tmp_path, monkeypatch):
-    monkeypatch.setattr(load.python_docs, "build", lambda: built)
-    whole = load.load("python-docs", tmp_path)
-    manifest = tmp_path / "python-docs" / "manifest.json"
-    assert json.loads(manifest.read_text())["counts"]["questions queries"] == len(whole.qrels["questions"])
-    assert whole.qrels["questions"] == built.qrels["questions"]
-    shutil.rmtree(tmp_path / "python-docs")
-    monkeypatch.setattr(load.python_docs, "VERSION", python_docs.VERSION - 1)
-    old = built.replaced(qrels={split: built.qrels[split] for split in ("train", "dev", "test")})
-    monkeypatch.setattr(load.python_docs, "build", lambda: old)
-    assert "questions" not in load.load("python-docs", tmp_path).qrels
-    monkeypatch.undo()
-    monkeypatch.setattr(load.python_docs, "build", lambda: built)
-    assert load.load("python-docs", tmp_path).qrels["questions"] == built.qrels["questions"]
+def test_a_cache_of_other_questions_is_built_anew_and_one_of_the_same_is_kept(built, tmp_path, monkeypatch):
+    builds = []
+    monkeypatch.setattr(python_docs, "build", lambda: builds.append(built) or built)
+    shutil.copy(python_docs.WRITTEN, tmp_path / "questions.tsv")
+    monkeypatch.setattr(python_docs, "WRITTEN", tmp_path / "questions.tsv")
+    for _ in range(2):
+        assert load.load("python-docs", tmp_path / "cache").qrels["questions"] == built.qrels["questions"]
+    assert len(builds) == 1
+    counts = json.loads((tmp_path / "cache" / "python-docs" / "manifest.json").read_text())["counts"]
+    assert counts["questions queries"] == len(built.qrels["questions"])
+    (tmp_path / "questions.tsv").write_text("id\tquestion\tbest\talso\n")
+    load.load("python-docs", tmp_path / "cache")
+    assert len(builds) == 2
 
 
 class _Everything:
