@@ -8,6 +8,9 @@ from pydantic import Field
 
 from retrieval_distill.config.section import Section
 
+QUESTIONS = "questions"
+"""Split of questions as people ask them."""
+
 
 class EvaluateConfig(Section):
     """What is measured."""
@@ -24,3 +27,15 @@ class EvaluateConfig(Section):
     """Tokens that the start model reads where it is the student's rival: as many as it does without training, or as the
     student does. Where the two differ, ``own`` embeds the documents with it once more, for candidates are mined with
     the student's length."""
+    also: tuple[str, ...] | None = None
+    """Splits measured beside ``dataset.test``, each in tables of its own: by how often one of the first five documents
+    answers (Success@5), then by ``measures``. Nothing is trained or tuned on them, and what is said of the student, and
+    which system to use, never rests on them. ``None``: ``questions``, where the dataset has such a split."""
+
+    def beside(self, *others: str | None) -> tuple[str, ...]:
+        """The splits to measure beside the test split, or to look for; none that has another part in the recipe.
+
+        Args:
+            others: The splits that train, tune and are measured anyway.
+        """
+        return tuple(split for split in ((QUESTIONS,) if self.also is None else self.also) if split not in others)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from retrieval_distill.config.endpoint import EndpointConfig
+from retrieval_distill.config.evaluation import QUESTIONS
 from retrieval_distill.config.section import Section
 
 Way = Literal["titles", "headings", "sentences", "summary", "seq2seq", "llm"]
@@ -91,7 +92,7 @@ class GenerateConfig(Section):
     """Shorter queries are dropped."""
     max_words: int = Field(48, ge=1)
     """Longer queries are dropped."""
-    held_out: tuple[str, ...] = ("dev", "test")
+    held_out: tuple[str, ...] = ("dev", "test", QUESTIONS)
     """Splits whose queries must not be among the generated ones; one the dataset lacks is passed over."""
     query_threshold: float = Field(0.9, gt=0, le=1)
     """Jaccard similarity of words from which a query counts as one of those."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from retrieval_distill.config.evaluation import QUESTIONS
 from retrieval_distill.config.section import Section
 
 
@@ -41,7 +42,7 @@ class PrepareConfig(Section):
     """Split that is kept free of the held-out ones; ``None``: the recipe's, without one ``train``."""
     held_out: tuple[str, ...] | None = None
     """Splits that training must not have seen, one the dataset lacks is passed over; ``None``: the recipe's, without
-    one ``dev`` and ``test``."""
+    one ``dev``, ``test`` and ``questions``."""
     student: str | None = None
     """Model whose tokens are counted, and whose limit passages keep to; ``None``: the recipe's, without one no such
     counts."""
@@ -64,5 +65,10 @@ class PrepareConfig(Section):
         return self.model_copy(update={key: value for key, value in known.items() if getattr(self, key) is None})
 
 
-WITHOUT_RECIPE = {"train": "train", "held_out": ("dev", "test"), "student_length": 256, "teacher_length": 512}
+WITHOUT_RECIPE = {
+    "train": "train",
+    "held_out": ("dev", "test", QUESTIONS),
+    "student_length": 256,
+    "teacher_length": 512,
+}
 """What options are that are ``None`` and for which no recipe has a value."""

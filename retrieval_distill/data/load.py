@@ -14,7 +14,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import archive, beir
 from retrieval_distill.data.formats.contract import Reading
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.runtime import manifests, stages
+from retrieval_distill.runtime import files, manifests, stages
 
 PYTHON_DOCS = "python-docs"
 
@@ -43,9 +43,9 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
     cache, reading = Path(cache), Reading.of(options or ReadConfig(), Path(cache))
     if source == PYTHON_DOCS:
         source = str(cache / PYTHON_DOCS)
-        stages.stage(
-            "dataset", source, {"source": PYTHON_DOCS, "version": python_docs.VERSION}, _build_python_docs, cache=True
-        )
+        written = files.checksum(python_docs.WRITTEN)
+        inputs = {"source": PYTHON_DOCS, "version": python_docs.VERSION, "questions": written}
+        stages.stage("dataset", source, inputs, _build_python_docs, cache=True)
     elif source.startswith("nanobeir:"):
         name, _, repository = source.removeprefix("nanobeir:").partition("@")
         return nanobeir.load(name, repository or nanobeir.REPOSITORY, cache / "nanobeir")
@@ -63,7 +63,8 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
 def _build_python_docs(folder: Path) -> dict[str, int]:
     dataset = python_docs.build()
     beir.save(dataset, folder)
-    return {"documents": len(dataset.documents), **{f"{name} queries": len(q) for name, q in dataset.qrels.items()}}
+    counts = {"documents": len(dataset.documents), **{f"{name} queries": len(q) for name, q in dataset.qrels.items()}}
+    return counts | {reason: int(str(case["count"])) for reason, case in dataset.left_out.items()}
 
 
 def _download(name: str, cache: Path, limits: UnpackConfig) -> Path:

@@ -2,7 +2,8 @@
 
 A passage is a docstring without its summary paragraph, under the qualified name as its id; the query is that
 summary. The name is no part of the passage: it often says what the summary says. Sources are parsed, never
-imported, so building runs no code of the packages and needs no network.
+imported, so building runs no code of the packages and needs no network. Beside these queries stand questions as people
+ask them, written by hand: the split ``questions``.
 
 Knows where packages keep their sources, and what becomes a query; must not know how a docstring is parsed, retrieval
 or training.
@@ -10,19 +11,22 @@ or training.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import re
 import sysconfig
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from retrieval_distill.config.evaluation import QUESTIONS
 from retrieval_distill.data import docstrings
+from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.docstrings import Docstring
 
-VERSION = 3
+VERSION = 4
 """Raised when the same packages would give other passages, queries or splits."""
 
 PACKAGES = ("numpy", "scipy", "pandas", "sklearn", "torch", "transformers", "networkx")
@@ -45,6 +49,9 @@ SKIPPED_FOLDERS = frozenset(
 SPLITS = {"test": 0.07, "dev": 0.04}
 """Share of the qualified names in each held-out split; the rest is ``train``."""
 
+WRITTEN = Path(__file__).with_name("python_docs_questions.tsv")
+"""The questions with their answers; its first lines say how they were written."""
+
 MAX_ANSWERS = 5
 """A summary shared by more docstrings than this ("Return a copy.") asks nothing: it is no query."""
 
@@ -54,24 +61,46 @@ def build() -> Dataset:
 
     Returns:
         A dataset whose document ids are qualified names (``posixpath.splitext``), with splits ``train``,
-        ``dev`` and ``test``. Which split a query falls into is a hash of its qualified name, so it does not
-        move when packages are added or updated. A training or dev query that equals, contains or is
-        contained in a held-out one is left out (its passage stays in the corpus).
+        ``dev``, ``test`` and ``questions``. Which of the first three a query falls into is a hash of its qualified
+        name, so it does not move when packages are added or updated. A training or dev query that equals, contains or
+        is contained in a held-out one is left out (its passage stays in the corpus). ``questions`` are those of
+        ``WRITTEN``, each with the answers that are in the corpus; one without any is left out and counted
+        (``left_out``).
     """
     found = docstrings.read_files(sorted(_source_files()))
     found += [doc for module in COMPILED for doc in docstrings.read_module(module)]
     documents = _without_repeats(found)
     queries = _queries(documents)
-    splits = _splits(queries)
+    asked, left_out = questions(WRITTEN, {doc.name for doc in documents})
+    splits = _splits(queries, [text for text, _ in asked.values()])
+    made = [(query_id(name), queries[name][0]) for split in splits.values() for name in split]
+    summaries = {
+        split: [(query_id(name), answer, 1) for name in names for answer in queries[name][1]]
+        for split, names in splits.items()
+    }
+    judged = [(id_, answer, grade) for id_, (_, answers) in asked.items() for answer, grade in answers.items()]
     return Dataset.from_records(
         name="python-docs",
         documents=[(doc.name, "", doc.body) for doc in documents],
-        queries=[(query_id(name), text) for split in splits.values() for name in split for text in queries[name][:1]],
-        qrels={
-            split: [(query_id(name), answer, 1) for name in names for answer in queries[name][1]]
-            for split, names in splits.items()
-        },
-    )
+        queries=[*made, *((id_, text) for id_, (text, _) in asked.items())],
+        qrels={**summaries, QUESTIONS: judged},
+    ).replaced(left_out=left_out.as_dict())
+
+
+def questions(path: Path, known: Container[str]) -> tuple[dict[str, tuple[str, dict[str, int]]], Ledger]:
+    """Question id -> (question, answer -> grade), of the answers that are known; and what has none of them."""
+    found, left_out = {}, Ledger()
+    with path.open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(
+            (line for line in lines if not line.startswith("#")), delimiter="\t", quoting=csv.QUOTE_NONE
+        ):
+            best, also = ((row[column] or "").split() for column in ("best", "also"))
+            answers = {**dict.fromkeys(also, 1), **dict.fromkeys(best, 2)}
+            if here := {answer: grade for answer, grade in answers.items() if answer in known}:
+                found[f"question:{row['id']}"] = row["question"], here
+            else:
+                left_out.add("question that no installed package answers", row["id"])
+    return found, left_out
 
 
 def query_id(name: str) -> str:
@@ -127,14 +156,14 @@ def _queries(documents: list[Docstring]) -> dict[str, tuple[str, list[str]]]:
     }
 
 
-def _splits(queries: dict[str, tuple[str, list[str]]]) -> dict[str, list[str]]:
-    """Split -> query ids, with no query of one split equal to, inside or around a query of another."""
+def _splits(queries: dict[str, tuple[str, list[str]]], questions: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Split -> query ids, with no query of one split equal to, inside or around a query of another, or a question."""
     drawn: dict[str, list[str]] = {"test": [], "dev": [], "train": []}
     for name in queries:
         share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
         split = "test" if share < SPLITS["test"] else "dev" if share < sum(SPLITS.values()) else "train"
         drawn[split].append(name)
-    held_out: list[str] = []
+    held_out = [_normal(question) for question in questions]
     for split, names in drawn.items():
         joined = "\n".join(held_out)
         texts = {name: _normal(queries[name][0]) for name in names}

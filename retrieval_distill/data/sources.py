@@ -44,7 +44,9 @@ def _opened(name: str, source: DatasetConfig | SourceConfig, recipe: Recipe, fol
 
 
 def _asked(part: Dataset, source: SourceConfig, recipe: Recipe) -> Dataset:
-    """A dataset with the splits that its section names, under the names that the recipe has for them."""
+    """A dataset with the splits that its section names, under the names that the recipe has for them; and those that
+    are measured beside them.
+    """
     train = None if source.train is None else generated.training_split(part, source.train)
     qrels = {}
     for role, split in (("train", train), ("dev", source.dev), ("test", source.test)):
@@ -53,6 +55,8 @@ def _asked(part: Dataset, source: SourceConfig, recipe: Recipe) -> Dataset:
                 qrels[getattr(recipe.dataset, role) or role] = part.qrels(split)
             except UserError as error:
                 raise UserError(f"{error}; a dataset may do without: set its {role} to null") from None
+    qrels |= {split: part.qrels[split] for split in recipe.evaluate.beside(train, source.dev, source.test)
+              if split in part.qrels}  # fmt: skip
     if train is not None:
         drawn = part.queries(train).drawn(source.train_queries, recipe.seed)
         qrels[recipe.dataset.train] = {id_: part.qrels(train)[id_] for id_ in drawn}

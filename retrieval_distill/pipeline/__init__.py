@@ -22,7 +22,7 @@ from retrieval_distill.pipeline.candidates import filter_negatives, find_dev, re
 from retrieval_distill.pipeline.data import generate, open_job
 from retrieval_distill.pipeline.fusing import tune_fusion
 from retrieval_distill.pipeline.job import Job, check_owner
-from retrieval_distill.pipeline.measures import measure
+from retrieval_distill.pipeline.measures import measure, measure_also
 from retrieval_distill.pipeline.rounds import Round, rounds
 from retrieval_distill.pipeline.students import compress, distill
 from retrieval_distill.pipeline.teachers import ask_gate, asks_gate, score
@@ -138,6 +138,9 @@ def measuring(job: Job) -> Acts:
         acts.append(("how to fuse with BM25, asked of the dev queries", partial(tune_fusion, job)))
     if job.measurable:
         acts.append(("measures of every system", partial(measure, job)))
+        acts += [
+            (f"measures of every system on the split {split}", partial(measure_also, job, split)) for split in job.also
+        ]
     return acts
 
 

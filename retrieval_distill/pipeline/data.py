@@ -40,7 +40,7 @@ def prepare_options(config: PrepareConfig, recipe: Recipe, source: DatasetConfig
         "student": student.model,
         "student_length": student.max_length,
         "train": source.train,
-        "held_out": tuple(filter(None, (source.dev, source.test))),
+        "held_out": (*filter(None, (source.dev, source.test)), *recipe.evaluate.beside(source.train)),
     }
     if kind == "cross-encoder":
         known |= {"teacher": model, "teacher_length": teacher.max_length}

@@ -55,6 +55,7 @@ class Job:
             return
         objective_mix(self.recipe)
         measures.parse_measures(self.recipe.evaluate.measures)
+        self._check_also()
         models.resolve(self.recipe.student.model)
         for model in [*self.baselines.values(), *self.retrievers.values()]:
             models.resolve(model)
@@ -85,13 +86,34 @@ class Job:
         except UserError as error:
             raise UserError(f"{error}; to train without measuring: dataset.test=null") from None
 
+    def _check_also(self) -> None:
+        """Refuse splits to measure beside the test split that are not there, or that train, tune or are measured."""
+        also = self.recipe.evaluate.also or ()
+        for split in also:
+            self.dataset.qrels(split)
+        if taken := [split for split in also if split not in self.recipe.evaluate.beside(*self._parts)]:
+            raise UserError(f"evaluate.also={taken[0]}: that split has a part in this run already; name another one")
+
+    @property
+    def _parts(self) -> tuple[str | None, ...]:
+        """The splits that train, tune and are measured anyway."""
+        return self.train_split, self.recipe.dataset.dev, self.recipe.dataset.test
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """The splits that are measured beside the test split."""
+        found = self.recipe.evaluate.beside(*self._parts)
+        return tuple(split for split in dict.fromkeys(found) if self.dataset.qrels.get(split))
+
     @property
     def settled(self) -> Recipe:
-        """The recipe with the split that trains, where the dataset had it chosen."""
+        """The recipe with the splits that the dataset had chosen: which trains, and which are measured beside test."""
+        evaluate = self.recipe.evaluate.model_copy(update={"also": self.also})
+        settled = self.recipe.model_copy(update={"evaluate": evaluate})
         if self.recipe.generate is not None or self.recipe.datasets:
-            return self.recipe
+            return settled
         dataset = self.recipe.dataset.model_copy(update={"train": self.train_split})
-        return self.recipe.model_copy(update={"dataset": dataset})
+        return settled.model_copy(update={"dataset": dataset})
 
     @property
     def measurable(self) -> bool:

@@ -1,4 +1,4 @@
-"""The stage that measures every system: the student, what it has to beat, and its teacher."""
+"""The stages that measure every system: the student, what it has to beat, and its teacher."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from retrieval_distill import api
 from retrieval_distill.benchmarks import timed
 from retrieval_distill.benchmarks.timed import Timed
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.rivals import HYBRIDS, TEACHER
 from retrieval_distill.index.faiss_index import Index
 from retrieval_distill.pipeline.fusing import fusions
@@ -25,51 +26,82 @@ UNTUNED = "untuned"
 
 def measure(job: Job) -> None:
     """Runs of every system over the test queries, the student's scores of the teacher's pool, and their speed."""
-    config = job.recipe.evaluate
-    queries, depth = job.dataset.queries(job.recipe.dataset.measured), job.dataset.in_passages(config.depth)
-    indexes = {"start": job.rival, "student": "student", **{name: name for name in job.baselines}}
-    fused_by = fusions(job)
+    config, queries = job.recipe.evaluate, job.dataset.queries(job.recipe.dataset.measured)
 
     def work(folder: Path) -> dict[str, Any]:
-        runs = {"bm25": job.lexical(queries, depth)}
-        for name, index in indexes.items():
-            runs[name] = job.dense(index, job.model(name), queries, depth)
-        untuned = {name: Fusion().fuse(runs["bm25"], runs[of]) for name, of in HYBRIDS.items()}
-        for name, of in HYBRIDS.items():
-            runs[name] = fused_by[name].fuse(runs["bm25"], runs[of]).top(depth)
-            untuned[name].top(depth).save(folder / UNTUNED / f"{name}.parquet")
-        pool, start = untuned["hybrid-start"].top(depth), time.monotonic()
-        runs[TEACHER] = api.rerank(pool, job.dataset, teacher=job.teacher, store=job.store, depth=config.rerank_depth)
-        scoring, counts = time.monotonic() - start, runs[TEACHER].facts
-        runs["student-on-pool"] = exact.rescore(
+        runs, scoring = _searched(job, queries, folder)
+        counts = runs[TEACHER].facts
+        on_pool = exact.rescore(
             runs[TEACHER].top(config.rerank_depth), job.embeddings("student"), job.model("student"), queries,
             job.recipe.student.similarity, job.recipe.embed.dtype,
         )  # fmt: skip
-        for name, found in runs.items():
-            found.save(folder / f"{name}.parquet")
-        speeds = timed.measure(_timed(job, indexes, fused_by, queries), queries, job.dataset.documents)
+        on_pool.save(folder / "student-on-pool.parquet")
+        speeds = timed.measure(_timed(job, queries), queries, job.dataset.documents)
         if TEACHER not in speeds and counts["scored"]:
             each = 1000 * config.rerank_depth * scoring / counts["scored"]
             speeds[TEACHER] = {"latency_ms": {"p50": round(each, 3)}, "timed_as": "scoring rate"}
         write_json(folder / "speed.json", speeds)
         return {"queries": len(queries), **counts}
 
-    inputs = {
-        "indexes": {name: job.manifests[f"index-{index}"]["fingerprint"] for name, index in indexes.items()},
+    job.stage("search", "runs", _inputs(job, queries), work)
+
+
+def measure_also(job: Job, split: str) -> None:
+    """Runs of every system over the queries of a split beside the test split."""
+    queries = job.dataset.queries(split)
+
+    def work(folder: Path) -> dict[str, Any]:
+        runs, _ = _searched(job, queries, folder)
+        return {"queries": len(queries), **runs[TEACHER].facts}
+
+    job.stage(f"search-{split}", f"runs-{split}", _inputs(job, queries), work)
+
+
+def _searched(job: Job, queries: Texts, folder: Path) -> tuple[dict[str, Run], float]:
+    """Every system's Run, kept in the folder, and the seconds that the teacher took."""
+    config, fused_by, depth = job.recipe.evaluate, fusions(job), _depth(job)
+    runs = {"bm25": job.lexical(queries, depth)}
+    for name, index in _indexes(job).items():
+        runs[name] = job.dense(index, job.model(name), queries, depth)
+    untuned = {name: Fusion().fuse(runs["bm25"], runs[of]) for name, of in HYBRIDS.items()}
+    for name, of in HYBRIDS.items():
+        runs[name] = fused_by[name].fuse(runs["bm25"], runs[of]).top(depth)
+        untuned[name].top(depth).save(folder / UNTUNED / f"{name}.parquet")
+    pool, start = untuned["hybrid-start"].top(depth), time.monotonic()
+    runs[TEACHER] = api.rerank(pool, job.dataset, teacher=job.teacher, store=job.store, depth=config.rerank_depth)
+    scoring = time.monotonic() - start
+    for name, found in runs.items():
+        found.save(folder / f"{name}.parquet")
+    return runs, scoring
+
+
+def _inputs(job: Job, queries: Texts) -> dict[str, Any]:
+    """What the Runs of these queries depend on."""
+    return {
+        "indexes": {name: job.manifests[f"index-{index}"]["fingerprint"] for name, index in _indexes(job).items()},
         "queries": queries.fingerprint,
         "retrieve": job.recipe.retrieve.bm25,
-        "depths": [depth, config.rerank_depth],
+        "depths": [_depth(job), job.recipe.evaluate.rerank_depth],
         "teacher": job.teacher_inputs,
-        "fusion": {name: [fusion.method, fusion.dense] for name, fusion in fused_by.items()},
+        "fusion": {name: [fusion.method, fusion.dense] for name, fusion in fusions(job).items()},
     }
-    job.stage("search", "runs", inputs, work)
 
 
-def _timed(job: Job, indexes: dict[str, str], fused_by: dict[str, Fusion], queries: Texts) -> dict[str, Timed]:
+def _depth(job: Job) -> int:
+    """Documents, or passages, retrieved per query."""
+    return job.dataset.in_passages(job.recipe.evaluate.depth)
+
+
+def _indexes(job: Job) -> dict[str, str]:
+    """The bi-encoders measured -> the name of their vectors and index."""
+    return {"start": job.rival, "student": "student", **{name: name for name in job.baselines}}
+
+
+def _timed(job: Job, queries: Texts) -> dict[str, Timed]:
     """Every system as it is timed; a teacher that answers elsewhere, or from a file, has no speed of its own."""
-    documents, dtype = job.dataset.documents, job.recipe.embed.dtype
+    documents, dtype, fused_by = job.dataset.documents, job.recipe.embed.dtype, fusions(job)
     found = {"bm25": timed.lexical(job.bm25)}
-    for name, index in indexes.items():
+    for name, index in _indexes(job).items():
         found[name] = timed.dense(Index.open(job.out / f"index-{index}"), job.model(name), dtype, queries, documents)
     for name, of in HYBRIDS.items():
         found[name] = timed.hybrid(found["bm25"], found[of], fused_by[name])

@@ -14,7 +14,8 @@ import yaml
 from retrieval_distill.evaluation import self_hits
 from retrieval_distill.evaluation.rivals import TRAINED
 from retrieval_distill.formatting import interval, number, p_value, share, signed
-from retrieval_distill.reporting import provenance, systems, teaching, verdict, wins
+from retrieval_distill.reporting import beside, provenance, systems, teaching, verdict, wins
+from retrieval_distill.reporting.beside import Beside
 from retrieval_distill.reporting.letters import p_values
 from retrieval_distill.reporting.plots.charts import Point
 from retrieval_distill.reporting.provenance import Stage
@@ -53,6 +54,7 @@ class Findings:
     comparisons: int
     doubts: list[str]
     fusion: list[list[str]]
+    beside: list[Beside]
     timing: str
     facts: list[Fact]
     encoding: list[list[str]]
@@ -97,6 +99,7 @@ def collect(run: RunFolder) -> Findings:
         comparisons=verdict.comparisons(report) if report else 0,
         doubts=verdict.doubts(report) if report else [],
         fusion=systems.fusion(report),
+        beside=beside.collect(report),
         timing=systems.timing(report),
         facts=_facts(report, compared),
         encoding=systems.encoding(report),

@@ -15,7 +15,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare, rivals
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.hardware import devices
-from retrieval_distill.reporting import distillation, fidelity, verdict
+from retrieval_distill.reporting import beside, distillation, fidelity, verdict
 from retrieval_distill.reporting.letters import TEST, beaten, marks
 from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.provenance import by_dataset
@@ -44,6 +44,10 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
             "queries": {split: len(judged) for split, judged in dataset.qrels.items()},
         },
         "systems": systems,
+        "also": {
+            split: beside.measure(out, dataset, split, names, recipe.evaluate.measures)
+            for split in recipe.evaluate.also or ()
+        },
         "datasets": {name: compare.summarise(of) for name, of in values.groupby(source) if name in dataset.sources},
         "distillation": distillation.section(systems, recipe.evaluate.measures[0], out),
         "fidelity": fidelity.section(out, runs["teacher"], values, dataset, recipe),
@@ -86,7 +90,9 @@ def table(finished: dict[str, Any]) -> str:
     ways = [f"* {way}" for way in verdict.ways_out(finished, against)]
     shown = (verdict.headline(finished, against), *ways, verdict.use(finished))
     text = plain(120, *map(Text, shown), grid, *map(Text, verdict.doubts(finished)))
-    return "\n".join([text, *(by_dataset(name, systems) for name, systems in finished["datasets"].items())])
+    return "\n".join(
+        [text, *(by_dataset(name, systems) for name, systems in finished["datasets"].items())]
+    ) + beside.text(finished)
 
 
 def _cell(name: str, measure: str, systems: dict[str, Any]) -> str:

@@ -155,10 +155,14 @@ class Report(Mapping[str, Mapping[str, Value]]):
         return "\n".join(lines) + "\n"
 
     def __str__(self) -> str:
-        from rich.table import Table
-
         if not self.systems:
             return str(self.details.get("unmeasured", "nothing was measured"))
+        return "\n".join([self.grid(), *self._differences()])
+
+    def grid(self) -> str:
+        """A row per system, with letters for significant wins."""
+        from rich.table import Table
+
         letters = marks(self.systems)
         grid = Table("", "system", caption=f"letters: better than that system ({TEST})", caption_justify="left")
         for name in self.measures:
@@ -169,19 +173,20 @@ class Report(Mapping[str, Mapping[str, Value]]):
                 for name in self.measures
             ]
             grid.add_row(letters[system], system, *(cell.rstrip() for cell in cells))
-        width = max(110, 40 + 34 * len(self.measures))
-        return "\n".join([plain(width, grid), *self._differences()])
+        return plain(max(110, 40 + 34 * len(self.measures)), grid)
+
+    def difference(self, a: str, b: str) -> str:
+        """What one system has on another in the headline measure, with its interval and p."""
+        headline = self.measures[0]
+        found = self.systems[a][headline]
+        won, p = found["difference_vs"][b], found["p_holm_vs"][b]
+        interval = f"{won['low']:+.3f} to {won['high']:+.3f}"
+        uncorrected = f"{found['p_vs'][b]:.4f} uncorrected"
+        return f"{headline}: {a} less {b} is {won['mean']:+.3f} ({interval}), p = {p:.4f} ({uncorrected})"
 
     def _differences(self) -> list[str]:
-        """A line per pair of systems: their difference in the headline measure, with its interval and p."""
-        headline = self.measures[0]
-        lines = []
-        for a, b in combinations(self.systems, 2):
-            found = self.systems[a][headline]
-            won, p = found["difference_vs"][b], found["p_holm_vs"][b]
-            interval = f"{won['low']:+.3f} to {won['high']:+.3f}"
-            uncorrected = f"{found['p_vs'][b]:.4f} uncorrected"
-            lines.append(f"{headline}: {a} less {b} is {won['mean']:+.3f} ({interval}), p = {p:.4f} ({uncorrected})")
+        """A line per pair of systems."""
+        lines = [self.difference(a, b) for a, b in combinations(self.systems, 2)]
         return [*lines, CORRECTED] if lines else []
 
     def __repr__(self) -> str:

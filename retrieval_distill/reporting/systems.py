@@ -74,8 +74,8 @@ def rows(report: dict[str, Any]) -> list[Row]:
 
 
 def measures(report: dict[str, Any]) -> list[str]:
-    """The report's measures, the headline first."""
-    return list(report["recipe"]["evaluate"]["measures"]) if report else []
+    """The measures of a report, or of a split beside its test split; the headline first."""
+    return list(report.get("measures") or report["recipe"]["evaluate"]["measures"]) if report else []
 
 
 def cost_table(table: Sequence[Row]) -> list[list[str]]:
