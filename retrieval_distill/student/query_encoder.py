@@ -58,7 +58,7 @@ class QueryEncoder:
         return encoder.load(self.model, self.dtype, self.max_length)
 
     def with_light_encoder(self, folder: Path, fingerprint: str, texts: Sequence[str]) -> QueryEncoder:
-        """This encoder with a light one, if that gives the model's vectors, else with the model loaded; tried only once.
+        """This encoder with a light one, if that gives the model's vectors, else with the model loaded; tried once.
 
         Args:
             folder: Folder of the light encoder; if it cannot be written, there is none.
