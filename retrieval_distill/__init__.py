@@ -29,7 +29,7 @@ WHERE = {
     "ScoreStore": "scores.store",
     "Searcher": "search.searcher",
     "Student": "student.student",
-    "Teacher": "scores.contract",
+    "Teacher": "scores.teacher_contract",
     "Texts": "data.dataset",
     "TrainingSet": "data.training_set",
     "UserError": "errors",
