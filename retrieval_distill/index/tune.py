@@ -87,7 +87,7 @@ def auto(
 def _tune(prepared: PreparedVectors, intent: IntentConfig, given: HeldOutQueries | None, out: Path) -> dict[str, Any]:
     """Build, measure and choose an index; returns the report."""
     if given is None:
-        queries, source = _synthetic_queries(prepared, intent.queries), "documents' own vectors, moved"
+        queries, source = synthetic_queries(prepared, intent.queries), "documents' own vectors, moved"
     else:
         queries, source = given.vectors(), "held-out queries"
     start, trials = time.monotonic(), Trials(prepared, queries, intent.depth, out)
@@ -201,7 +201,7 @@ def sample_ids(ids: Sequence[str], count: int, seed: int = 7) -> list[str]:
     return [ids[row] for row in np.random.default_rng(seed).permutation(len(ids))[:count]]
 
 
-def _synthetic_queries(prepared: PreparedVectors, count: int, seed: int = 7) -> np.ndarray:
+def synthetic_queries(prepared: PreparedVectors, count: int, seed: int = 7) -> np.ndarray:
     """Query-like vectors: document vectors, each moved by its own length along the difference of two others."""
     own = PreparedVectors(prepared.embeddings, "dot").sample(count, seed)
     own = np.repeat(own, MIN_QUERIES, axis=0) if len(own) < MIN_QUERIES else own  # a corpus of one document

@@ -216,8 +216,8 @@ def test_a_disk_that_is_full(small_disk, fake_model):
 
 def test_two_embedders_on_one_folder(fake_model, tmp_path):
     holding = (
-        "import sys, time; from retrieval_distill.runtime.lock import alone\n"
-        "with alone(sys.argv[1]):\n    print('held', flush=True); time.sleep(60)"
+        "import sys, time; from retrieval_distill.runtime.lock import exclusive\n"
+        "with exclusive(sys.argv[1]):\n    print('held', flush=True); time.sleep(60)"
     )
     documents = corpus({"d0": "text"})
     other = subprocess.Popen([sys.executable, "-c", holding, str(tmp_path / "v")], stdout=subprocess.PIPE, text=True)

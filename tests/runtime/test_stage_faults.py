@@ -276,8 +276,8 @@ def test_rivals_in_one_folder(tmp_path, wait):
 
 HOLDER = """
 import sys, time
-from retrieval_distill.runtime.lock import alone
-with alone(sys.argv[1]):
+from retrieval_distill.runtime.lock import exclusive
+with exclusive(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.readline()
 """
