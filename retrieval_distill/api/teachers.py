@@ -97,7 +97,7 @@ def gate(
     teachers, runs = _members(teacher), {name: run_of(run) for name, run in baselines.items()}
     asked = dict.fromkeys(id_ for run in runs.values() for id_ in run.query_ids)
     qrels = None if split is None else {id_: dataset.qrels(split)[id_] for id_ in asked}
-    runs = dict(self_hits.left_out(runs, dataset, qrels or {}))
+    runs = dict(self_hits.without_self_hits(runs, dataset, qrels or {}))
     pairs = gating.union(runs)
     raw, facts = raw_scores(pairs, dataset.queries, generated.with_copies(dataset), teachers, ScoreStore(store))
     verdict, calibration = gating.ask(teachers, raw, runs, qrels, _config(config, teachers), measure)
@@ -287,7 +287,7 @@ def _retrieve(
         built = index(embed(dataset.documents, bi_encoder, out=out / VECTORS), out=out / INDEX)
     run = retrieve(queries, dataset.documents, depth=depth, index=built, model=bi_encoder)
     every = {query: grades for judged in qrels.values() for query, grades in judged.items()}
-    found = self_hits.without(run, queries, dataset.documents, every)
+    found = self_hits.drop_self_hits(run, queries, dataset.documents, every)
     for split, judged in qrels.items():
         found.select(list(judged)).save(out / f"{split}.parquet")
     return {"queries": len(queries), "pairs": len(found)}

@@ -120,7 +120,7 @@ def tokenizer(model: str) -> Any:
     base = models.adapter_base(folder)
     if base is not None and not (folder / "tokenizer_config.json").is_file():
         folder = models.resolve(base)
-    with weights.reading(folder):
+    with weights.loading(folder):
         found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     weights.require_vocabulary(folder, found)
     return found
