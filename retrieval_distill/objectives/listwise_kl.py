@@ -33,8 +33,8 @@ class ListwiseKL(Objective):
         teacher_temperature: Above 1 softens the teacher.
         student_temperature: Above 1 softens the student.
         direction: ``forward`` is ``KL(p, q)``: the student must cover everything that the teacher finds likely.
-            ``reverse`` is ``KL(q, p)``: it must avoid what the teacher finds unlikely. ``jensen-shannon`` is the mean of
-            both against ``(p + q) / 2``, at most log 2, so no list can outweigh the others.
+            ``reverse`` is ``KL(q, p)``: it must avoid what the teacher finds unlikely. ``jensen-shannon`` is the mean
+            of both against ``(p + q) / 2``, at most log 2, so no list can outweigh the others.
     """
 
     @validate_call

@@ -10,8 +10,8 @@ Every objective is computed in every view, and summed with the views' weights, s
 Knows vectors; must not know objectives, models or indexes.
 
 * Fewer dimensions (Kusupati et al., "Matryoshka Representation Learning", 2022, arXiv:2205.13147): a truncated vector
-  is scaled back to the length of the full one. Cosines do not need this, but dot products would shrink with the number of
-  dimensions, while margins keep their size.
+  is scaled back to the length of the full one. Cosines do not need this, but dot products would shrink with the number
+  of dimensions, while margins keep their size.
 * Fewer bits: documents are quantised like in the index, and queries are not, like in search. Gradients pass the
   quantisation unchanged (the straight-through estimator: Bengio et al., "Estimating or Propagating Gradients
   Through Stochastic Neurons", 2013, arXiv:1308.3432).

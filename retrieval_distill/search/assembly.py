@@ -16,7 +16,7 @@ from retrieval_distill.bounds import Count, bounded
 from retrieval_distill.config import ReadConfig, TeacherConfig, parse
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import tables, texts
-from retrieval_distill.data.formats.contract import Reading
+from retrieval_distill.data.formats.reading import Reading
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.passages import pooling
 from retrieval_distill.retrieval import hybrid

@@ -12,8 +12,8 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
-from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
+from retrieval_distill.data.unknown_ids import refuse_unknown
 from retrieval_distill.evaluation import checks, self_hits
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import mean_with_interval

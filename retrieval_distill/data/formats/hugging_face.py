@@ -17,8 +17,8 @@ from retrieval_distill import hub
 from retrieval_distill.data import metadata
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import sidecars
-from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
 from retrieval_distill.data.formats.parquet import ROWS_PER_BATCH, arrow_rows
+from retrieval_distill.data.formats.reading import Format, Reading, Row, Table
 from retrieval_distill.errors import UserError, first_line
 
 PREFIX = "hf:"

@@ -11,7 +11,7 @@ from typing import Any
 
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import judgements, texts
-from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
+from retrieval_distill.data.formats.reading import Format, Reading, Row, Table
 from retrieval_distill.errors import UserError
 
 PREFIX = "ir:"

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.data.formats.contract import Reading, Row, TableFormat, Types
 from retrieval_distill.data.formats.lines import lines
+from retrieval_distill.data.formats.reading import Reading, Row, TableFormat, Types
 
 
 def read(path: Path, reading: Reading) -> Iterator[Row]:

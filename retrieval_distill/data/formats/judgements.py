@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_distill.data.dataset import Qrels, Texts
-from retrieval_distill.data.formats.contract import Reading, Row, RowError, Table
 from retrieval_distill.data.formats.lines import lines
 from retrieval_distill.data.formats.names import KNOWN, Roles, text
+from retrieval_distill.data.formats.reading import Reading, Row, RowError, Table
 from retrieval_distill.errors import UserError
 
 TEXT_ENDINGS = (".tsv", ".txt", ".qrels", ".trec")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from retrieval_distill.data.formats.contract import Reading, RowError
+from retrieval_distill.data.formats.reading import Reading, RowError
 from retrieval_distill.runtime import text_files
 
 MAX_CHARACTERS = 1 << 24

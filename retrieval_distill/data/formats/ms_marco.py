@@ -15,8 +15,8 @@ from pathlib import Path
 from retrieval_distill.data import metadata
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import judgements, sidecars, tables, texts, training_table
-from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
 from retrieval_distill.data.formats.delimited import tsv_records
+from retrieval_distill.data.formats.reading import Format, Reading, Row, Table
 from retrieval_distill.errors import UserError
 
 COLLECTION = "collection.tsv"
@@ -56,7 +56,7 @@ def write(dataset: Dataset, folder: Path) -> None:
         UserError: A text or an id has what these files cannot hold, such as a tab or a line break.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    metadata.say_lost(dataset, folder)
+    metadata.warn_of_dropped_columns(dataset, folder)
     titled = any(title for _, title, _ in dataset.documents.records())
     collection = ((id_, "", title, text) if titled else (id_, text) for id_, title, text in dataset.documents.records())
     _write(folder / COLLECTION, collection)

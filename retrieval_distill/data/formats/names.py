@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from retrieval_distill.config import ReadConfig
-from retrieval_distill.data.formats.contract import RowError
+from retrieval_distill.data.formats.reading import RowError
 from retrieval_distill.errors import UserError, nearest
 
 Kind = Literal["documents", "queries", "qrels"]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_distill.data import columns
-from retrieval_distill.data.formats.contract import Reading, Row, TableFormat, Types
+from retrieval_distill.data.formats.reading import Reading, Row, TableFormat, Types
 from retrieval_distill.errors import UserError, first_line
 
 ROWS_PER_BATCH = 8192

@@ -16,10 +16,10 @@ import pyarrow as pa
 from retrieval_distill.data import columns, metadata
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.formats import hugging_face, judgements, sidecars, texts
-from retrieval_distill.data.formats.contract import Format, Reading, Table, TableFormat, Types
 from retrieval_distill.data.formats.delimited import CSV, TSV
 from retrieval_distill.data.formats.jsonl import JSONL
 from retrieval_distill.data.formats.parquet import PARQUET
+from retrieval_distill.data.formats.reading import Format, Reading, Table, TableFormat, Types
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.files import identity
 

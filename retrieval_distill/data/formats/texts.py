@@ -18,8 +18,8 @@ import pyarrow as pa
 from retrieval_distill.data import columns
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import MAPPED, Texts
-from retrieval_distill.data.formats.contract import Reading, RowError, Table
 from retrieval_distill.data.formats.names import Kind, Roles, number, text
+from retrieval_distill.data.formats.reading import Reading, RowError, Table
 from retrieval_distill.data.metadata import Collector
 from retrieval_distill.runtime import stages
 

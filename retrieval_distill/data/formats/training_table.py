@@ -23,7 +23,7 @@ import pyarrow as pa
 from retrieval_distill.data import columns, generated
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.formats import judgements, tables
-from retrieval_distill.data.formats.contract import Export, Format, Reading, RowError, Table
+from retrieval_distill.data.formats.reading import Export, Format, Reading, RowError, Table
 from retrieval_distill.data.hashes import text_hash
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
@@ -113,9 +113,9 @@ def write(dataset: Dataset, path: Path, export: Export) -> None:
 
 def _exported(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[Any, ...]]:
     assert export.run is not None
-    seen, short = generated.as_trained(dataset, export.split), []
+    seen, short = generated.training_view(dataset, export.split), []
     judged = seen.qrels(export.split)
-    for query_id, doc_ids, values in generated.renamed(export.run, dataset):
+    for query_id, doc_ids, values in generated.use_copies(export.run, dataset):
         relevant = {doc_id for doc_id, grade in judged.get(query_id, {}).items() if grade > 0}
         scored = dict(zip(doc_ids, values.tolist(), strict=True))
         others = [doc_id for doc_id in doc_ids if doc_id not in relevant][: export.negatives]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.formats.contract import Export, Format
+from retrieval_distill.data.formats.reading import Export, Format
 from retrieval_distill.data.formats.tables import judgement_rows
 from retrieval_distill.errors import UserError
 

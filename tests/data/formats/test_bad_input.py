@@ -206,5 +206,5 @@ def test_an_archive_is_read_as_its_folder(tmp_path, ending):
     found = load.load(source, tmp_path / "cache")
     assert list(found.documents.records()) == [("sub/one.txt", "", GOOD.decode())]
     (tmp_path / "b.zip").write_bytes(b"PK no archive")
-    with pytest.raises(UserError, match=r"b.zip: not an archive that can be read"):
+    with pytest.raises(UserError, match=r"b.zip: not a readable archive"):
         load.load(str(tmp_path / "b.zip"), tmp_path / "cache")

@@ -13,7 +13,7 @@ import pytest
 from retrieval_distill.config import ReadConfig
 from retrieval_distill.data import load
 from retrieval_distill.data.formats import training_table
-from retrieval_distill.data.formats.contract import Reading
+from retrieval_distill.data.formats.reading import Reading
 from retrieval_distill.errors import UserError
 
 OPTIONS = ReadConfig(format="sentence-transformers")
