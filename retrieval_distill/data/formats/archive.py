@@ -178,7 +178,7 @@ def _untar(target: _Target) -> None:
     with Path(target.source).open("rb") as file:
         opener = next((opener for start, opener in _DECOMPRESSORS.items() if file.peek(8).startswith(start)), None)
         with opener(file) if opener else file as data:
-            guarded = _Guarded(data)
+            guarded = _SizeLimited(data)
             with tarfile.open(fileobj=cast(IO[bytes], guarded), mode="r:") as archive:
                 _add_all(archive, target)
             if guarded.last != bytes(tarfile.BLOCKSIZE):  # the library takes other blocks for the end, too
@@ -196,7 +196,7 @@ def _add_all(archive: tarfile.TarFile, target: _Target) -> None:
         target.add(member.name, 0 if member.isdir() else member.size, opened)
 
 
-class _Guarded:
+class _SizeLimited:
     """A file with a limit on each read, since the library would load a header of any size."""
 
     def __init__(self, data: IO[bytes]) -> None:

@@ -2,8 +2,8 @@
 
 CSV follows RFC 4180: quoted fields may contain commas, quotes and line breaks; the separator is the user's
 ``delimiter``, or that of a first line ``sep=;``, as spreadsheets write it, or else a comma. In TSV every tab separates
-and every line feed ends a record, even within quotes: fields can contain neither, so it is not written. Knows separators and
-quotes; must not know what the columns mean.
+and every line feed ends a record, even within quotes: fields can contain neither, so it is not written. Knows
+separators and quotes; must not know what the columns mean.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 def read_csv(path: Path, reading: Reading) -> Iterator[Row]:
     """One row per record, numbered by the line on which it ends."""
-    return _named(_csv_records(path, reading), path, reading)
+    return _with_names(_csv_records(path, reading), path, reading)
 
 
 def read_tsv(path: Path, reading: Reading) -> Iterator[Row]:
     """One row per line."""
-    return _named(tsv_records(path, reading), path, reading)
+    return _with_names(tsv_records(path, reading), path, reading)
 
 
 def tsv_records(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
@@ -88,7 +88,7 @@ def _csv_records(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]
                 yield at, fields
 
 
-def _named(records: Iterator[tuple[str, list[str]]], path: Path, reading: Reading) -> Iterator[Row]:
+def _with_names(records: Iterator[tuple[str, list[str]]], path: Path, reading: Reading) -> Iterator[Row]:
     """Records with the header's names; one with more or fewer fields is a bad row."""
     _, names = next(records, ("", []))
     if len(set(names)) < len(names):

@@ -35,7 +35,7 @@ def markdown(path: Path, encoding: str) -> Page:
         from markdown_it import MarkdownIt
     except ImportError:
         raise UserError(f"{path}: {NEEDED}") from None
-    about, text = front_matter.parted(_decoded(path, encoding))
+    about, text = front_matter.split_front_matter(_decoded(path, encoding))
     named = next((key for key, value in about.items() if key.casefold() == "title" and isinstance(value, str)), None)
     title = markup.line(about.pop(named)) if named else ""
     found = markup.page(_soup(MarkdownIt("commonmark").enable("table").render(text), path), title)

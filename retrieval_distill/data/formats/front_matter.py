@@ -23,7 +23,7 @@ MOST_BRACKETS = 200
 """Most brackets in front matter; the parser is very slow on thousands of nested ones."""
 
 
-def parted(text: str) -> tuple[dict[str, Any], str]:
+def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
     """The values of the front matter, and the text after it. Invalid front matter is removed too, without values."""
     matter = _MATTER.match(text)
     if matter is None or not _KEY.match(matter["inner"]):

@@ -205,7 +205,7 @@ def test_named_columns_of_files_that_stand_apart(tmp_path):
     assert list(found.documents.records()) == [("1", "T", "one, two"), ("2", "", "three")]
     assert found.queries["7"] == 'say "so"'
     assert found.qrels == {"test": {"7": {"1": 2}}}
-    with pytest.raises(UserError, match="'idd' is no column's role; did you mean 'id'"):
+    with pytest.raises(UserError, match="role 'idd' is unknown; did you mean 'id'"):
         load.load(str(tmp_path / "docs.csv"), tmp_path, ReadConfig(columns={"idd": "x"}))
 
 
