@@ -259,7 +259,7 @@ def test_joined_datasets_keep_what_is_known_of_their_queries(bare, corpus, tmp_p
 
 def test_a_generated_dataset_is_not_prepared(corpus, tmp_path):
     api.generate(corpus, out=tmp_path / "made", ways={"titles": 1})
-    with pytest.raises(UserError, match="prepare the dataset that they were generated from"):
+    with pytest.raises(UserError, match="prepare the dataset they were generated from"):
         api.prepare(load(str(tmp_path / "made"), tmp_path), out=tmp_path / "clean")
 
 
