@@ -170,11 +170,11 @@ def test_equal_documents_are_as_good_as_each_other(tmp_path):
 def test_imagined_queries_are_as_far_from_a_document_as_asked(tmp_path):
     unit = comparable(clustered(500), "cosine")
     store(tmp_path / "vectors", unit)
-    made = tune._imagined(tune.PreparedVectors(tune.Embeddings.open(tmp_path / "vectors")), 200)
+    made = tune._synthetic_queries(tune.PreparedVectors(tune.Embeddings.open(tmp_path / "vectors")), 200)
     nearest = (comparable(made, "cosine") @ unit.T).max(axis=1)
     assert made.shape == (200, 32) and 0.55 < np.median(nearest) < 0.95
     np.testing.assert_array_equal(
-        made, tune._imagined(tune.PreparedVectors(tune.Embeddings.open(tmp_path / "vectors")), 200)
+        made, tune._synthetic_queries(tune.PreparedVectors(tune.Embeddings.open(tmp_path / "vectors")), 200)
     )
 
 
