@@ -1,7 +1,7 @@
-"""Where models come from: a name in, a local folder out.
+"""Resolves the name of a model to a local folder.
 
-Knows folders, the packaged weights and the hub's cache; must not know what a model is used for. Nothing is
-downloaded when the files are already on disk.
+Knows folders, the packaged weights and the hub's cache; must not know what a model is used for. Files already on disk
+are not downloaded.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def resolve(name: str) -> Path:
 
     Args:
         name: A local folder, ``packaged:all-MiniLM-L6-v2``, ``starter``, or a hub id such as
-            ``cross-encoder/ms-marco-MiniLM-L6-v2`` (taken from the local cache when it is there).
+            ``cross-encoder/ms-marco-MiniLM-L6-v2`` (taken from the local cache if it is there).
 
     Raises:
-        UserError: The model is neither on disk nor reachable, the packaged weights are not the expected ones, or the
-            folder is one that a stage wrote, and a file of it is missing or was altered.
+        UserError: The model is neither on disk nor reachable, the packaged weights are not the expected ones, or a file
+            of a folder that a stage wrote is missing or was altered.
     """
     if name == PACKAGED:
         return _packaged()
@@ -58,15 +58,15 @@ def resolve(name: str) -> Path:
 
 
 def short_name(name: str, parts: int = 1) -> str:
-    """A model's name as the name of a system or file: the last parts of a path or id, odd characters as ``-``."""
+    """A model's name for systems and files: the last parts of a path or id, with other characters as ``-``."""
     return re.sub(r"[^\w.-]+", "-", "-".join(_parts(name)[-parts:]))
 
 
 def by_short_name(names: Iterable[str], taken: Iterable[str], option: str) -> dict[str, str]:
-    """Models by :func:`short_name`, in order; where folders end alike, as many parts as tell them apart.
+    """Models by :func:`short_name`, in order, with as many parts as make the names unique.
 
     Raises:
-        UserError: A model is named twice, or would have a name that is ``taken``; the message begins with ``option``.
+        UserError: A model is given twice, or its name is ``taken``; the message begins with ``option``.
     """
     given, found = list(names), dict[str, str]()
     for name in given:
@@ -74,7 +74,7 @@ def by_short_name(names: Iterable[str], taken: Iterable[str], option: str) -> di
         alike = [sum(takewhile(bool, map(str.__eq__, _parts(name)[::-1], other[::-1]))) for other in others]
         short = short_name(name, 1 + max(alike, default=0))
         if short in found or short in taken:
-            raise UserError(f"{option}: {name!r} would be named {short!r}, which another system is; rename its folder")
+            raise UserError(f"{option}: {name!r} would be named {short!r}, like another system; rename its folder")
         found[short] = name
     return found
 
@@ -84,23 +84,23 @@ def _parts(name: str) -> list[str]:
 
 
 def similarity(name: str) -> Literal["cosine", "dot"]:
-    """What a bi-encoder's vectors are compared by, as saved in it; cosine where it names nothing.
+    """The similarity saved in a bi-encoder; cosine if there is none.
 
     Raises:
-        UserError: It names another measure, such as a distance.
+        UserError: It is another one, such as a distance.
     """
     config = resolve(name) / "config_sentence_transformers.json"
     saved = settings(config).get("similarity_fn_name") if config.is_file() else None
     if saved not in (None, "cosine", "dot"):
         raise UserError(
-            f"model {name!r} was made for its vectors to be compared by {saved!r}, and only cosine and dot work here; "
-            f"take another model, or write one of these as similarity_fn_name into {config}"
+            f"model {name!r} compares its vectors by {saved!r}, but only cosine and dot are supported; "
+            f"use another model, or set similarity_fn_name to one of these in {config}"
         )
     return "dot" if saved == "dot" else "cosine"
 
 
 def settings(path: Path) -> dict[str, Any]:
-    """A model's JSON file.
+    """Read a model's JSON file.
 
     Raises:
         UserError: It is damaged.
@@ -108,17 +108,17 @@ def settings(path: Path) -> dict[str, Any]:
     try:
         found = read_json(path)
     except (OSError, UserError) as error:
-        raise UserError(f"{error}; take another copy of the model") from None
+        raise UserError(f"{error}; get another copy of the model") from None
     if not isinstance(found, dict):
-        raise UserError(f"{path}: this file of a model holds no settings; take another copy of the model")
+        raise UserError(f"{path}: this file of a model holds no settings; get another copy of the model")
     return found
 
 
 def adapter_base(folder: Path) -> str | None:
-    """The name of the model that an adapter's weights are added to; ``None``: the folder holds no adapter.
+    """The base model of an adapter; ``None``: the folder holds no adapter.
 
     Raises:
-        UserError: It names none, or one that is itself an adapter.
+        UserError: The adapter names no base model, or one that is itself an adapter.
     """
     path = folder / "adapter_config.json"
     if not path.is_file():
@@ -132,8 +132,8 @@ def adapter_base(folder: Path) -> str | None:
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Load or save a model without the library's bars and weight reports, which say nothing a user can act on."""
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers' progress bars and weight reports, on which a user cannot act."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -174,7 +174,7 @@ def _packaged() -> Path:
 
 
 def _offline() -> str | None:
-    """The setting that forbids the hub, as it stands in the environment; the hub's own library reads it so."""
+    """The environment variable that puts the hub into offline mode, as the hub's own library reads it."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         value = os.environ.get(name, "")
         if value.upper() in ("1", "ON", "YES", "TRUE"):
@@ -188,16 +188,16 @@ def _from_hub(name: str) -> Path:
     wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*", "2_*/*", "*/config.json", "README.md"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
-    except Exception:  # not in the cache: every way of missing is the same to us
-        if said := _offline():
+    except Exception:  # not in the cache, for whatever reason
+        if setting := _offline():
             raise UserError(
-                f"model {name!r} is not on disk and {said} forbids fetching it; {OFFLINE_CHOICES}"
+                f"model {name!r} is not on disk, and {setting} forbids downloading it; {OFFLINE_CHOICES}"
             ) from None
     try:
         found = Path(snapshot_download(name, allow_patterns=wanted))
         if any(found.rglob("*.safetensors")):
             return found
-        # older repositories, most doc2query models among them
+        # older repositories, such as most doc2query models
         return Path(snapshot_download(name, allow_patterns=[*wanted, "pytorch_model*.bin"]))
     except Exception as error:
         raise UserError(

@@ -1,8 +1,7 @@
-"""Weights of models: read whole or refused, without running code of a model's own, and written for others to read.
+"""Loads weights completely or not at all, never runs a model's own code, and saves weights readable for others.
 
-Libraries give a weight that a folder lacks random values, and drop one that they have no place for, with no more than
-a line in their log: scores then change from one process to the next. Knows how transformers loads; must not know what
-a model is for.
+Libraries initialise missing weights randomly and drop unexpected ones, with only a line in their log: scores then
+change from one process to the next. Knows how transformers loads; must not know what a model is for.
 """
 
 from __future__ import annotations
@@ -22,164 +21,164 @@ from retrieval_distill import models
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
 
-NAMED = 3
-"""Weights that a message names; the others are counted."""
+MAX_NAMED = 3
+"""Number of weights that a message names; the others are counted."""
 
 REASON = 300
-"""Characters of a library's message that are passed on."""
+"""Most characters of a library's message that are shown."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A transformer that was loaded, and how its weights and those of its folder differ."""
+    """A loaded transformer, and the differences between its weights and those of its folder."""
 
     model: Any
     missing: frozenset[str]
-    """Weights that the model has and the folder lacks."""
+    """Weights of the model that the folder lacks."""
 
     resized: frozenset[str]
     """Weights whose sizes differ."""
 
     unexpected: frozenset[str]
-    """Weights that the folder holds and the model lacks."""
+    """Weights of the folder that the model lacks."""
 
 
 Fresh = Callable[[Any, str], bool]
-"""Whether a weight of a transformer, by its name, may be a random one."""
+"""(transformer, name of a weight) -> whether it may be random."""
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[list[Loaded]]:
-    """Load from a folder within: quietly, no code from it is run, and what fails is the folder's fault.
+def loading(folder: Path) -> Iterator[list[Loaded]]:
+    """Load models from a folder within this block: quietly, without running its code, with errors blamed on the folder.
 
     Yields:
-        A list that every transformer loaded within is added to, for :func:`require_whole`.
+        A list of the transformers loaded within the block, for :func:`require_whole`.
 
     Raises:
-        UserError: The folder's files are damaged, are missing, or are of a model that cannot be loaded.
+        UserError: Files are damaged or missing, or the model is not supported.
     """
     loaded: list[Loaded] = []
     with (
-        blamed(lambda error: f"model {str(folder)!r} cannot be loaded: {_damaged(folder) or said(error)}"),
-        models.quietly(),
-        _reported(folder, loaded),
+        blame_model(lambda error: f"model {str(folder)!r} cannot be loaded: {_damaged(folder) or one_line(error)}"),
+        models.quiet_transformers(),
+        _recording_reports(folder, loaded),
     ):
         yield loaded
 
 
 @contextmanager
-def blamed(message: Callable[[Exception], str]) -> Iterator[None]:
-    """Take whatever a library raises within for a fault of the model that it works with.
+def blame_model(message: Callable[[Exception], str]) -> Iterator[None]:
+    """Raise whatever a library raises within this block as a fault of the model.
 
     Raises:
-        UserError: With the message, unless it was one already, or memory was short.
+        UserError: With the message. Other ``UserError`` and out-of-memory errors are passed on.
     """
     try:
         yield
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # libraries raise whatever a damaged file happens to lead to
+    except Exception as error:  # a damaged file may cause any exception
         if isinstance(error, RuntimeError) and devices.is_out_of_memory(error):
             raise
         raise UserError(message(error)) from error
 
 
-def said(error: Exception) -> str:
-    """What a library's error says, in one line that is not too long."""
-    told = " ".join(str(error).split())
-    if "trust_remote_code" in told:
-        return "it needs code that it brings along or names, which is never run"
-    if not isinstance(error, OSError | ValueError | RuntimeError) or not told:
-        told = f"{type(error).__name__} {told}"  # such as a KeyError, whose message is the key
-    return told if len(told) <= REASON else told[:REASON] + "..."
+def one_line(error: Exception) -> str:
+    """A library's error message in one line of limited length."""
+    message = " ".join(str(error).split())
+    if "trust_remote_code" in message:
+        return "it needs its own code, which is never run"
+    if not isinstance(error, OSError | ValueError | RuntimeError) or not message:
+        message = f"{type(error).__name__} {message}"  # such as a KeyError, whose message is the key
+    return message if len(message) <= REASON else message[:REASON] + "..."
 
 
 def require_whole(folder: Path, loaded: Iterable[Loaded], fresh: Fresh = lambda model, name: False) -> None:
-    """Refuse transformers that have random weights, or lack some of their folder's.
+    """Refuse transformers with random weights, or without some of their folder's.
 
-    Heads that a folder holds beside the model are no fault; weights of a layer that the model lacks are.
+    Additional heads in the folder are fine; additional weights of a layer are not.
 
     Args:
-        folder: What they were loaded from.
-        loaded: See :func:`reading`.
-        fresh: Which weights may be random ones.
+        folder: The folder they were loaded from.
+        loaded: See :func:`loading`.
+        fresh: Which weights may be random.
 
     Raises:
-        UserError: Weights are missing, of another size, or would be left out; the message names them.
+        UserError: Weights are missing, of another size, or would be dropped; the message names them.
     """
     for found in loaded:
         kind = type(found.model).__name__
         for what, names in (
-            (f"it lacks weights of a {kind}, for which random ones would stand in", found.missing),
-            (f"its weights are of other sizes than its config.json gives a {kind}", found.resized),
+            (f"it lacks weights of a {kind}, which would be random", found.missing),
+            (f"its weights have other sizes than a {kind} with its config.json", found.resized),
         ):
             if wrong := [name for name in names if not fresh(found.model, name)]:
-                raise UserError(f"model {str(folder)!r} is not whole: {what}: {_listed(wrong)}")
+                raise UserError(f"model {str(folder)!r} is incomplete: {what}: {_name_some(wrong)}")
         prefix = found.model.base_model_prefix
         holders = {_holder(name, prefix) for name, _ in found.model.named_parameters()}
         if left_out := [name for name in found.unexpected if _holder(name, prefix) in holders]:
             raise UserError(
-                f"model {str(folder)!r}: it holds weights that a {kind} made by its config.json has no place for, "
-                f"which would be left out: {_listed(left_out)}"
+                f"model {str(folder)!r}: a {kind} with its config.json has no place for some of its weights, "
+                f"which would be dropped: {_name_some(left_out)}"
             )
 
 
 def is_unused_pooler(model: Any, name: str) -> bool:
-    """Whether a weight belongs to the pooler of a bare encoder; the token vectors, which are used, do without it."""
+    """Whether a weight belongs to the pooler of a bare encoder, which token vectors do not need."""
     return model.base_model is model and "pooler" in name.split(".")
 
 
 def require_finite(folder: Path, model: nn.Module) -> None:
-    """Refuse a model that holds NaN or infinite weights.
+    """Refuse a model with NaN or infinite weights.
 
     Raises:
         UserError: There are some; the message names them.
     """
     if wrong := [name for name, weight in model.named_parameters() if not _is_finite(weight)]:
         raise UserError(
-            f"model {str(folder)!r} holds NaN or infinite weights: {_listed(wrong)}; take another copy of it"
+            f"model {str(folder)!r} has NaN or infinite weights: {_name_some(wrong)}; get another copy of it"
         )
 
 
 def require_vocabulary(folder: Path, tokenizer: Any) -> None:
-    """Refuse a tokenizer that knows no words, which stands in where a folder has none.
+    """Refuse an empty tokenizer, which the library creates if a folder has none.
 
     Raises:
-        UserError: It has nothing but special tokens.
+        UserError: It has only special tokens.
     """
-    special = {*tokenizer.all_special_tokens, "\u2581"}  # the latter marks the beginning of a word
+    special = {*tokenizer.all_special_tokens, "\u2581"}  # the latter marks the start of a word
     if len(tokenizer) <= len(special) and not set(tokenizer.get_vocab()) - special:
         raise UserError(f"model {str(folder)!r} has no tokenizer: its files, such as tokenizer.json, are missing")
 
 
 def save(model: Any, folder: Path, **options: Any) -> None:
-    """``model.save_pretrained(folder)``, quietly, with every file readable by whom this process's umask lets read."""
-    with models.quietly():
+    """``model.save_pretrained(folder)``, quietly, with file permissions according to the umask."""
+    with models.quiet_transformers():
         model.save_pretrained(str(folder), **options)
     probe = folder / ".mode"
     probe.touch()
     mode = probe.stat().st_mode
     probe.unlink()
-    for path in folder.rglob("*.safetensors"):  # written through a private temporary file
+    for path in folder.rglob("*.safetensors"):  # written as a private temporary file
         path.chmod(mode)
 
 
 @contextmanager
-def _reported(folder: Path, loaded: list[Loaded]) -> Iterator[None]:
-    """Let transformers tell of every model that it loads, and load neither pickled objects nor kernels from a hub."""
+def _recording_reports(folder: Path, loaded: list[Loaded]) -> Iterator[None]:
+    """Record transformers' report of every model it loads, and refuse pickled objects and kernels from a hub."""
     from transformers import PreTrainedModel
 
     own = PreTrainedModel.__dict__["from_pretrained"]
 
     def from_pretrained(kind: Any, source: Any, *args: Any, **options: Any) -> Any:
         _refuse_kernels(folder, options)
-        asked = options.get("output_loading_info", False)
+        wants_report = options.get("output_loading_info", False)
         safely = {**options, "output_loading_info": True, "ignore_mismatched_sizes": True, "weights_only": True}
         model, report = own.__func__(kind, source, *args, **safely)
         loaded.append(_loaded(model, report))
-        if (base := models.adapter_base(Path(str(source)))) is not None:  # that was a report on the adapter alone
+        if (base := models.adapter_base(Path(str(source)))) is not None:  # the report covers only the adapter
             loaded.append(_loaded(*own.__func__(kind, str(models.resolve(base)), *args, **safely)))
-        return (model, report) if asked else model
+        return (model, report) if wants_report else model
 
     PreTrainedModel.from_pretrained = classmethod(from_pretrained)  # type: ignore[assignment,method-assign]
     try:
@@ -189,9 +188,9 @@ def _reported(folder: Path, loaded: list[Loaded]) -> Iterator[None]:
 
 
 def _refuse_kernels(folder: Path, options: dict[str, Any]) -> None:
-    """A folder may name code on a hub to compute attention with."""
-    asked = options.get("attn_implementation"), getattr(options.get("config"), "_attn_implementation", None)
-    if options.get("use_kernels") or any("/" in str(name) for name in asked):
+    """Refuse attention code that a folder names on a hub."""
+    names = options.get("attn_implementation"), getattr(options.get("config"), "_attn_implementation", None)
+    if options.get("use_kernels") or any("/" in str(name) for name in names):
         raise UserError(f"model {str(folder)!r} asks for attention code from a hub, which is never run")
 
 
@@ -202,25 +201,25 @@ def _loaded(model: Any, report: dict[str, Any]) -> Loaded:
 
 
 def _holder(name: str, prefix: str) -> str:
-    """What holds a weight, such as ``encoder.layer.*.output.dense``: as a base model calls it, whatever the layer."""
+    """The module of a weight, as a base model names it, for any layer: ``encoder.layer.*.output.dense``."""
     return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name.removeprefix(f"{prefix}.").rpartition(".")[0])
 
 
-def _listed(names: Iterable[str]) -> str:
+def _name_some(names: Iterable[str]) -> str:
     ordered = sorted(names)
-    more = f" and {len(ordered) - NAMED:,} more" if len(ordered) > NAMED else ""
-    return ", ".join(ordered[:NAMED]) + more
+    more = f" and {len(ordered) - MAX_NAMED:,} more" if len(ordered) > MAX_NAMED else ""
+    return ", ".join(ordered[:MAX_NAMED]) + more
 
 
 def _is_finite(weight: torch.Tensor) -> bool:
-    """By the sum, which is quick; one by one only where finite weights may have summed to infinity."""
+    """Checks the sum, which is fast, and each value only if the sum is not finite."""
     if not weight.is_floating_point() or bool(torch.isfinite(weight.sum(dtype=torch.float32))):
         return True
     return bool(torch.isfinite(weight).all())
 
 
 def _damaged(folder: Path) -> str | None:
-    """The first damaged file of a folder, and what is wrong with it."""
+    """The first damaged file of a folder, and its defect."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         if damage := _damage(path):
             return f"{path.relative_to(folder)} {damage}"
@@ -228,7 +227,7 @@ def _damaged(folder: Path) -> str | None:
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a file, found by reading it as what its name says."""
+    """A file's defect, found by reading it according to its suffix."""
     from safetensors import safe_open
 
     try:
@@ -239,7 +238,7 @@ def _damage(path: Path) -> str | None:
                 pass
         elif path.suffix == ".bin":
             torch.load(path, map_location="meta", weights_only=True)
-    except Exception as error:  # as many kinds as there are ways to be damaged
-        what = {".json": "is no JSON", ".bin": "holds no plain weights"}.get(path.suffix, "is damaged")
-        return f"{what} ({said(error)})"
+    except Exception as error:  # damage may cause any exception
+        what = {".json": "is not JSON", ".bin": "is not a file of plain weights"}.get(path.suffix, "is damaged")
+        return f"{what} ({one_line(error)})"
     return None

@@ -314,7 +314,7 @@ def single(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     texts = dataset.queries("test").take()[: ROUNDS * PER_ROUND]
     index(embeddings.folder, args.work / name / "flat", "flat")
     dense = Searcher.open(args.work / name / "flat", PACKAGED, dataset)
-    hybrid = replace(dense, lexical=BM25.kept(args.work / name / "bm25", dataset.documents))
+    hybrid = replace(dense, lexical=BM25.cached(args.work / name / "bm25", dataset.documents))
     peers = _libraries(embeddings)
 
     def answers(searcher: Searcher) -> Callable[[str], Any]:

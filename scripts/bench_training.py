@@ -56,8 +56,8 @@ from transformers.utils import logging
 from retrieval_distill import api, models
 from retrieval_distill.config import Recipe, parse_recipe
 from retrieval_distill.data.dataset import Dataset, Texts
-from retrieval_distill.data.judged import with_relevant
 from retrieval_distill.data.load import load
+from retrieval_distill.data.relevance import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.hardware import devices

@@ -37,7 +37,7 @@ from retrieval_distill.config import Recipe, load_recipe
 from retrieval_distill.data import load
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import beir
-from retrieval_distill.evaluation.seeds import summarise
+from retrieval_distill.evaluation.seed_summary import summarise
 from retrieval_distill.evaluation.significance import paired_p
 from retrieval_distill.hardware import devices
 from retrieval_distill.pipeline.data import open_job

@@ -174,7 +174,7 @@ def searched(model: str, documents: Texts, queries: Texts, folder: Path, max_len
 
 def held_out_measure(model: str, asked: Dataset, folder: Path) -> float:
     """RR@10 of the held-out generated queries, over their documents' copies and as many other documents."""
-    seen, queries = copies.as_trained(asked, copies.SPLIT), asked.queries(copies.SPLIT)
+    seen, queries = copies.training_view(asked, copies.SPLIT), asked.queries(copies.SPLIT)
     own = {query: f"{query}:document" for query in queries}
     documents = {doc for judged in asked.qrels(copies.SPLIT).values() for doc in judged}
     others = [doc for doc in asked.documents.ids if doc not in documents]

@@ -25,7 +25,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.load import load
 from retrieval_distill.data.run import Run
 from retrieval_distill.scores.score_files import read_scores
-from retrieval_distill.search import filters
+from retrieval_distill.search import document_filter
 from retrieval_distill.student import encoder
 
 Exact = Callable[[str, bytes], bool]
@@ -225,7 +225,7 @@ def texts(world: World, root: Path) -> dict[str, Reader]:
 
     def where(folder: Path) -> Any:
         condition = (folder / "where.txt").read_text("utf-8", "surrogateescape")
-        return filters.allowed(condition, folder / "corpus.jsonl", dataset).tolist()
+        return document_filter.allowed_documents(condition, folder / "corpus.jsonl", dataset).tolist()
 
     corpus = "".join(f"{json.dumps(row)}\n" for row in ROWS).encode()
     found = {

@@ -299,7 +299,7 @@ def read_runs(world: World, out: Path) -> list:
 
 def bm25(world: World, out: Path, log: Path | None = None) -> list:
     dataset = world.dataset
-    return BM25.kept(out, dataset.documents).search(dataset.queries, 5).frame.values.tolist()
+    return BM25.cached(out, dataset.documents).search(dataset.queries, 5).frame.values.tolist()
 
 
 def report(world: World, out: Path) -> list:

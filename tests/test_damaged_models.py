@@ -38,9 +38,9 @@ def cut(file: Path) -> None:
 DAMAGES = {
     "weights cut": (lambda f: cut(f / "model.safetensors"), "model.safetensors is damaged"),
     "weights gone": (lambda f: (f / "model.safetensors").unlink(), "no file named model.safetensors"),
-    "settings cut": (lambda f: cut(f / "config.json"), "config.json is no JSON"),
+    "settings cut": (lambda f: cut(f / "config.json"), "config.json is not JSON"),
     "settings a list": (lambda f: (f / "config.json").write_text("[]"), "config.json"),
-    "settings nested": (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json is no JSON"),
+    "settings nested": (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json is not JSON"),
     "settings wrong": (lambda f: set_to(f / "config.json", hidden_size="many"), "hidden_size"),
     "family unknown": (lambda f: set_to(f / "config.json", model_type="nope"), "model type `nope`"),
     "activation unknown": (lambda f: set_to(f / "config.json", hidden_act="nope"), "KeyError 'nope'"),
@@ -158,12 +158,12 @@ def hub_kernel_of_module(folder: Path, ran: Path) -> None:
 
 
 HOSTILE = {
-    pickled: "pytorch_model.bin holds no plain weights",
-    pickled_and_trusted: "pytorch_model.bin holds no plain weights",
-    own_code: "code that it brings along or names, which is never run",
+    pickled: "pytorch_model.bin is not a file of plain weights",
+    pickled_and_trusted: "pytorch_model.bin is not a file of plain weights",
+    own_code: "its own code, which is never run",
     own_tokenizer: None,  # its tokenizer.json is read without it
-    foreign_module: "code that it brings along or names, which is never run",
-    system_module: "code that it brings along or names, which is never run",
+    foreign_module: "its own code, which is never run",
+    system_module: "its own code, which is never run",
     hub_kernel: "asks for attention code from a hub, which is never run",
     hub_kernel_of_module: "asks for attention code from a hub, which is never run",
 }

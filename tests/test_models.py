@@ -48,7 +48,7 @@ def test_no_two_models_have_one_name(names, short):
 
 @pytest.mark.parametrize("names", [["a/model", "a/model"], ["a/model", "a/model/"], ["b/bm25"]])
 def test_a_name_is_given_once(names):
-    with pytest.raises(UserError, match=r"^--model: .* which another system is"):
+    with pytest.raises(UserError, match=r"^--model: .* like another system"):
         models.by_short_name(names, ["bm25"], "--model")
 
 
@@ -66,5 +66,5 @@ def test_offline_is_said_as_it_was_set_and_nothing_is_asked(setting, monkeypatch
     monkeypatch.setenv(*setting.split("="))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", absent)
     monkeypatch.setattr(huggingface_hub, "list_repo_files", asked)
-    with pytest.raises(UserError, match=f"'nobody/nothing' is not on disk and {setting} forbids fetching it"):
+    with pytest.raises(UserError, match=f"'nobody/nothing' is not on disk and {setting} forbids downloading it"):
         models.resolve("nobody/nothing")

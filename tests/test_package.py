@@ -114,8 +114,8 @@ def test_plain_texts_are_taken_where_texts_are(encoders, cross_encoders, tmp_pat
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ("one text", "texts are a list, or a dictionary of ids and texts; this is 'one text'"),
-        (None, "this is None"),
+        ("one text", "texts must be a list, or a dictionary from ids to texts, not 'one text'"),
+        (None, "not None"),
         ({"a": 1}, "text 'a': .* not 1"),
         ({"a": {"title": "no text"}}, "text 'a'"),
         (["a", None], "text 1: .* not None"),

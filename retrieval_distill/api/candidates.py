@@ -65,7 +65,7 @@ def retrieve(
         [('q', 'a')]
     """
     from retrieval_distill.api.vectors import search
-    from retrieval_distill.data.mixture import apart
+    from retrieval_distill.data.mixture import by_source
     from retrieval_distill.errors import UserError
     from retrieval_distill.retrieval.bm25 import BM25
     from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
@@ -74,7 +74,7 @@ def retrieve(
         raise UserError("index and model belong together: the model is the one that embedded the index's documents")
     asked, texts = queries_of(queries), documents_of(documents)
     lexical = bm25 or BM25(texts, k1, b, stemmer, language)
-    parts = apart(documents, asked) if isinstance(documents, Dataset) else [(asked, None)]
+    parts = by_source(documents, asked) if isinstance(documents, Dataset) else [(asked, None)]
     found = Run.joined(lexical.search(own, depth, allowed) for own, allowed in parts)
     if index is None or model is None:
         return found
@@ -173,5 +173,5 @@ def filter_negatives(
     from retrieval_distill.mining.negative_filters import keep_negatives
 
     config = configured(FilterConfig, config, options, "filter-negatives")
-    kept, removed = keep_negatives(scored, generated.as_trained(dataset, split).qrels(split), config)
+    kept, removed = keep_negatives(scored, generated.training_view(dataset, split).qrels(split), config)
     return kept.with_facts(removed={**removed, "all": len(scored) - len(kept)})

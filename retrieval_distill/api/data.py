@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from retrieval_distill.bounds import Count, bounded
 from retrieval_distill.config import GenerateConfig, PrepareConfig, ReadConfig, TeacherConfig, configured
 from retrieval_distill.data.dataset import Dataset, Texts
-from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
+from retrieval_distill.data.unknown_ids import refuse_unknown
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.files import CACHE
@@ -77,13 +77,13 @@ def convert(
             dataset lacks a text of theirs, or the folder holds what ``convert`` did not write.
     """
     from retrieval_distill.data import formats, generated
-    from retrieval_distill.data.formats.contract import Export
+    from retrieval_distill.data.formats.reading import Export
     from retrieval_distill.data.formats.training_table import TRAINING_TABLE
 
     write = formats.writer(to)
     if scores is not None:
         known = generated.with_copies(dataset)
-        refuse_unknown(generated.renamed(scores, dataset), dataset.queries, known, "the run of scores")
+        refuse_unknown(generated.use_copies(scores, dataset), dataset.queries, known, "the run of scores")
     if to == TRAINING_TABLE.name:
         write(dataset, Path(out), Export(scores, split, negatives))
         return Path(out)
@@ -187,7 +187,7 @@ def generate(
 
     def save(made: pd.DataFrame, folder: Path) -> None:
         if corpus:
-            beir.save(generated.merged(dataset, made), folder)
+            beir.save(generated.add_generated(dataset, made), folder)
         else:
             made.to_parquet(folder / GENERATED, index=False)
 
@@ -195,7 +195,7 @@ def generate(
     manifest = generate_into(dataset, out, chosen, seed, judges, save)
     if corpus:
         return beir.load(out).made_by(manifest)
-    return generated.merged(dataset, pd.read_parquet(Path(out) / GENERATED)).made_by(manifest)
+    return generated.add_generated(dataset, pd.read_parquet(Path(out) / GENERATED)).made_by(manifest)
 
 
 def _identity(index: Any, bm25: Any, teacher: Any, config: TeacherConfig | None) -> dict[str, Any]:

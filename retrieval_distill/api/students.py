@@ -15,9 +15,9 @@ from retrieval_distill.api.nouns import documents_of
 from retrieval_distill.config import CompressConfig, Recipe, configured, load_recipe
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
+from retrieval_distill.data.unknown_ids import refuse_unknown
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import processes, stages
 from retrieval_distill.runtime.files import write_text
@@ -112,8 +112,8 @@ def distill(
         from retrieval_distill.training.dev import DevSet
 
         asked = DevSet.pool(*dev, dataset, chosen.training.dev_documents, chosen.seed)
-    seen = generated.as_trained(dataset, split)
-    training_set = TrainingSet(generated.renamed(scored, dataset), seen.qrels(split), seen.queries, seen.documents)
+    seen = generated.training_view(dataset, split)
+    training_set = TrainingSet(generated.use_copies(scored, dataset), seen.qrels(split), seen.queries, seen.documents)
     refuse_unknown(training_set.scored, seen.queries, seen.documents)
 
     def work(folder: Path) -> dict[str, Any]:

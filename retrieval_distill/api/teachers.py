@@ -21,7 +21,7 @@ from retrieval_distill.config import MemberConfig, TeacherConfig, configured, pa
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
-from retrieval_distill.data.judged import with_relevant
+from retrieval_distill.data.relevance import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError, nearest
@@ -97,7 +97,7 @@ def gate(
     teachers, runs = _members(teacher), {name: run_of(run) for name, run in baselines.items()}
     asked = dict.fromkeys(id_ for run in runs.values() for id_ in run.query_ids)
     qrels = None if split is None else {id_: dataset.qrels(split)[id_] for id_ in asked}
-    runs = dict(self_hits.left_out(runs, dataset, qrels or {}))
+    runs = dict(self_hits.without_self_hits(runs, dataset, qrels or {}))
     pairs = gating.union(runs)
     raw, facts = raw_scores(pairs, dataset.queries, generated.with_copies(dataset), teachers, ScoreStore(store))
     verdict, calibration = gating.ask(teachers, raw, runs, qrels, _config(config, teachers), measure)
@@ -149,7 +149,7 @@ def score(
     if calibration is None and isinstance(teacher, Ensemble):
         calibration = teacher.calibration
     data = dataset_of(dataset)
-    pairs = generated.renamed(run_of(run), data)
+    pairs = generated.use_copies(run_of(run), data)
     raw, facts = raw_scores(pairs, data.queries, generated.with_copies(data), teachers, ScoreStore(store))
     if calibration is None:
         calibration = gating.calibrate(teachers, raw, None, _config(config, teachers))
@@ -233,8 +233,8 @@ def fit_teacher(
 
     stages.stage("retrieve", found, inputs, work, scratch=(VECTORS, INDEX))
     runs = {split: Run.load(found / f"{split}.parquet") for split in qrels}
-    seen = generated.as_trained(dataset, train)
-    candidates = generated.renamed(with_relevant(runs["train"].top(TRAIN_DEPTH), qrels["train"]), dataset)
+    seen = generated.training_view(dataset, train)
+    candidates = generated.use_copies(with_relevant(runs["train"].top(TRAIN_DEPTH), qrels["train"]), dataset)
     learnt = TrainingSet(candidates, _judged(seen, train), dataset.queries, seen.documents)
     asked = None
     if "dev" in qrels:
@@ -287,7 +287,7 @@ def _retrieve(
         built = index(embed(dataset.documents, bi_encoder, out=out / VECTORS), out=out / INDEX)
     run = retrieve(queries, dataset.documents, depth=depth, index=built, model=bi_encoder)
     every = {query: grades for judged in qrels.values() for query, grades in judged.items()}
-    found = self_hits.without(run, queries, dataset.documents, every)
+    found = self_hits.drop_self_hits(run, queries, dataset.documents, every)
     for split, judged in qrels.items():
         found.select(list(judged)).save(out / f"{split}.parquet")
     return {"queries": len(queries), "pairs": len(found)}

@@ -23,7 +23,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import compare, significance
-from retrieval_distill.evaluation.own_folders import BENCHMARK, is_benchmark
+from retrieval_distill.evaluation.benchmark_folders import BENCHMARK, is_benchmark
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.hardware import devices
 from retrieval_distill.retrieval import exact

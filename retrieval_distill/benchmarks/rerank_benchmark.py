@@ -16,7 +16,7 @@ from retrieval_distill.benchmarks import speed
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare, self_hits
-from retrieval_distill.evaluation.own_folders import is_rerank_benchmark
+from retrieval_distill.evaluation.benchmark_folders import is_rerank_benchmark
 from retrieval_distill.runtime import destination, stages
 from retrieval_distill.scores.teacher_contract import Pairs, Teacher
 from retrieval_distill.teacher.rerank import rerank
@@ -60,7 +60,7 @@ def benchmark(
     names = {model: name for name, model in models.by_short_name(rerankers, (), "rerank").items()}
     rows: list[dict[str, Any]] = []
     for run_name, run in runs.items():
-        first = self_hits.without(run.select(queries.ids), queries, dataset.documents, dataset.qrels(split))
+        first = self_hits.drop_self_hits(run.select(queries.ids), queries, dataset.documents, dataset.qrels(split))
         systems = {run_name: first}
         costs: dict[str, dict[str, Any]] = {run_name: {"run": run_name, "reranker": None, "depth": 0, "pairs": 0}}
         for reranker_name, reranker in rerankers.items():

@@ -102,6 +102,8 @@ def filter_negatives(
     from retrieval_distill.mining import mining_report  # imports much
 
     removed = found.facts["removed"]
-    shell.say(mining_report.scores_line(mining_report.of_scores(run, generated.as_trained(data, split).qrels(split))))
+    shell.say(
+        mining_report.scores_line(mining_report.of_scores(run, generated.training_view(data, split).qrels(split)))
+    )
     shell.say("removed: " + ", ".join(f"{count:,} by {rule}" for rule, count in removed.items() if rule != "all"))
     shell.save(found, out)

@@ -33,7 +33,7 @@ def convert(
         scores: Run of teacher scores: read for, or written from, a training table.
     """
     from retrieval_distill.data import formats
-    from retrieval_distill.data.formats.contract import Reading
+    from retrieval_distill.data.formats.reading import Reading
     from retrieval_distill.data.formats.training_table import TRAINING_TABLE
     from retrieval_distill.data.formats.training_table import scores as scores_of
     from retrieval_distill.data.run import Run

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_distill.data import kinds
-from retrieval_distill.evaluation import own_folders
+from retrieval_distill.evaluation import benchmark_folders
 from retrieval_distill.runtime import destination
 
 Given = dict[str, Any]
@@ -88,14 +88,14 @@ _training_table = _file("a training table", lambda path: {"query", "positive"} <
 _table_of_vectors = _file("a table of vectors", lambda path: kinds.columns(path) == {"id", "vector"})
 _run_folder = _kept("run", lambda folder: (folder / "recipe.json").is_file(), ("dataset",))
 _run_or_scores = _file("a run or a table of scores", lambda path: kinds.is_run(path) or kinds.is_scores(path))
-_rerankers = _kept("rerank", own_folders.is_rerank_benchmark)
+_rerankers = _kept("rerank", benchmark_folders.is_rerank_benchmark)
 
 DOORS: dict[str, dict[str, Door]] = {
     **{name: {"out": _stage(name)} for name in
        ("compress", "distill", "embed", "fit-teacher", "gate", "generate", "index", "prepare")},
     **{name: {"out": _run} for name in ("filter-negatives", "mine", "retrieve", "score", "search")},
     **{name: {"out": _run_folder} for name in ("demo", "run")},
-    "benchmark": {"out": _kept("benchmark", own_folders.is_benchmark)},
+    "benchmark": {"out": _kept("benchmark", benchmark_folders.is_benchmark)},
     "convert": {
         "out": lambda out, given: (_training_table if _is_table(given) else _stage("convert"))(out, given),
         "scores": lambda scores, given: None if _is_table(given) else _run(scores, given),

@@ -17,7 +17,7 @@ from retrieval_distill.cli import hits
 from retrieval_distill.errors import UserError
 from retrieval_distill.formatting import visible
 from retrieval_distill.search.hits import Hit, texts_of
-from retrieval_distill.search.questions import typed
+from retrieval_distill.search.questions import clean_input
 from retrieval_distill.search.searcher import Searcher
 
 HELP = "type a query; :3 shows the whole of the third document, :q or Ctrl-D ends"
@@ -53,7 +53,7 @@ def once(searcher: Searcher, query: str, depth: int, as_json: bool) -> None:
     Raises:
         UserError: The query is empty, or the dataset lacks a document that the index holds.
     """
-    _answer(searcher, typed(query), depth, Console(highlight=False), as_json)
+    _answer(searcher, clean_input(query), depth, Console(highlight=False), as_json)
 
 
 def _answer(searcher: Searcher, query: str, depth: int, console: Console, as_json: bool) -> list[Hit]:
@@ -76,7 +76,7 @@ def _lines() -> Iterator[str]:
     read: Callable[[], str] = (lambda: input("> ")) if sys.stdin.isatty() else input
     while True:
         try:
-            line = typed(read())
+            line = clean_input(read())
         except EOFError:
             return
         if line:

@@ -20,7 +20,7 @@ from retrieval_distill.formatting import visible
 PROMPT_DEPTH, FILE_DEPTH = 5, 100
 
 
-@command("Search and serve", act="search.assembly.equipped")
+@command("Search and serve", act="search.assembly.with_options")
 def search(
     folder: Annotated[str | None, ARGUMENT] = None,
     query: Annotated[str | None, ARGUMENT] = None,
@@ -33,7 +33,7 @@ def search(
     tune: str | None = None,
     as_json: Annotated[bool, Spelled("--json")] = False,
     *,
-    dtype: Annotated[str, Spelled(act="search.assembly.opened")],
+    dtype: Annotated[str, Spelled(act="search.assembly.open_searcher")],
     rerank: str | None,
     reading: shell.Reading,
     cache: shell.Cache,
@@ -68,7 +68,7 @@ def search(
         as_json: A line of JSON per query.
     """
     from retrieval_distill.config import TeacherConfig, parse
-    from retrieval_distill.search.location import Place
+    from retrieval_distill.search.location import SearchLocation
 
     read = reading.config()
     if sys.stderr.isatty():
@@ -76,7 +76,7 @@ def search(
     if index is None:
         if folder is None:
             raise UserError("name the folder of a run, or an index with --index, --model and --dataset")
-        place = Place.of_run(Path(folder))
+        place = SearchLocation.of_run(Path(folder))
     else:
         if model is None or dataset is None:
             raise UserError("--index needs --model (which embedded its documents) and --dataset (their texts)")
@@ -84,17 +84,17 @@ def search(
             raise UserError(f"{folder}: with --index there is no folder of a run; put the query in quotes")
         shell.check_index(index)
         shell.check_models(model)
-        place, query = Place.of_parts(index, model, dataset, cache, read), folder
+        place, query = SearchLocation.of_parts(index, model, dataset, cache, read), folder
     if rerank is not None:
         shell.checked(parse(TeacherConfig, {"model": rerank}, "teacher"))
     from retrieval_distill.cli import prompt  # imports much
     from retrieval_distill.retrieval import hybrid
     from retrieval_distill.search import assembly
 
-    searcher = assembly.opened(place, dtype)
+    searcher = assembly.open_searcher(place, dtype)
     if tune is not None:
         shell.say(hybrid.table(assembly.tune(searcher, place, tune)))
-    searcher = assembly.equipped(searcher, place, rerank=rerank, **options)
+    searcher = assembly.with_options(searcher, place, rerank=rerank, **options)
     if queries is not None or out is not None:
         if queries is None or out is None:
             raise UserError("--queries and --out belong together: a table of queries, or a split, and the run to write")

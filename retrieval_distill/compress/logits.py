@@ -82,7 +82,7 @@ def language_head(name: str) -> Any:
         UserError: The model was saved without one.
     """
     folder = models.resolve(name)
-    with weights.reading(folder):
+    with weights.loading(folder):
         saved = AutoConfig.from_pretrained(folder, trust_remote_code=False).architectures or []
     if not any(architecture.endswith("ForMaskedLM") for architecture in saved):
         raise UserError(
@@ -90,7 +90,7 @@ def language_head(name: str) -> Any:
             f"({', '.join(saved) or 'no architecture named'}); use the transfer embedding, which needs "
             "only sentence vectors"
         )
-    with weights.reading(folder) as loaded:
+    with weights.loading(folder) as loaded:
         model = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
     weights.require_whole(folder, loaded)
     setattr(model, model.base_model_prefix, _PassThrough())

@@ -1,1 +1,1 @@
-"""Data: datasets under the user's own ids, the formats they come in, and token ids."""
+"""Data: datasets under the user's own ids, their formats, and token ids."""

@@ -1,4 +1,4 @@
-"""What was left out, and why: how many of each kind, and the first of them by name.
+"""Counts of rows left out, by reason, with examples.
 
 Knows reasons and names; must not know what is read or cleaned.
 """
@@ -14,8 +14,8 @@ from retrieval_distill.errors import UserError
 
 logger = logging.getLogger("retrieval_distill")
 
-NAMED = 5
-"""Examples kept of every reason."""
+EXAMPLES_PER_REASON = 5
+"""Number of examples kept per reason."""
 
 
 @dataclass
@@ -26,14 +26,14 @@ class Ledger:
     first: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, reason: str, example: str) -> None:
-        """Note one case."""
+        """Count one case."""
         self.counts[reason] += 1
         examples = self.first.setdefault(reason, [])
-        if len(examples) < NAMED:
+        if len(examples) < EXAMPLES_PER_REASON:
             examples.append(example)
 
     def merge(self, found: dict[str, dict[str, object]]) -> None:
-        """Take over what another ledger's ``as_dict`` says."""
+        """Add the result of another ledger's ``as_dict``."""
         for reason, case in found.items():
             self.counts[reason] += int(case["count"])  # type: ignore[call-overload]
             self.first.setdefault(reason, list(case["first"]))  # type: ignore[call-overload]
@@ -45,26 +45,26 @@ class Ledger:
 
 @dataclass
 class BadInput(Ledger):
-    """Rows that cannot be read: the first one stops the reading, or each is left out and counted."""
+    """Rows that cannot be read: the first one is an error, or each is left out and counted."""
 
     on_bad: Literal["refuse", "skip"] = "refuse"
 
     def row(self, where: str, reason: str, detail: str = "") -> None:
-        """Note a bad row.
+        """Report a bad row.
 
         Args:
             where: File and row.
-            reason: What kind of defect it is; cases of one reason are counted together.
-            detail: What exactly is wrong and what would mend it, for the message.
+            reason: Kind of defect; cases with the same reason are counted together.
+            detail: What exactly is wrong and how to fix it, for the message.
 
         Raises:
-            UserError: Bad rows are refused.
+            UserError: ``on_bad`` is ``"refuse"``.
         """
         if self.on_bad == "refuse":
             raise UserError(f"{where}: {detail or reason}")
         self.add(reason, where)
 
     def report(self) -> None:
-        """Say what was left out."""
+        """Log what was left out."""
         for reason, count in self.counts.items():
             logger.warning("%d left out: %s; first %s", count, reason, ", ".join(self.first[reason]))

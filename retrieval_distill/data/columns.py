@@ -1,4 +1,4 @@
-"""Tables of texts that need not fit in memory: written batch by batch, opened as a memory map, read in parts.
+"""Tables of texts larger than memory: written batch by batch, opened memory-mapped, read in parts.
 
 Knows Arrow; must not know ids' meaning, file formats or judgements.
 """
@@ -18,17 +18,17 @@ Record = tuple[str, str, str]
 """Id, title (may be empty) and text."""
 
 TEXT = pa.large_string()
-"""Type of a column of strings; the plain one ends at 2 GB."""
+"""Type of a column of strings; Arrow's plain ``string`` is limited to 2 GB."""
 
 SCHEMA = pa.schema([(name, TEXT) for name in ("id", "title", "text")])
 
 ROWS_PER_BATCH = 65_536
 CHARACTERS_PER_BATCH = 1 << 26
-"""A batch ends at whichever comes first, so that long documents do not make it large."""
+"""A batch ends at whichever limit comes first, so that long documents do not make it large."""
 
 
 def batches(records: Iterable[Record]) -> Iterator[pa.RecordBatch]:
-    """The records as Arrow batches; only one batch is held at a time."""
+    """The records as Arrow batches; only one batch is in memory at a time."""
     rows: list[Record] = []
     characters = 0
     for record in records:
@@ -49,12 +49,12 @@ def write(parts: Iterable[pa.RecordBatch], path: Path) -> None:
 
 
 def open_mapped(path: Path) -> pa.Table:
-    """An Arrow IPC file as a table whose pages the system reads when they are touched and drops when it needs room."""
+    """An Arrow IPC file as a memory-mapped table, whose pages the system loads and drops as needed."""
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 def read_slices(path: Path, name: str) -> Iterator[pa.Array]:
-    """A column of an Arrow IPC file, batch by batch, read and let go: no page of a map is touched."""
+    """A column of an Arrow IPC file, read batch by batch without a memory map."""
     wanted = pa.ipc.IpcReadOptions(included_fields=[SCHEMA.get_field_index(name)])
     with pa.OSFile(str(path)) as file, pa.ipc.open_file(file, options=wanted) as reader:
         for number in range(reader.num_record_batches):
@@ -75,7 +75,7 @@ def parts(column: pa.ChunkedArray) -> Iterator[list[str]]:
 
 
 def array(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
-    """Values as an array of a type; in one of strings, what is no string stands as JSON."""
+    """Values as an array of a type; in a string array, other values become JSON."""
     if type_ == TEXT:
         return pa.array([value if value is None else as_text(value) for value in values], type_)
     if type_ == pa.float64():
@@ -84,12 +84,12 @@ def array(values: Sequence[Any], type_: pa.DataType) -> pa.Array:
 
 
 def as_text(value: Any) -> str:
-    """A string as it is, anything else as JSON."""
+    """A string unchanged, any other value as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def joined(part: pa.LargeStringArray, end: str) -> memoryview:
-    """The UTF-8 bytes of all strings, one after the other, each with ``end`` behind it; no Python string is made."""
+def joined_bytes(part: pa.LargeStringArray, end: str) -> memoryview:
+    """The UTF-8 bytes of all strings, each followed by ``end``, without creating Python strings."""
     nothing, added = (pa.scalar(value, pa.large_string()) for value in ("", end))
     ended = pc.binary_join_element_wise(part, added, nothing)
     offsets = np.frombuffer(ended.buffers()[1], np.int64)[ended.offset : ended.offset + len(ended) + 1]
@@ -100,10 +100,10 @@ def gather(chunks: Sequence[pa.RecordBatch], rows: np.ndarray) -> pa.Table:
     """The table of these rows, in this order.
 
     Args:
-        chunks: The batches of a table, in order and at least one.
-        rows: Row numbers over all batches; one may stand several times.
+        chunks: The batches of a table, in order, at least one.
+        rows: Row numbers over all batches; repetitions are allowed.
 
-    ``Table.take`` would first copy every batch into one (arrow#39565): the whole file, for a few rows.
+    ``Table.take`` would first concatenate all batches (arrow#39565): a copy of the whole file for a few rows.
     """
     ends = np.cumsum([chunk.num_rows for chunk in chunks])
     order = np.argsort(rows, kind="stable")
@@ -121,9 +121,9 @@ def gather(chunks: Sequence[pa.RecordBatch], rows: np.ndarray) -> pa.Table:
 def values_at(column: pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
     """A column's values in these rows, an object array of the same shape; ``None`` for rows below 0."""
     flat = rows.ravel()
-    found, there = np.full(len(flat), None, object), flat >= 0
-    if there.any():
-        found[there] = gather(pa.table({"value": column}).to_batches(), flat[there])["value"].to_pylist()
+    found, valid = np.full(len(flat), None, object), flat >= 0
+    if valid.any():
+        found[valid] = gather(pa.table({"value": column}).to_batches(), flat[valid])["value"].to_pylist()
     return found.reshape(rows.shape)
 
 

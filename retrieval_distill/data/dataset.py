@@ -1,4 +1,4 @@
-"""The dataset noun: documents, queries and judgements by split, all under the user's own ids.
+"""``Dataset``: documents, queries and judgements by split, all under the user's own ids.
 
 Knows ids, texts and grades; must not know files of any format, models or retrieval.
 """
@@ -23,10 +23,10 @@ from retrieval_distill.data.rows import RowIndex
 from retrieval_distill.errors import UserError
 
 Qrels = dict[str, dict[str, int]]
-"""Query id -> document id -> grade (0 is judged not relevant; above 0 is relevant), as trec_eval reads them."""
+"""Query id -> document id -> grade (0: judged not relevant; above 0: relevant), as in trec_eval."""
 
 AnyTexts: TypeAlias = "Texts | Mapping[Any, str | tuple[str, str] | Mapping[str, str]] | Sequence[str]"
-"""What :meth:`Texts.of` takes."""
+"""What :meth:`Texts.of` accepts."""
 
 MAPPED = "texts.arrow"
 """File of the table in a folder that :meth:`Texts.open` opens."""
@@ -34,10 +34,10 @@ MAPPED = "texts.arrow"
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """Texts under ids, in a fixed order, held in Arrow columns ``id``, ``title`` and ``text``.
+    """Texts by id, in a fixed order, stored in Arrow columns ``id``, ``title`` and ``text``.
 
     ``len``, ``in`` and iteration over ids work as for a dictionary; ``texts[id]`` is title and text joined. The table
-    may be a memory map larger than memory; only ``ids`` and ``take()`` of everything hold more than a few batches.
+    may be a memory map larger than memory; only ``ids`` and ``take()`` of all texts load more than a few batches.
     """
 
     table: pa.Table
@@ -49,11 +49,11 @@ class Texts:
 
     @classmethod
     def of(cls, texts: AnyTexts) -> Texts:
-        """Texts as Python has them, for every verb that takes texts.
+        """Convert Python values to ``Texts``, for every verb that takes texts.
 
         Args:
-            texts: Ids and what is under them: a text, (title, text) or ``{"title": ..., "text": ...}``. Or a list of
-                texts, whose ids are their places in it: ``"0"``, ``"1"`` and so on. Or ``Texts``, as they are.
+            texts: A dictionary from ids to a text, (title, text) or ``{"title": ..., "text": ...}``; a list of texts,
+                whose ids are their positions ``"0"``, ``"1"`` and so on; or ``Texts``, which are returned unchanged.
 
         Raises:
             UserError: It is none of these.
@@ -61,7 +61,7 @@ class Texts:
         if isinstance(texts, Texts):
             return texts
         if isinstance(texts, str) or not isinstance(texts, Mapping | Sequence):
-            raise UserError(f"texts are a list, or a dictionary of ids and texts; this is {_short(texts)}")
+            raise UserError(f"texts must be a list, or a dictionary from ids to texts, not {_short(texts)}")
         found = texts.items() if isinstance(texts, Mapping) else enumerate(texts)
         records = [(str(id_), *_title_and_text(id_, text)) for id_, text in found]
         if len({id_ for id_, _, _ in records}) < len(records):
@@ -70,15 +70,15 @@ class Texts:
 
     @classmethod
     def open(cls, folder: Path) -> Texts:
-        """The texts of a folder that holds their table (``MAPPED``) and what :meth:`keep` wrote."""
+        """Open the texts of a folder that holds their table (``MAPPED``) and the files of :meth:`keep`."""
         texts = cls(columns.open_mapped(folder / MAPPED))
-        # in place of what these would compute
+        # instead of computing them
         texts.__dict__["rows"] = RowIndex.open(texts.table["id"], folder)
         texts.__dict__["fingerprint"] = (folder / "fingerprint").read_text()
         return texts
 
     def keep(self, folder: Path) -> None:
-        """Write what takes a pass over the whole table, ``rows`` and ``fingerprint``, beside it."""
+        """Save ``rows`` and ``fingerprint``, which need a pass over the whole table, next to it."""
         self.rows.save(folder)
         read = (columns.read_slices(folder / MAPPED, name) for name in columns.SCHEMA.names)
         (folder / "fingerprint").write_text(_fingerprint(read))
@@ -90,7 +90,7 @@ class Texts:
 
     @cached_property
     def rows(self) -> RowIndex:
-        """Id -> row; ``rows.find(ids)`` answers for many at once."""
+        """Id -> row; ``rows.find(ids)`` looks up many at once."""
         return RowIndex.of(self.table["id"])
 
     def __repr__(self) -> str:
@@ -106,9 +106,9 @@ class Texts:
         return id_ in self.rows
 
     def known(self, ids: Iterable[str]) -> set[str]:
-        """Those of these ids that are here, looked up all at once."""
-        asked = list(dict.fromkeys(ids))
-        return {id_ for id_, row in zip(asked, self.rows.find(asked), strict=True) if row >= 0}
+        """The ids that exist, of those given."""
+        distinct = list(dict.fromkeys(ids))
+        return {id_ for id_, row in zip(distinct, self.rows.find(distinct), strict=True) if row >= 0}
 
     def __getitem__(self, id_: str) -> str:
         return self.take([id_])[0]
@@ -120,7 +120,7 @@ class Texts:
         return [f"{title} {text}".strip() for title, text in pairs]
 
     def record(self, id_: str) -> tuple[str, str]:
-        """(title, text) of one id, apart."""
+        """(title, text) of one id."""
         row = self.rows[id_]
         return self.table["title"][row].as_py(), self.table["text"][row].as_py()
 
@@ -138,7 +138,7 @@ class Texts:
         return Texts(columns.gather(self._chunks, rows) if len(rows) else self.table.slice(0, 0))
 
     def drawn(self, limit: int | None, seed: int) -> Texts:
-        """As many of the texts, drawn by the seed, in their order; ``None``: all."""
+        """A random sample of at most ``limit`` texts, in their order; ``None``: all."""
         if limit is None or limit >= len(self):
             return self
         return self.at(np.sort(np.random.default_rng(seed).choice(len(self), limit, replace=False)))
@@ -152,7 +152,7 @@ class Texts:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of every id and text in order: what a cache key needs to know of them."""
+        """Hash of all ids and texts in order, for cache keys."""
         return _fingerprint(map(columns.slices, self.table.columns))
 
 
@@ -161,7 +161,7 @@ def _title_and_text(id_: Any, text: Any) -> tuple[str, str]:
     pair = ("", pair) if isinstance(pair, str) else pair
     if isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(part, str) for part in pair):
         return pair[0], pair[1]
-    raise UserError(f"text {id_!r}: a text, (title, text) or a dictionary of both was expected, not {_short(text)}")
+    raise UserError(f"text {id_!r}: expected a string, (title, text) or a dictionary of both, not {_short(text)}")
 
 
 def _short(value: Any) -> str:
@@ -173,12 +173,12 @@ def _fingerprint(table: Iterable[Iterable[pa.Array]]) -> str:
     digest = hashlib.sha256()
     for column in table:
         for part in column:
-            digest.update(columns.joined(part, "\0"))
+            digest.update(columns.joined_bytes(part, "\0"))
     return digest.hexdigest()
 
 
 class Judgements(dict[str, Qrels]):
-    """Judgements by split: ``qrels("test")``, or ``qrels["test"]``, are those of one."""
+    """Judgements by split: ``qrels("test")`` or ``qrels["test"]`` are those of one split."""
 
     def __init__(self, by_split: Mapping[str, Qrels], dataset: str) -> None:
         super().__init__(by_split)
@@ -203,9 +203,9 @@ class Queries(Texts):
 
     @classmethod
     def of_dataset(cls, texts: Texts, qrels: Judgements) -> Queries:
-        """The same texts, knowing the splits."""
+        """The same texts, with the splits."""
         queries = cls(texts.table)
-        queries.__dict__.update(texts.__dict__, qrels=qrels)  # with what was computed or opened
+        queries.__dict__.update(texts.__dict__, qrels=qrels)  # including cached values
         return queries
 
     def __call__(self, split: str | None) -> Texts:
@@ -224,13 +224,12 @@ class Dataset:
 
     ``queries(split)`` and ``qrels(split)`` are those of one split.
 
-    ``parents`` tells, for each of ``documents`` in order, the id of the document that it is a passage of (a column of
-    strings); ``None``: the documents are whole. ``generated`` tells of generated queries how each was made: columns
-    ``query_id``, ``way``, ``doc_id``, and ``title`` and ``text``, what training sees of that document (missing: the
-    document as it stands); ``None``: there are none. ``sources`` tells of several datasets that were joined which rows
-    of ``documents`` each has; empty: it is one. ``left_out`` tells what the reader left out as bad input:
-    ``{reason: {"count", "first"}}``. ``metadata`` holds the further columns of documents, each document's as the text
-    of a JSON object under its id (see :mod:`retrieval_distill.data.metadata`); ``None``: there are none.
+    ``parents``: if ``documents`` are passages, the id of each one's document, a column of strings; else ``None``.
+    ``generated``: how each generated query was made, columns ``query_id``, ``way``, ``doc_id``, and ``title`` and
+    ``text`` of the document as training sees it (missing: unchanged); ``None``: there are none. ``sources``: in a
+    mixture, the rows of ``documents`` of each dataset; otherwise empty. ``left_out``: what the reader left out as bad
+    input, ``{reason: {"count", "first"}}``. ``metadata``: further columns of documents, as the text of a JSON object
+    under each id (see :mod:`retrieval_distill.data.metadata`); ``None``: there are none.
     """
 
     name: str
@@ -243,7 +242,7 @@ class Dataset:
     sources: dict[str, range]
     metadata: Texts | None
     manifest: dict[str, Any]
-    """Of the stage that just made it; empty for one that was read."""
+    """The manifest of the stage that just made it; empty for a dataset that was read."""
 
     def __init__(
         self,
@@ -279,7 +278,7 @@ class Dataset:
         return replace(self, **fields)
 
     def made_by(self, manifest: dict[str, Any]) -> Dataset:
-        """The same dataset, knowing the stage that made it."""
+        """The same dataset with the manifest of the stage that made it."""
         return self.replaced(manifest=manifest)
 
     def __repr__(self) -> str:
@@ -304,7 +303,7 @@ class Dataset:
         return cls(name, Texts.from_records(documents), Texts.from_records((i, "", t) for i, t in queries), by_split)
 
     def parents_of(self, ids: Sequence[str]) -> list[str]:
-        """The document that each id is a passage of; an id that is no passage stands for itself."""
+        """The document of each passage id; other ids are returned unchanged."""
         if self.parents is None or not len(ids):
             return list(ids)
         rows = self.documents.rows.find(ids)
@@ -312,14 +311,14 @@ class Dataset:
         return [id_ if parent is None else parent for id_, parent in zip(ids, found, strict=True)]
 
     def in_passages(self, depth: int) -> int:
-        """Passages to find so that ``depth`` documents of average length are among them; documents: ``depth``."""
+        """Number of passages that contain ``depth`` documents on average; ``depth`` if documents are not passages."""
         if self.parents is None:
             return depth
         return math.ceil(depth * len(self.documents) / self.size)
 
     @cached_property
     def size(self) -> int:
-        """Documents; one that was cut into passages counts once."""
+        """Number of documents; one with passages counts once."""
         return len(self.documents) if self.parents is None else int(pc.count_distinct(self.parents).as_py())
 
     def by_document(self, judged: Qrels) -> Qrels:

@@ -1,7 +1,7 @@
-"""The docstrings of one Python source file, parsed and never imported; or of a compiled standard module.
+"""Extracts docstrings from Python source files, parsed and never imported, or from compiled standard modules.
 
-Knows what a docstring looks like; must not know packages or what the docstrings are for. It is a program too, reading
-files in a process of its own: [[module, path], ...] as JSON in, a list of docstrings for each of them out.
+Knows the form of docstrings; must not know packages or what the docstrings are for. Also a program that reads files in
+a separate process: [[module, path], ...] as JSON in, a list of docstrings for each file out.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Docstring:
 def read_files(files: Sequence[tuple[str, str]], processes: int = 2) -> list[Docstring]:
     """The docstrings of many files, read by several processes.
 
-    They are programs of this module, so a caller's script needs no ``__main__`` guard.
+    The processes run this module as a program, so a caller's script needs no ``__main__`` guard.
 
     Args:
-        files: (module's name, path) of each.
-        processes: How many.
+        files: (module name, path) of each file.
+        processes: Number of processes.
     """
     command = [sys.executable, "-m", "retrieval_distill.data.docstrings"]
     readers = []
@@ -52,13 +52,13 @@ def read_files(files: Sequence[tuple[str, str]], processes: int = 2) -> list[Doc
         assert reader.stdout is not None
         text = reader.stdout.read()
         if reader.wait():
-            raise RuntimeError("a process that read docstrings failed; its error stands above")
+            raise RuntimeError("a process that reads docstrings failed; see its error above")
         found[number::processes] = [[Docstring(*fields) for fields in docs] for docs in json.loads(text)]
     return [doc for docs in found for doc in docs]
 
 
 def read_file(module: str, path: str) -> list[Docstring]:
-    """Every documented public object of one source file; a file that does not parse gives none."""
+    """The documented public objects of a source file; none if it does not parse."""
     try:
         tree = ast.parse(Path(path).read_bytes())
     except (SyntaxError, ValueError, OSError):
@@ -67,7 +67,7 @@ def read_file(module: str, path: str) -> list[Docstring]:
 
 
 def read_module(module: str) -> list[Docstring]:
-    """Every documented public function and class of one standard module; none where this system lacks it."""
+    """The documented public functions and classes of a standard module; none if this system lacks it."""
     try:
         members = vars(import_module(module))
     except ImportError:
@@ -77,7 +77,7 @@ def read_module(module: str) -> list[Docstring]:
 
 
 def _documented(name: str, node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Pairs of (qualified name, docstring) of a module or class and what is defined in it."""
+    """(qualified name, docstring) of a module or class and everything defined in it."""
     if text := ast.get_docstring(node):  # type: ignore[arg-type]
         yield name, text
     for child in getattr(node, "body", ()):
@@ -112,9 +112,9 @@ def _compiled_docstring(module: str, call: ast.expr) -> tuple[str, str] | None:
 
 
 def _docstring(name: str, text: str) -> Docstring | None:
-    """Split a docstring at its first empty line; ``None`` when either part says too little."""
+    """Split a docstring at its first empty line; ``None`` if either part is too short."""
     paragraphs = re.split(r"\n\s*\n", text.strip())
-    # "func(args) -> result" signatures that C functions open with are no summary
+    # skip signatures "func(args) -> result" at the beginning of C functions' docstrings
     while paragraphs and re.match(r"^[\w.]+\(.*\)?( ->.*)?$", paragraphs[0].split("\n")[0]):
         paragraphs.pop(0)
     if len(paragraphs) < 2:

@@ -1,6 +1,6 @@
-"""A text's hash: one 64-bit number that stands for it in indexes and stores.
+"""The 64-bit hash of a text, which identifies it in indexes and stores.
 
-Knows strings; must not know what they mean. Stores on disk hold these numbers, so the rule must never change.
+Knows strings; must not know what they mean. Stores on disk contain these hashes, so the function must never change.
 """
 
 from __future__ import annotations

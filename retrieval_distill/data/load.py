@@ -1,6 +1,6 @@
-"""A dataset by name: the embedded ``python-docs``, ``beir:NAME``, ``nanobeir:NAME``, or a source of any format read.
+"""Loads a dataset by name: the embedded ``python-docs``, ``beir:NAME``, ``nanobeir:NAME``, or a source of any format.
 
-Knows where datasets come from; must not know what is done with them.
+Knows where datasets come from; must not know how they are used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from retrieval_distill.config import ReadConfig, UnpackConfig
 from retrieval_distill.data import formats, nanobeir, python_docs
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import archive, beir
-from retrieval_distill.data.formats.contract import Reading
+from retrieval_distill.data.formats.reading import Reading
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.runtime import files, manifests, stages
 
@@ -33,12 +33,12 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
     Args:
         source: A folder, file or archive; ``beir:NAME``, ``nanobeir:NAME`` (``nanobeir:NAME@REPOSITORY`` for another
             language, or a folder in that layout), ``hf:NAME``, ``ir:ID`` or ``python-docs``.
-        cache: Folder that keeps what had to be built, downloaded, unpacked or mapped; a second call reads it there.
-        options: How to read it; ``None``: the format is recognised, and the first bad row is refused.
+        cache: Folder for datasets that are built, downloaded, unpacked or mapped, and read from there the next time.
+        options: How to read it; ``None``: recognise the format, and refuse bad rows.
 
     Raises:
-        UserError: No such source, a download that failed, or a defect in the files; or the folder is one that
-            ``prepare``, ``generate`` or ``convert`` wrote, and a file of it is missing or was altered.
+        UserError: There is no such source, a download failed, the files are defective, or a file of a folder that
+            ``prepare``, ``generate`` or ``convert`` wrote is missing or was altered.
     """
     cache, reading = Path(cache), Reading.of(options or ReadConfig(), Path(cache))
     if source == PYTHON_DOCS:
@@ -70,7 +70,7 @@ def _build_python_docs(folder: Path) -> dict[str, int]:
 def _download(name: str, cache: Path, limits: UnpackConfig) -> Path:
     collection = name.partition("/")[0]
     if (cache / name / "corpus.jsonl").is_file() and not (cache / collection / manifests.FILE).is_file():
-        return cache / name  # put there by hand
+        return cache / name  # put there by the user
     if collection not in BEIR_NAMES:
         raise UserError(f"dataset 'beir:{name}' is unknown{nearest(name, BEIR_NAMES)}")
     inputs = {"source": f"beir:{collection}"}

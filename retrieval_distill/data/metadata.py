@@ -1,7 +1,7 @@
-"""Further columns of documents, such as a year or a source: what ``--where`` asks, and what travels with a dataset.
+"""Further columns of documents, such as a year or a source, for ``--where`` and for conversion.
 
-A document's values are one JSON object under its id, for rows need not have the same. Where a table is wanted, each
-column gets the type that all its values have. Knows ids and values; must not know files, or which columns matter.
+A document's values are a JSON object under its id, since rows may have different columns. In a table, each column has
+the common type of its values. Knows ids and values; must not know files, or which columns matter.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _INTEGERS = range(-(2**63), 2**63)
 
 
 class Collector:
-    """Takes documents' further columns one by one.
+    """Collects the further columns of documents.
 
     Args:
-        path: File that holds them, as a memory map; ``None``: memory does.
+        path: File to store them in, memory-mapped; ``None``: keep them in memory.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -43,19 +43,19 @@ class Collector:
         self._writer: Any = None
 
     def add(self, id_: str, values: Mapping[str, Any]) -> None:
-        """The columns of one document.
+        """Add the columns of one document.
 
         Raises:
-            UnicodeEncodeError: A string holds half a character.
+            UnicodeEncodeError: A string contains a lone surrogate.
         """
-        encoded = _encoded(values)
+        encoded = _encode(values)
         encoded.encode()
         self._rows.append((id_, "", encoded))
         if len(self._rows) >= columns.ROWS_PER_BATCH:
             self._flush()
 
     def collected(self) -> Texts | None:
-        """All of them, as JSON objects under the documents' ids; ``None``: there were none."""
+        """The collected columns, as JSON objects under the documents' ids; ``None``: there were none."""
         self._flush()
         if self._path is None:
             return Texts(pa.Table.from_batches(self._parts, columns.SCHEMA)) if self._parts else None
@@ -75,9 +75,9 @@ class Collector:
 
 
 def types(dataset: Dataset) -> Types:
-    """The further columns of a dataset's documents: truth values, numbers, or strings.
+    """The further columns of a dataset's documents and their types: booleans, numbers, or strings.
 
-    A column of anything else, or of several kinds, is one of strings, which hold JSON for what is no string.
+    A column of other or mixed types has type string, with JSON for values that are not strings.
     """
     kinds: dict[str, set[type]] = defaultdict(set)
     for part in _parts(dataset):
@@ -110,14 +110,14 @@ def records(dataset: Dataset, names: Sequence[str]) -> Iterator[tuple[Any, ...]]
         yield (*record, *map(values.get, names))
 
 
-def say_lost(dataset: Dataset, place: Path) -> None:
-    """Name the further columns of a dataset that is written in a format without them."""
+def warn_of_dropped_columns(dataset: Dataset, place: Path) -> None:
+    """Warn about further columns that are lost because a format does not support them."""
     if names := types(dataset):
-        logger.warning("%s: this format holds no further columns; left out: %s", place, ", ".join(names))
+        logger.warning("%s: this format supports no further columns; left out: %s", place, ", ".join(names))
 
 
 def _parts(dataset: Dataset) -> Iterator[list[dict[str, Any]]]:
-    """The values of every document in order, in lists as long as ``columns.parts``; a passage has its document's."""
+    """The values of every document in order, in lists as in ``columns.parts``; passages have their document's."""
     if (kept := dataset.metadata) is None:
         return
     start = 0
@@ -138,10 +138,10 @@ def _type(kinds: set[type]) -> pa.DataType:
     return columns.TEXT
 
 
-def _encoded(values: Mapping[str, Any]) -> str:
+def _encode(values: Mapping[str, Any]) -> str:
     try:
         return json.dumps(values, ensure_ascii=False, allow_nan=False, default=_plain)
-    except ValueError:  # not a number, which pandas writes for an empty cell
+    except ValueError:  # NaN, which pandas writes for an empty cell
         return json.dumps(_with_numbers(values), ensure_ascii=False, default=_plain)
 
 
@@ -154,7 +154,7 @@ def _with_numbers(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value of a kind that JSON does not know: times as ISO 8601 has them, and no bytes."""
+    """A value of a type that JSON lacks: times in ISO 8601; bytes become ``None``."""
     if isinstance(value, Decimal):
         return float(value)
     return None if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""Several datasets as one, each under its own name: ``NAME/ID`` is what was ``ID`` in the dataset ``NAME``.
+"""Joins several datasets into one: ``ID`` of the dataset ``NAME`` becomes ``NAME/ID``.
 
 Knows ids, texts and judgements; must not know recipes or how batches are drawn. Texts are not copied.
 """
@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 
 BETWEEN = "/"
-"""Stands between a dataset's name, which must not hold it, and an id."""
+"""Separates a dataset's name, which must not contain it, from an id."""
 
 
-def joined(parts: Mapping[str, Dataset]) -> Dataset:
-    """The datasets as one; ``sources`` tells which documents are whose.
+def join_datasets(parts: Mapping[str, Dataset]) -> Dataset:
+    """Join datasets; ``sources`` of the result tells which documents belong to which.
 
     Args:
         parts: The datasets by name.
@@ -40,14 +40,14 @@ def joined(parts: Mapping[str, Dataset]) -> Dataset:
 
 
 def source_of(id_: str) -> str:
-    """The name of the dataset that an id of several joined ones comes from."""
+    """The name of the dataset that an id of a mixture comes from."""
     return id_.partition(BETWEEN)[0]
 
 
-def apart(dataset: Dataset, queries: Texts) -> Iterator[tuple[Texts, np.ndarray | None]]:
-    """Queries by the dataset they come from, and which documents are of it, bool [documents].
+def by_source(dataset: Dataset, queries: Texts) -> Iterator[tuple[Texts, np.ndarray | None]]:
+    """The queries of each dataset of a mixture, and a mask of its documents, bool [documents].
 
-    All queries, and ``None``, where the dataset is one.
+    All queries, and ``None``, if the dataset is not a mixture.
     """
     if not dataset.sources:
         yield queries, None
@@ -73,7 +73,7 @@ def _judged(parts: Mapping[str, Qrels]) -> Qrels:
 
 
 def _parents(parts: Mapping[str, Dataset]) -> pa.ChunkedArray | None:
-    """The document of every passage; whole documents, where another dataset is cut, are their own."""
+    """The document of every passage; documents without passages are their own, if another dataset has passages."""
     if all(part.parents is None for part in parts.values()):
         return None
     own = {name: part.documents.table["id"] if part.parents is None else part.parents for name, part in parts.items()}
@@ -93,7 +93,7 @@ def _generated(parts: Mapping[str, Dataset]) -> pa.Table | None:
 
 
 def _metadata(parts: Mapping[str, Dataset]) -> Texts | None:
-    """The further columns of all documents that have any."""
+    """The further columns of documents."""
     own = {name: part.metadata for name, part in parts.items() if part.metadata is not None}
     return _texts(own) if own else None
 

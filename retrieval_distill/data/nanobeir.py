@@ -1,4 +1,4 @@
-"""NanoBEIR and everything else in its layout: one hub dataset with the subsets corpus, queries and qrels.
+"""Reads NanoBEIR and other datasets in its layout: one hub dataset with the subsets corpus, queries and qrels.
 
 Each of the three has a split per collection, such as ``NanoSciFact``. Knows the layout; must not know models.
 Layout: https://huggingface.co/collections/sentence-transformers/nanobeir-datasets (50 queries of each BEIR collection).
@@ -12,21 +12,21 @@ from typing import Any
 from retrieval_distill import hub
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.formats.contract import RowError
 from retrieval_distill.data.formats.judgements import grade
 from retrieval_distill.data.formats.names import text
+from retrieval_distill.data.formats.reading import RowError
 from retrieval_distill.errors import UserError, first_line, nearest
 
 REPOSITORY = "sentence-transformers/NanoBEIR-en"
 
 
 def load(name: str, repository: str = REPOSITORY, cache: str | Path | None = None) -> Dataset:
-    """One collection; its judgements are the split ``test``. Texts that are empty are left out.
+    """Load a collection; its judgements are the split ``test``. Empty texts are left out.
 
     Args:
-        name: Such as ``"SciFact"``, in any case, with or without ``Nano`` before it.
+        name: Name such as ``"SciFact"``, in any case, with or without the prefix ``Nano``.
         repository: A dataset of the hub, or a folder in the same layout.
-        cache: Where ``datasets`` keeps what it reads; ``None``: its own default.
+        cache: Cache folder of ``datasets``; ``None``: its own default.
 
     Raises:
         UserError: The repository cannot be read, or has no such collection.
@@ -56,7 +56,7 @@ def _texts(part: str, rows: list[dict[str, Any]]) -> list[Record]:
 
 
 def _judgements(number: int, row: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """The judgements of a row: of one document, or of each of a list."""
+    """The judgements of a row, for one document or a list of them."""
     query_id, named = text(row.get("query-id")), row.get("corpus-id")
     doc_ids = [text(id_) for id_ in (named if isinstance(named, list) else [named])]
     try:

@@ -1,4 +1,4 @@
-"""Parquet files from anywhere: a damaged file, or a column of another kind than is needed, is refused by its place.
+"""Reads Parquet files from any source, and refuses damaged files and columns of the wrong type.
 
 Knows tables and columns; must not know what they mean.
 """
@@ -15,24 +15,24 @@ from retrieval_distill.errors import UserError, first_line
 
 
 def read_table(path: Path) -> pa.Table:
-    """The table of a file; checksums of its pages are verified where it has them.
+    """The table of a file; page checksums are verified if it has them.
 
     Raises:
-        UserError: The file is damaged, or is no Parquet file.
+        UserError: The file is damaged, or is not a Parquet file.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table, rows = file.read(), file.metadata.num_rows
-        table.validate(full=True)  # text that is not UTF-8 is found here
+        table.validate(full=True)  # detects text that is not UTF-8
         if len(table) != rows:
-            raise ValueError(f"it has {len(table):,} rows and says {rows:,}")
+            raise ValueError(f"it has {len(table):,} rows, but its metadata say {rows:,}")
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable Parquet file: {first_line(error)}") from None
     return table
 
 
 def ids(path: Path, what: str, column: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
-    """Ids as strings; whole numbers become their digits.
+    """Ids as strings; integers are converted.
 
     Raises:
         UserError: They are of another type, or one is missing.

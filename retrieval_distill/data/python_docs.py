@@ -1,11 +1,11 @@
 """The embedded corpus: the docstrings of the Python packages that the toolkit's dependencies install.
 
-A passage is a docstring without its summary paragraph, under the qualified name as its id; the query is that
-summary. The name is no part of the passage: it often says what the summary says. Sources are parsed, never
-imported, so building runs no code of the packages and needs no network. Beside these queries stand questions as people
-ask them, written by hand: the split ``questions``.
+A passage is a docstring without its summary paragraph, with the qualified name as its id; the query is that
+summary. The name is not part of the passage, since it often repeats the summary. Sources are parsed, never
+imported, so building runs no code of the packages and needs no network. In addition, the split ``questions`` has
+hand-written questions as people ask them.
 
-Knows where packages keep their sources, and what becomes a query; must not know how a docstring is parsed, retrieval
+Knows where packages have their sources, and which queries are made; must not know how a docstring is parsed, retrieval
 or training.
 """
 
@@ -27,10 +27,10 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.docstrings import Docstring
 
 VERSION = 4
-"""Raised when the same packages would give other passages, queries or splits."""
+"""Increased whenever the same packages give other passages, queries or splits."""
 
 PACKAGES = ("numpy", "scipy", "pandas", "sklearn", "torch", "transformers", "networkx")
-"""Import names of the packages read beside the standard library; one that is not installed is skipped."""
+"""Import names of packages to read besides the standard library; missing ones are skipped."""
 
 COMPILED = tuple(
     "array binascii bisect builtins cmath collections datetime errno fcntl functools gc hashlib heapq io "
@@ -44,16 +44,16 @@ SKIPPED_FOLDERS = frozenset(
     "externals vendored _vendor _testing benchmarks _internal _export functorch ensurepip fx ao utils "
     "distutils tkinter distributed".split()
 )
-"""Folders whose docstrings document no user's object (tests, copies of other packages, internals)."""
+"""Folders without public objects (tests, vendored packages, internals)."""
 
 SPLITS = {"test": 0.07, "dev": 0.04}
 """Share of the qualified names in each held-out split; the rest is ``train``."""
 
 WRITTEN = Path(__file__).with_name("python_docs_questions.tsv")
-"""The questions with their answers; its first lines say how they were written."""
+"""The questions with their answers; the first lines of the file tell how they were written."""
 
 MAX_ANSWERS = 5
-"""A summary shared by more docstrings than this ("Return a copy.") asks nothing: it is no query."""
+"""A summary shared by more docstrings than this ("Return a copy.") is too unspecific for a query."""
 
 
 def build() -> Dataset:
@@ -61,11 +61,10 @@ def build() -> Dataset:
 
     Returns:
         A dataset whose document ids are qualified names (``posixpath.splitext``), with splits ``train``,
-        ``dev``, ``test`` and ``questions``. Which of the first three a query falls into is a hash of its qualified
-        name, so it does not move when packages are added or updated. A training or dev query that equals, contains or
-        is contained in a held-out one is left out (its passage stays in the corpus). ``questions`` are those of
-        ``WRITTEN``, each with the answers that are in the corpus; one without any is left out and counted
-        (``left_out``).
+        ``dev``, ``test`` and ``questions``. A query's split, of the first three, is a hash of its qualified name,
+        so it does not change when packages are added or updated. A training or dev query that equals, contains or is
+        contained in a held-out one is left out (its passage stays in the corpus). ``questions`` are those of
+        ``WRITTEN``, with their answers in the corpus; one without any is left out and counted (``left_out``).
     """
     found = docstrings.read_files(sorted(_source_files()))
     found += [doc for module in COMPILED for doc in docstrings.read_module(module)]
@@ -104,12 +103,12 @@ def questions(path: Path, known: Container[str]) -> tuple[dict[str, tuple[str, d
 
 
 def query_id(name: str) -> str:
-    """The id of the query made of a name's summary; a document of the same id would count as the query itself."""
+    """The id of the query from a name's summary; it differs from the document's, which would count as a self-hit."""
     return f"query:{name}"
 
 
 def _source_files() -> Iterator[tuple[str, str]]:
-    """Pairs of (module name, path) of every source file that is read."""
+    """(module name, path) of every source file to read."""
     roots = [("", Path(sysconfig.get_path("stdlib")))]
     for package in PACKAGES:
         spec = find_spec(package)
@@ -121,19 +120,19 @@ def _source_files() -> Iterator[tuple[str, str]]:
             if not SKIPPED_FOLDERS.isdisjoint(parts[:-1]) or parts[-1].startswith(("test_", "conftest")):
                 continue
             names = [package, *parts] if package else list(parts)
-            # scipy.stats._morestats.circstd is imported by users as scipy.stats.circstd
+            # users import scipy.stats._morestats.circstd as scipy.stats.circstd
             public = [name for name in names if not name.startswith("_")]
             if public:
                 yield ".".join(public), str(path)
 
 
 def _normal(text: str) -> str:
-    """Lower-case words only, with a space at both ends so that containment means whole words."""
+    """Lower-case words, with a space at both ends so that containment respects word boundaries."""
     return " " + " ".join(re.findall(r"\w+", text.lower())) + " "
 
 
 def _without_repeats(found: Iterable[Docstring]) -> list[Docstring]:
-    """One docstring per name and per body; of equal bodies the one with the shortest, then first name stays."""
+    """One docstring per name and per body; of equal bodies, the one with the shortest, then first name."""
     kept: dict[str, Docstring] = {}
     names: set[str] = set()
     for doc in sorted(found, key=lambda d: (d.name.count("."), d.name)):

@@ -1,8 +1,8 @@
-"""Where a string stands in a column: string -> row, in 16 bytes per row however long the strings are.
+"""An index of a string column: string -> row, in 16 bytes per row however long the strings are.
 
 A dictionary of nine million ids takes more than a gigabyte; this takes two arrays, sorted by the strings' hashes. Every
-answer is checked against the strings themselves, so two of one hash are told apart. Knows columns of strings; must
-not know whether they are ids or texts.
+match is compared with the string itself, so hash collisions are harmless. Knows columns of strings; must not know
+whether they are ids or texts.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ FILES = ("hashes.npy", "rows.npy")
 
 
 class RowIndex(Mapping[str, int]):
-    """String -> row of a column; a string that stands twice leads to its first row.
+    """String -> row of a column; for a repeated string, its first row.
 
     Args:
-        strings: The column; it is kept, not copied.
-        rising: The strings' hashes in rising order, uint64 [n].
-        order: The row of each of ``rising``, int64 [n]; rows of equal hashes rise.
+        strings: The column; it is referenced, not copied.
+        rising: The strings' hashes in ascending order, uint64 [n].
+        order: The row of each hash, int64 [n]; ascending for equal hashes.
     """
 
     def __init__(self, strings: pa.ChunkedArray, rising: np.ndarray, order: np.ndarray) -> None:
@@ -34,14 +34,14 @@ class RowIndex(Mapping[str, int]):
 
     @classmethod
     def of(cls, strings: pa.ChunkedArray) -> RowIndex:
-        """The index of a column: a pass over it, and a sort."""
+        """Build the index of a column, with a pass over it and a sort."""
         found = np.concatenate([np.zeros(0, np.uint64), *map(hashes.text_hashes, columns.parts(strings))])
         order = np.argsort(found, kind="stable")
         return cls(strings, found[order], order)
 
     @classmethod
     def open(cls, strings: pa.ChunkedArray, folder: Path) -> RowIndex:
-        """The index of the same column that :meth:`save` wrote, memory-mapped."""
+        """Open the index that :meth:`save` wrote for the same column, memory-mapped."""
         return cls(strings, *(np.load(folder / name, mmap_mode="r") for name in FILES))
 
     def save(self, folder: Path) -> None:
@@ -63,7 +63,7 @@ class RowIndex(Mapping[str, int]):
         """The row of each string, int64 [n].
 
         Raises:
-            KeyError: A string is not there.
+            KeyError: A string is not in the column.
         """
         rows = self.find(strings)
         if (rows < 0).any():
@@ -71,25 +71,25 @@ class RowIndex(Mapping[str, int]):
         return rows
 
     def find(self, strings: Sequence[str]) -> np.ndarray:
-        """The row of each string, int64 [n]; -1 for one that is not there."""
+        """The row of each string, int64 [n]; -1 if it is not in the column."""
         rows = np.full(len(strings), -1, np.int64)
         wanted = hashes.text_hashes(strings)
         at = np.searchsorted(self._hashes, wanted)
-        asked = np.arange(len(strings))
-        while True:  # once, but for strings that share a hash
-            asked = asked[at[asked] < len(self._hashes)]
-            asked = asked[self._hashes[at[asked]] == wanted[asked]]
-            if not len(asked):
+        open_ = np.arange(len(strings))
+        while True:  # once, except for strings with equal hashes
+            open_ = open_[at[open_] < len(self._hashes)]
+            open_ = open_[self._hashes[at[open_]] == wanted[open_]]
+            if not len(open_):
                 return rows
-            candidates = self._order[at[asked]]
+            candidates = self._order[at[open_]]
             stored = self._at(candidates)
-            same = np.array([found == strings[number] for found, number in zip(stored, asked, strict=True)])
-            rows[asked[same]] = candidates[same]
-            asked = asked[~same]
-            at[asked] += 1
+            same = np.array([found == strings[number] for found, number in zip(stored, open_, strict=True)])
+            rows[open_[same]] = candidates[same]
+            open_ = open_[~same]
+            at[open_] += 1
 
     def repeats(self) -> list[tuple[int, int]]:
-        """(row, first row of the same string) of every string that stands there again, by row."""
+        """(row, first row of the same string) of every repetition, by row."""
         equal = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
         rows = np.unique(np.concatenate([self._order[equal], self._order[equal + 1]])) if len(equal) else equal
         places: dict[str, list[int]] = defaultdict(list)

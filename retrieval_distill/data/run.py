@@ -1,6 +1,6 @@
-"""The Run: the one table that everything between queries and documents is.
+"""``Run``: the table of scored query-document pairs that everything between queries and documents uses.
 
-BM25, dense search, fusion, teacher scoring, reranking and mining all take or give it. Knows ids and scores;
+BM25, dense search, fusion, teacher scoring, reranking and mining take or return it. Knows ids and scores;
 must not know texts, models or judgements.
 """
 
@@ -22,23 +22,23 @@ from retrieval_distill.runtime.files import atomic
 COLUMNS = ["query_id", "doc_id", "score"]
 
 Column = Sequence[Any] | np.ndarray
-"""A column of a table, as callers have it."""
+"""A column of a table, in any form."""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """Scored query-document pairs; ``frame`` has columns ``query_id``, ``doc_id`` (strings) and ``score`` (float).
 
-    Within a query, rows stand by falling score; equal scores stand by falling document id, which is the order
-    trec_eval evaluates ties in. Queries keep the order they were given in.
+    Within a query, rows are sorted by descending score, ties by descending document id, as trec_eval evaluates them.
+    Queries keep their original order.
     """
 
     frame: pd.DataFrame
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the act that made it counted, such as pairs ``scored``; neither saved nor handed on."""
+    """Counts from its creation, such as pairs ``scored``; neither saved nor passed on."""
 
     def with_facts(self, **facts: Any) -> Run:
-        """The same run with facts about how it was made."""
+        """The same Run with facts about its creation."""
         return replace(self, facts={**self.facts, **facts})
 
     @classmethod
@@ -55,14 +55,14 @@ class Run:
 
     @classmethod
     def from_best(cls, query_ids: Sequence[str], doc_ids: np.ndarray, scores: np.ndarray) -> Run:
-        """From the best documents of each query, ids and scores both [queries, depth]; ``None`` is an empty place."""
+        """From the best documents of each query, ids and scores both [queries, depth]; ``None``: empty."""
         hit = doc_ids != np.array(None)
-        asked = pd.Series(list(query_ids), dtype=str).array.take(np.nonzero(hit)[0])
-        return cls.from_columns(asked, doc_ids[hit], scores[hit])
+        ids = pd.Series(list(query_ids), dtype=str).array.take(np.nonzero(hit)[0])
+        return cls.from_columns(ids, doc_ids[hit], scores[hit])
 
     @classmethod
     def joined(cls, runs: Iterable[Run]) -> Run:
-        """Runs of different queries as one."""
+        """Join Runs of different queries."""
         return cls(pd.concat([run.frame for run in runs], ignore_index=True))
 
     @classmethod
@@ -75,7 +75,7 @@ class Run:
         equal = same & (order[one] == order[next_])
         if equal.any():
             places = np.union1d(np.flatnonzero(equal), np.flatnonzero(equal) + 1)
-            tied = rows[places]  # strings are slow to compare, so only those that stand at equal scores are
+            tied = rows[places]  # comparing strings is slow, so only ties are sorted by id
             names = pd.factorize(frame["doc_id"].iloc[tied], sort=True)[0]
             rows[places] = tied[np.lexsort((-names, -score[tied], order[tied]))]
         if (rows[1:] < rows[:-1]).any():
@@ -110,11 +110,11 @@ class Run:
         return Run(self.frame.groupby("query_id", sort=False).head(depth).reset_index(drop=True))
 
     def select(self, query_ids: Sequence[str]) -> Run:
-        """The rows of these queries only."""
+        """Only the rows of these queries."""
         return Run(self.frame[self.frame["query_id"].isin(list(query_ids))].reset_index(drop=True))
 
     def rescored(self, scores: Sequence[float] | np.ndarray) -> Run:
-        """The same pairs with other scores (aligned with ``frame``), put in their new order."""
+        """The same pairs with other scores (aligned with ``frame``), sorted anew."""
         return Run._ordered(self.frame.assign(score=np.asarray(scores, np.float64)))
 
     def as_dict(self) -> dict[str, dict[str, float]]:
@@ -122,10 +122,10 @@ class Run:
         return {query: dict(zip(docs, scores.tolist(), strict=True)) for query, docs, scores in self}
 
     def save(self, path: str | Path, tag: str = "retrieval-distill") -> None:
-        """Write Parquet (``.parquet``) or a TREC run (any other ending), whole or not at all.
+        """Write Parquet (``.parquet``) or a TREC run (any other suffix), atomically.
 
         Raises:
-            UserError: The file cannot be written, or a TREC run cannot hold an id because it holds white space.
+            UserError: The file cannot be written, or an id contains white space, which a TREC run cannot hold.
         """
         path = Path(path)
         if path.suffix != ".parquet":
@@ -139,18 +139,18 @@ class Run:
         """Read Parquet or a TREC run.
 
         Args:
-            path: ``.parquet``; any other ending is a TREC run.
+            path: ``.parquet``; any other suffix is read as a TREC run.
             missing_scores: Whether pairs may lack a score (NaN), as ``training.missing_scores`` allows.
 
         Raises:
-            UserError: The file is missing, cut or damaged, a line is not a TREC run line, a score is no finite
-                number, or a pair is there twice; the message names the line, or the row of the table.
+            UserError: The file is missing or damaged, a line is not a TREC run line, a score is NaN or infinite, or a
+                pair occurs twice; the message names the line, or the row of the table.
         """
         path = Path(path)
         if not path.is_file():
             raise UserError(f"{path}: no such run file")
         frame = _read_parquet(path) if path.suffix == ".parquet" else trec_run.read(path)
-        _refuse_unclear(path, frame, missing_scores)
+        _refuse_ambiguous(path, frame, missing_scores)
         return cls._ordered(frame)
 
 
@@ -164,8 +164,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     return pd.DataFrame({"query_id": query.astype(str), "doc_id": document.astype(str), "score": score})
 
 
-def _refuse_unclear(path: Path, frame: pd.DataFrame, missing_scores: bool) -> None:
-    """Refuse scores that are no numbers and pairs that are there twice; rows count from 1, as lines do."""
+def _refuse_ambiguous(path: Path, frame: pd.DataFrame, missing_scores: bool) -> None:
+    """Refuse NaN and infinite scores and repeated pairs; rows are counted from 1, like lines."""
     score = frame["score"].to_numpy()
     wrong = np.isinf(score) if missing_scores else ~np.isfinite(score)
     twice = frame.duplicated(COLUMNS[:2]).to_numpy()

@@ -1,7 +1,7 @@
-"""The dataset that a run works on: the recipe's, or its several as one, cleaned where the recipe says so.
+"""The dataset of a run: the recipe's one, or a mixture of several, prepared if the recipe says so.
 
-Knows a recipe's sections ``dataset``, ``datasets`` and ``prepare``, and where a run keeps their files; must not know
-how a source is read or cleaned.
+Knows a recipe's sections ``dataset``, ``datasets`` and ``prepare``, and where a run has their files; must not know how
+a source is read or prepared.
 """
 
 from __future__ import annotations
@@ -12,41 +12,39 @@ from retrieval_distill.config import DatasetConfig, Recipe, SourceConfig
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.load import load
-from retrieval_distill.data.mixture import joined
+from retrieval_distill.data.mixture import join_datasets
 from retrieval_distill.errors import UserError
 
 
 def of_run(recipe: Recipe, folder: Path) -> Dataset:
-    """The dataset of a run, as its first stage left it.
+    """The dataset of a run, after its first stage.
 
     Args:
-        recipe: The run's.
-        folder: The run's folder for its datasets.
+        recipe: The run's recipe.
+        folder: The run's folder of datasets.
 
     Raises:
-        UserError: A source is gone or defective, or lacks a split that the recipe names.
+        UserError: A source is missing or defective, or lacks a split that the recipe names.
     """
     if not recipe.datasets:
-        return _opened("", recipe.dataset, recipe, folder)
-    parts = {name: _opened(name, source, recipe, folder) for name, source in recipe.datasets.items()}
-    return joined({name: _asked(part, recipe.datasets[name], recipe) for name, part in parts.items()})
+        return _open("", recipe.dataset, recipe, folder)
+    parts = {name: _open(name, source, recipe, folder) for name, source in recipe.datasets.items()}
+    return join_datasets({name: _select_splits(part, recipe.datasets[name], recipe) for name, part in parts.items()})
 
 
-def prepared(folder: Path, name: str) -> Path:
-    """Where a dataset is kept once it is cleaned; ``name`` is empty for one that is alone."""
+def prepared_folder(folder: Path, name: str) -> Path:
+    """Folder of a prepared dataset; ``name`` is empty if it is the only one."""
     return folder / "prepared" / (name or "dataset")
 
 
-def _opened(name: str, source: DatasetConfig | SourceConfig, recipe: Recipe, folder: Path) -> Dataset:
+def _open(name: str, source: DatasetConfig | SourceConfig, recipe: Recipe, folder: Path) -> Dataset:
     if recipe.prepare is None:
         return load(source.source, folder, source)
-    return load(str(prepared(folder, name)), folder).replaced(name=name or Path(source.source).name)
+    return load(str(prepared_folder(folder, name)), folder).replaced(name=name or Path(source.source).name)
 
 
-def _asked(part: Dataset, source: SourceConfig, recipe: Recipe) -> Dataset:
-    """A dataset with the splits that its section names, under the names that the recipe has for them; and those that
-    are measured beside them.
-    """
+def _select_splits(part: Dataset, source: SourceConfig, recipe: Recipe) -> Dataset:
+    """A dataset with the splits that its section names, renamed to the recipe's names, and other splits to measure."""
     train = None if source.train is None else generated.training_split(part, source.train)
     qrels = {}
     for role, split in (("train", train), ("dev", source.dev), ("test", source.test)):
@@ -54,7 +52,7 @@ def _asked(part: Dataset, source: SourceConfig, recipe: Recipe) -> Dataset:
             try:
                 qrels[getattr(recipe.dataset, role) or role] = part.qrels(split)
             except UserError as error:
-                raise UserError(f"{error}; a dataset may do without: set its {role} to null") from None
+                raise UserError(f"{error}; or set its {role} to null, if it has none") from None
     qrels |= {split: part.qrels[split] for split in recipe.evaluate.beside(train, source.dev, source.test)
               if split in part.qrels}  # fmt: skip
     if train is not None:

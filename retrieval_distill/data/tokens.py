@@ -1,7 +1,7 @@
-"""Token ids, cut once per text and batched without padding waste.
+"""Token ids: texts are tokenised once, and batched with little padding.
 
-Knows tokenizers and lengths; must not know what the ids are for. Every forward pass of the toolkit (scoring,
-embedding, training) is fed from here.
+Knows tokenizers and lengths; must not know what the ids are for. All forward passes (scoring, embedding, training) use
+this module.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ class Tokens:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[int] | np.ndarray]) -> Tokens:
-        """From lists of ids."""
+        """Create from lists of ids."""
         lengths = np.fromiter((len(row) for row in rows), np.int64, len(rows))
         flat = np.fromiter(chain.from_iterable(rows), np.int32, int(lengths.sum()))
         return cls(flat, np.concatenate([[0], np.cumsum(lengths)]))
 
     @staticmethod
     def write(folder: Path, parts: Iterable[Tokens]) -> Tokens:
-        """Store tokens part after part, so that no more than one is held, and open them: ``flat.npy``, ``offsets.npy``.
+        """Store tokens part by part, with one in memory at a time, as ``flat.npy`` and ``offsets.npy``, and open them.
 
         Args:
-            folder: Exists; files of an earlier attempt are replaced.
-            parts: Tokens whose rows follow one another.
+            folder: An existing folder; files of an earlier attempt are replaced.
+            parts: Consecutive parts of the tokens.
         """
         lengths = [np.zeros(1, np.int64)]
         with (folder / "flat.npy").open("wb") as out:
@@ -51,15 +51,15 @@ class Tokens:
                 lengths.append(part.lengths)
             offsets = np.cumsum(np.concatenate(lengths))
             out.seek(0)
-            _write_header(out, int(offsets[-1]))  # in the same place: NumPy leaves room for a number that grows
+            _write_header(out, int(offsets[-1]))  # overwrites the first: NumPy reserves space for larger numbers
         np.save(folder / "offsets.npy", offsets, allow_pickle=False)
         return Tokens.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> Tokens:
-        """Stored tokens, memory-mapped: rows are read from disk as they are asked for."""
+        """Open stored tokens, memory-mapped."""
         flat, offsets = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("flat", "offsets"))
-        return cls(flat.view(np.ndarray), offsets.view(np.ndarray))  # plain views: slicing a memmap is slow
+        return cls(flat.view(np.ndarray), offsets.view(np.ndarray))  # plain arrays, since slicing a memmap is slow
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -89,10 +89,10 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None, speci
     """Token ids of every text, equal to ``tokenizer(text, truncation=True, max_length=max_length)``.
 
     Args:
-        tokenizer: A Hugging Face tokenizer, which says at which end texts are cut. Its own truncation and padding
-            settings are left untouched.
-        texts: What to cut.
-        max_length: Ids kept per text, special tokens included; ``None`` keeps all.
+        tokenizer: A Hugging Face tokenizer, which determines the side of truncation. Its own truncation and padding
+            settings are not changed.
+        texts: The texts.
+        max_length: Ids kept per text, special tokens included; ``None``: all.
         special_tokens: Whether ``[CLS]`` and the like are added.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -111,25 +111,25 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None, speci
 
 
 def _own_copy(tokenizer: Any, backend: Any) -> Any:
-    """A copy of a tokenizer's backend, made once: truncation and padding are shared state, and copying is slow."""
+    """A cached copy of a tokenizer's backend, since truncation and padding are shared state, and copying is slow."""
     if tokenizer not in _COPIES:
         _COPIES[tokenizer] = copy.deepcopy(backend)
         _COPIES[tokenizer].no_padding()
         _COPIES[tokenizer].no_truncation()
-        _WORDS[tokenizer] = word_ids.WordIds(_COPIES[tokenizer]) if word_ids.suits(_COPIES[tokenizer]) else None
+        _WORDS[tokenizer] = word_ids.WordIds(_COPIES[tokenizer]) if word_ids.is_supported(_COPIES[tokenizer]) else None
     return _COPIES[tokenizer]
 
 
 _COPIES: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _WORDS: WeakKeyDictionary[Any, word_ids.WordIds | None] = WeakKeyDictionary()
-"""The words of a tokenizer that cuts word by word."""
+"""Word cache of a tokenizer that works word by word."""
 
 
 def token_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     """Row numbers in batches of at most ``budget`` padded tokens, longest rows first.
 
-    Rows of like length share a batch, so little is padded; the costliest batch comes first, so that a batch that
-    does not fit in memory shows at once. A row longer than the budget gets a batch of its own.
+    Rows of similar length share a batch, so there is little padding; the largest batch comes first, so that running out
+    of memory happens at once. A row longer than the budget gets a batch of its own.
     """
     order = np.argsort(-lengths, kind="stable")
     batches, start = [], 0

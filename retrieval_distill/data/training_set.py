@@ -1,4 +1,4 @@
-"""The training set: scored candidates together with the judgements and texts they refer to.
+"""``TrainingSet``: scored candidates with their judgements and texts.
 
 Knows Runs, texts and grades; must not know tokens, models or objectives.
 """
@@ -18,8 +18,8 @@ class TrainingSet:
     """What a student learns from.
 
     Args:
-        scored: Candidates of the training queries under a teacher's raw scores; NaN where one is missing.
-        qrels: Judgements of the training split, which tell relevant candidates from the others.
+        scored: Candidates of the training queries with a teacher's raw scores; NaN if one is missing.
+        qrels: Judgements of the training split, which distinguish relevant candidates from the others.
         queries: Texts of the training queries.
         documents: Texts of the candidates.
     """
@@ -31,7 +31,7 @@ class TrainingSet:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What a stage that depends on it is known by."""
+        """Its fingerprints, as inputs of a stage that depends on it."""
         return {
             "scores": stages.fingerprint(self.scored.frame.to_csv(index=False)),
             "texts": [self.documents.fingerprint, self.queries.fingerprint],

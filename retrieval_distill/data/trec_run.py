@@ -1,4 +1,4 @@
-"""TREC run files: a line per pair, ``query Q0 document rank score tag``, parted by spaces or tabs.
+"""TREC run files: a line per pair, ``query Q0 document rank score tag``, separated by spaces or tabs.
 
 Knows the layout; must not know Runs or what a score means.
 """
@@ -20,27 +20,29 @@ from retrieval_distill.runtime.files import atomic
 logger = logging.getLogger("retrieval_distill")
 
 _UNFIT = re.compile(r"[ \t\n\r\v\f\0]|^$")
-"""What a field of a line cannot hold: it would be read as two, or as none."""
+"""What a field cannot contain, since it would be read as two fields, or as none."""
 
 _UNFIT_FIRST = re.compile(rf"{_UNFIT.pattern}|^\ufeff")
-"""What the first field cannot hold: it would be read as a byte-order mark, too."""
+"""What the first field cannot contain; also a byte-order mark."""
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The pairs in order of the lines: ``query_id``, ``doc_id`` (strings) and ``score`` (float).
+    """The pairs in file order: ``query_id``, ``doc_id`` (strings) and ``score`` (float).
 
-    Ranks are only looked at to see whether lines were lost: a query with a document of rank 5 has at least four
-    others. They may start at 0, and be all the same where a program writes none. A file without a line is warned of.
+    Ranks are only used to detect lost lines: a query with a document of rank 5 has at least four others. They may start
+    at 0, and be all equal, as some programs write them. An empty file causes a warning.
 
     Raises:
-        UserError: The file cannot be read, a line is not a TREC run line, the last line has no end, or a query's
+        UserError: The file cannot be read, a line is not a TREC run line, the last line is incomplete, or a query's
             ranks have a gap; the message names the line.
     """
     queries, documents, ranks, scores = list[str](), list[str](), list[float](), list[float]()
     with text_files.open_text(path, newline=None) as lines:
         for number, line in enumerate(lines, 1):
             if line[-1] != "\n":
-                raise UserError(f"{path}:{number}: the file was cut within this line: {line[:80]!r}; write it again")
+                raise UserError(
+                    f"{path}:{number}: the file ends within this line: {line[:80]!r}; it is truncated, write it again"
+                )
             fields = [field for field in line[:-1].replace("\t", " ").split(" ") if field]
             try:
                 query, _, document, rank, score = fields[:5]
@@ -55,7 +57,7 @@ def read(path: Path) -> pd.DataFrame:
             queries.append(query)
             documents.append(document)
     if not queries:
-        logger.warning("%s: there is no line in this run: nothing was found, or the file was cut", path)
+        logger.warning("%s: this run is empty: nothing was found, or the file is truncated", path)
     frame = pd.DataFrame({"query_id": queries, "doc_id": documents, "score": np.array(scores, np.float64)})
     _refuse_gaps(path, frame, np.array(ranks))
     return frame
@@ -65,7 +67,7 @@ def write(frame: pd.DataFrame, path: Path, tag: str) -> None:
     """Write pairs in order, with their ranks.
 
     Raises:
-        UserError: An id or the tag holds white space, which parts the fields; nothing is written then.
+        UserError: An id or the tag contains white space, which separates fields; nothing is written then.
     """
     refuse_unfit(path, frame["query_id"].unique(), frame["doc_id"].unique(), tag)
     rank = frame.groupby("query_id", sort=False).cumcount() + 1
@@ -77,28 +79,28 @@ def write(frame: pd.DataFrame, path: Path, tag: str) -> None:
 
 
 def refuse_unfit(path: Path, queries: Iterable[str], documents: Iterable[str], tag: str = "tag") -> None:
-    """Refuse ids that a TREC run cannot hold, before anything costs.
+    """Refuse ids that a TREC run cannot hold, before any expensive work.
 
     Args:
-        path: Where the run is to go.
-        queries: Ids of its queries, or of all there are.
-        documents: Likewise.
-        tag: The run's.
+        path: File of the run.
+        queries: Ids of its queries, or of all queries.
+        documents: Ids of its documents, or of all documents.
+        tag: The run's tag.
 
     Raises:
-        UserError: One is empty or holds white space.
+        UserError: One is empty or contains white space.
     """
     fields = (("query id", queries, _UNFIT_FIRST), ("document id", documents, _UNFIT), ("tag", [tag], _UNFIT))
     for what, names, forbidden in fields:
         if unfit := [name for name in names if forbidden.search(name)]:
             raise UserError(
-                f"{path}: a TREC run cannot hold {len(unfit):,} {what}s like {unfit[0]!r}, for white space parts its "
+                f"{path}: a TREC run cannot hold {len(unfit):,} {what}s like {unfit[0]!r}, since white space separates "
                 "fields; write the run as .parquet, which holds any id"
             )
 
 
 def _refuse_gaps(path: Path, frame: pd.DataFrame, ranks: np.ndarray) -> None:
-    """Refuse a rank that is higher than the number of its query's documents up to it."""
+    """Refuse a rank that is higher than the number of its query's documents so far."""
     if (ranks == ranks[:1]).all() and len(ranks) > 1:
         return
     query = pd.factorize(frame["query_id"])[0]

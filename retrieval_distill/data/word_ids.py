@@ -1,6 +1,6 @@
-"""Token ids word by word, each word cut once: texts repeat their words, and a tokenizer would cut each again.
+"""Tokenises word by word with a cache of words, since texts repeat their words.
 
-Right for tokenizers that never look across white space, as those of the BERT family; :func:`suits` tells. Knows
+Correct for tokenizers that never look across white space, such as BERT's; :func:`is_supported` tells. Knows
 backends of tokenizers; must not know what the ids are for.
 """
 
@@ -15,11 +15,11 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 MOST_WORDS = 500_000
-"""Words remembered, about 100 MB; then it starts anew."""
+"""Number of cached words, about 100 MB; then the cache is cleared."""
 
 
-def suits(backend: Any) -> bool:
-    """Whether the ids of a text are those of its words: BERT's normalisation, splitting and WordPiece, nothing else."""
+def is_supported(backend: Any) -> bool:
+    """Whether a tokenizer works word by word: BERT's normalisation, splitting and WordPiece, and nothing else."""
     known_parts = (
         isinstance(backend.model, WordPiece)
         and isinstance(backend.pre_tokenizer, BertPreTokenizer)
@@ -30,10 +30,10 @@ def suits(backend: Any) -> bool:
 
 
 class WordIds(dict[str, tuple[int, ...]]):
-    """Ids of words, special tokens aside; a word that is not there yet is cut when it is asked for.
+    """Cache of the ids of words, without special tokens; missing words are tokenised on access.
 
     Args:
-        backend: The tokenizer's; truncation must be off.
+        backend: The tokenizer's backend; truncation must be off.
     """
 
     def __init__(self, backend: Any) -> None:
@@ -49,9 +49,9 @@ class WordIds(dict[str, tuple[int, ...]]):
     def cut(
         self, texts: Iterable[str], max_length: int | None, special_tokens: bool, keeps_end: bool = False
     ) -> list[list[int]]:
-        """Ids of every text; words beyond the limit are not looked at. See :func:`tokens.tokenize`.
+        """Ids of every text, ignoring words beyond the limit; see :func:`tokens.tokenize`.
 
-        ``keeps_end``: long texts lose their beginnings.
+        ``keeps_end``: truncate long texts at the beginning.
         """
         if len(self) > MOST_WORDS:
             self.clear()

@@ -1,1 +1,1 @@
-"""Evaluation: measures, and their doubt."""
+"""Evaluation: measures, intervals and tests."""

@@ -1,16 +1,16 @@
-"""Does a run belong to these judgements? What does not is named and counted, or refused.
+"""Checks that a run belongs to judgements: mismatches are counted with a warning, or refused.
 
 Knows Runs, judgements and ids; must not know measures or texts.
 
-| what | what happens |
+| mismatch | consequence |
 |---|---|
-| a run that answers none of the judged queries, or names none of the documents | refused: it is of another dataset |
+| no result for any judged query, or only unknown documents | refused: the run is of another dataset |
 | results for queries without judgements | left out, with a warning that counts them |
-| judged queries without results | count 0, with a warning |
-| documents that the corpus does not have | keep their ranks, as in trec_eval, with a warning |
+| judged queries without results | count as 0, with a warning |
+| documents not in the corpus | keep their ranks, as in trec_eval, with a warning |
 | negative grades | not relevant, gain 0, as in trec_eval, with a warning |
 | a document twice in a query, a score of NaN, no judged query at all | refused by ``measures.evaluate`` |
-| equal scores | evaluated in falling order of document id, as in trec_eval |
+| equal scores | evaluated in descending order of document id, as in trec_eval |
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from retrieval_distill.errors import UserError
 logger = logging.getLogger("retrieval_distill")
 
 
-def check(name: str, run: Run, qrels: Qrels, documents: Container[str] | None = None) -> dict[str, int]:
+def check_run(name: str, run: Run, qrels: Qrels, documents: Container[str] | None = None) -> dict[str, int]:
     """Compare a run's ids with those of judgements and corpus, and warn of every mismatch.
 
     Args:
-        name: What to call the run.
-        run: An empty one passes: a system may find nothing.
+        name: Name of the run, for messages.
+        run: The run; an empty one passes, since a system may find nothing.
         qrels: Judgements by query.
-        documents: The corpus's ids; ``None``: the run's documents are not compared.
+        documents: The corpus's ids; ``None``: do not check documents.
 
     Returns:
         Counts: ``unjudged_queries``, ``missing_queries``, ``unknown_documents``, ``negative_grades``.
@@ -41,17 +41,17 @@ def check(name: str, run: Run, qrels: Qrels, documents: Container[str] | None = 
         UserError: The run has results, but for none of the judged queries, or only for unknown documents.
     """
     judged = {query_id: grades for query_id, grades in qrels.items() if grades}
-    asked = dict.fromkeys(run.query_ids)
+    answered = dict.fromkeys(run.query_ids)
     unknown = [] if documents is None else [id_ for id_ in run.frame["doc_id"].unique() if id_ not in documents]
     found = {
-        "unjudged_queries": [id_ for id_ in asked if id_ not in judged],
-        "missing_queries": [id_ for id_ in judged if id_ not in asked],
+        "unjudged_queries": [id_ for id_ in answered if id_ not in judged],
+        "missing_queries": [id_ for id_ in judged if id_ not in answered],
         "unknown_documents": unknown,
         "negative_grades": [id_ for id_, grades in judged.items() if min(grades.values()) < 0],
     }
-    if len(run) and len(found["unjudged_queries"]) == len(asked):
+    if len(run) and len(found["unjudged_queries"]) == len(answered):
         raise UserError(
-            f"run {name!r} answers none of the {len(judged):,} judged queries (its first is {next(iter(asked))!r}, "
+            f"run {name!r} answers none of the {len(judged):,} judged queries (its first is {next(iter(answered))!r}, "
             f"theirs {next(iter(judged), None)!r}): it is of another dataset or split"
         )
     if len(run) and len(unknown) == run.frame["doc_id"].nunique():
@@ -64,7 +64,7 @@ def check(name: str, run: Run, qrels: Qrels, documents: Container[str] | None = 
 
 _MEANING = {
     "unjudged_queries": "queries have no judgements and are left out",
-    "missing_queries": "judged queries have no results and count 0",
+    "missing_queries": "judged queries have no results and count as 0",
     "unknown_documents": "documents are not in the corpus; they keep their ranks",
     "negative_grades": "queries have negative grades, which count as not relevant",
 }

@@ -1,4 +1,4 @@
-"""Several systems over the same queries: means, intervals, paired tests and what the sample could have shown.
+"""Compares systems over the same queries: means, intervals, paired tests and the detectable difference.
 
 Knows Runs and judgements; must not know models.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.run import Run
-from retrieval_distill.evaluation.checks import check
+from retrieval_distill.evaluation.checks import check_run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import (
     differences_with_intervals,
@@ -34,15 +34,15 @@ def per_query(
     Args:
         systems: Runs by name.
         qrels: Judgements.
-        measures: As ir_measures names them.
-        documents: The corpus's ids, to warn of others; ``None``: any document may appear.
+        measures: Measures, named as in ir_measures.
+        documents: The corpus's ids, to warn about others; ``None``: any document may appear.
 
     Raises:
-        UserError: As :func:`retrieval_distill.evaluation.checks.check` and ``measures.evaluate``.
+        UserError: As :func:`retrieval_distill.evaluation.checks.check_run` and ``measures.evaluate``.
     """
     frames = []
     for name, run in systems.items():
-        check(name, run, qrels, documents)
+        check_run(name, run, qrels, documents)
         values = evaluate(run, qrels, measures).reset_index()
         values.insert(0, "system", name)
         frames.append(values)
@@ -55,15 +55,15 @@ def compare(systems: Mapping[str, Run], qrels: Qrels, measures: Sequence[str]) -
 
 
 def summarise(values: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """System -> measure -> its mean and how it differs from the others', each by the other's name.
+    """System -> measure -> its mean and the comparisons with every other system, by that system's name.
 
-    A mean has ``mean``, ``low`` and ``high``, its 95 % bootstrap interval over queries, not corrected. ``p_vs`` holds
-    two-sided p-values of paired randomisation tests over all judged queries, ``p_holm_vs`` the same corrected for the
-    number of comparisons between systems in the same measure (Holm), and ``difference_vs`` what is won against the
-    other: ``mean``, ``low`` and ``high``, corrected alike (see ``significance.differences_with_intervals``).
+    Each has ``mean``, ``low`` and ``high``, the uncorrected 95 % bootstrap interval over queries. ``p_vs`` holds
+    two-sided p-values of paired randomisation tests over all judged queries, ``p_holm_vs`` the same corrected (Holm)
+    for the number of comparisons between systems in the same measure, and ``difference_vs`` the difference from the
+    other system: ``mean``, ``low`` and ``high``, likewise corrected (``significance.differences_with_intervals``).
 
     Args:
-        values: As :func:`per_query` gives them.
+        values: The result of :func:`per_query`.
     """
     names = list(values["system"].unique())
     table: dict[str, dict[str, Any]] = {name: {} for name in names}
@@ -86,9 +86,9 @@ def summarise(values: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def minimum_detectable(values: pd.DataFrame) -> dict[str, float | None]:
-    """Measure -> the difference that so many queries show four times in five, whichever two systems are compared.
+    """Measure -> the difference detectable with 80 % power for any two of the systems.
 
-    The largest of :func:`significance.minimum_detectable_difference` over the pairs of systems; ``None`` for a single
+    The largest :func:`significance.minimum_detectable_difference` over the pairs of systems; ``None`` for a single
     system or a single query.
     """
     largest = {

@@ -1,7 +1,7 @@
-"""How faithful a student is to its teacher: do they order the same documents alike, and what of the gain is kept?
+"""Fidelity of a student to its teacher: agreement of their rankings, and the share of the gain that is kept.
 
 Both score the same pool: the documents that the teacher reranked for the test queries. Knows Runs and numbers; must
-not know models, texts or how a report looks.
+not know models, texts or reports.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import mean_with_interval, ratio_with_interval
 
 TOP = (1, 3, 10)
-"""Depths at which the best documents of both are compared."""
+"""Depths K of ``overlap@K``."""
 
 
 def per_query(teacher: Run, student: Run, teacher_temperature: float, student_temperature: float) -> pd.DataFrame:
     """Agreement of two scorers of the same pairs, query by query.
 
     Args:
-        teacher: Its scores of the pool.
-        student: Its scores of the same pairs.
+        teacher: The teacher's scores of the pool.
+        student: The student's scores of the same pairs.
         teacher_temperature: The teacher's distribution over a query's pool is ``softmax(scores / temperature)``.
         student_temperature: The same for the student.
 
     Returns:
         Index ``query_id``; columns ``kl`` (KL(teacher, student) in nats), ``spearman``, ``kendall`` (tau-b), both NaN
-        where all scores of a side are equal, and ``overlap@K``: the share of the teacher's best K that are among the
-        student's best K (of the whole pool where it is smaller).
+        if all scores of one side are equal, and ``overlap@K``: the share of the teacher's best K that are among the
+        student's best K (of the whole pool if it is smaller).
 
     Raises:
         UserError: The Runs do not hold the same pairs.
@@ -51,7 +51,7 @@ def summarise(agreement: pd.DataFrame) -> dict[str, Any]:
 
     Returns:
         ``queries``, ``kl``, ``spearman``, ``kendall``, and ``overlap`` by depth (``"1"``, ``"3"``, ``"10"``); a mean is
-        ``{"mean", "low", "high"}`` over the queries that have a value, ``None`` where none has.
+        ``{"mean", "low", "high"}`` over the queries that have a value, ``None`` if none has.
     """
     means = {column: _mean(agreement[column].dropna().to_numpy()) for column in agreement.columns}
     overlap = {column.partition("@")[2]: means.pop(column) for column in list(means) if column.startswith("overlap@")}
@@ -59,15 +59,15 @@ def summarise(agreement: pd.DataFrame) -> dict[str, Any]:
 
 
 def gain(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """How much of the teacher's quality and of its gain the student has, from one measure's values by query.
+    """The student's share of the teacher's quality and of its gain, from one measure's values by query.
 
     Args:
         values: ``student``, ``teacher`` and ``start`` over the same queries.
 
     Returns:
         ``retention`` (student / teacher) and ``gain_kept`` ((student - start) / (teacher - start)), each
-        ``{"mean", "low", "high"}`` with a 95 % bootstrap interval over queries, or ``None`` where the denominator is
-        not shown to be above 0.
+        ``{"mean", "low", "high"}`` with a 95 % bootstrap interval over queries, or ``None`` if the denominator is
+        not significantly above 0.
     """
     student, teacher, start = (np.asarray(values[name]) for name in ("student", "teacher", "start"))
     ratios = {
@@ -97,7 +97,7 @@ def _agreement(
     teacher: np.ndarray, student: np.ndarray, teacher_temperature: float, student_temperature: float
 ) -> dict[str, float]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # equal scores have no correlation: NaN says so
+        warnings.simplefilter("ignore")  # equal scores have no correlation, which is NaN
         correlations = {"spearman": spearmanr(teacher, student), "kendall": kendalltau(teacher, student)}
     best, others = (np.argsort(-scores, kind="stable") for scores in (teacher, student))
     shared = {f"overlap@{k}": len(np.intersect1d(best[:k], others[:k])) / min(k, len(teacher)) for k in TOP}

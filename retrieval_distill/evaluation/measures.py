@@ -1,6 +1,6 @@
-"""How good a Run is: the field's measures, query by query, under BEIR's conventions.
+"""Evaluates a Run query by query, with the field's measures and BEIR's conventions.
 
-Knows Runs and judgements; must not know models, and leaves means and doubt to ``significance``.
+Knows Runs and judgements; must not know models, and leaves means and intervals to ``significance``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _NAMES = sorted(name for name, measure in ir_measures.measures.registry.items() 
 
 
 def parse_measures(names: Sequence[str]) -> list[ir_measures.Measure]:
-    """The measures of these names, written as ir_measures writes them: ``nDCG@10``, ``P(rel=2)@5``.
+    """Parse measures, named as in ir_measures: ``nDCG@10``, ``P(rel=2)@5``.
 
     Raises:
-        UserError: A name is not one that trec_eval computes, or lacks or misuses a parameter.
+        UserError: trec_eval does not compute a measure, or a parameter is missing or invalid.
     """
     return [_parse(name) for name in names]
 
@@ -36,14 +36,14 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str] = DEFAULT_MEASURES)
 
     Index ``query_id``: each query of ``qrels`` with at least one judgement, in their order; one column per measure,
     named as given. Gains are the grades themselves (linear); results for unjudged queries are ignored. A judged query
-    without results, or without any relevant document, counts 0 (BEIR's own script leaves the former out of its mean).
+    without results, or without any relevant document, counts as 0 (BEIR's script excludes the former from its mean).
     Grades below 0 mean not relevant, like 0.
 
-    Every document counts, a query's own id's too; where queries are documents themselves, take their own out first
-    (:mod:`retrieval_distill.evaluation.self_hits`; BEIR's script does so wherever ids are equal).
+    All documents count, including one with the query's id; if queries are documents themselves, remove these first
+    (:mod:`retrieval_distill.evaluation.self_hits`; BEIR's script does so whenever ids are equal).
 
-    Equal scores are evaluated in falling order of document id. trec_eval holds scores in single precision: two that
-    differ only beyond that are equal to it.
+    Equal scores are evaluated in descending order of document id. trec_eval uses single precision: scores that differ
+    only beyond that are equal to it.
 
     Raises:
         UserError: A measure is unknown, no query is judged, or the run has a NaN score or a document twice in a query.
@@ -51,7 +51,7 @@ def evaluate(run: Run, qrels: Qrels, measures: Sequence[str] = DEFAULT_MEASURES)
     parsed = dict(zip(measures, parse_measures(measures), strict=True))
     judged = {query_id: grades for query_id, grades in qrels.items() if grades}
     if not judged:
-        raise UserError("the judgements hold no judged query; evaluation needs at least one")
+        raise UserError("the judgements contain no judged query; evaluation needs at least one")
     values = _trec_eval(list(parsed.values()), judged, _comparable(run, judged))
     by_name = {name: values[measure] for name, measure in parsed.items()}
     columns = {name: [found[query_id] for query_id in judged] for name, found in by_name.items()}
@@ -76,8 +76,8 @@ def _parse(name: str) -> ir_measures.Measure:
     return measure
 
 
-def _refuse_unclear(run: Run) -> None:
-    """Refuse what trec_eval would silently put somewhere: NaN scores and repeated documents."""
+def _refuse_ambiguous(run: Run) -> None:
+    """Refuse what trec_eval would silently rank anyhow: NaN scores and repeated documents."""
     for rows, fault in (
         (run.frame["score"].isna(), "has the score NaN"),
         (run.frame.duplicated(["query_id", "doc_id"]), "appears twice"),
@@ -86,7 +86,7 @@ def _refuse_unclear(run: Run) -> None:
             first = run.frame[rows].iloc[0]
             raise UserError(
                 f"run: query {first['query_id']!r}, document {first['doc_id']!r} {fault} ({rows.sum():,} such rows); "
-                "give each document of a query one number"
+                "give each document of a query exactly one score"
             )
 
 
@@ -94,7 +94,7 @@ def _comparable(run: Run, judged: Qrels) -> dict[str, dict[str, float]]:
     """The run's results for judged queries."""
     results = run.as_dict()
     if run.frame["score"].isna().any() or sum(map(len, results.values())) < len(run):
-        _refuse_unclear(run)
+        _refuse_ambiguous(run)
     return {query_id: found for query_id, found in results.items() if found and query_id in judged}
 
 
@@ -111,16 +111,16 @@ def _trec_eval(
 
 
 def _batches(measures: list[ir_measures.Measure]) -> list[list[ir_measures.Measure]]:
-    """One batch for all, but nDCG with gains of its own apart: ir_measures lets it overwrite its neighbours."""
+    """One batch, with nDCG with custom gains apart, since ir_measures would let it overwrite the others."""
     together = [measure for measure in measures if "gains" not in measure.params]
     alone = [[measure] for measure in measures if "gains" in measure.params]
     return [together, *alone] if together else alone
 
 
 def _without_rank_cutoff(measure: ir_measures.Measure) -> ir_measures.Measure:
-    """``RR@10`` -> ``RR``, anything else as it is.
+    """``RR@10`` -> ``RR``; other measures are unchanged.
 
-    trec_eval has no cut-off for RR, and ir_measures' other providers of it break ties the other way.
+    trec_eval has no cut-off for RR, and ir_measures' other providers of RR break ties the other way.
     """
     if measure.NAME != "RR":
         return measure
@@ -128,7 +128,7 @@ def _without_rank_cutoff(measure: ir_measures.Measure) -> ir_measures.Measure:
 
 
 def _cut(measure: ir_measures.Measure, values: dict[str, float]) -> dict[str, float]:
-    """Reciprocal ranks below the cut-off become 0; other measures were cut by trec_eval itself."""
+    """Set reciprocal ranks beyond the cut-off to 0; trec_eval itself applies the cut-off of other measures."""
     if measure.NAME != "RR" or "cutoff" not in measure.params:
         return values
     least = 1 / measure["cutoff"]

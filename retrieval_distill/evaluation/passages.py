@@ -1,6 +1,6 @@
-"""What is measured of a dataset: its documents, each by its best passage where they were cut into passages.
+"""Converts Runs and judgements of passages to those of documents, each by its best passage.
 
-Knows Runs, judgements and which document a passage is part of; must not know measures.
+Knows Runs, judgements and the document of each passage; must not know measures.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from retrieval_distill.evaluation import self_hits
 
 
 def by_document(systems: Mapping[str, Run], dataset: Dataset, judged: Qrels) -> tuple[Mapping[str, Run], Qrels]:
-    """Runs and judgements of documents; where queries are documents, without their own."""
+    """Runs and judgements of documents; if queries are documents themselves, without their own."""
     if dataset.parents is not None:
         systems = {name: max_pool(run, dataset.parents_of(run.frame["doc_id"])) for name, run in systems.items()}
         judged = dataset.by_document(judged)
-    return self_hits.left_out(systems, dataset, judged), judged
+    return self_hits.without_self_hits(systems, dataset, judged), judged
 
 
 def pooling(dataset: Dataset, judged: Qrels) -> tuple[Callable[[Run], Run], Qrels]:
-    """What makes of each Run, silently, what :func:`by_document` does; and the judgements of documents."""
+    """A function that converts one Run like :func:`by_document`, without logging; and the judgements of documents."""
     grades = judged if dataset.parents is None else dataset.by_document(judged)
-    own_are_hits = self_hits.queries_are_documents(dataset.queries, self_hits.whole(dataset), grades)
+    own_are_hits = self_hits.queries_are_documents(dataset.queries, self_hits.whole_documents(dataset), grades)
 
     def pool(run: Run) -> Run:
         found = run if dataset.parents is None else max_pool(run, dataset.parents_of(run.frame["doc_id"]))
-        return self_hits.dropped(found) if own_are_hits else found
+        return self_hits.drop_equal_ids(found) if own_are_hits else found
 
     return pool, grades

@@ -1,6 +1,6 @@
-"""The doubt of a number: intervals, paired tests, their correction and what a sample could have shown.
+"""Uncertainty of means: intervals, paired tests, corrections and detectable differences.
 
-Knows numbers only, one per query; must not know measures, Runs or systems.
+Knows only numbers, one per query; must not know measures, Runs or systems.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from scipy.stats import norm
 K = TypeVar("K", bound=Hashable)
 
 RESAMPLES = 10_000
-"""Bootstrap resamples, and random sign flips: the smallest p-value that can be told is 1 / (1 + RESAMPLES)."""
+"""Bootstrap resamples, and random sign flips: the smallest possible p-value is 1 / (1 + RESAMPLES)."""
 
 EXACT_UP_TO = 13
-"""Differences up to which every assignment of signs (2**13 = 8,192) is enumerated."""
+"""Number of differences up to which all sign assignments (2**13 = 8,192) are enumerated."""
 
 ALPHA = 0.05
-"""What a corrected p has to be below for a difference to count as shown."""
+"""Significance level of corrected p-values."""
 
 _CHUNK_VALUES = 2_000_000
-"""Values held at once while resampling: about 16 MB in each of two or three arrays."""
+"""Values in memory while resampling: about 16 MB in each of two or three arrays."""
 
 _COMPARISONS_AT_ONCE = 64
-"""Comparisons whose subset means are held at once: about 5 MB."""
+"""Comparisons whose subset means are in memory at once: about 5 MB."""
 
 
 @dataclass(frozen=True)
@@ -41,24 +41,24 @@ class Mean:
     high: float
 
     def __neg__(self) -> Mean:
-        """The same with the sides exchanged, of ``b - a`` where it was of ``a - b``."""
+        """The mean of ``b - a``, given that of ``a - b``."""
         return Mean(0.0 - self.mean, 0.0 - self.high, 0.0 - self.low)
 
 
 def mean_with_interval(values: np.ndarray, seed: int = 0) -> Mean:
     """The mean with its 95 % percentile bootstrap interval, queries drawn with replacement.
 
-    The same interval as ``scipy.stats.bootstrap(method="percentile")``, at half its time and in bounded memory
-    without the caller choosing a batch. One query gives an interval of no width, which says nothing.
+    The same interval as ``scipy.stats.bootstrap(method="percentile")``, in half the time and in bounded memory.
+    One query gives an interval of zero width, which is meaningless.
     """
     values = _finite(values)
     return Mean(float(values.mean()), *_middle(_resampled_means(values, seed)))
 
 
 def macro_mean_with_interval(groups: Sequence[np.ndarray], seed: int = 0) -> Mean:
-    """The mean of several datasets' means, with its interval: queries are drawn anew within each dataset.
+    """The mean of several datasets' means, with its interval: queries are resampled within each dataset.
 
-    The datasets themselves are taken as given: the interval says nothing about others.
+    The datasets are fixed: the interval says nothing about other datasets.
     """
     means = np.mean([_resampled_means(_finite(values), seed + i) for i, values in enumerate(groups)], axis=0)
     return Mean(float(np.mean([np.mean(values) for values in groups])), *_middle(means))
@@ -67,8 +67,8 @@ def macro_mean_with_interval(groups: Sequence[np.ndarray], seed: int = 0) -> Mea
 def ratio_with_interval(numerator: np.ndarray, denominator: np.ndarray, seed: int = 0) -> Mean | None:
     """The ratio of two means over the same queries with its 95 % percentile bootstrap interval.
 
-    ``None`` where the denominator's own interval reaches 0 or below: a share of what may be nothing has no bounds.
-    Resamples whose denominator is not positive (then at most one in forty) are left out.
+    ``None`` if the denominator's own interval includes 0 or less: the ratio is then unbounded. Resamples whose
+    denominator is not positive (at most one in forty) are dropped.
     """
     numerator, denominator = _paired(numerator, denominator)
     over, under = _resampled_means(numerator, seed), _resampled_means(denominator, seed)
@@ -79,7 +79,7 @@ def ratio_with_interval(numerator: np.ndarray, denominator: np.ndarray, seed: in
 
 
 def paired_p(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
-    """Two-sided p-value of the paired randomisation test for the mean of ``a - b``; 1.0 when all are equal.
+    """Two-sided p-value of the paired randomisation test for the mean of ``a - b``; 1.0 if all are equal.
 
     Under the null hypothesis the systems' labels are exchangeable within each query, so every difference may carry
     either sign; p is the share of sign assignments whose mean is at least as far from 0 as the observed one. All are
@@ -93,7 +93,7 @@ def paired_p(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
     differences = (a - b)[a != b]
     if not len(differences):
         return 1.0
-    # Sums that are equal on paper may differ by rounding: without this margin, ties with the observed sum get lost.
+    # Sums that are mathematically equal may differ by rounding; the margin keeps ties with the observed sum.
     least = abs(differences.sum()) - 1e-12 * np.abs(differences).sum()
     if len(differences) <= EXACT_UP_TO:
         signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(differences))))
@@ -103,7 +103,7 @@ def paired_p(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
 
 
 def holm(p: Mapping[K, float]) -> dict[K, float]:
-    """Adjusted p-values that hold the chance of any false rejection among them, in the order given.
+    """Adjusted p-values that control the family-wise error rate, in the given order.
 
     Holm: A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 1979.
     """
@@ -119,18 +119,18 @@ def differences_with_intervals(
 ) -> dict[K, Mean]:
     """The mean of each comparison's differences with its 95 % interval, corrected as :func:`holm` corrects p-values.
 
-    An interval holds the shifts that the paired randomisation test does not reject. Its bounds are values of the
-    ordered means over subsets of the queries, for a shift is rejected when too few of these lie beyond it. The level is
-    0.05 divided by the number of comparisons (Bonferroni), so all intervals hold at once in 95 of 100 samples; where
-    only Holm's procedure, which is more powerful, tells a difference from 0, it is the level that Holm's gives to it.
-    An interval therefore excludes 0 exactly where the corrected p is below 0.05.
+    An interval contains the shifts that the paired randomisation test does not reject. Its bounds are order statistics
+    of the means over subsets of the queries, since a shift is rejected if too few of these lie beyond it. The level is
+    0.05 divided by the number of comparisons (Bonferroni), so all intervals hold simultaneously in 95 of 100 samples;
+    if only Holm's procedure, which is more powerful, finds a difference, it is the level that Holm's assigns to it. An
+    interval therefore excludes 0 exactly if the corrected p is below 0.05.
 
     Hartigan: Using subsample values as typical values, Journal of the American Statistical Association 1969.
 
     Args:
         differences: Values by query of each comparison, all over the same queries.
-        p: Their p-values by :func:`paired_p`, not corrected.
-        seed: Fixes the subsets that are drawn where there are too many to look at all.
+        p: Their uncorrected p-values, by :func:`paired_p`.
+        seed: Random seed of the subsets, if there are too many to enumerate.
     """
     corrected, names, found = holm(p), list(differences), {}
     for start in range(0, len(names), _COMPARISONS_AT_ONCE):
@@ -150,7 +150,7 @@ def minimum_detectable_difference(differences: np.ndarray, power: float = 0.8, a
     """The true mean difference that a two-sided paired test on this many queries would find with this power.
 
     The normal approximation of the paired t-test, (z(1 - alpha/2) + z(power)) * sd / sqrt(n), with the spread of
-    these per-query differences; infinite for a single query, from which nothing can be found.
+    these per-query differences; infinite for a single query.
 
     Webber, Moffat, Zobel: Statistical power in retrieval experimentation, CIKM 2008.
     """
@@ -169,16 +169,16 @@ def _paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _resampled_means(values: np.ndarray, seed: int) -> np.ndarray:
-    """Means of ``RESAMPLES`` draws of as many values with replacement; the same draws for the same number and seed."""
+    """Means of ``RESAMPLES`` bootstrap samples; the same draws for the same number of values and seed."""
     rng = np.random.default_rng(seed)
     draws = (rng.integers(len(values), size=(rows, len(values)), dtype=np.int32) for rows in chunks(len(values)))
     return np.concatenate([values[drawn].mean(axis=1) for drawn in draws])
 
 
 def _subset_means(values: np.ndarray, seed: int) -> np.ndarray:
-    """Means of each column of ``values`` [queries, comparisons] over subsets: all of them, or ``RESAMPLES`` drawn ones.
+    """Means of each column of ``values`` [queries, comparisons] over all subsets, or ``RESAMPLES`` random ones.
 
-    The empty subset has none and is left out.
+    The empty subset, which has no mean, is left out.
     """
     queries = len(values)
     if queries <= EXACT_UP_TO:
@@ -191,9 +191,9 @@ def _subset_means(values: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _not_rejected(means: np.ndarray, level: float) -> tuple[float, float]:
-    """The bounds of the shifts whose p is ``level`` or more; where so few subsets can reject none, the extremes.
+    """The bounds of the shifts with p of at least ``level``; the extremes if there are too few subsets to reject any.
 
-    The p of a shift is 2 (1 + subset means beyond it) / (1 + all of them).
+    The p of a shift is 2 (1 + number of subset means beyond it) / (1 + number of all).
     """
     beyond = math.ceil(level * (1 + len(means)) / 2 - 1 - 1e-9)
     at = max(beyond - 1, 0)
@@ -201,7 +201,7 @@ def _not_rejected(means: np.ndarray, level: float) -> tuple[float, float]:
 
 
 def _agreeing(found: Mean, means: np.ndarray, corrected: float) -> Mean:
-    """The interval on the side of 0 where its corrected p is, should drawn subsets and drawn signs differ by chance."""
+    """Make the interval agree with the corrected p, in case random subsets and random signs differ by chance."""
     low, high = found.low, found.high
     if corrected >= ALPHA:
         low, high = min(low, 0.0), max(high, 0.0)
@@ -213,13 +213,13 @@ def _agreeing(found: Mean, means: np.ndarray, corrected: float) -> Mean:
 
 
 def _middle(means: np.ndarray) -> tuple[float, float]:
-    """The ends of the middle 95 %."""
+    """The 2.5 % and 97.5 % quantiles."""
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
-    """As a float vector; no values, or values that are not finite, would give a number that means nothing."""
+    """The values as a float vector; refuses empty and non-finite ones, whose mean would be meaningless."""
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise ValueError("need a vector of at least one number, all finite")
@@ -227,7 +227,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 def chunks(columns: int) -> Iterator[int]:
-    """Numbers of rows that add up to ``RESAMPLES``, each small enough to be held with this many columns."""
+    """Numbers of rows that add up to ``RESAMPLES``, each small enough for memory with this many columns."""
     step = max(1, _CHUNK_VALUES // columns)
     for start in range(0, RESAMPLES, step):
         yield min(step, RESAMPLES - start)
@@ -241,7 +241,7 @@ def _flipped_sums(differences: np.ndarray, rng: np.random.Generator) -> Iterator
 
 
 def _random_subsets(size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """``RESAMPLES`` random subsets of ``size`` things as rows of 0 and 1, float64 [rows, size], chunk by chunk."""
+    """``RESAMPLES`` random subsets of ``size`` items as rows of 0 and 1, float64 [rows, size], chunk by chunk."""
     for rows in chunks(size):
         packed = rng.integers(256, size=(rows, -(-size // 8)), dtype=np.uint8)
         yield np.unpackbits(packed, axis=1, count=size).astype(np.float64)

@@ -46,5 +46,5 @@ def by_leakage(made: pd.DataFrame, dataset: Dataset, config: GenerateConfig, dro
     if not held or made.empty:
         return made
     texts = Texts.from_records((id_, "", text) for id_, text in zip(made["query_id"], made["query"], strict=True))
-    leaking = leakage.seen(texts, made["query_id"], dataset.queries, held, 1, config.query_threshold)
+    leaking = leakage.find_leaks(texts, made["query_id"], dataset.queries, held, 1, config.query_threshold)
     return keep(made, ~made["query_id"].isin(leaking), "query that a held-out split asks", dropped)

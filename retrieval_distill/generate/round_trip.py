@@ -19,7 +19,7 @@ from retrieval_distill.config.generate import RoundTripConfig
 from retrieval_distill.data import generated as copies
 from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.dataset import Dataset, Texts
-from retrieval_distill.data.judged import with_relevant
+from retrieval_distill.data.relevance import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.generate.query_filters import keep
 
@@ -49,14 +49,14 @@ def keep_round_trips(
         dropped: Counts the dropped queries.
     """
     if config.retrieval is not None and len(made):
-        generated = copies.merged(dataset, made)
+        generated = copies.add_generated(dataset, made)
         found = judges.find(generated.queries(copies.SPLIT), config.retrieval).top(config.retrieval)
         back = set(found.pairs)
         mask = pd.Series([pair in back for pair in zip(made["query_id"], made["doc_id"], strict=True)], made.index)
         made = keep(made, mask, f"query that does not find its document among {config.retrieval}", dropped)
     if not config.asks_teacher or made.empty:
         return made
-    own = _source_document_scores(copies.merged(dataset, made), config, judges)
+    own = _source_document_scores(copies.add_generated(dataset, made), config, judges)
     rank, score = (made["query_id"].map(own[column]) for column in ("rank", "score"))
     if config.score is not None:
         made = keep(made, score >= config.score, f"query whose document scores below {config.score:g}", dropped)
@@ -71,7 +71,7 @@ def _source_document_scores(generated: Dataset, config: RoundTripConfig, judges:
     assert judges.score is not None
     queries, judged = generated.queries(copies.SPLIT), generated.qrels(copies.SPLIT)
     found = with_relevant(judges.find(queries, config.candidates).top(config.candidates), judged)
-    trained = copies.as_trained(generated, copies.SPLIT)
+    trained = copies.training_view(generated, copies.SPLIT)
     scored = judges.score(found, generated)
     frame = scored.frame.assign(rank=scored.frame.groupby("query_id", sort=False).cumcount() + 1)
     relevant = trained.qrels(copies.SPLIT)

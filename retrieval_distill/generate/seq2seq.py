@@ -99,7 +99,7 @@ class Seq2Seq:
     def _load(self, kind: Any, **options: Any) -> Any:
         folder = models.resolve(self.config.model)
         try:
-            with weights.reading(folder) as loaded:
+            with weights.loading(folder) as loaded:
                 model = kind.from_pretrained(folder, trust_remote_code=False, **options)
         except UserError as error:
             raise UserError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_distill.data.dataset import Dataset, Texts
-from retrieval_distill.data.mixture import apart
+from retrieval_distill.data.mixture import by_source
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed_queries
 from retrieval_distill.errors import UserError
@@ -98,7 +98,7 @@ def search_dataset(index: Index, model: str, queries: Texts, depth: int, dataset
         dtype: Number format of the computation.
     """
     vectors, parts = embed_queries(model, queries, index.manifest, index.folder, dtype), []
-    for own, allowed in apart(dataset, queries):
+    for own, allowed in by_source(dataset, queries):
         rows = queries.rows.find(own.ids)
         scores, found = index.search(vectors[rows], depth, index.allowed_rows(dataset.documents, allowed))
         parts.append(Run.from_best(own.ids, found, scores))

@@ -10,8 +10,8 @@ import pandas as pd
 
 from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.hashes import text_hashes
-from retrieval_distill.data.judged import relevance
 from retrieval_distill.data.prepare.words import words
+from retrieval_distill.data.relevance import relevance
 from retrieval_distill.data.run import Run
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from retrieval_distill.config.mining import MiningConfig
 from retrieval_distill.data.dataset import Qrels, Texts
-from retrieval_distill.data.judged import with_relevant
+from retrieval_distill.data.relevance import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError

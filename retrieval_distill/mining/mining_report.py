@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from retrieval_distill.data.dataset import Qrels
-from retrieval_distill.data.judged import PAIR, relevance
+from retrieval_distill.data.relevance import PAIR, relevance
 from retrieval_distill.data.run import Run
 from retrieval_distill.mining.negative_filters import with_positives
 

@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from retrieval_distill.config.mining import FilterConfig
 from retrieval_distill.data.dataset import Qrels
-from retrieval_distill.data.judged import relevance
+from retrieval_distill.data.relevance import relevance
 from retrieval_distill.data.run import Run
 
 Removed = Callable[[pd.DataFrame, float], pd.Series]

@@ -15,7 +15,7 @@ from typing import Any
 from retrieval_distill import models
 from retrieval_distill.config.mining import LEXICAL, START, MiningConfig
 from retrieval_distill.data.dataset import Dataset, Texts
-from retrieval_distill.data.mixture import apart
+from retrieval_distill.data.mixture import by_source
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
@@ -91,7 +91,7 @@ class Retrievers:
         return self.start
 
     def _lexical(self, queries: Texts, depth: int) -> Run:
-        found = (self._bm25.search(own, depth, allowed) for own, allowed in apart(self.dataset, queries))
+        found = (self._bm25.search(own, depth, allowed) for own, allowed in by_source(self.dataset, queries))
         return Run.joined(found)
 
     @cached_property

@@ -1,10 +1,10 @@
-"""Distillation objectives: one small file each, one contract, one registry.
+"""Distillation objectives: one small file each, one interface, one registry.
 
     objectives:
       margin_mse: 0.1
       listwise_kl: {weight: 1.0, teacher_temperature: 2.0}
-      in_batch: {weight: [1.0, 0.0]}              # from 1 down to 0 over the course of training
-      list_mle: {weight: 0.5, from: 0.5}          # in the second half only
+      in_batch: {weight: [1.0, 0.0]}              # from 1 to 0 over the course of training
+      list_mle: {weight: 0.5, from: 0.5}          # only in the second half
 
 mixes them by weight. Knows names and weights; must not know models or data.
 """
@@ -51,7 +51,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 
 class Mix:
-    """A weighted sum of objectives; its components stay visible.
+    """A weighted sum of objectives, which also returns its components.
 
     Args:
         parts: Name -> weight, or name -> ``{"weight": ..., "from": ..., "until": ..., option: ...}``; a weight is a
@@ -68,11 +68,11 @@ class Mix:
     def __call__(self, lists: CandidateLists, progress: float = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and each active component without its weight.
 
-        An objective that needs what these lists do not hold (see :attr:`Objective.needs`) is passed over.
+        An objective that needs attributes that these lists lack (see :attr:`Objective.needs`) is skipped.
 
         Args:
             lists: The step's candidate lists.
-            progress: Share of the training that is done, 0 to 1.
+            progress: Share of the training completed, 0 to 1.
         """
         active = {
             name: part
@@ -84,14 +84,14 @@ class Mix:
         return sum(weighted, start=lists.in_batch.new_zeros(())), components
 
     def check_needs(self, given: Mapping[str, str]) -> None:
-        """Refuse objectives that nothing would be asked of.
+        """Refuse objectives that would never be active for lack of inputs.
 
         Args:
-            given: What a training can give beyond candidates and their scores, and how: ``""`` for what it does, else
-                what the user would have to set.
+            given: Each input beyond candidates and their scores: ``""`` if the training provides it, else the option
+                that would.
 
         Raises:
-            UserError: An objective needs what is not given.
+            UserError: An objective needs an input that is not provided.
         """
         for name, part in self.parts.items():
             missing = [given[need] for need in part.objective.needs if given[need]]

@@ -1,6 +1,6 @@
-"""What every objective is given and gives back.
+"""The interface of objectives: candidate lists in, a scalar out.
 
-Knows tensors only; must not know models, data sets or how a batch was drawn.
+Knows only tensors; must not know models, datasets or how a batch was drawn.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class CandidateLists:
         mask: True for real candidates, bool [Q, C].
         in_batch: Student similarities of every query with every distinct document of the step, float [Q, D].
         in_batch_labels: Grades of those pairs, float [Q, D]; 0 for unjudged.
-        positions: Which column of ``in_batch`` a candidate stands in, int64 [Q, C]; any valid one where padded.
-            ``None``: not told, for objectives that do not ask.
-        vectors: The student's whole vectors, brought to the embedding teacher's dimension; ``None`` in a view that is
-            not the whole (see :mod:`retrieval_distill.objectives.views`) and without an embedding teacher.
-        teacher_vectors: The embedding teacher's; ``None`` without one.
-        whole: In a view that is not the whole, ``in_batch`` of the student's whole vectors, without gradients.
+        positions: A candidate's column in ``in_batch``, int64 [Q, C]; any valid one where padded. ``None``: unknown,
+            for objectives that do not need them.
+        vectors: The student's full vectors, projected to the embedding teacher's dimensions; ``None`` in a view other
+            than the full one (see :mod:`retrieval_distill.objectives.views`) and without an embedding teacher.
+        teacher_vectors: The embedding teacher's vectors; ``None`` without one.
+        whole: In a view other than the full one, ``in_batch`` of the student's full vectors, without gradients.
     """
 
     student: Tensor
@@ -63,11 +63,11 @@ class Objective(ABC):
     """A distillation objective: candidate lists in, a scalar out (mean over queries, to be minimised)."""
 
     needs: ClassVar[tuple[str, ...]] = ()
-    """Attributes of the lists that are ``None`` in some trainings, without which it cannot be asked."""
+    """Optional attributes of the lists that the objective needs."""
 
     @abstractmethod
     def __call__(self, lists: CandidateLists) -> Tensor:
-        """The objective's value, a scalar with gradients to the student's side of the lists."""
+        """The loss, a scalar with gradients to the student's side of the lists."""
 
 
 def masked_log_softmax(scores: Tensor, mask: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ class EmbeddingDistillation(Objective):
 
     | uses | how |
     |---|---|
-    | vectors, teacher_vectors | text by text; the mean over queries and that over documents count alike |
+    | vectors, teacher_vectors | text by text; the means over queries and over documents have equal weight |
     | student, teacher, labels | not used |
 
-    Where the two have different dimensions, the student's vectors reach this objective through a linear projection
-    that is trained with the student and left behind (:class:`retrieval_distill.training.model.DistillationModel`).
+    If the two have different dimensions, the student's vectors go through a linear projection, trained with the student
+    and then discarded (:class:`retrieval_distill.training.model.DistillationModel`).
 
     Source: Kim et al., "EmbedDistill: A Geometric Knowledge Distillation for Information Retrieval", 2023,
     arXiv:2301.12005, section 4.2.
@@ -28,7 +28,7 @@ class EmbeddingDistillation(Objective):
     Args:
         distance: ``cosine`` is one minus the cosine; ``euclidean`` the length of the difference; ``mse`` its mean
             square over dimensions, so it shrinks with their number.
-        of: ``both``; ``queries``: for a student that asks an index of the teacher's documents; ``documents``.
+        of: ``both``; ``queries``, for a student that searches an index of the teacher's documents; ``documents``.
     """
 
     needs = ("vectors", "teacher_vectors")

@@ -18,18 +18,18 @@ class InBatchContrastive(Objective):
     | teacher, labels, positions | with ``false_negative_margin``: which of the query's candidates are left out |
     | student | not used |
 
-    A query's other relevant documents are taken out of the denominator, by id.
+    A query's other relevant documents are excluded from the denominator, by id.
 
     Source: van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018,
     arXiv:1807.03748; with in-batch negatives as in Karpukhin et al., "Dense Passage Retrieval", 2020,
-    arXiv:2004.04906; a cross-encoder's word on false negatives: Qu et al., "RocketQA", 2020, arXiv:2010.08191.
+    arXiv:2004.04906; false negatives filtered by a cross-encoder: Qu et al., "RocketQA", 2020, arXiv:2010.08191.
 
     Args:
         temperature: Divides the similarities, which already carry the student's scale.
-        false_negative_margin: A candidate of the query that the teacher scores at most this far below the query's
-            relevant one (the lowest, where there are several), or above it, is no negative: it leaves the
-            denominator. In units of teacher scores; ``None``: all stay. Documents from the lists of other queries
-            have no teacher score for this query; they stay.
+        false_negative_margin: A candidate that the teacher scores above the query's relevant one (the lowest, if there
+            are several), or at most this far below, is not a negative and is excluded from the denominator. In units
+            of teacher scores; ``None``: none is excluded. Documents from the lists of other queries have no teacher
+            score for this query and stay.
     """
 
     @validate_call
@@ -38,7 +38,7 @@ class InBatchContrastive(Objective):
         self.false_negative_margin = false_negative_margin
 
     def __call__(self, lists: CandidateLists) -> Tensor:
-        """The mean over relevant pairs; 0 when there is none."""
+        """The mean over relevant pairs; 0 if there is none."""
         scores = lists.in_batch / self.temperature
         relevant = lists.in_batch_labels > 0
         no_negatives = relevant | self._false_negatives(lists)
@@ -47,7 +47,7 @@ class InBatchContrastive(Objective):
         return losses.masked_fill(~relevant, 0.0).sum() / relevant.sum().clamp(min=1)
 
     def _false_negatives(self, lists: CandidateLists) -> Tensor:
-        """The columns of ``in_batch`` that the teacher holds as good as relevant, bool [Q, D]."""
+        """The columns of ``in_batch`` that the teacher considers as good as relevant, bool [Q, D]."""
         if self.false_negative_margin is None:
             return torch.zeros_like(lists.in_batch, dtype=torch.bool)
         if lists.positions is None:

@@ -21,9 +21,9 @@ class InBatchKL(Objective):
     | teacher_vectors | softmax over the same documents of the teacher's similarities at ``teacher_temperature`` |
     | student, teacher, labels | not used |
 
-    A cross-encoder has scored each query's own candidates; an embedding teacher has a word on the documents of the
-    other lists too, for the price of a matrix product. Mixed with a listwise objective this is dual supervision; with
-    the student before training as the teacher (``embedding_teacher: {model: start}``), self-distillation that keeps
+    A cross-encoder scores only each query's own candidates; an embedding teacher also scores the documents of the other
+    lists, for the price of a matrix product. Mixed with a listwise objective this is dual supervision; with
+    the student before training as the teacher (``embedding_teacher: {model: start}``), self-distillation that preserves
     what the student knew.
 
     Source: Hofstaetter et al., "Efficiently Teaching an Effective Dense Retriever with Balanced Topic Aware Sampling",
@@ -32,8 +32,8 @@ class InBatchKL(Objective):
 
     Args:
         teacher_temperature: Divides the teacher's similarities; 0.05 suits cosines.
-        student_temperature: Divides the student's, which already carry its scale.
-        similarity: The teacher's.
+        student_temperature: Divides the student's similarities, which already carry its scale.
+        similarity: The teacher's similarity.
     """
 
     needs = ("teacher_vectors",)

@@ -16,7 +16,7 @@ POSITION_WEIGHTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "exponential": lambda ranks, length: torch.exp2(-ranks) - torch.exp2(-length),
     "logarithmic": lambda ranks, length: torch.log2(1 + ranks).reciprocal(),
 }
-"""Rank from 1 and length of the list -> weight, up to a factor."""
+"""(rank from 1, length of the list) -> weight, up to a factor."""
 
 
 class ListMLE(Objective):
@@ -25,19 +25,19 @@ class ListMLE(Objective):
     | uses | how |
     |---|---|
     | student | ``s = student / temperature``, the model's log-strengths |
-    | teacher | the order to be likely; only the order of its scores counts |
+    | teacher | the target order; only the order of its scores counts |
     | labels | with ``order_by: labels`` the grades come first, the teacher decides within a grade |
 
     ``sum_i w_i (log sum_k exp(s_k) - s_i)``, ``k`` running over the candidates not ranked before ``i``, averaged
-    over queries. Candidates the order holds equal compete with each other (Breslow's treatment of ties), so their
-    places in the list do not matter.
+    over queries. Tied candidates compete with each other (Breslow's treatment of ties), so their positions in the
+    list do not matter.
 
     Source: Xia et al., "Listwise Approach to Learning to Rank - Theory and Algorithm", ICML 2008; weights by
     position: Lan et al., "Position-Aware ListMLE: A Sequential Learning Process for Ranking", UAI 2014.
 
     Args:
         order_by: ``teacher``, or ``labels``.
-        position_weight: ``none``: 1 for every place, the sum is the exact likelihood. ``exponential``:
+        position_weight: ``none``: 1 for every position, so the sum is the exact likelihood. ``exponential``:
             ``2 ** (length - rank) - 1``, p-ListMLE's usual choice. ``logarithmic``: ``1 / log2(1 + rank)``, as in
             nDCG. The last two are scaled to sum to 1 in each list.
         temperature: Divides the similarities, which already carry the student's scale.
@@ -64,7 +64,7 @@ class ListMLE(Objective):
         return (self._weights(order, lists.mask) * surprise).sum(dim=-1).mean()
 
     def _order(self, lists: CandidateLists) -> Tensor:
-        """The lower, the earlier; two grades lie further apart than the teacher's first and last rank."""
+        """Sort keys, lowest first; grades differ by more than the teacher's first and last rank."""
         by_grade = {"teacher": 0, "labels": lists.mask.shape[1]}[self.order_by]
         return by_grade * average_ranks(lists.labels, lists.mask) + average_ranks(lists.teacher, lists.mask)
 

@@ -13,7 +13,7 @@ class ListNet(Objective):
 
     | uses | how |
     |---|---|
-    | student, teacher | softmax over the list: how likely each candidate is to be the best one |
+    | student, teacher | softmax over the list: probability of each candidate to be the best one |
     | labels | not used |
 
     ``- sum_i p_i log q_i`` with ``p = softmax(teacher / teacher_temperature)`` and

@@ -32,9 +32,9 @@ class ListwiseKL(Objective):
     Args:
         teacher_temperature: Above 1 softens the teacher.
         student_temperature: Above 1 softens the student.
-        direction: ``forward`` is ``KL(p, q)``: the student must cover all that the teacher holds likely. ``reverse``
-            is ``KL(q, p)``: it must avoid what the teacher holds unlikely. ``jensen-shannon`` is the mean of both
-            against ``(p + q) / 2``, at most log 2, so no list can outweigh the others.
+        direction: ``forward`` is ``KL(p, q)``: the student must cover everything that the teacher finds likely.
+            ``reverse`` is ``KL(q, p)``: it must avoid what the teacher finds unlikely. ``jensen-shannon`` is the mean
+            of both against ``(p + q) / 2``, at most log 2, so no list can outweigh the others.
     """
 
     @validate_call

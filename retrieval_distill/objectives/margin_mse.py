@@ -17,17 +17,17 @@ class MarginMSE(Objective):
     | uses | how |
     |---|---|
     | student, teacher | margins ``s(one) - s(other)`` of the pairs of a list |
-    | labels | ``pairs: relevant`` takes one of grade above 0 and another of grade 0; ``all``: not used |
+    | labels | ``pairs: relevant`` pairs grades above 0 with grades of 0; ``all``: not used |
 
-    Every pair counts alike: the mean is over the step's pairs, so a list without any adds nothing.
+    All pairs have equal weight: the mean is over the step's pairs, so a list without any adds nothing.
 
     Source: Hofstaetter et al., "Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge
     Distillation", 2020, arXiv:2010.02666, equation 2.
 
     Args:
-        teacher_scale: Factor on teacher margins; ``1.0`` takes raw logits as they are.
-        pairs: ``relevant``: each relevant candidate against each other one, as published. ``all``: every two
-            candidates of a list, so the teacher's differences among negatives are learnt too.
+        teacher_scale: Factor on teacher margins; ``1.0`` uses raw logits.
+        pairs: ``relevant``: each relevant candidate against each other one, as published. ``all``: all pairs of a
+            list, so that the teacher's differences among negatives are learnt too.
     """
 
     @validate_call
@@ -36,7 +36,7 @@ class MarginMSE(Objective):
         self.pairs = pairs
 
     def __call__(self, lists: CandidateLists) -> Tensor:
-        """The mean over pairs; 0 when there is none."""
+        """The mean over pairs; 0 if there is none."""
         relevant, other = lists.labels > 0, lists.labels <= 0
         chosen = {"relevant": relevant[:, :, None] & other[:, None, :], "all": lists.mask[:, :, None]}[self.pairs]
         pairs = chosen & distinct_pairs(lists.mask)  # [Q, C, C]

@@ -1,4 +1,4 @@
-"""From a recipe's mix to its parts: each by its name, with its options, and when it counts how much.
+"""Reads a mix from the recipe: each part by name, with its options and its weight over time.
 
 Knows names, options and schedules; must not know what a part computes.
 """
@@ -25,18 +25,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Part(Generic[T]):
-    """One of a mix, and when it counts how much."""
+    """A part of a mix, and its weight over time."""
 
     objective: T
     schedule: Schedule
 
 
 def read(section: str, known: Mapping[str, type[T]], parts: Mapping[str, Value]) -> dict[str, Part[T]]:
-    """The parts of a mix whose weight is ever above 0.
+    """Read the parts of a mix, without those whose weight is always 0.
 
     Args:
         section: The recipe's key, for messages.
-        known: What a name stands for; options are arguments of its ``__init__``.
+        known: Name -> class; options are arguments of its ``__init__``.
         parts: The mix.
 
     Raises:
@@ -51,7 +51,7 @@ def read(section: str, known: Mapping[str, type[T]], parts: Mapping[str, Value])
     schedules = [part.schedule for part in kept.values()]
     for point in sorted({0.0, *(schedule.until for schedule in schedules)}):
         if not any(schedule.active(point) for schedule in schedules):
-            raise UserError(f"{section}: none is active from {point:g} of the training on; mend from and until")
+            raise UserError(f"{section}: none is active from {point:g} of the training on; change from and until")
     return kept
 
 

@@ -14,7 +14,7 @@ from retrieval_distill.objectives.soft_ranks import average_ranks, distinct_pair
 
 
 class RankNet(Objective):
-    """Logistic loss on every pair of candidates that the teacher puts in an order.
+    """Logistic loss on every pair of candidates that the teacher orders.
 
     | uses | how |
     |---|---|
@@ -28,9 +28,9 @@ class RankNet(Objective):
     to Rank with Nonsmooth Cost Functions", NIPS 2006.
 
     Args:
-        weighting: ``none``, or ``lambda``: each pair counts by how much nDCG changes when the two swap their places
-            in the student's present order (no gradient flows through it). Gains are ``1 / rank`` in the teacher's
-            order: grades know too little, scores have no zero.
+        weighting: ``none``, or ``lambda``: each pair is weighted by the change of nDCG when the two swap positions in
+            the student's current order (without gradient). Gains are ``1 / rank`` in the teacher's order, since
+            grades are too coarse and scores have no zero.
         temperature: Divides the similarities, which already carry the student's scale.
     """
 
@@ -40,7 +40,7 @@ class RankNet(Objective):
         self.temperature = temperature
 
     def __call__(self, lists: CandidateLists) -> Tensor:
-        """The mean over ordered pairs; 0 when there is none."""
+        """The mean over ordered pairs; 0 if there is none."""
         pairs = (lists.teacher[:, :, None] > lists.teacher[:, None, :]) & distinct_pairs(lists.mask)
         differences = (lists.student[:, :, None] - lists.student[:, None, :]) / self.temperature
         losses = WEIGHTINGS[self.weighting](lists) * torch.nn.functional.softplus(-differences)
@@ -48,7 +48,7 @@ class RankNet(Objective):
 
 
 def _swap_effects(lists: CandidateLists) -> Tensor:
-    """|change of nDCG| when two candidates swap places, [Q, C, C]."""
+    """|change of nDCG| when two candidates swap positions, [Q, C, C]."""
     gains = reciprocal_gains(lists.teacher, lists.mask)
     discounts = torch.log2(1 + average_ranks(lists.student.detach(), lists.mask)).reciprocal()
     effects = (gains[:, :, None] - gains[:, None, :]) * (discounts[:, :, None] - discounts[:, None, :])
@@ -59,4 +59,4 @@ WEIGHTINGS: dict[str, Callable[[CandidateLists], Tensor]] = {
     "none": lambda lists: lists.student.new_ones(()),
     "lambda": _swap_effects,
 }
-"""How much each pair counts, broadcast to [Q, C, C]."""
+"""The weight of each pair, broadcast to [Q, C, C]."""

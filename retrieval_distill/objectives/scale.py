@@ -1,20 +1,18 @@
-"""The scale check at the door: can this student reach what its objectives will ask of it?
+"""The scale check before training: can the student reach what its objectives demand?
 
-Knows teacher scores as numbers and the options of objectives; must not know models, data sets or training.
+Knows teacher scores as numbers and the options of objectives; must not know models, datasets or training.
 
-Why it must be asked: raw logits of a cross-encoder differ by ten and more within a list, cosine similarities by two at
-most, and in practice by about one, since cosines of trained students are hardly ever negative. ``student.scale``
-bridges the two. Where it does not,
+Within a list, raw logits of a cross-encoder differ by ten or more, cosine similarities by at most two, and in practice
+by about one, since cosines of trained students are rarely negative. ``student.scale`` bridges the two. If it does not,
 
-* objectives that copy numbers (``margin_mse``, ``score_mse``) pull for ever at a wall: the loss stays high, every
-  candidate is pushed to the end of the scale, and the order in between is lost. Scores squashed to 0..1 do the
-  opposite: the student may ignore them and still be right to a hundredth;
-* objectives that copy a distribution (``listwise_kl``, ``list_net``, ``soft_contrastive``) can work at any scale of
-  scores, but a distribution that is all but one-hot teaches no more than the best candidate, and one that is all but
-  uniform teaches nothing. How peaked it is, is read from its entropy as a share of the greatest possible one,
-  ``log(length of the list)``.
+* objectives that match numbers (``margin_mse``, ``score_mse``) have unreachable targets: the loss stays high, every
+  candidate is pushed to the end of the scale, and the order in between is lost. With scores squashed to 0..1 the
+  opposite happens: the student may ignore them and still be right to a hundredth;
+* objectives that match a distribution (``listwise_kl``, ``list_net``, ``soft_contrastive``) work at any scale of
+  scores, but a nearly one-hot distribution teaches only the best candidate, and a nearly uniform one nothing. How
+  peaked it is, is measured by its entropy as a share of the maximum, ``log(length of the list)``.
 
-Objectives that only take the teacher's order (``list_mle``, ``rank_net``, ``adr_mse``, ``approx_ndcg``) cannot fail in
+Objectives that only use the teacher's order (``list_mle``, ``rank_net``, ``adr_mse``, ``approx_ndcg``) cannot fail in
 these ways.
 """
 
@@ -42,7 +40,7 @@ TINY = 0.01
 """Share of that span below which nearly all margins are lost in the noise."""
 
 PEAKED, FLAT = 0.01, 0.99
-"""Median entropies, as a share of the greatest possible, outside which a teacher's distributions are degenerate."""
+"""Median entropies, as a share of the maximum, outside which a teacher's distributions are degenerate."""
 
 
 def check_scale(
@@ -51,30 +49,30 @@ def check_scale(
     scale: float,
     objectives: Mix | Mapping[str, Any],
 ) -> list[str]:
-    """Hold the teacher's scores against what the student can reach.
+    """Compare the teacher's scores with what the student can reach.
 
     The margins are those of each list's best candidate over its others. A ``cosine`` times ``scale`` spans
     ``2 * scale``; nothing bounds ``dot``, so only the teacher's distributions are checked there.
 
     Args:
-        teacher_scores: One array of raw scores per query; queries with fewer than two are passed over.
-        similarity: The student's.
+        teacher_scores: One array of raw scores per query; queries with fewer than two are skipped.
+        similarity: The student's similarity.
         scale: ``student.scale``.
         objectives: The mix, or the recipe's mapping of it.
 
     Returns:
-        Warnings, plain sentences that name a value that would work; none when all is well.
+        Warnings, plain sentences that name a value that would work; empty if all is well.
 
     Raises:
-        UserError: More than 5 % of the numbers that ``margin_mse`` or ``score_mse`` copies lie beyond the student's
-            reach, no query has two scores, or a score is not a finite number.
+        UserError: More than 5 % of the numbers that ``margin_mse`` or ``score_mse`` copies are beyond the student's
+            reach, no query has two scores, or a score is NaN or infinite.
     """
     lists = [np.asarray(scores, np.float64) for scores in teacher_scores if len(scores) > 1]
     if not lists:
         raise UserError("no query has two scored candidates: there is nothing to learn from")
     missing = sum(int((~np.isfinite(scores)).sum()) for scores in lists)
     if missing:
-        raise UserError(f"{missing} teacher scores are not finite numbers; score those pairs again")
+        raise UserError(f"{missing} teacher scores are NaN or infinite; score those pairs again")
     margins = np.concatenate([np.delete(scores.max() - scores, scores.argmax()) for scores in lists])
     span = 2 * scale if similarity == "cosine" else math.inf
     mix = objectives if isinstance(objectives, Mix) else Mix(objectives)
@@ -87,7 +85,7 @@ def check_scale(
                 values = np.abs(np.concatenate(lists))
                 warnings += _numbers(name, part.objective.teacher_scale, "scores", values, span / 2, scale)
             case SoftContrastive(hard=1.0):
-                pass  # no word of the teacher in it
+                pass  # does not use the teacher
             case ListwiseKL() | ListNet() | SoftContrastive():
                 warnings += _distributions(name, part.objective, lists, margins)
                 warnings += _log_odds(name, part.objective, margins, span)
@@ -95,34 +93,34 @@ def check_scale(
 
 
 def _numbers(name: str, teacher_scale: float, what: str, values: np.ndarray, reach: float, scale: float) -> list[str]:
-    """Judge numbers that are copied, against the greatest that the student can give."""
+    """Compare numbers to match with the largest that the student can give."""
     if math.isinf(reach):
         return []
     median, most = teacher_scale * np.quantile(values, [0.5, 0.95])
     if most == 0:
         return [f"objectives.{name}: the teacher's {what} are all 0: there is nothing to learn"]
     usual = USUAL * reach
-    mend = (
+    advice = (
         f"set student.scale={_round(scale * most / usual, math.ceil)} "
         f"or objectives.{name}.teacher_scale={_round(teacher_scale * usual / most, math.floor)}"
     )
-    asked = (
-        f"objectives.{name}: the teacher's {what} times teacher_scale={teacher_scale:g} are {median:.3g} in the median "
-        f"and {most:.3g} at the 95th percentile, and cosines times student.scale={scale:g} give {reach:.3g} at most"
+    finding = (
+        f"objectives.{name}: the teacher's {what} times teacher_scale={teacher_scale:g} have a median of {median:.3g} "
+        f"and a 95th percentile of {most:.3g}, and cosines times student.scale={scale:g} are at most {reach:.3g}"
     )
     if most > reach:
-        raise UserError(f"{asked}: out of reach; {mend}")
+        raise UserError(f"{finding}: out of reach; {advice}")
     if median > usual * (1 + 1e-6):
-        return [f"{asked}, in practice about {usual:.3g}: hard to reach; {mend}"]
+        return [f"{finding}, in practice about {usual:.3g}: hard to reach; {advice}"]
     if most < TINY * reach:
-        return [f"{asked}: too small to learn from; {mend}"]
+        return [f"{finding}: too small to learn from; {advice}"]
     return []
 
 
 def _distributions(
     name: str, objective: ListwiseKL | ListNet | SoftContrastive, lists: list[np.ndarray], margins: np.ndarray
 ) -> list[str]:
-    """Judge how peaked the teacher's distributions are."""
+    """Check how peaked the teacher's distributions are."""
     padded = np.full((len(lists), max(map(len, lists))), -np.inf)
     for row, scores in zip(padded, lists, strict=True):
         row[: len(scores)] = scores - scores.max()
@@ -132,7 +130,7 @@ def _distributions(
     shape = "one-hot" if entropy < PEAKED else "uniform"
     found = (
         f"objectives.{name}: at teacher_temperature={objective.teacher_temperature:g} the teacher's distributions are "
-        f"all but {shape} (median entropy {entropy:.1%} of the greatest possible)"
+        f"nearly {shape} (median entropy {entropy:.1%} of the maximum)"
     )
     better = _middle_temperature(padded, margins)
     if better is None:
@@ -143,21 +141,21 @@ def _distributions(
 def _log_odds(
     name: str, objective: ListwiseKL | ListNet | SoftContrastive, margins: np.ndarray, span: float
 ) -> list[str]:
-    """Judge whether the student's softmax can be as peaked as the teacher's."""
-    asked = float(np.median(margins)) / objective.teacher_temperature
+    """Check whether the student's softmax can be as peaked as the teacher's."""
+    wanted = float(np.median(margins)) / objective.teacher_temperature
     reach = span / objective.student_temperature
-    if asked <= reach:
+    if wanted <= reach:
         return []
-    better = _round(objective.student_temperature * reach / asked, math.floor)
+    better = _round(objective.student_temperature * reach / wanted, math.floor)
     return [
-        f"objectives.{name}: the teacher's median log-odds of its best candidate over another are {asked:.3g}, the "
+        f"objectives.{name}: the teacher's median log-odds of its best candidate over another are {wanted:.3g}, the "
         f"student's cannot exceed {reach:.3g}; "
         f"set objectives.{name}.student_temperature={better} or a higher student.scale"
     ]
 
 
 def _median_entropy(scores: np.ndarray, temperature: float) -> float:
-    """The median over lists of the softmax's entropy, as a share of the greatest possible.
+    """The median over lists of the softmax's entropy, as a share of the maximum.
 
     Args:
         scores: float64 [queries, length], 0 for a list's best candidate, -inf where padded.
@@ -172,9 +170,9 @@ def _median_entropy(scores: np.ndarray, temperature: float) -> float:
 
 
 def _middle_temperature(scores: np.ndarray, margins: np.ndarray) -> float | None:
-    """The temperature at which the median entropy is half the greatest possible; ``None`` where equal scores forbid it.
+    """The temperature at which the median entropy is half the maximum; ``None`` if equal scores prevent that.
 
-    Every entropy rises with the temperature, and so does their median: there is one solution at most.
+    Every entropy increases with the temperature, and so does their median: there is at most one solution.
     """
     positive = margins[margins > 0]
     if not len(positive):
@@ -186,6 +184,6 @@ def _middle_temperature(scores: np.ndarray, margins: np.ndarray) -> float | None
 
 
 def _round(value: float, towards: Callable[[float], int]) -> str:
-    """A number for a recipe, two digits long."""
+    """A number for a recipe, with two significant digits."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return f"{towards(round(value / unit, 6)) * unit:g}"

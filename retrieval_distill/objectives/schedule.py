@@ -1,6 +1,6 @@
-"""When in training an objective counts, and how much.
+"""The weight of an objective over the course of training.
 
-Knows numbers only; must not know objectives.
+Knows only numbers; must not know objectives.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _pair(value: Any) -> Any:
-    """One weight stands for a start and an end alike."""
+    """A single weight applies to start and end."""
     return value if isinstance(value, list | tuple) else (value, value)
 
 
@@ -29,10 +29,10 @@ class Schedule(BaseModel):
     begin: Share = Field(0.0, alias="from")
     """Progress from which the objective is active."""
     until: Share = 1.0
-    """Progress from which it is no longer active; ``1``: it stays active to the very end."""
+    """Progress from which it is no longer active; ``1``: active to the end."""
 
     def active(self, progress: float) -> bool:
-        """Whether the objective counts at this point of training."""
+        """Whether the objective is active at this point of training."""
         return self.begin <= progress and (progress < self.until or self.until == 1)
 
     def at(self, progress: float) -> float:

@@ -16,13 +16,13 @@ class ScoreMSE(Objective):
     | student, teacher | ``(student - teacher_scale * teacher) ** 2`` of every candidate |
     | labels | not used |
 
-    The only objective that asks for the teacher's level, not just for its differences: a constant added to all
-    teacher scores changes it. Every candidate counts alike, whatever the length of its list.
+    The only objective that matches the teacher's level, not just its differences: a constant added to all teacher
+    scores changes it. All candidates have equal weight, whatever the length of their list.
 
     Source: Ba and Caruana, "Do Deep Nets Really Need to be Deep?", 2014, arXiv:1312.6184 (regression on logits).
 
     Args:
-        teacher_scale: Factor on teacher scores; ``1.0`` takes raw logits as they are.
+        teacher_scale: Factor on teacher scores; ``1.0`` uses raw logits.
     """
 
     @validate_call
@@ -30,6 +30,6 @@ class ScoreMSE(Objective):
         self.teacher_scale = teacher_scale
 
     def __call__(self, lists: CandidateLists) -> Tensor:
-        """The mean over candidates; 0 when there is none."""
+        """The mean over candidates; 0 if there is none."""
         errors = (lists.student - self.teacher_scale * lists.teacher).square()
         return errors.masked_fill(~lists.mask, 0.0).sum() / lists.mask.sum().clamp(min=1)

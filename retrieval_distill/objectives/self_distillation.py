@@ -10,7 +10,7 @@ from retrieval_distill.objectives.contract import CandidateLists, Objective, Pos
 
 
 class SelfDistillation(Objective):
-    """Divergence between the whole vectors' distribution over the step's documents and that of a view of them.
+    """Divergence between the full vectors' distribution over the step's documents and that of a view of them.
 
     | uses | how |
     |---|---|
@@ -18,11 +18,11 @@ class SelfDistillation(Objective):
     | in_batch | log-softmax over the same documents of the view (fewer dimensions, fewer bits) |
     | student, teacher, labels | not used |
 
-    Needs ``views``, and is asked in those that are not the whole: a short or quantised vector learns to rank as the
-    whole one does, which meanwhile learns from the other objectives.
+    Needs ``views``, and is active in those other than the full one: a short or quantised vector learns to rank like the
+    full one, which meanwhile learns from the other objectives.
 
     Source: Zhang et al., "Be Your Own Teacher: Improve the Performance of Convolutional Neural Networks via Self
-    Distillation", 2019, arXiv:1905.08094 (small exits learn from the whole network), carried over to vectors.
+    Distillation", 2019, arXiv:1905.08094 (early exits learn from the whole network), applied to vectors.
 
     Args:
         temperature: Divides both similarities, which already carry the student's scale.

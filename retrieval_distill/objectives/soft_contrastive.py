@@ -1,4 +1,4 @@
-"""In-batch cross-entropy whose targets the teacher softens."""
+"""In-batch cross-entropy with targets softened by the teacher."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from retrieval_distill.objectives.contract import CandidateLists, Objective, Pos
 
 
 class SoftContrastive(Objective):
-    """Cross-entropy over the step's documents, the target shared between the judgements and the teacher.
+    """Cross-entropy over the step's documents, with targets from both the judgements and the teacher.
 
     | uses | how |
     |---|---|
     | student, in_batch | ``log q``: log-softmax over the step's documents at ``student_temperature`` |
     | labels | hard targets: 1, shared equally by the relevant candidates of the list |
     | teacher | soft targets: softmax over the list at ``teacher_temperature`` |
-    | in_batch_labels | relevant documents from the lists of other queries leave the denominator |
+    | in_batch_labels | relevant documents from the lists of other queries are excluded from the denominator |
 
     ``- sum_i (hard * h_i + (1 - hard) * p_i) log q_i`` over the candidates ``i`` of a list, averaged over queries.
     Documents from the lists of other queries are negatives with a target of 0. A list without a relevant candidate
-    learns from its soft targets alone.
+    learns only from its soft targets.
 
     Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, arXiv:1503.02531, section 2 (hard
     and soft targets, weighted); no factor of temperature squared is applied.

@@ -1,6 +1,6 @@
-"""Ranks within a candidate list, exact and differentiable, and what nDCG makes of them.
+"""Exact and differentiable ranks within a candidate list, and gains for nDCG.
 
-Knows masked score tensors only; must not know whose scores they are.
+Knows only masked score tensors; must not know whose scores they are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def distinct_pairs(mask: Tensor) -> Tensor:
 def average_ranks(scores: Tensor, mask: Tensor) -> Tensor:
     """Ranks from 1 (highest score) among the real candidates; equal scores share the mean of their ranks.
 
-    Ranks do not depend on where a candidate stands in its list. Padded places get some finite rank above 0.
+    Ranks do not depend on a candidate's position in its list. Padded positions get some finite rank above 0.
     """
     higher = (scores[:, None, :] > scores[:, :, None]) & mask[:, None, :]
     equal = (scores[:, None, :] == scores[:, :, None]) & mask[:, None, :]
@@ -34,8 +34,8 @@ def approximate_ranks(scores: Tensor, mask: Tensor, temperature: float) -> Tenso
 def reciprocal_gains(scores: Tensor, mask: Tensor) -> Tensor:
     """A gain of ``1 / rank`` for each real candidate, 0 where padded.
 
-    It stresses the top, needs no scale (any monotone change of the scores leaves it alone), and does not grow with
-    the length of the list, as ``2 ** (length - rank)`` would.
+    It stresses the top, is invariant to monotone changes of the scores, and does not grow with the length of the list,
+    as ``2 ** (length - rank)`` would.
     """
     return average_ranks(scores, mask).reciprocal().masked_fill(~mask, 0.0)
 

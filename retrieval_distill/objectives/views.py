@@ -1,19 +1,19 @@
-"""Views of a student's vectors: what an index will hold of them, and what the objectives are asked of.
+"""Views of a student's vectors: the forms in which an index will store them, and on which objectives are computed.
 
     views:
-      full: 1.0            # the vectors as they are
+      full: 1.0            # the unchanged vectors
       128: 0.5             # their first 128 dimensions
-      int8: 0.5            # documents with a byte per dimension
-      128/binary: 0.5      # the first 128 dimensions, documents with a bit per dimension
+      int8: 0.5            # documents with one byte per dimension
+      128/binary: 0.5      # the first 128 dimensions, documents with one bit each
 
-Every objective is asked of every view, and the sum is taken by the views' weights, so the same vectors serve at every
-size. Knows vectors; must not know objectives, models or indexes.
+Every objective is computed in every view, and summed with the views' weights, so the same vectors serve at every size.
+Knows vectors; must not know objectives, models or indexes.
 
-* Fewer dimensions (Kusupati et al., "Matryoshka Representation Learning", 2022, arXiv:2205.13147): a cut vector is
-  brought back to the length of the whole one. Cosines need no such rule, but a cut dot product would lose length with
-  dimensions, and margins of a fixed size would ask of 64 dimensions what all of them give together.
-* Fewer bits: documents are quantised as the index quantises them, queries stay as they are, as in search. Gradients
-  pass the quantisation unchanged (the straight-through estimator: Bengio et al., "Estimating or Propagating Gradients
+* Fewer dimensions (Kusupati et al., "Matryoshka Representation Learning", 2022, arXiv:2205.13147): a truncated vector
+  is scaled back to the length of the full one. Cosines do not need this, but dot products would shrink with the number
+  of dimensions, while margins keep their size.
+* Fewer bits: documents are quantised like in the index, and queries are not, like in search. Gradients pass the
+  quantisation unchanged (the straight-through estimator: Bengio et al., "Estimating or Propagating Gradients
   Through Stochastic Neurons", 2013, arXiv:1308.3432).
 """
 
@@ -30,17 +30,17 @@ from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.objectives.contract import Vectors
 
 FULL = "full"
-"""The view that leaves vectors as they are."""
+"""The view of unchanged vectors."""
 
 
 def shorten(vectors: Tensor, dimensions: int) -> Tensor:
-    """The first dimensions of vectors [rows, all], brought back to the whole vectors' lengths: [rows, dimensions]."""
+    """The first dimensions of vectors [rows, all], scaled to the full vectors' lengths: [rows, dimensions]."""
     cut = vectors[:, :dimensions]
     return cut * (vectors.norm(dim=1, keepdim=True) / cut.norm(dim=1, keepdim=True).clamp(min=1e-12))
 
 
 def int8(vectors: Tensor) -> Tensor:
-    """Vectors [rows, dimensions] as 8 bits hold them, each dimension's range that of these rows (FAISS's ``SQ8``)."""
+    """Vectors [rows, dimensions] quantised to 8 bits, with each dimension's range in these rows (FAISS's ``SQ8``)."""
     low, high = vectors.detach().aminmax(dim=0)
     width = (high - low).clamp(min=1e-12)
     codes = ((vectors.detach() - low) / width * 255).floor().clamp(0, 255)
@@ -48,7 +48,7 @@ def int8(vectors: Tensor) -> Tensor:
 
 
 def binary(vectors: Tensor) -> Tensor:
-    """Vectors [rows, dimensions] as signs, at the lengths they had."""
+    """Vectors [rows, dimensions] as signs, with their original lengths."""
     signs = torch.where(vectors > 0, 1.0, -1.0).to(vectors) * vectors.shape[1] ** -0.5
     return _straight_through(vectors, signs * vectors.detach().norm(dim=1, keepdim=True))
 
@@ -70,7 +70,7 @@ class View:
     precision: str | None = None
 
     def __call__(self, vectors: Vectors) -> Vectors:
-        """What the objectives see of vectors."""
+        """The vectors in this view."""
         queries, documents = vectors.queries, vectors.documents
         if self.dimensions is not None:
             queries, documents = shorten(queries, self.dimensions), shorten(documents, self.dimensions)
@@ -78,10 +78,10 @@ class View:
 
 
 def parse_views(weights: Mapping[Any, Any]) -> list[View]:
-    """The views of a recipe, those of no weight left out.
+    """Parse the views of a recipe, without those of weight 0.
 
     Raises:
-        UserError: A name is none of ``full``, a number of dimensions, ``int8``, ``binary`` or ``DIMENSIONS/int8``, a
+        UserError: A name is not ``full``, a number of dimensions, ``int8``, ``binary`` or ``DIMENSIONS/int8``, a
             weight is negative, or all are 0.
     """
     views = [_parse(str(name), float(weight)) for name, weight in weights.items()]

@@ -24,7 +24,7 @@ def open_job(recipe: Recipe, out: Path) -> Job:
         for name, source in every.items():
             found = load(source.source, folder, source)
             options = prepare_options(recipe.prepare, recipe, source)
-            cleaned = api.prepare(found, out=sources.prepared(folder, name), config=options)
+            cleaned = api.prepare(found, out=sources.prepared_folder(folder, name), config=options)
             manifests["-".join(filter(None, ("prepare", name)))] = cleaned.manifest
     job = Job(recipe, out, sources.of_run(recipe, folder))
     for name, manifest in manifests.items():

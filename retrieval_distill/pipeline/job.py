@@ -130,7 +130,7 @@ class Job:
     @cached_property
     def trained(self) -> Dataset:
         """The dataset as training sees it; the same, but for generated queries."""
-        return generated.as_trained(self.dataset, self.train_split)
+        return generated.training_view(self.dataset, self.train_split)
 
     @cached_property
     def training_queries(self) -> Texts:

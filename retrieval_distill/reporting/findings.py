@@ -212,5 +212,7 @@ def _examples(run: RunFolder, compared: list[Difference]) -> tuple[list[Example]
     qrels = run.dataset.qrels(run.report["recipe"]["dataset"]["test"])
     paired = run.paired(systems.measures(run.report)[0])
     data = run.dataset
-    runs = {name: self_hits.without(found, data.queries, data.documents, qrels) for name, found in run.runs.items()}
+    runs = {
+        name: self_hits.drop_self_hits(found, data.queries, data.documents, qrels) for name, found in run.runs.items()
+    }
     return wins.examples(compared[0], paired, runs, data, qrels)

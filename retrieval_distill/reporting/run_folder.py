@@ -164,7 +164,9 @@ class RunFolder:
             return None
         made = self.path / STAGES["generate"] / GENERATED
         return (
-            generated.merged(found, pd.read_parquet(made)) if self.recipe.get("generate") and made.is_file() else found
+            generated.add_generated(found, pd.read_parquet(made))
+            if self.recipe.get("generate") and made.is_file()
+            else found
         )
 
     @cached_property

@@ -147,7 +147,7 @@ def score_histogram(run: RunFolder) -> Histogram | None:
     split = generated.SPLIT if run.recipe.get("generate") else run.recipe["dataset"]["train"]
     if run.scores is None or run.dataset is None or split not in run.dataset.qrels:
         return None
-    qrels, frame = generated.as_trained(run.dataset, split).qrels(split), run.scores.frame
+    qrels, frame = generated.training_view(run.dataset, split).qrels(split), run.scores.frame
     relevant = np.array([qrels.get(query, {}).get(doc, 0) > 0 for query, doc in run.scores.pairs])
     scores = frame["score"].to_numpy()
     edges = np.histogram_bin_edges(scores, BINS)

@@ -1,1 +1,1 @@
-"""What makes Runs: BM25, exact search, and their fusion."""
+"""First-stage retrieval: BM25, exact search, and their fusion."""

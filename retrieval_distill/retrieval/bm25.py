@@ -19,31 +19,31 @@ from retrieval_distill.config.retrieval import Language
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.retrieval.segment import WORD, segmented
+from retrieval_distill.retrieval.segment import WORD, segment
 from retrieval_distill.runtime import stages
 
-logging.getLogger("bm25s").setLevel(logging.ERROR)  # it sets its own level, and talks, on every import
+logging.getLogger("bm25s").setLevel(logging.ERROR)  # it sets its own level on import, and logs too much
 
 logger = logging.getLogger("retrieval_distill")
 
-FEW = 0.05
-"""Share of queries that may find nothing without a warning."""
+MISS_SHARE = 0.05
+"""Share of queries without results above which there is a warning."""
 
 
 class BM25:
-    """A BM25 index over documents, built in memory; :meth:`kept` keeps it on disk.
+    """A BM25 index over documents, built in memory; :meth:`cached` keeps one on disk.
 
-    Scripts without spaces are cut into characters and pairs of them, see :mod:`retrieval_distill.retrieval.segment`.
+    Scripts without spaces are split into characters and pairs of them, see :mod:`retrieval_distill.retrieval.segment`.
 
     Args:
-        documents: What to search.
+        documents: The documents.
         k1: Term-frequency saturation.
         b: Length normalisation, 0 (none) to 1 (full).
-        stemmer: A PyStemmer language such as ``"english"``; ``None`` matches words as written.
-        language: Whose stop words are left out (bm25s's lists); ``"none"`` keeps every word.
+        stemmer: A PyStemmer language such as ``"english"``; ``None``: no stemming.
+        language: Language of the stop words (bm25s's lists); ``"none"``: no stop words.
 
     Raises:
-        UserError: There is no such stemmer or language, or PyStemmer is not installed.
+        UserError: The stemmer or language is unknown, or PyStemmer is not installed.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class BM25:
     ) -> None:
         self.options = {"k1": k1, "b": b, "stemmer": stemmer, "language": language}
         self.ids = np.array(documents.ids, dtype=object)
-        self._read_by(stemmer, language)
+        self._set_language(stemmer, language)
         tokens = self._words(documents, True)
         if not tokens.vocab:
-            logger.warning("BM25 finds nothing: no document has a word of two letters, or only stop words")
-            tokens = bm25s.tokenization.Tokenized([[0] for _ in tokens.ids], {"": 0})  # what no query asks for
+            logger.warning("BM25 finds nothing: the documents have no words of two letters or more besides stop words")
+            tokens = bm25s.tokenization.Tokenized([[0] for _ in tokens.ids], {"": 0})  # a word that no query has
         self._index = bm25s.BM25(k1=k1, b=b)
         self._index.index(tokens, show_progress=False)
 
     @classmethod
-    def kept(
+    def cached(
         cls,
         folder: str | Path,
         documents: Texts,
@@ -74,7 +74,7 @@ class BM25:
         stemmer: str | None = None,
         language: str = "english",
     ) -> BM25:
-        """The index in a folder, memory-mapped; built there first unless it is there for these documents."""
+        """The index in a folder, memory-mapped; built first if it is missing or for other documents."""
         options = {"k1": k1, "b": b, "stemmer": stemmer, "language": language}
 
         def work(out: Path) -> dict[str, int]:
@@ -87,22 +87,22 @@ class BM25:
         opened = cls.__new__(cls)
         opened.options = options
         opened.ids = pq.read_table(Path(folder) / "ids.parquet")["id"].to_numpy()
-        opened._read_by(stemmer, language)
+        opened._set_language(stemmer, language)
         opened._index = bm25s.BM25.load(str(folder), mmap=True, show_progress=False)
         return opened
 
     @property
     def bytes(self) -> int:
-        """Memory of the index's arrays; its vocabulary comes on top."""
+        """Memory of the index's arrays, without its vocabulary."""
         return sum(part.nbytes for part in self._index.scores.values() if isinstance(part, np.ndarray))
 
     def search(self, queries: Texts, depth: int, allowed: np.ndarray | None = None) -> Run:
-        """The ``depth`` best documents of every query; documents that share no word with it are left out.
+        """The ``depth`` best documents of every query, without those that share no word with it.
 
-        Warns where more than a few of several queries find nothing.
+        Warns if more than a few queries find nothing.
 
         Args:
-            queries: What to ask.
+            queries: The queries.
             depth: Documents per query.
             allowed: Which documents may be found, bool [documents]; ``None``: all.
         """
@@ -117,15 +117,15 @@ class BM25:
         query_ids = np.repeat(np.array(queries.ids, dtype=object), depth).reshape(found.shape)
         return Run.from_columns(query_ids[hit], self.ids[found[hit]], scores[hit])
 
-    def _read_by(self, stemmer: str | None, language: str) -> None:
+    def _set_language(self, stemmer: str | None, language: str) -> None:
         if language not in get_args(Language):
             raise UserError(f"language {language!r} has no stop words here{nearest(language, get_args(Language))}")
         self._language, self._stem = language, _stemmer(stemmer)
 
     def _words(self, texts: Texts, numbered: bool) -> Any:
-        """The words of each text, as numbers and a vocabulary or as they are."""
+        """The words of each text, as numbers with a vocabulary, or as strings."""
         return bm25s.tokenize(
-            [segmented(text) for text in texts.take()],
+            [segment(text) for text in texts.take()],
             token_pattern=WORD,
             stopwords=None if self._language == "none" else self._language,
             stemmer=self._stem,
@@ -133,12 +133,12 @@ class BM25:
             return_ids=numbered,
         )
 
-    def _warn_of_misses(self, missed: np.ndarray, asked: int) -> None:
-        if asked > 1 and len(missed) > FEW * asked:
-            stopped = f"; {self._language} stop words do not count, with language=none they do"
+    def _warn_of_misses(self, missed: np.ndarray, total: int) -> None:
+        if total > 1 and len(missed) > MISS_SHARE * total:
+            stopped = f"; {self._language} stop words are ignored, use language=none to keep them"
             logger.warning(
                 "BM25 finds nothing for %d of %d queries, such as %r: they share no word with a document%s",
-                len(missed), asked, missed[0], "" if self._language == "none" else stopped,
+                len(missed), total, missed[0], "" if self._language == "none" else stopped,
             )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""Exact search without an index: vectors are read block by block, and only the best of every query are kept.
+"""Exact search without an index: reads vectors block by block, and keeps only the best of every query.
 
-Memory is that of the queries, their results and a tile of similarities, however large the corpus. Knows vectors on
-disk and which student they belong to; must not know FAISS, texts of documents or judgements.
+Needs memory for the queries, their results and a tile of similarities, however large the corpus. Knows vectors on disk
+and the student they belong to; must not know FAISS, document texts or judgements.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from retrieval_distill.retrieval import exact_candidates
 from retrieval_distill.retrieval.exact_candidates import Candidates
 
 Blocks = Callable[[], Iterable[np.ndarray]]
-"""Gives the documents' vectors in order, arrays [any number, dimensions], from the beginning at every call."""
+"""Returns an iterator over the documents' vectors, arrays [any number, dimensions], from the beginning."""
 
 TILE = 2048
-"""Queries, and documents, of one tile of similarities: 16 MB at most, so that it is still in a cache when compared."""
+"""Queries, and documents, per tile of similarities: at most 16 MB, which fits into a cache."""
 
 QUERIES = 16_384
-"""Queries searched for at once: each holds some hundred candidates, more where many documents are all but equal."""
+"""Queries searched at once: each has some hundred candidates, more if many documents are nearly equal."""
 
 PAIRS = 2_048
-"""Pairs multiplied at once: 6 MB of vectors at most, so that they are still in a cache when multiplied."""
+"""Pairs multiplied at once: at most 6 MB of vectors, which fit into a cache."""
 
 
 def search(
@@ -37,32 +37,32 @@ def search(
 
     Args:
         embeddings: The corpus.
-        model: The query encoder; it must be the one the documents were embedded with.
+        model: The query encoder; must be the model that embedded the documents.
         queries: Embedded with the model's ``query`` prompt, if it has one.
         depth: Documents per query.
         similarity: ``"cosine"`` or ``"dot"``.
-        dtype: What the model computes in.
+        dtype: Number format of the computation.
 
     Raises:
         UserError: The model's weights differ from those that embedded the documents.
     """
-    asked = comparable(embed_queries(model, queries, embeddings.manifest, embeddings.folder, dtype), similarity)
-    scores, rows = best(asked, embeddings.shards, depth, similarity)
+    vectors = comparable(embed_queries(model, queries, embeddings.manifest, embeddings.folder, dtype), similarity)
+    scores, rows = best(vectors, embeddings.shards, depth, similarity)
     return Run.from_best(queries.ids, embeddings.ids_of(rows), scores)
 
 
 def rescore(
     run: Run, embeddings: Embeddings, model: str, queries: Texts, similarity: str = "cosine", dtype: str = "auto"
 ) -> Run:
-    """The pairs of a Run under the similarity of their vectors; only queries are embedded.
+    """Rescore a Run by the similarity of vectors; only queries are embedded.
 
     Args:
-        run: The pairs; their own scores do not matter.
-        embeddings: Holds every document of the run.
-        model: The query encoder; it must be the one the documents were embedded with.
+        run: The pairs; their scores are ignored.
+        embeddings: Vectors of all documents of the run.
+        model: The query encoder; must be the model that embedded the documents.
         queries: Texts of the run's queries.
         similarity: ``"cosine"`` or ``"dot"``.
-        dtype: What the model computes in.
+        dtype: Number format of the computation.
 
     Raises:
         UserError: The model's weights differ from those that embedded the documents, or a document has no vector.
@@ -72,26 +72,25 @@ def rescore(
     if (rows < 0).any():
         unknown = documents[int(np.argmax(rows < 0))]
         raise UserError(f"{embeddings.folder}: no vector of document {unknown!r}; embed the corpus again")
-    asked_texts = queries.select(run.query_ids)
-    asked = comparable(embed_queries(model, asked_texts, embeddings.manifest, embeddings.folder, dtype), similarity)
-    query_rows = asked_texts.rows.rows_of(run.frame["query_id"].tolist())
-    return run.rescored(products(asked, embeddings.shards, query_rows, rows, similarity))
+    texts = queries.select(run.query_ids)
+    vectors = comparable(embed_queries(model, texts, embeddings.manifest, embeddings.folder, dtype), similarity)
+    query_rows = texts.rows.rows_of(run.frame["query_id"].tolist())
+    return run.rescored(products(vectors, embeddings.shards, query_rows, rows, similarity))
 
 
 def best(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str = "dot") -> tuple[np.ndarray, np.ndarray]:
-    """The rows of largest product for every query.
+    """The rows with the largest inner products for every query.
 
-    Products are float32. Of equal ones at the cut-off, the document that comes first is kept, whatever the blocks.
+    Products are float32. Of equal ones at the cut-off the first document is kept, whatever the blocks.
 
     Args:
         queries: Comparable vectors, float32 [queries, dimensions].
-        blocks: The documents' vectors, read twice for every ``QUERIES``: all of them, then those that may be among the
-            best.
+        blocks: The documents' vectors, read twice for every ``QUERIES`` queries: all, then the candidates.
         depth: Rows per query.
-        similarity: ``"cosine"`` brings the documents' vectors to length 1.
+        similarity: ``"cosine"`` normalises the documents' vectors.
 
     Returns:
-        Products and rows, both [queries, depth], best first, equal ones by row; rows are -1 where there are no more.
+        Products and rows, both [queries, depth], best first, ties by row; rows are -1 if there are no more.
     """
     starts = range(0, len(queries), QUERIES)
     scores, rows = zip(*(_best(queries[at : at + QUERIES], blocks, depth, similarity) for at in starts), strict=True)
@@ -99,7 +98,7 @@ def best(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str = "dot
 
 
 def _best(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`best` of queries whose candidates are all held at once."""
+    """:func:`best` for queries whose candidates all fit into memory."""
     query_rows, rows = _candidates(queries, blocks, depth, similarity)
     found = products(queries, blocks, query_rows, rows, similarity)
     order = np.argsort(exact_candidates.sort_keys(query_rows, -found), kind="stable")  # rows ascend within every query
@@ -139,12 +138,12 @@ def products(
 
 
 def _candidates(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of rows among which the best of every query are."""
+    """Pairs of rows that include the best of every query."""
     parts = [Candidates(queries[at : at + TILE], depth) for at in range(0, len(queries), TILE)]
     start = 0
     for block in blocks():
         for at in range(0, len(block), TILE):
-            documents = exact_candidates.rounded(comparable(block[at : at + TILE], similarity))
+            documents = exact_candidates.round_vectors(comparable(block[at : at + TILE], similarity))
             for part in parts:
                 part.offer(documents, start + at)
         start += len(block)

@@ -1,4 +1,4 @@
-"""Fusing several Runs into one, by rank or by score. Knows ranks and scores; must not know where a Run came from."""
+"""Fuses several Runs into one, by rank or by score. Knows ranks and scores; must not know where a Run came from."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ def reciprocal_rank_fusion(runs: Sequence[Run], k: int = 60, weights: Sequence[f
     """Sum of ``weight / (k + rank)`` over the runs that found a document (rank 1 is best).
 
     Args:
-        runs: What to fuse; a document missing from a run gets nothing from it.
+        runs: The Runs; a document missing from one gets nothing from it.
         k: How slowly the weight of a rank falls; 60 is the paper's value.
-        weights: How much each run counts; ``None``: all alike.
+        weights: Weight of each Run; ``None``: equal weights.
 
     Source: Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion outperforms Condorcet and Individual Rank
     Learning Methods", SIGIR 2009.
     """
-    return _summed(runs, [1.0 / (k + np.arange(len(run)) - _bounds(run)[0] + 1) for run in runs], weights)
+    return _weighted_total(runs, [1.0 / (k + np.arange(len(run)) - _bounds(run)[0] + 1) for run in runs], weights)
 
 
 def weighted_sum(runs: Sequence[Run], weights: Sequence[float] | None = None) -> Run:
-    """Sum of ``weight * score``, where each run's scores of a query are first brought to 0..1 (its worst, its best).
+    """Sum of ``weight * score``, with each run's scores of a query first scaled to 0..1 (worst to best).
 
     Args:
-        runs: What to fuse; a document missing from a run gets nothing from it. A run whose scores of a query are all
-            equal gives them 1.
-        weights: How much each run counts; ``None``: all alike.
+        runs: The Runs; a document missing from one gets nothing from it. If a Run's scores of a query are all equal,
+            they become 1.
+        weights: Weight of each Run; ``None``: equal weights.
 
     Source: Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", 2022 (arXiv 2210.11934), the
     convex combination of min-max scaled scores.
     """
-    return _summed(runs, [_scaled(run) for run in runs], weights)
+    return _weighted_total(runs, [_min_max_scaled(run) for run in runs], weights)
 
 
-def _scaled(run: Run) -> np.ndarray:
+def _min_max_scaled(run: Run) -> np.ndarray:
     scores, (first, last) = run.frame["score"].to_numpy(np.float64), _bounds(run)
     worst, best = scores[last], scores[first]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -46,15 +46,15 @@ def _scaled(run: Run) -> np.ndarray:
 
 
 def _bounds(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the last row of each row's query; a query's rows stand together, best first."""
+    """The first and the last row of each row's query; a query's rows are contiguous, best first."""
     query = run.frame["query_id"].to_numpy()
     starts = np.flatnonzero(np.append(True, query[1:] != query[:-1])) if len(query) else np.zeros(0, np.int64)
     counts = np.diff(np.append(starts, len(query)))
     return np.repeat(starts, counts), np.repeat(starts + counts - 1, counts)
 
 
-def _summed(runs: Sequence[Run], parts: Sequence[np.ndarray], weights: Sequence[float] | None) -> Run:
-    """Each run's part of the score of its documents, by weight, added up over the runs."""
+def _weighted_total(runs: Sequence[Run], parts: Sequence[np.ndarray], weights: Sequence[float] | None) -> Run:
+    """The weighted sum over Runs of each one's part of the documents' scores."""
     factors = [1.0] * len(runs) if weights is None else weights
     queries, docs = (pd.concat([run.frame[column] for run in runs]) for column in ("query_id", "doc_id"))
     query_codes, doc_codes = pd.factorize(queries)[0], pd.factorize(docs)[0]

@@ -1,7 +1,7 @@
-"""Hybrid search: BM25 and dense search fused, by weights that were tuned on judged queries and are kept in a file.
+"""Hybrid search: fuses BM25 and dense search, with weights tuned on judged queries and saved in a file.
 
-Knows Runs and judgements; must not know indexes or models. What is tried is the convex combination of scaled scores
-and weighted reciprocal ranks, which Bruch, Gai and Ingber compare (2022, arXiv 2210.11934).
+Knows Runs and judgements; must not know indexes or models. Tuning tries convex combinations of scaled scores and
+weighted reciprocal ranks, as compared by Bruch, Gai and Ingber (2022, arXiv 2210.11934).
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from retrieval_distill.runtime import stages
 METHODS: dict[str, Callable[..., Run]] = {"rank": reciprocal_rank_fusion, "score": weighted_sum}
 
 FILE = "fusion.json"
-"""Where weights are kept."""
+"""File of the weights."""
 
 WEIGHTS = tuple(step / 10 for step in range(11))
-"""Weights of dense search that are tried; BM25 gets what is left to 1."""
+"""Weights of dense search to try; BM25 gets the rest to 1."""
 
 MEASURE = "nDCG@10"
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """How two Runs become one: by ``"rank"`` or by ``"score"``, and the weight of dense search, from 0 to 1."""
+    """How to fuse two Runs: by ``"rank"`` or ``"score"``, and the weight of dense search, from 0 to 1."""
 
     method: str = "rank"
     dense: float = 0.5
 
     def fuse(self, lexical: Run, dense: Run) -> Run:
-        """The two as one; a document that only one found gets nothing from the other."""
+        """The fused Run; a document that only one found gets nothing from the other."""
         return METHODS[self.method]([lexical, dense], weights=[1 - self.dense, self.dense])
 
     def __str__(self) -> str:
-        """As :func:`parse` reads it."""
+        """The form that :func:`parse` reads."""
         return f"{self.method}:{self.dense:g}"
 
 
@@ -56,19 +56,19 @@ def tune(
     """Try every method and weight on judged queries.
 
     Args:
-        lexical: BM25's Run of them.
-        dense: Dense search's.
-        qrels: Their judgements.
-        pool: Makes of a Run what is judged: of passages, their documents.
-        measure: What the best one is best in.
+        lexical: BM25's Run.
+        dense: Dense search's Run.
+        qrels: Judgements of the queries.
+        pool: Converts a Run to what is judged: passages to their documents.
+        measure: The measure to maximise.
 
     Returns:
-        ``chosen`` (:class:`Fusion` as values: the best one, of equal ones the weight nearest to one half), its
-        ``mean``, ``low`` and ``high``, ``measure``, ``queries``, and ``tried``, each with its ``mean``; ``alone``, the
-        mean of dense search alone, and ``gain``, what the chosen one has over it: ``mean``, ``low``, ``high``.
-        The intervals are those of the queries tuned on, so they flatter the choice by what was tried.
+        ``chosen`` (the best :class:`Fusion` as values, of equal ones the weight nearest to one half), its ``mean``,
+        ``low`` and ``high``, ``measure``, ``queries``, and ``tried``, each with its ``mean``; ``alone``, the mean of
+        dense search alone, and ``gain``, the chosen one's difference from it: ``mean``, ``low``, ``high``. The
+        intervals are of the queries tuned on, so they are optimistic.
     """
-    # slow to import, and needed once
+    # slow to import, and rarely needed
     from retrieval_distill.evaluation.measures import evaluate
     from retrieval_distill.evaluation.significance import mean_with_interval
 
@@ -93,14 +93,13 @@ def tune(
 
 
 def decide(tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """Which of a student and its fusion with BM25 to use: the better one on the queries that the fusion was tuned on.
+    """Choose between a student and its fusion with BM25: the better one on the queries used for tuning.
 
     Args:
-        tuned: What :func:`tune` found for the student.
+        tuned: The result of :func:`tune` for the student.
 
     Returns:
-        ``use``, ``"hybrid-student"`` or ``"student"``, and ``dev``, what either has there, by measure, with the
-        ``difference``.
+        ``use``, ``"hybrid-student"`` or ``"student"``, and ``dev``, the measure of each, with the ``difference``.
     """
     measure, gain = tuned["measure"], tuned["gain"]
     fused = {key: tuned[key] for key in ("mean", "low", "high")}
@@ -115,7 +114,7 @@ def decide(tuned: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load(path: Path) -> Fusion | None:
-    """Weights that were kept, ``None`` where there are none.
+    """The saved weights; ``None`` if there are none.
 
     Raises:
         UserError: The file holds something else.
@@ -125,18 +124,18 @@ def load(path: Path) -> Fusion | None:
     try:
         return Fusion(**stages.read_json(path)["chosen"])
     except (KeyError, TypeError):
-        raise UserError(f"{path}: no weights in it") from None
+        raise UserError(f"{path}: this file holds no fusion weights") from None
 
 
-def is_better(path: Path, key: str) -> bool | None:
-    """Whether weights that were kept beat dense search alone on what they were tuned on.
+def beats_dense(path: Path, key: str) -> bool | None:
+    """Whether saved weights beat dense search alone on the queries they were tuned on.
 
     Args:
-        path: Where they are kept.
-        key: What they have to be tuned for.
+        path: File of the weights.
+        key: What they must be tuned for.
 
     Returns:
-        ``None`` where nobody knows: none are kept, or they are for something else.
+        ``None`` if unknown: there are none, or they were tuned for something else.
     """
     try:
         found = stages.read_json(path)
@@ -146,15 +145,15 @@ def is_better(path: Path, key: str) -> bool | None:
 
 
 def key(index: str, documents: str) -> str:
-    """What weights hold for: an index's fingerprint, so the student's too, and that of the documents BM25 reads."""
+    """What weights are tuned for: the fingerprints of the index (and so the student), and of BM25's documents."""
     return stages.fingerprint({"index": index, "documents": documents})
 
 
 def parse(text: str) -> Fusion:
-    """Weights as a person writes them: ``score:0.7`` gives dense search 0.7 of the scores.
+    """Parse weights: ``score:0.7`` gives dense search 0.7 of the scores.
 
     Raises:
-        UserError: It is not written so.
+        UserError: The text has another form.
     """
     method, _, weight = text.partition(":")
     try:
@@ -167,7 +166,7 @@ def parse(text: str) -> Fusion:
 
 
 def table(found: dict[str, Any]) -> str:
-    """What was tried, a line per method."""
+    """The fusions tried, a line per method."""
     lines: list[str] = []
     for method in METHODS:
         row: Sequence[dict[str, Any]] = [tried for tried in found["tried"] if tried["method"] == method]
@@ -183,11 +182,11 @@ def table(found: dict[str, Any]) -> str:
 
 
 def sentence(found: dict[str, Any]) -> str:
-    """What tuning found, and what is served for it, in a sentence."""
+    """The result of tuning, and what is served, in a sentence."""
     gain = found["gain"]
     return (
         f"{found['measure']} on {found['queries']:,} queries of {found['split']}: fused ({Fusion(**found['chosen'])}) "
         f"{found['mean']:.3f}, the student alone {found['alone']:.3f}, a difference of {gain['mean']:+.3f} "
         f"({gain['low']:+.3f} to {gain['high']:+.3f}); served: {'fused' if gain['mean'] > 0 else 'the student alone'} "
-        "(--hybrid says otherwise)"
+        "(change it with --hybrid)"
     )

@@ -1,9 +1,9 @@
-"""What BM25 takes for words. Knows letters; must not know documents or scores.
+"""Splits text into words for BM25. Knows letters; must not know documents or scores.
 
-A word is two letters or more, as in scikit-learn, together with the marks that are vowels in Indic and Semitic scripts.
-A run of a script without spaces is its characters and the pairs of neighbours, as Lucene's CJKBigramFilter makes them
+A word is two letters or more, as in scikit-learn, including the marks that are vowels in Indic and Semitic scripts.
+Text in a script without spaces becomes its characters and pairs of adjacent characters, as in Lucene's CJKBigramFilter
 with ``outputUnigrams``; source: Nie et al., "On the use of words and n-grams for Chinese information retrieval", 2000.
-The scripts are those that UAX #29 names as needing more than a rule; Korean has spaces.
+The scripts are those for which UAX #29 says that rules do not suffice; Korean has spaces.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ _MYANMAR, _KHMER = "\u1000-\u103f\u1050-\u108f\ua9e0-\ua9ef\uaa60-\uaa7f", "\u17
 _TAI = "\u1950-\u19c9\u1a20-\u1a7c\uaa80-\uaadd"
 
 UNSPACED = f"[{_HAN}{_KANA}{_BOPOMOFO}{_THAI}{_LAO}{_MYANMAR}{_KHMER}{_TAI}]"
-"""Pattern of a letter, or a mark on one, of a script without spaces between words."""
+"""Pattern of a letter or mark of a script without spaces between words."""
 
 _BLOCKS = range(0x0590, 0x1AB0), range(0xA800, 0xAC00)
-"""Scripts whose words hold marks. The accents of Latin, Greek and Cyrillic stand before them: those are mostly part of
-their letter, and part words otherwise, as they do in scikit-learn."""
+"""Scripts whose words contain marks. Latin, Greek and Cyrillic, with lower code points, are not included: their accents
+are mostly part of the letter, and otherwise end a word, as in scikit-learn."""
 
 _MARKS = "".join(chr(code) for block in _BLOCKS for code in block if unicodedata.category(chr(code)) in ("Mn", "Mc"))
 
 WORD = rf"{UNSPACED}+|\b\w[\w{_MARKS}]+"
-"""Pattern of a word in what :func:`segmented` gives back."""
+"""Pattern of a word in the result of :func:`segment`."""
 
 _RUN = re.compile(f"{UNSPACED}+")
 
 _CHARACTER = re.compile(r"\w\W*|\W+")
-"""A letter with the marks on it."""
+"""A letter with its marks."""
 
 
-def segmented(text: str) -> str:
-    """The text with the words of scripts without spaces set apart; any other text is the same."""
+def segment(text: str) -> str:
+    """The text with scripts without spaces split into characters and pairs; other text is unchanged."""
     return text if text.isascii() else _RUN.sub(_grams, text)
 
 

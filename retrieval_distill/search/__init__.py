@@ -1,1 +1,1 @@
-"""Searching: a question in, the best documents out - dense, hybrid, reranked, filtered - kept warm in one object."""
+"""Search: a query in, the best documents out - dense, hybrid, reranked, filtered - by one object kept in memory."""

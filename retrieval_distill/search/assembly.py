@@ -1,6 +1,6 @@
-"""What a search is asked to do beyond dense retrieval, put together from what is kept beside the index.
+"""Assembles a searcher from a location: dense search, and fusion with BM25 as tuned there.
 
-Knows a place and a searcher; must not know options or the terminal.
+Knows a location and a searcher; must not know options or the terminal.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from retrieval_distill.bounds import Count, bounded
 from retrieval_distill.config import ReadConfig, TeacherConfig, parse
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import tables, texts
-from retrieval_distill.data.formats.contract import Reading
+from retrieval_distill.data.formats.reading import Reading
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.passages import pooling
 from retrieval_distill.retrieval import hybrid
 from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.runtime import stages
-from retrieval_distill.search.location import Place
+from retrieval_distill.search.location import SearchLocation
 from retrieval_distill.search.questions import questions
-from retrieval_distill.search.searcher import FUSED, Searcher
+from retrieval_distill.search.searcher import FUSION_DEPTH, Searcher
 
 if TYPE_CHECKING:
     from retrieval_distill.retrieval.bm25 import BM25
@@ -32,27 +32,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger("retrieval_distill")
 
 ALONE, TUNED = "none", "tuned"
-"""Words for ``--hybrid``: dense search alone, and the weights that were kept."""
+"""Values of ``--hybrid``: dense search alone, and the tuned weights."""
 
-TRIED = 8
-"""Documents that a light encoder is tried on, whole and by their beginnings."""
+SAMPLE_DOCUMENTS = 8
+"""Number of documents on which a light encoder is checked, in full and truncated."""
 
-ENOUGH = 1000
-"""Queries of the dev split that decide how a run is searched, at most."""
+MAX_TUNING_QUERIES = 1000
+"""Most queries of the dev split that decide how a run is searched."""
 
 
 def of_run(folder: Path, dtype: str = "float32") -> Searcher:
-    """A finished run's searcher as the command ``search`` has it without options.
+    """The searcher of a finished run, as the command ``search`` uses it by default.
 
     Raises:
         UserError: The folder holds no finished run, or a part of it is damaged.
     """
-    place = Place.of_run(folder)
-    return fused(opened(place, dtype), place, None)
+    place = SearchLocation.of_run(folder)
+    return with_fusion(open_searcher(place, dtype), place, None)
 
 
-def opened(place: Place, dtype: str = "float32") -> Searcher:
-    """Dense search of a place, ready for a question; what makes it ready quickly the next time is kept there.
+def open_searcher(place: SearchLocation, dtype: str = "float32") -> Searcher:
+    """Dense search of a location. Keeps a light encoder there, with which it opens faster the next time.
 
     Args:
         place: Where its parts are.
@@ -62,36 +62,36 @@ def opened(place: Place, dtype: str = "float32") -> Searcher:
         UserError: The model is not the one that embedded the documents, or the index is damaged.
     """
     searcher = Searcher.open(place.index, place.model, place.dataset, dtype)
-    long = place.dataset.documents.at(np.arange(min(TRIED, len(place.dataset.documents)))).take()
+    long = place.dataset.documents.at(np.arange(min(SAMPLE_DOCUMENTS, len(place.dataset.documents)))).take()
     texts, model = [*long, *(text[:60] for text in long)], searcher.index.manifest["inputs"]["model"]
-    return replace(searcher, encoder=searcher.encoder.with_light_encoder(place.beside / "encoder", model, texts))
+    return replace(searcher, encoder=searcher.encoder.with_light_encoder(place.search_folder / "encoder", model, texts))
 
 
-def fused(searcher: Searcher, place: Place, fusion: str | None) -> Searcher:
-    """The searcher with BM25 beside it, whose index is kept on disk, or as it is.
+def with_fusion(searcher: Searcher, place: SearchLocation, fusion: str | None) -> Searcher:
+    """Add BM25 and fusion to a searcher, or return it unchanged.
 
     Args:
         searcher: Dense search.
         place: Where BM25's index and the weights are kept.
         fusion: ``"none"``, ``"tuned"``, or weights as :func:`retrieval_distill.retrieval.hybrid.parse` reads them;
-            ``None``: what the run's dev queries find better, which is found out once and kept; of no run ``"none"``.
+            ``None``: what is better on the run's dev queries, which is decided once; outside of a run ``"none"``.
 
     Raises:
-        UserError: No weights were tuned, they were tuned for something else, or they are not written as they should be.
+        UserError: No weights were tuned, they were tuned for something else, or ``fusion`` is malformed.
     """
     if fusion == ALONE or (fusion is None and place.dev is None):
         return searcher
     if fusion is None:
-        chosen = _decided(searcher, place)
+        chosen = _choose_fusion(searcher, place)
     else:
-        chosen = _tuned(searcher, place) if fusion == TUNED else hybrid.parse(fusion)
+        chosen = _tuned_fusion(searcher, place) if fusion == TUNED else hybrid.parse(fusion)
     return searcher if chosen is None else replace(searcher, lexical=lexical(place), fusion=chosen)
 
 
 @bounded
-def equipped(
+def with_options(
     searcher: Searcher,
-    place: Place,
+    place: SearchLocation,
     *,
     hybrid: str | None = None,
     rerank: str | None = None,
@@ -99,45 +99,45 @@ def equipped(
     where: str | None = None,
     metadata: str | Path | None = None,
 ) -> Searcher:
-    """The searcher with all that is asked for beside dense search.
+    """Add what the options of the command ``search`` ask for to dense search.
 
     Args:
         searcher: Dense search.
-        place: Where what is needed for it is kept.
-        hybrid: How BM25 is fused with it: ``"none"``, ``"tuned"``, or weights such as ``score:0.7``; ``None``: as
-            a run's dev queries find better, else not at all.
-        rerank: Teacher that reorders what was found: a cross-encoder (hub id, folder, ``starter``),
-            ``bi-encoder:NAME``, ``llm:NAME`` or ``scores:FILE``; ``None``: none does.
+        place: Location of BM25's index, weights and scores.
+        hybrid: How to fuse it with BM25: ``"none"``, ``"tuned"``, or weights such as ``score:0.7``; ``None``: what is
+            better on a run's dev queries; outside of a run ``"none"``.
+        rerank: Teacher that reranks the results: a cross-encoder (hub id, folder, ``starter``),
+            ``bi-encoder:NAME``, ``llm:NAME`` or ``scores:FILE``; ``None``: no reranking.
         rerank_depth: Documents that the teacher of ``rerank`` reads.
-        where: Condition of SQL that documents meet to be found, over the columns of ``metadata``; ``None``: all are.
+        where: SQL condition on the columns of ``metadata`` that found documents must meet; ``None``: no condition.
         metadata: Table of these columns; ``None``: the corpus.
 
     Raises:
-        UserError: As :func:`fused`; there is no such teacher, or the condition cannot be asked of the table.
+        UserError: As :func:`with_fusion`; there is no such teacher, or the condition does not fit the table.
     """
-    searcher = fused(searcher, place, hybrid)
+    searcher = with_fusion(searcher, place, hybrid)
     if rerank is not None:
         from retrieval_distill.teacher import load
 
         teacher = load.load(parse(TeacherConfig, {"model": rerank}, "teacher"))
-        searcher = replace(searcher, teacher=teacher, store=place.beside / "scores", rerank_depth=rerank_depth)
+        searcher = replace(searcher, teacher=teacher, store=place.search_folder / "scores", rerank_depth=rerank_depth)
     if where is not None:
-        from retrieval_distill.search import filters
+        from retrieval_distill.search import document_filter
 
-        table = Path(metadata) if metadata else filters.table_of(place.source, place.cache)
-        names = filters.ID_NAMES if metadata else place.id_names
-        searcher = replace(searcher, allowed=filters.allowed(where, table, place.dataset, names))
+        table = Path(metadata) if metadata else document_filter.table_of(place.source, place.cache)
+        names = document_filter.ID_NAMES if metadata else place.id_names
+        searcher = replace(searcher, allowed=document_filter.allowed_documents(where, table, place.dataset, names))
     return searcher
 
 
-def tune(searcher: Searcher, place: Place, split: str, most: int | None = None) -> dict[str, Any]:
-    """Tune the weights of hybrid search on a judged split, and keep them.
+def tune(searcher: Searcher, place: SearchLocation, split: str, most: int | None = None) -> dict[str, Any]:
+    """Tune the weights of hybrid search on a judged split, and save them.
 
     Args:
         searcher: Dense search.
-        place: Where the weights are kept.
-        split: Of the dataset.
-        most: Queries, drawn by a fixed seed; ``None``: all.
+        place: Where to save the weights.
+        split: The split.
+        most: Number of queries, sampled with a fixed seed; ``None``: all.
 
     Returns:
         As :func:`retrieval_distill.retrieval.hybrid.tune`, and the ``split``.
@@ -146,49 +146,52 @@ def tune(searcher: Searcher, place: Place, split: str, most: int | None = None) 
         UserError: The dataset has no such split.
     """
     dataset, judged = searcher.dataset, searcher.dataset.qrels(split)
-    asked, depth = dataset.queries(split).drawn(most, 0), dataset.in_passages(FUSED)
+    asked, depth = dataset.queries(split).drawn(most, 0), dataset.in_passages(FUSION_DEPTH)
     pool, grades = pooling(dataset, {id_: judged[id_] for id_ in asked})
     found = hybrid.tune(lexical(place).search(asked, depth), searcher.dense(asked, depth), grades, pool)
     found |= {"split": split, "key": _key(searcher)}
-    stages.write_json(place.beside / hybrid.FILE, found)
+    stages.write_json(place.search_folder / hybrid.FILE, found)
     return found
 
 
-def lexical(place: Place) -> BM25:
-    """BM25 over the place's documents; built once."""
+def lexical(place: SearchLocation) -> BM25:
+    """BM25 over the location's documents; built once."""
     from retrieval_distill.retrieval.bm25 import BM25  # slow to import
 
-    return BM25.kept(place.beside / "bm25", place.dataset.documents, **place.bm25)
+    return BM25.cached(place.search_folder / "bm25", place.dataset.documents, **place.bm25)
 
 
-def _decided(searcher: Searcher, place: Place) -> Fusion | None:
-    """The fusion that a run is searched with, ``None``: dense search alone; tuned first if that was never done.
+def _choose_fusion(searcher: Searcher, place: SearchLocation) -> Fusion | None:
+    """The fusion with which a run is searched, tuned if necessary; ``None``: dense search alone.
 
-    Where that cannot be done, such as in a folder that cannot be written to, dense search has to do.
+    If tuning fails, as in a folder that cannot be written, it is dense search alone.
     """
-    file, key, run = place.beside / hybrid.FILE, _key(searcher), place.beside.parent
-    if hybrid.is_better(file, key) is None:
+    file, key, run = place.search_folder / hybrid.FILE, _key(searcher), place.search_folder.parent
+    if hybrid.beats_dense(file, key) is None:
         if place.dev is None or not searcher.dataset.qrels.get(place.dev):
             return None
-        what = "the student alone, or fused with BM25? Asking the split"
-        logger.info("%s: %s %s, once for this student and corpus ...", run, what, place.dev)
+        logger.info(
+            "%s: comparing the student alone with the student and BM25 fused, once, on split %s", run, place.dev
+        )
         try:
-            logger.info("%s", hybrid.sentence(tune(searcher, place, place.dev, ENOUGH)))
+            logger.info("%s", hybrid.sentence(tune(searcher, place, place.dev, MAX_TUNING_QUERIES)))
         except (OSError, UserError) as error:
-            logger.warning("%s: not found out (%s); the student searches alone", run, error)
+            logger.warning("%s: the comparison failed (%s); searching with the student alone", run, error)
             return None
-    return hybrid.load(file) if hybrid.is_better(file, key) else None
+    return hybrid.load(file) if hybrid.beats_dense(file, key) else None
 
 
-def _tuned(searcher: Searcher, place: Place) -> Fusion:
-    file = place.beside / hybrid.FILE
+def _tuned_fusion(searcher: Searcher, place: SearchLocation) -> Fusion:
+    file = place.search_folder / hybrid.FILE
     try:
         kept = hybrid.load(file)
     except UserError as error:
         raise UserError(f"{error}; tune again with --tune SPLIT") from None
     if kept is None:
-        raise UserError(f"no weights are kept in {place.beside}: tune them with --tune SPLIT, or say --hybrid rank:0.5")
-    if hybrid.is_better(file, _key(searcher)) is None:
+        raise UserError(
+            f"no tuned weights in {place.search_folder}; tune them with --tune SPLIT, or use --hybrid rank:0.5"
+        )
+    if hybrid.beats_dense(file, _key(searcher)) is None:
         raise UserError(f"{file}: tuned for another student, index or corpus; tune again with --tune SPLIT")
     return kept
 
@@ -198,20 +201,22 @@ def _key(searcher: Searcher) -> str:
 
 
 def queries(dataset: Dataset, named: str, options: ReadConfig | None = None) -> Texts:
-    """Queries to answer: those of a split of the dataset, or of a table with the columns ``id`` and ``text``.
+    """Queries to answer: those of a split, or of a table with the columns ``id`` and ``text``.
 
     Args:
-        dataset: Whose splits are looked through first.
+        dataset: The dataset, whose splits take precedence.
         named: The split, or the table's file.
-        options: How the table is read; ``None``: the defaults.
+        options: How to read the table; ``None``: the defaults.
 
     Raises:
-        UserError: There is neither, or a query is empty.
+        UserError: There is no such split or file, or a query is empty.
     """
     if named in dataset.qrels:
         return dataset.queries(named)
     if not Path(named).is_file():
         splits = ", ".join(dataset.qrels) or "none"
-        raise UserError(f"--queries {named!r}: no such file, and no split of {dataset.name!r}, which has: {splits}")
+        raise UserError(
+            f"--queries {named!r}: no such file, and no such split of {dataset.name!r}, which has: {splits}"
+        )
     read = texts.read(tables.table(named), "queries", Reading.of(options or ReadConfig()))
     return questions((id_, f"{title} {text}".strip()) for id_, title, text in read.records())

@@ -1,7 +1,7 @@
-"""Conditions: one boolean expression of SQL over the columns of one table, checked before anything is run.
+"""Conditions: one boolean SQL expression over the columns of a table, checked before it runs.
 
-DuckDB's own parser takes the text apart; every part has to be on a list of what a condition may hold, and the tree that
-was checked is what runs, never the text. Knows SQL expressions; must not know files, ids or documents.
+DuckDB's own parser parses the text; every node must be on a list of allowed ones, and what runs is the checked syntax
+tree, never the text. Knows SQL expressions; must not know files, ids or documents.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import duckdb
 
 from retrieval_distill.errors import UserError, nearest
 
-LONGEST, NESTED = 10_000, 100
-"""Characters of a condition, and brackets within brackets: beyond these its parser takes minutes."""
+MAX_CHARACTERS, MAX_NESTING = 10_000, 100
+"""Most characters, and nested brackets, of a condition: beyond these the parser takes minutes."""
 
 QUOTED, SIGNS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[^()\[\]{}'"]+"""), re.compile(r"(?:[-+~!@]\s*){20}")
-"""What holds no brackets of a condition, and a run of signs, which its parser is slow on too."""
+"""Parts without brackets, and a run of signs, on which the parser is slow too."""
 
-SECONDS = 30.0
-"""How long a condition may take."""
+TIMEOUT = 30.0
+"""Longest time a condition may take."""
 
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "threads": 2,
@@ -34,13 +34,13 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
-"""Of the connection that a condition runs on: nothing is spilled to disk, nothing is fetched from the network."""
+"""Settings of the connection: nothing is spilled to disk or fetched from the network."""
 
 TABLE, ID = "documents", "id of the document"
-"""Names of the table that a condition is asked of, and of the column that says which rows it holds for."""
+"""Names of the table that a condition is evaluated on, and of its column of document ids."""
 
 PARTS = frozenset("BETWEEN CASE CAST COLLATE COLUMN_REF COMPARISON CONJUNCTION CONSTANT FUNCTION OPERATOR TYPE".split())
-"""What a condition may be made of, as DuckDB names it; of subqueries, windows, stars and parameters it holds none."""
+"""DuckDB's names of the allowed expressions: no subqueries, windows, stars or parameters."""
 
 FUNCTIONS = frozenset(
     (
@@ -66,18 +66,18 @@ FUNCTIONS = frozenset(
         "json_value json_type"
     ).split()
 )
-"""Functions of a condition: none that reads, writes, waits, or makes much of little."""
+"""Allowed functions: none that reads, writes, waits, or has a result much larger than its input."""
 
-DEEPEST = 20
-"""Names of a path such as ``meta.source.name``."""
+MAX_LEVELS = 20
+"""Most levels of a path such as ``meta.source.name``."""
 
 Path = tuple[str, ...]
-"""A column as a condition names it: itself, or a path into it, such as ``("meta", "source")``."""
+"""A column in a condition, or a path into it, such as ``("meta", "source")``."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that may be run; ``statement`` is what was checked, written out again, ``paths`` its columns."""
+    """A checked condition; ``statement`` is SQL written from the checked tree, ``paths`` its columns."""
 
     text: str
     statement: str
@@ -85,31 +85,31 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> Condition:
-        """A condition as a person writes it, such as ``year >= 2020 AND lang = 'en'``.
+        """Parse a condition such as ``year >= 2020 AND lang = 'en'``.
 
         Raises:
-            UserError: It is not one expression, or holds what a condition may not.
+            UserError: It is not a single expression, or uses something that is not allowed.
         """
         _refuse_unreadable(text)
         statement, found = _statement(text)
         where, expected = found[0]["node"].get("where_clause"), _statement("TRUE")[1]
         expected[0]["node"]["where_clause"] = where
-        if where is None or found != expected:  # more than a condition was written
-            raise UserError(f"{_named(text)}: write one condition, such as year >= 2020 AND lang = 'en', and no more")
+        if where is None or found != expected:  # more than one condition
+            raise UserError(f"{_shown(text)}: write a single condition, such as year >= 2020 AND lang = 'en'")
         return cls(text, statement, tuple(dict.fromkeys(_paths(where, text))))
 
     def columns(self, known: Sequence[str], table: str) -> list[str]:
-        """Which columns of a table it needs.
+        """The columns of a table that it needs.
 
         Args:
-            known: The table's.
-            table: Its name, for the message.
+            known: The table's columns.
+            table: The table's name, for the message.
 
         Raises:
-            UserError: It names one that the table lacks, or none at all.
+            UserError: It names a column that the table lacks, or none at all.
         """
         lower = {name.lower(): name for name in known}
-        has, where = f"{table} has: {', '.join(known)}", _named(self.text)
+        has, where = f"{table} has: {', '.join(known)}", _shown(self.text)
         if not self.paths:
             raise UserError(f"{where} names no column; {has}")
         needed: dict[str, None] = {}
@@ -118,106 +118,106 @@ class Condition:
             columns = [lower[name.lower()] for name in names if name.lower() in lower]
             if not columns:
                 close = nearest(names[-1], known)
-                raise UserError(f"{where}: no column {names[-1]!r}{close}; {has}; texts stand in single quotes")
+                raise UserError(f"{where}: no column {names[-1]!r}{close}; {has}; put texts in single quotes")
             needed |= dict.fromkeys(columns)
         return list(needed)
 
     def run(self, connection: duckdb.DuckDBPyConnection) -> list[str]:
-        """The values of ``ID`` in the rows of ``TABLE`` that it holds for; nothing but the connection's memory is read.
+        """The values of ``ID`` in the rows of ``TABLE`` that match; reads only the connection's memory.
 
         Raises:
-            UserError: It fails on a row, or takes longer than ``SECONDS`` or more memory than ``SETTINGS`` give.
+            UserError: It fails on a row, or exceeds ``TIMEOUT`` or the memory limit of ``SETTINGS``.
         """
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        clock = threading.Timer(SECONDS, connection.interrupt)
+        clock = threading.Timer(TIMEOUT, connection.interrupt)
         clock.start()
         try:
             rows = connection.execute(self.statement).fetchall()
         except duckdb.InterruptException:
-            raise UserError(f"{_named(self.text)} takes longer than {SECONDS:.0f} s; write a simpler one") from None
+            raise UserError(f"{_shown(self.text)} takes longer than {TIMEOUT:.0f} s; simplify it") from None
         except duckdb.OutOfMemoryException:
-            raise UserError(f"{_named(self.text)} takes more than {SETTINGS['memory_limit']} of memory") from None
+            raise UserError(f"{_shown(self.text)} needs more than {SETTINGS['memory_limit']} of memory") from None
         except duckdb.Error as error:
-            raise UserError(f"{_named(self.text)}: {reason(error)}") from None
+            raise UserError(f"{_shown(self.text)}: {first_error_line(error)}") from None
         finally:
             clock.cancel()
         return [id_ for (id_,) in rows]
 
 
-def connected() -> duckdb.DuckDBPyConnection:
-    """A connection with ``SETTINGS`` and a memory of its own."""
+def connect() -> duckdb.DuckDBPyConnection:
+    """A new in-memory connection with ``SETTINGS``."""
     connection = duckdb.connect(config=SETTINGS)
-    connection.execute(f"SET max_expression_depth = {NESTED}")
+    connection.execute(f"SET max_expression_depth = {MAX_NESTING}")
     return connection
 
 
-def _named(condition: str) -> str:
-    """A condition as messages show it."""
+def _shown(condition: str) -> str:
+    """A condition as shown in messages."""
     return f"--where {condition if len(condition) <= 200 else condition[:200] + ' ...'!r}"
 
 
-def reason(error: duckdb.Error) -> str:
-    """What DuckDB says is wrong, in one line."""
+def first_error_line(error: duckdb.Error) -> str:
+    """The first line of DuckDB's message."""
     return str(error).strip().splitlines()[0]
 
 
 def _refuse_unreadable(condition: str) -> None:
-    """Refuse what is no text, and what the parser would take minutes over, whatever comes of it."""
+    """Refuse a condition that is not valid text, or on which the parser would take minutes."""
     try:
         condition.encode()
     except UnicodeEncodeError:
-        raise UserError("--where is not Unicode text: it holds half a character") from None
-    if len(condition) > LONGEST:
+        raise UserError("--where is not valid Unicode text: it contains a lone surrogate") from None
+    if len(condition) > MAX_CHARACTERS:
         raise UserError(
-            f"--where has {len(condition):,} characters; at most {LONGEST:,} are read: name a table with one "
-            "more column by --metadata"
+            f"--where has {len(condition):,} characters; at most {MAX_CHARACTERS:,} are allowed; add a column "
+            "to the table instead, and pass it with --metadata"
         )
     depths = accumulate(1 if mark in "([{" else -1 if mark in ")]}" else 0 for mark in QUOTED.sub("", condition))
-    if max(depths, default=0) > NESTED or SIGNS.search(condition):
-        raise UserError(f"--where: at most {NESTED} brackets stand within each other, and 20 signs in a row")
+    if max(depths, default=0) > MAX_NESTING or SIGNS.search(condition):
+        raise UserError(f"--where: at most {MAX_NESTING} nested brackets and 20 signs in a row are allowed")
 
 
 def _statement(condition: str) -> tuple[str, list[dict[str, Any]]]:
-    """The statement that a condition makes (or several): written out from DuckDB's trees of it, and those trees."""
+    """The statement of a condition, as SQL written from DuckDB's syntax trees, and those trees."""
     select = f'SELECT "{ID}" FROM {TABLE} WHERE (\n{condition}\n)'
-    with connected() as connection:
+    with connect() as connection:
         try:
             ((tree,),) = connection.execute("SELECT json_serialize_sql(?)", [select]).fetchall()
             found = json.loads(tree)
             if found["error"]:
-                raise UserError(f"{_named(condition)}: {found['error_message'].splitlines()[0]}")
+                raise UserError(f"{_shown(condition)}: {found['error_message'].splitlines()[0]}")
             ((written,),) = connection.execute("SELECT json_deserialize_sql(?::JSON)", [tree]).fetchall()
         except duckdb.Error as error:
-            raise UserError(f"{_named(condition)}: {reason(error)}") from None
+            raise UserError(f"{_shown(condition)}: {first_error_line(error)}") from None
     return written, found["statements"]
 
 
 def _paths(where: dict[str, Any], condition: str) -> Iterator[Path]:
-    """The columns of an expression, each of whose parts has to be one that a condition may hold.
+    """The columns of an expression, after a check of all its nodes.
 
     Raises:
-        UserError: One is not.
+        UserError: A node is not allowed.
     """
     for part in _parts(where):
         kind, function = part.get("class"), str(part.get("function_name", "")).lower()
         if kind == "COLUMN_REF":
             path = tuple(part["column_names"])
-            if len(path) > DEEPEST:
+            if len(path) > MAX_LEVELS:
                 raise UserError(
-                    f"--where: {'.'.join(path[:3])}... names {len(path)} levels; at most {DEEPEST} are read"
+                    f"--where: {'.'.join(path[:3])}... has {len(path)} levels; at most {MAX_LEVELS} are allowed"
                 )
             yield path
         elif kind == "FUNCTION" and function not in FUNCTIONS:
             known = nearest(function, filter(str.isidentifier, FUNCTIONS))
-            raise UserError(f"{_named(condition)}: a condition has no function {function!r}{known}")
+            raise UserError(f"{_shown(condition)}: function {function!r} is not allowed{known}")
         elif kind is not None and kind not in PARTS:
             raise UserError(
-                f"{_named(condition)}: a condition has no {str(kind).lower().replace('_', ' ')}; it compares columns "
-                "with values, and asks a list column with list_contains(tags, 'x')"
+                f"{_shown(condition)}: a {str(kind).lower().replace('_', ' ')} is not allowed; compare columns with "
+                "values, or search a list column with list_contains(tags, 'x')"
             )
         elif "array" in (part.get("type_name"), str(part.get("id", "")).lower()):
-            raise UserError(f"{_named(condition)}: a condition has no arrays of a fixed length")
+            raise UserError(f"{_shown(condition)}: arrays of fixed length are not allowed")
 
 
 def _parts(value: Any) -> Iterator[dict[str, Any]]:

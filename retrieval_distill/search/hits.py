@@ -1,6 +1,6 @@
-"""What a search gives back: documents with their names, scores and the sentence that fits best.
+"""Search results: documents with id, title, score and snippet.
 
-Knows a Run and texts; must not know how anything was found or is shown.
+Knows a Run and texts; must not know how documents were found or are displayed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from retrieval_distill.formatting import snippet_parts
 
 @dataclass(frozen=True)
 class Hit:
-    """One document found: ``passage`` is the id of its best passage (its own, where documents are whole).
+    """One document found; ``passage`` is the id of its best passage (its own id if it has no passages).
 
-    ``parts`` are its snippet in three, as :func:`retrieval_distill.formatting.snippet_parts` gives it.
+    ``parts`` are the three parts of its snippet, as :func:`retrieval_distill.formatting.snippet_parts` gives it.
     """
 
     rank: int
@@ -33,15 +33,15 @@ class Hit:
 
     @property
     def snippet(self) -> str:
-        """The part of the passage that shares most words with the question."""
+        """The part of the passage that shares most words with the query."""
         return "".join(self.parts)
 
 
 def hits(found: Run, dataset: Dataset, query: str) -> list[Hit]:
-    """What was found for one query, a passage of each document, best first.
+    """The hits of one query, best first.
 
     Raises:
-        UserError: The dataset lacks one of them.
+        UserError: A document is not in the dataset.
     """
     passages = found.frame["doc_id"].tolist()
     rows = zip(texts_of(dataset, passages), dataset.parents_of(passages), found.frame["score"].tolist(), strict=True)
@@ -55,10 +55,10 @@ def texts_of(dataset: Dataset, ids: Sequence[str]) -> list[Record]:
     """(id, title, text) of documents or passages.
 
     Raises:
-        UserError: The dataset does not have one.
+        UserError: One is not in the dataset.
     """
     rows = dataset.documents.rows.find(ids)
     if (rows < 0).any():
         lacking = ids[int(np.argmin(rows))]
-        raise UserError(f"the index holds document {lacking!r}, but dataset {dataset.name!r} does not: name its own")
+        raise UserError(f"the index holds document {lacking!r}, but dataset {dataset.name!r} does not; use its own")
     return list(dataset.documents.at(rows).records())

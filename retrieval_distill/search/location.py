@@ -1,4 +1,4 @@
-"""Where a search finds its parts: in the folder of a run, or named one by one.
+"""Locates the parts of a search: in the folder of a run, or given one by one.
 
 Knows folders; must not know how anything is searched.
 """
@@ -21,34 +21,34 @@ from retrieval_distill.runtime import stages
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class SearchLocation:
     """The parts of a search.
 
     Args:
         index: Folder of the index.
         model: The bi-encoder.
-        source: The dataset by name, where the table of its documents is looked for.
-        cache: Keeps datasets that are built or downloaded.
-        beside: Folder that keeps what searching builds: BM25, weights of fusion, a teacher's scores.
+        source: Name of the dataset, where the table of documents is looked for.
+        cache: Folder of datasets that are built or downloaded.
+        search_folder: Folder for what a search builds: BM25, fusion weights, a teacher's scores.
         read: Loads the dataset.
         bm25: BM25's options.
-        dev: Split that decides how a run is searched; ``None``: none does.
-        id_names: Names that the column of ids may have in the table of documents.
+        dev: Split that decides how a run is searched; ``None``: none.
+        id_names: Possible names of the column of ids in the table of documents.
     """
 
     index: Path
     model: str
     source: str
     cache: Path
-    beside: Path
+    search_folder: Path
     read: Callable[[], Dataset]
     bm25: dict[str, Any]
     dev: str | None = None
     id_names: tuple[str, ...] = KNOWN["documents"]["id"]
 
     @classmethod
-    def of_run(cls, folder: Path) -> Place:
-        """The student of a finished run.
+    def of_run(cls, folder: Path) -> SearchLocation:
+        """The parts of a finished run, with its student.
 
         Raises:
             UserError: The folder holds no finished run.
@@ -56,21 +56,23 @@ class Place:
         recipe = folder / "recipe.json"
         if not recipe.is_file() or not (folder / "index-student").is_dir():
             raise UserError(
-                f"{folder}: no finished run there; make one with: retrieval-distill run RECIPE --out {folder}"
+                f"{folder}: no finished run there; create one with: retrieval-distill run RECIPE --out {folder}"
             )
-        asked, cache = parse_recipe(stages.read_json(recipe), str(recipe)), folder / "dataset"
-        names = (*columns(asked.dataset, "documents")["id"], *KNOWN["documents"]["id"])
+        parsed, cache = parse_recipe(stages.read_json(recipe), str(recipe)), folder / "dataset"
+        names = (*columns(parsed.dataset, "documents")["id"], *KNOWN["documents"]["id"])
         return cls(
-            folder / "index-student", str(folder / "student"), asked.dataset.source, cache, folder / "search",
-            lambda: sources.of_run(asked, cache), asked.retrieve.bm25, asked.dataset.dev,
+            folder / "index-student", str(folder / "student"), parsed.dataset.source, cache, folder / "search",
+            lambda: sources.of_run(parsed, cache), parsed.retrieve.bm25, parsed.dataset.dev,
             names,
         )  # fmt: skip
 
     @classmethod
-    def of_parts(cls, index: Path, model: str, dataset: str, cache: Path, options: ReadConfig | None = None) -> Place:
-        """An index, the model that embedded its documents, and their dataset, read as the options say."""
-        beside = index.with_name(f"{index.name}-search")
-        return cls(index, model, dataset, cache, beside, lambda: load(dataset, cache, options), RetrieveConfig().bm25)
+    def of_parts(
+        cls, index: Path, model: str, dataset: str, cache: Path, options: ReadConfig | None = None
+    ) -> SearchLocation:
+        """An index, the model that embedded its documents, and their dataset with its read options."""
+        folder = index.with_name(f"{index.name}-search")
+        return cls(index, model, dataset, cache, folder, lambda: load(dataset, cache, options), RetrieveConfig().bm25)
 
     @cached_property
     def dataset(self) -> Dataset:

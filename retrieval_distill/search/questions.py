@@ -1,4 +1,4 @@
-"""What may be asked: no empty query, and none longer than any model would read.
+"""Checks queries: not empty, valid Unicode, and not longer than any model reads.
 
 Knows strings; must not know models or indexes.
 """
@@ -15,47 +15,49 @@ from retrieval_distill.errors import UserError
 
 logger = logging.getLogger("retrieval_distill")
 
-LONGEST = 20_000
-"""Characters of a query that are read: more than fill the 8,192 tokens of the longest encoders in English."""
+MAX_CHARACTERS = 20_000
+"""Most characters of a query that are used: more than the 8,192 tokens of the longest encoders, in English."""
 
 CONTROLS = re.compile(
     r"\x1b\][^\x07\x1b]*(\x07|\x1b\\)?|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[NO].|\x1b.?|[\x00-\x1f\x7f-\x9f]", re.DOTALL
 )
-"""What a key such as the up-arrow leaves where nothing reads it, and other controls of terminals."""
+"""Escape sequences of keys such as the up arrow, and other terminal control characters."""
 
 
-def typed(text: str) -> str:
-    """What a person typed, without a terminal's controls, and as UTF-8 where the terminal claims ASCII."""
+def clean_input(text: str) -> str:
+    """Typed text without terminal control sequences, decoded as UTF-8 even if the terminal claims ASCII."""
     with suppress(UnicodeError):
         text = text.encode("utf-8", "surrogateescape").decode()
     return CONTROLS.sub(" ", text).strip()
 
 
 def question(text: str, name: str = "the query") -> str:
-    """A query as it is asked; one that is too long is cut, and a warning says so.
+    """A checked query; one that is too long is truncated with a warning.
 
     Args:
-        text: As the user wrote it.
-        name: Which query, for the message.
+        text: The user's text.
+        name: The query's name, for the message.
 
     Raises:
-        UserError: It is empty, or holds half a character.
+        UserError: It is empty, or contains a lone surrogate.
     """
     if not text.strip():
         raise UserError(f"{name} is empty")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UserError(f"{name} is not Unicode text: it holds half a character") from None
-    if len(text) > LONGEST:
-        logger.warning("%s has %s characters; the first %s are read", name, f"{len(text):,}", f"{LONGEST:,}")
-    return text[:LONGEST]
+        raise UserError(f"{name} is not valid Unicode text: it contains a lone surrogate") from None
+    if len(text) > MAX_CHARACTERS:
+        logger.warning(
+            "%s has %s characters; only the first %s are used", name, f"{len(text):,}", f"{MAX_CHARACTERS:,}"
+        )
+    return text[:MAX_CHARACTERS]
 
 
-def questions(asked: Iterable[tuple[str, str]]) -> Texts:
-    """Queries, (id, text), each as :func:`question` gives it; their ids tell them apart in messages.
+def questions(pairs: Iterable[tuple[str, str]]) -> Texts:
+    """Queries, (id, text), each checked by :func:`question`; messages name their ids.
 
     Raises:
         UserError: One is empty.
     """
-    return Texts.from_records((id_, "", question(text, f"query {id_!r}")) for id_, text in asked)
+    return Texts.from_records((id_, "", question(text, f"query {id_!r}")) for id_, text in pairs)

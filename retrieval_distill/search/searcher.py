@@ -1,6 +1,6 @@
-"""The searcher: everything a query needs, loaded once - encoder, index, and what is asked for of BM25 and a teacher.
+"""The searcher: everything a query needs, loaded once - encoder, index and, optionally, BM25 and a teacher.
 
-Knows how to find; must not know how results are shown or where the parts are kept.
+Knows how to search; must not know how results are displayed or where the parts are.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from retrieval_distill.student.query_encoder import QueryEncoder
 if TYPE_CHECKING:
     from retrieval_distill.retrieval.bm25 import BM25
 
-FUSED = 100
-"""Documents that dense search and BM25 each put forward to be fused, at least."""
+FUSION_DEPTH = 100
+"""Fewest documents that dense search and BM25 each contribute to fusion."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Searcher:
-    """Answers questions over one corpus: ``searcher("how do I read a file", depth=5)`` gives the best documents.
+    """Answers questions over one corpus: ``searcher("how do I read a file", depth=5)`` returns the best documents.
 
     Args:
-        encoder: The bi-encoder that gave the vectors: a ``Student``, its folder or name, or its encoder of queries.
-        index: Over the vectors.
-        dataset: The documents' texts, and which document each passage is part of.
+        encoder: The bi-encoder that embedded the documents: a ``Student``, its folder or name, or its query encoder.
+        index: The index.
+        dataset: The documents' texts, and which document each passage belongs to.
         lexical: BM25 over the documents; ``None``: dense search alone.
         fusion: How the two are fused.
-        teacher: Reorders the head of what was found; ``None``: nothing does.
-        store: Keeps the teacher's scores.
-        rerank_depth: Documents (or passages) that the teacher reads.
+        teacher: Reranks the best documents found; ``None``: no reranking.
+        store: Score store for the teacher's scores.
+        rerank_depth: Number of documents (or passages) that the teacher reranks.
         allowed: Which documents may be found, bool [documents of the dataset]; ``None``: all.
     """
 
-    encoder: Any  # once it is built, a QueryEncoder
+    encoder: Any  # a QueryEncoder after construction
     index: Index
     dataset: Dataset
     lexical: BM25 | None = None
@@ -68,22 +68,22 @@ class Searcher:
     def open(
         cls, folder: str | Path, model: str | None = None, dataset: Dataset | None = None, dtype: str = "float32"
     ) -> Searcher:
-        """A finished run as the command ``search`` serves it, or dense search of an index.
+        """Open a finished run like the command ``search``, or dense search of an index.
 
-        What else is wanted, ``dataclasses.replace`` adds.
+        Use ``dataclasses.replace`` to add other parts.
 
         Args:
-            folder: Of a run, such as ``runs/demo``; with ``model`` and ``dataset`` that of an index.
-            model: Embedded the index's documents.
+            folder: Folder of a run, such as ``runs/demo``, or, with ``model`` and ``dataset``, of an index.
+            model: The model that embedded the index's documents.
             dataset: Their texts.
-            dtype: What the model computes in.
+            dtype: Number format of the computation.
 
         Raises:
             UserError: There is no run or no index, the model is not the one that embedded the documents, or the index
                 is damaged.
         """
         if (model is None) != (dataset is None):
-            raise UserError("a searcher of an index needs its model and its dataset; one of a run neither")
+            raise UserError("a searcher of an index needs model and dataset; a searcher of a run needs neither")
         if model is None or dataset is None:
             from retrieval_distill.search import assembly
 
@@ -93,10 +93,10 @@ class Searcher:
         return cls(QueryEncoder(model, dtype, index.manifest["inputs"]["max_length"]), index, dataset)
 
     def __call__(self, query: str, depth: int = 5) -> list[Hit]:
-        """The best documents for one question, best first.
+        """The best documents for one query, best first.
 
         Raises:
-            UserError: The question is empty, or the dataset lacks a document that the index holds.
+            UserError: The query is empty, or a document of the index is not in the dataset.
         """
         return hits(self.search(Texts.from_records([("query", "", question(query))]), depth), self.dataset, query)
 
@@ -106,7 +106,7 @@ class Searcher:
 
     @property
     def how(self) -> str:
-        """How documents are found, in words."""
+        """A description of how documents are found."""
         ways = ["dense search" if self.lexical is None else f"dense search fused with BM25 ({self.fusion})"]
         if self.teacher is not None:
             ways.append(f"the first {self.rerank_depth} reranked")
@@ -116,13 +116,13 @@ class Searcher:
 
     @cached_property
     def size(self) -> int:
-        """Documents that can be found, without a filter; one that was cut into passages counts once."""
+        """Number of documents that can be found without a filter; a document with passages counts once."""
         return self.index.documents if self.dataset.parents is None else self.dataset.size
 
     def search(self, queries: Texts, depth: int) -> Run:
-        """The ``depth`` best documents of every query, each by the id of its best passage, where documents were cut.
+        """The ``depth`` best documents of every query; a document with passages by the id of its best passage.
 
-        Fewer are found only where there are no more.
+        Fewer only if there are no more.
         """
         run = self._candidates(queries, depth)
         if self.teacher:
@@ -132,37 +132,38 @@ class Searcher:
         return run.top(depth)
 
     def documents(self, queries: Texts, depth: int) -> Run:
-        """The same under the documents' own ids."""
+        """Like :meth:`search`, with the ids of documents instead of passages."""
         run = self.search(queries, depth)
         return max_pool(run, self.dataset.parents_of(run.frame["doc_id"]))
 
     def dense(self, queries: Texts, depth: int) -> Run:
-        """The ``depth`` documents, or passages, of every query whose vectors are nearest to its own."""
+        """The ``depth`` documents, or passages, whose vectors are nearest to each query's."""
         return self._nearest(queries, self.encoder(queries.take()), depth)
 
     def _candidates(self, queries: Texts, depth: int) -> Run:
         """Documents, or passages of at least ``depth`` documents, for every query.
 
-        Documents have passages of the average number first; queries whose best ones have more are asked again, for
-        twice as many, until there are enough or no more.
+        The number of passages assumes an average number per document; queries that find too few documents are repeated
+        with twice as many, until there are enough or no more.
         """
         vectors, due, found = self.encoder(queries.take()), np.arange(len(queries)), []
         wide = max(
-            self.dataset.in_passages(max(depth, FUSED if self.lexical else 0)), self.rerank_depth if self.teacher else 0
+            self.dataset.in_passages(max(depth, FUSION_DEPTH if self.lexical else 0)),
+            self.rerank_depth if self.teacher else 0,
         )
         while True:
-            asked = queries.at(due)
-            run = self._nearest(asked, vectors[due], wide)
+            subset = queries.at(due)
+            run = self._nearest(subset, vectors[due], wide)
             if self.lexical is not None:
-                run = self.fusion.fuse(self.lexical.search(asked, wide, self.allowed), run).top(wide)
-            short = self._short(run, asked, depth, wide)
-            found.append(run.select(np.array(asked.ids, dtype=object)[~short].tolist()) if short.any() else run)
+                run = self.fusion.fuse(self.lexical.search(subset, wide, self.allowed), run).top(wide)
+            short = self._short(run, subset, depth, wide)
+            found.append(run.select(np.array(subset.ids, dtype=object)[~short].tolist()) if short.any() else run)
             if not short.any():
                 return _in_order(found, queries)
             due, wide = due[short], 2 * wide
 
     def _short(self, run: Run, queries: Texts, depth: int, wide: int) -> np.ndarray:
-        """Which queries have passages of fewer documents than they should, and may have more, bool [queries]."""
+        """Which queries found passages of too few documents, and could find more, bool [queries]."""
         if self.dataset.parents is None:
             return np.zeros(len(queries), bool)
         rows = run.frame.assign(document=self.dataset.parents_of(run.frame["doc_id"])).groupby("query_id")
@@ -172,14 +173,14 @@ class Searcher:
     def _nearest(self, queries: Texts, vectors: np.ndarray, depth: int) -> Run:
         scores, ids = self.index.search(vectors, depth, self._allowed_rows)
         few = (ids == np.array(None)).any(axis=1)
-        if few.any() and self.allowed is None:  # a graph or lists found fewer than there are: compare them all
+        if few.any() and self.allowed is None:  # a graph or lists found too few: search exhaustively
             everything = np.ones(self.index.documents, bool)
             scores[few], ids[few] = self.index.search(vectors[few], depth, everything)
         return Run.from_best(queries.ids, ids, scores)
 
     @cached_property
     def _allowed_rows(self) -> np.ndarray | None:
-        """The filter in the order of the index's rows."""
+        """The filter in the index's row order."""
         return self.index.allowed_rows(self.dataset.documents, self.allowed)
 
     def _reranked(self, run: Run, queries: Texts) -> Run:
@@ -190,7 +191,7 @@ class Searcher:
 
 
 def _in_order(parts: list[Run], queries: Texts) -> Run:
-    """Runs of different queries as one, in the order of the queries."""
+    """Join runs of different queries, in the order of the queries."""
     if len(parts) == 1:
         return parts[0]
     frame, place = Run.joined(parts).frame, {id_: number for number, id_ in enumerate(queries.ids)}

@@ -46,7 +46,7 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None, learn
     """
     device, folder = devices.device(), models.resolve(name)
     computed = devices.dtype(dtype, device)
-    with weights.reading(folder) as loaded:
+    with weights.loading(folder) as loaded:
         model = SentenceTransformer(str(folder), device=device, local_files_only=True, model_kwargs={"dtype": computed})
     weights.require_whole(folder, loaded, weights.is_unused_pooler)
     weights.require_finite(folder, model)
@@ -62,7 +62,7 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None, learn
         _refuse_tokens_without_vectors(name, first)
         decoder.set_padding(first.tokenizer)
         first.max_seq_length = positions.limit(name, first, max_length)
-        positions.settle(name, first)
+        positions.settle_limit(name, first)
     if not (folder / "modules.json").is_file() and decoder.is_decoder(model[0].config):
         decoder.as_encoder(model)
     for module in model.modules():
@@ -79,7 +79,7 @@ def _check_modules_fit(name: str, model: SentenceTransformer) -> None:
     Raises:
         UserError: They do not fit.
     """
-    with weights.blamed(lambda error: f"model {name!r} cannot embed a text: {weights.said(error)}"):
+    with weights.blame_model(lambda error: f"model {name!r} cannot embed a text: {weights.one_line(error)}"):
         for kind in KINDS:
             encode(model, ["a"], kind)
 

@@ -92,7 +92,7 @@ def _named_ids(config: Any) -> dict[str, int]:
 
 def _load(tokenizer: Any, settings: dict[str, Any]) -> Any:
     """A tokenizer with other settings, loaded from files like that of a saved student."""
-    with TemporaryDirectory() as folder, models.quietly():
+    with TemporaryDirectory() as folder, models.quiet_transformers():
         tokenizer.save_pretrained(folder)
         (Path(folder) / "tokenizer.json").write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
         return type(tokenizer).from_pretrained(folder)

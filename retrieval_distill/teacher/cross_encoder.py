@@ -241,7 +241,7 @@ def load(
         model.max_seq_length = positions.limit(name, model[0], max_length, own_too=True)
     _make_fast(model.eval(), compute, dtype == "int8", devices[0])
     if has_tokenizer(model):
-        positions.settle(name, model[0])
+        positions.settle_limit(name, model[0])
     limit = model.max_seq_length or max_length or positions.DEFAULT
     computed = "int8" if dtype == "int8" else str(compute).removeprefix("torch.")
     identity = {"model": models.fingerprint(name), "max_length": limit, **exact_head.arithmetic(computed)}
@@ -250,7 +250,7 @@ def load(
     description = {"kind": "cross-encoder", **identity, "model": name}
     teacher = CrossEncoderTeacher(model, stages.fingerprint(identity)[:32], description, limit, label, devices)
     if not teacher.plain:  # of several modules, which have to fit together
-        with weights.blamed(lambda error: f"teacher {name!r} cannot score a pair: {weights.said(error)}"):
+        with weights.blame_model(lambda error: f"teacher {name!r} cannot score a pair: {weights.one_line(error)}"):
             model.predict([("a", "a")], show_progress_bar=False)
     return teacher
 

@@ -30,7 +30,7 @@ def open_model(folder: Path, device: str, kind: type[Any] = CrossEncoder, fresh_
     """
     base = models.adapter_base(folder)
     source = folder if base is None else models.resolve(base)
-    with weights.reading(source) as loaded:
+    with weights.loading(source) as loaded:
         model = kind(
             str(source),
             num_labels=1 if fresh_head or base is not None else None,
@@ -81,7 +81,7 @@ def _merge(model: CrossEncoder, folder: Path) -> None:
 
     if not any(folder.glob("adapter_model.*")):
         raise UserError(f"model {str(folder)!r}: the adapter's weights are missing (adapter_model.safetensors)")
-    with weights.reading(folder), warnings.catch_warnings():
+    with weights.loading(folder), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # missing weights are refused here
         adapted: Any = PeftModel.from_pretrained(cast(Any, model.model), str(folder))
         report = adapted.load_adapter(str(folder), "default")  # again, for a report

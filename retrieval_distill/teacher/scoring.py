@@ -12,8 +12,8 @@ import numpy as np
 
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.hashes import text_hashes
-from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
+from retrieval_distill.data.unknown_ids import refuse_unknown
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.batching import batch_by_time
 from retrieval_distill.runtime.progress import clock, progress

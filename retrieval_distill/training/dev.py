@@ -12,8 +12,8 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
-from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.run import Run
+from retrieval_distill.data.unknown_ids import refuse_unknown
 from retrieval_distill.evaluation import checks, self_hits
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import mean_with_interval
@@ -47,7 +47,7 @@ class DevSet:
             UserError: The dataset has no such split, the split judges none of the queries, or a text is missing.
         """
         judged = dataset.qrels(split)
-        checks.check("dev", candidates, judged)
+        checks.check_run("dev", candidates, judged)
         qrels = {query: judged[query] for query in candidates.query_ids if query in judged}
         refuse_unknown(candidates.select(list(qrels)), dataset.queries, dataset.documents, "the run of dev queries")
         relevant = [doc for judged in qrels.values() for doc, grade in judged.items() if grade > 0]
@@ -92,7 +92,7 @@ def measured(student: SentenceTransformer, dev: DevSet, measure: str, depth: int
     Returns:
         ``eval_MEASURE``, ``eval_low``, ``eval_high``, ``eval_queries``.
     """
-    found = self_hits.without(retrieve(student, dev, depth), dev.queries, dev.documents, dev.qrels)
+    found = self_hits.drop_self_hits(retrieve(student, dev, depth), dev.queries, dev.documents, dev.qrels)
     values = evaluate(found, dev.qrels, [measure])[measure].to_numpy()
     interval = mean_with_interval(values)
     return {

@@ -33,6 +33,6 @@ def ndcg(model: SentenceTransformer, groups: list[Group], training_set: Training
         }
     )
     judged = {id_: training_set.qrels[id_] for id_ in query_ids}
-    kept = self_hits.without(run, training_set.queries, training_set.documents, judged)
+    kept = self_hits.drop_self_hits(run, training_set.queries, training_set.documents, judged)
     values = measures.evaluate(kept, judged, ["nDCG@10"])
     return float(values["nDCG@10"].mean())

@@ -138,7 +138,7 @@ def test_what_is_refused(folders, encoders, pairs, tmp_path, monkeypatch):
     for arguments, message in (
         (([], folders, out, {"mine": "run.trec"}), "put {dataset} where"),
         (([], [folders[0], folders[0]], out), "'tiny' is already the name of"),
-        (([encoders["bert"]] * 2, folders, out), "which another system is"),
+        (([encoders["bert"]] * 2, folders, out), "like another system"),
         (([], folders[:1], out, {"mine": str(foreign)}), "answers none of the"),
         (([encoders["bert"]], ["mteb:STSBenchmark"], out), r"pip install 'retrieval-distill\[mteb\]'"),
     ):

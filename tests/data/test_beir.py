@@ -67,7 +67,7 @@ def test_missing_folder_and_files(tmp_path):
 
 def test_a_query_without_judgement_is_said(tmp_path, caplog):
     beir.load(write(tmp_path, **{"queries.jsonl": GOOD["queries.jsonl"] + '{"_id": "q2", "text": "idle"}\n'}))
-    assert "1 queries have no judgement and are not used, first 'q2'" in caplog.text
+    assert "1 queries have no judgements and are not used, first 'q2'" in caplog.text
 
 
 def test_missing_split(tmp_path):

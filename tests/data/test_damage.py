@@ -80,10 +80,10 @@ def test_a_document_and_an_archive_that_changed_so_are_read_again(mapped, tmp_pa
 def test_any_altered_file_of_a_bm25_index_is_made_again(dataset, tmp_path):
     queries = dataset.queries("test")
     expected = BM25(dataset.documents).search(queries, 5)
-    BM25.kept(tmp_path / "bm25", dataset.documents)
+    BM25.cached(tmp_path / "bm25", dataset.documents)
     for name in [name for name in files_of(tmp_path / "bm25") if name != "manifest.json"]:
         flip(tmp_path / "bm25" / name)
-        found = BM25.kept(tmp_path / "bm25", dataset.documents).search(queries, 5)
+        found = BM25.cached(tmp_path / "bm25", dataset.documents).search(queries, 5)
         assert found.pairs == expected.pairs, name
 
 

@@ -8,7 +8,7 @@ from retrieval_distill.config import parse_recipe
 from retrieval_distill.data import sources
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
-from retrieval_distill.data.mixture import apart, joined
+from retrieval_distill.data.mixture import by_source, join_datasets
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval.bm25 import BM25
 
@@ -22,7 +22,7 @@ TWO = Dataset.from_records("two", [("d1", "", "apple pie")], [("q1", "apple cake
 
 
 def test_equal_ids_do_not_collide():
-    both = joined({"x": ONE, "y": TWO})
+    both = join_datasets({"x": ONE, "y": TWO})
     assert list(both.documents.records()) == [
         ("x/d1", "T", "red apple"),
         ("x/d2", "", "green apple"),
@@ -42,21 +42,21 @@ def test_passages_of_one_and_whole_documents_of_another():
     import pyarrow as pa
 
     cut = replace(ONE, parents=pa.chunked_array([pa.array(["d", "d"], pa.large_string())]))
-    both = joined({"x": cut, "y": TWO})
+    both = join_datasets({"x": cut, "y": TWO})
     assert both.parents_of(["x/d2", "y/d1"]) == ["x/d", "y/d1"]
     assert both.in_passages(10) == 15  # three passages of two documents
 
 
 def test_a_query_finds_its_own_datasets_documents():
-    both = joined({"x": ONE, "y": TWO})
+    both = join_datasets({"x": ONE, "y": TWO})
     index = BM25(both.documents)
     everything = index.search(both.queries, 3).as_dict()
     assert set(everything["y/q1"]) == {"x/d1", "x/d2", "y/d1"}
-    for own, allowed in apart(both, both.queries):
+    for own, allowed in by_source(both, both.queries):
         for query, found in index.search(own, 3, allowed).as_dict().items():
             mine = {doc: score for doc, score in everything[query].items() if doc[0] == query[0]}
             assert found == pytest.approx(mine)
-    [(queries, allowed)] = apart(ONE, ONE.queries)
+    [(queries, allowed)] = by_source(ONE, ONE.queries)
     assert queries is ONE.queries and allowed is None
 
 
@@ -75,7 +75,5 @@ def test_splits_of_each_under_the_recipes_names(tmp_path, folders):
     assert set(found.qrels["train"]) == {f"x/{drawn}", "y/q1"}
     assert set(found.qrels["test"]) == {"x/q2"}
     folders["y"].pop("test")
-    with pytest.raises(
-        UserError, match="'two' has no split 'test'; it has: train; a dataset may do without: set its test"
-    ):
+    with pytest.raises(UserError, match="'two' has no split 'test'; it has: train; or set its test"):
         sources.of_run(parse_recipe({"name": "mix", "datasets": folders}), tmp_path / "cache")

@@ -95,7 +95,7 @@ WHOLE = b"".join(b"q%d Q0 d%d %d %.3f me\n" % (query, doc, doc, 1 - doc / 9) for
 @pytest.mark.parametrize("size", [size for size in range(1, len(WHOLE)) if WHOLE[size - 1 : size] != b"\n"])
 def test_a_run_that_was_cut_within_a_line_is_refused(tmp_path, size):
     (tmp_path / "x.trec").write_bytes(WHOLE[:size])
-    with pytest.raises(UserError, match=rf"x\.trec:{WHOLE[:size].count(10) + 1}: the file was cut within this line"):
+    with pytest.raises(UserError, match=rf"x\.trec:{WHOLE[:size].count(10) + 1}: the file ends within this line"):
         Run.load(tmp_path / "x.trec")
 
 
@@ -230,4 +230,4 @@ def test_a_trec_run_without_a_line_is_warned_of(tmp_path, caplog):
     path = tmp_path / "run.trec"
     path.write_text("")
     assert len(Run.load(path)) == 0
-    assert "run.trec: there is no line in this run: nothing was found, or the file was cut" in caplog.text
+    assert "run.trec: this run is empty: nothing was found, or the file is truncated" in caplog.text

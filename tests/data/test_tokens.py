@@ -51,7 +51,7 @@ def normalising(tokenizers_by_kind):
     backend.add_tokens([AddedToken("c++"), AddedToken("naïve", normalized=True, single_word=True)])
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
-    assert word_ids.suits(tokenizer.backend_tokenizer)
+    assert word_ids.is_supported(tokenizer.backend_tokenizer)
     return tokenizer
 
 
@@ -77,12 +77,12 @@ def test_words_cut_once_give_the_tokenizers_ids(normalising, text, max_length, s
 
 
 def test_only_tokenizers_that_stop_at_white_space_are_cut_by_words(tokenizers_by_kind, normalising):
-    assert not word_ids.suits(tokenizers_by_kind["roberta"].backend_tokenizer)
+    assert not word_ids.is_supported(tokenizers_by_kind["roberta"].backend_tokenizer)
     from tokenizers import Tokenizer
 
     backend = Tokenizer.from_str(normalising.backend_tokenizer.to_str())
     backend.add_tokens(["path file"])
-    assert not word_ids.suits(backend)
+    assert not word_ids.is_supported(backend)
 
 
 def test_words_are_forgotten_before_they_fill_the_memory(tokenizers_by_kind, monkeypatch):

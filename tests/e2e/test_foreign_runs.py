@@ -11,7 +11,7 @@ from retrieval_distill.errors import UserError
 from tests.commands import command
 
 SCORES = {"q0": {"d0": 2.0, "gone-1": 1.0, "gone-2": 0.5}, "q1": {"d1": 1.0, "d2": 0.5}}
-SAID = "names 2 document ids that the dataset does not have: 'gone-1', 'gone-2'; give the dataset that it was made from"
+SAID = "names 2 document ids that the dataset does not have: 'gone-1', 'gone-2'; use the dataset that it was made from"
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_baselines_are_measured_as_the_student_is(finished, tiny_recipe, encoder
     assert found.pairs == Run.load(out / "runs" / f"{name}.parquet").pairs
     taken = tmp_path / "bm25"
     taken.mkdir()
-    with pytest.raises(UserError, match="would be named 'bm25', which another system is"):
+    with pytest.raises(UserError, match="would be named 'bm25', like another system"):
         pipeline.run(parse_recipe({**recipe, "evaluate": {"baselines": [str(taken)]}}), out=tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

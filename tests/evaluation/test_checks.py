@@ -6,7 +6,7 @@ import pytest
 
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation.checks import check
+from retrieval_distill.evaluation.checks import check_run
 from retrieval_distill.evaluation.compare import per_query
 from retrieval_distill.evaluation.measures import DEFAULT_MEASURES, evaluate
 
@@ -15,17 +15,17 @@ FITTING = Run.from_dict({"q1": {"a": 2.0, "b": 1.0}, "q2": {"b": 1.0}})
 
 
 def test_a_fitting_run_says_nothing(caplog):
-    assert set(check("mine", FITTING, QRELS, {"a", "b"}).values()) == {0}
+    assert set(check_run("mine", FITTING, QRELS, {"a", "b"}).values()) == {0}
     assert not caplog.records
 
 
 def test_mismatches_are_counted_and_named(caplog):
     run = Run.from_dict({"q1": {"a": 2.0, "elsewhere": 1.0}, "other": {"a": 1.0}, "third": {"b": 1.0}})
-    found = check("mine", run, {**QRELS, "q3": {"a": -1}}, {"a", "b"})
+    found = check_run("mine", run, {**QRELS, "q3": {"a": -1}}, {"a", "b"})
     assert found == {"unjudged_queries": 2, "missing_queries": 2, "unknown_documents": 1, "negative_grades": 1}
     text = caplog.text
     assert "run 'mine': 2 queries have no judgements and are left out (first 'other')" in text
-    assert "2 judged queries have no results and count 0 (first 'q2')" in text
+    assert "2 judged queries have no results and count as 0 (first 'q2')" in text
     assert "1 documents are not in the corpus; they keep their ranks (first 'elsewhere')" in text
     assert "1 queries have negative grades, which count as not relevant (first 'q3')" in text
 
@@ -35,15 +35,15 @@ def test_a_run_of_another_dataset_is_refused():
     with pytest.raises(
         UserError, match=r"'mine' answers none of the 2 judged queries \(its first is 'x1', theirs 'q1'"
     ):
-        check("mine", foreign, QRELS)
+        check_run("mine", foreign, QRELS)
     with pytest.raises(UserError, match="answers none"):
         per_query({"fitting": FITTING, "foreign": foreign}, QRELS, ["nDCG@10"])
     with pytest.raises(UserError, match="'mine' names no document of the corpus, first 'a'"):
-        check("mine", FITTING, QRELS, {"c"})
+        check_run("mine", FITTING, QRELS, {"c"})
 
 
 def test_a_system_may_find_nothing():
-    assert check("mine", Run.from_dict({}), QRELS, {"a"})["missing_queries"] == 2
+    assert check_run("mine", Run.from_dict({}), QRELS, {"a"})["missing_queries"] == 2
 
 
 def test_documents_outside_the_corpus_keep_their_ranks():

@@ -98,7 +98,7 @@ def test_equals_beir():
         docs[query] = 99.0  # every query finds itself first
         qrels[query]["unseen"] = 1
     queries = Texts.from_records((query, "", f"text of {query}") for query in run)
-    found = self_hits.without(Run.from_dict(run), queries, queries, qrels)
+    found = self_hits.drop_self_hits(Run.from_dict(run), queries, queries, qrels)
     frame = evaluate(found, qrels, ["nDCG@10", "nDCG@100", "AP@10", "AP@100", "R@10", "R@100", "P@10"])
     ndcg, ap, recall, precision = EvaluateRetrieval.evaluate(qrels, {q: dict(d) for q, d in run.items()}, [10, 100])
     theirs = [*ndcg.values(), *ap.values(), *recall.values(), precision["P@10"]]

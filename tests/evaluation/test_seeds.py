@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation.seeds import matrix, summarise
+from retrieval_distill.evaluation.seed_summary import matrix, summarise
 from retrieval_distill.evaluation.significance import mean_with_interval
 
 

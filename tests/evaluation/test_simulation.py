@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from retrieval_distill.evaluation import seeds, significance
+from retrieval_distill.evaluation import seed_summary, significance
 from retrieval_distill.evaluation.significance import (
     holm,
     macro_mean_with_interval,
@@ -113,7 +113,7 @@ def test_the_interval_over_seeds_covers_another_seed_and_other_queries():
             + 0.2 * rng.normal(size=QUERIES)
             + 0.1 * rng.normal(size=(10, QUERIES))
         )
-        found = seeds.summarise(values, trial)
+        found = seed_summary.summarise(values, trial)
         both += found.low <= 0.5 <= found.high
         alone = mean_with_interval(values[0], trial)
         queries_alone += alone.low <= 0.5 <= alone.high

@@ -105,7 +105,7 @@ def test_round_trip_by_the_teacher(options, left):
         )
 
     def score(run, made):
-        pairs, documents = copies.renamed(run, made), copies.with_copies(made)
+        pairs, documents = copies.use_copies(run, made), copies.with_copies(made)
         return pairs.rescored([logits[made.queries[query], documents[doc]] for query, doc in pairs.pairs])
 
     config = RoundTripConfig(candidates=2, **options)
@@ -117,16 +117,16 @@ def test_training_sees_copies_and_never_takes_them_for_negatives():
     made = table(("titles", "a", "x"), ("summary", "a", "y"), ("titles", "c", "z"))
     made.loc[0, ["title", "text"]] = ["", "alpha beta."]
     made.loc[1, ["title", "text"]] = ["A", "gamma"]
-    generated = copies.merged(DATA, made)
+    generated = copies.add_generated(DATA, made)
     assert generated.queries("generated").take() == ["x", "y", "z"]
     assert generated.documents is DATA.documents  # what is searched stays as it was
-    seen = copies.as_trained(generated, "generated")
+    seen = copies.training_view(generated, "generated")
     run = Run.from_dict({"g0": {"a": 3.0, "b": 2.0}, "g1": {"b": 5.0, "a": 4.0}, "g2": {"a": 1.0, "c": 0.5}})
-    renamed = copies.renamed(run, generated).as_dict()
+    renamed = copies.use_copies(run, generated).as_dict()
     assert renamed == {
         "g0": {"g0:document": 3.0, "b": 2.0}, "g1": {"b": 5.0, "g1:document": 4.0}, "g2": {"a": 1.0, "c": 0.5},
     }  # fmt: skip
     assert seen.documents["g0:document"] == "alpha beta." and seen.documents["g1:document"] == "A gamma"
     everything = {"a": 1, "g0:document": 1, "g1:document": 1}
     assert seen.qrels("generated") == {"g0": everything, "g1": everything, "g2": {"c": 1}}
-    assert copies.as_trained(generated, "train") is generated
+    assert copies.training_view(generated, "train") is generated

@@ -19,7 +19,7 @@ from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.load import load
-from retrieval_distill.data.mixture import joined
+from retrieval_distill.data.mixture import join_datasets
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.pipeline.data import open_job
@@ -240,9 +240,9 @@ def test_joined_datasets_keep_what_is_known_of_their_queries(bare, corpus, tmp_p
     api.generate(corpus, out=tmp_path / "made", ways={"sentences": 1}, keep=0.5)
     made, other = load(str(tmp_path / "made"), tmp_path), Dataset.from_records("o", [("d0", "", "x")], [("q", "x")], {"train": [("q", "d0", 1)]})  # fmt: skip
     asked = replace(made, qrels={"train": made.qrels("generated")})
-    both = joined({"a": asked, "b": other})
-    alone = generated.as_trained(made, "generated")
-    seen = generated.as_trained(both, "train")
+    both = join_datasets({"a": asked, "b": other})
+    alone = generated.training_view(made, "generated")
+    seen = generated.training_view(both, "train")
     taken_out = [f"{query}:document" for query in made.queries if f"{query}:document" in alone.documents]
     assert 5 < len(taken_out) < 35
     for copy in taken_out:
@@ -252,13 +252,14 @@ def test_joined_datasets_keep_what_is_known_of_their_queries(bare, corpus, tmp_p
     first = made.queries.ids[0]
     assert seen.qrels("train")[f"a/{first}"] == {f"a/{doc}": grade for doc, grade in alone.qrels("generated")[first].items()}  # fmt: skip
     assert (
-        generated.as_trained(replace(both, qrels={"train": {"b/q": {"b/d0": 1}}}), "train").documents is both.documents
+        generated.training_view(replace(both, qrels={"train": {"b/q": {"b/d0": 1}}}), "train").documents
+        is both.documents
     )
 
 
 def test_a_generated_dataset_is_not_prepared(corpus, tmp_path):
     api.generate(corpus, out=tmp_path / "made", ways={"titles": 1})
-    with pytest.raises(UserError, match="prepare the dataset that they were generated from"):
+    with pytest.raises(UserError, match="prepare the dataset they were generated from"):
         api.prepare(load(str(tmp_path / "made"), tmp_path), out=tmp_path / "clean")
 
 

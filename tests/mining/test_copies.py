@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.judged import relevance
+from retrieval_distill.data.relevance import relevance
 from retrieval_distill.data.run import Run
 from retrieval_distill.mining.duplicates import drop_copies
 

@@ -8,7 +8,7 @@ import pytest
 from retrieval_distill import api
 from retrieval_distill.config import MiningConfig
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.judged import with_relevant
+from retrieval_distill.data.relevance import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError

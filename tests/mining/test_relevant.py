@@ -9,7 +9,7 @@ import pytest
 from retrieval_distill import api
 from retrieval_distill.config import load_recipe
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.judged import with_relevant
+from retrieval_distill.data.relevance import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.mining.relevant import limit_relevant
 from retrieval_distill.training.groups import build_groups

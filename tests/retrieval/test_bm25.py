@@ -65,9 +65,9 @@ def test_texts_with_spaces_are_read_as_before(values):
 
 @pytest.mark.parametrize("documents", [["🎉", "😀 😀"], ["the", "of the"], ["", "."]])
 def test_documents_without_words(documents, tmp_path, caplog):
-    for index in (BM25(texts(documents)), BM25.kept(tmp_path / "bm25", texts(documents))):
+    for index in (BM25(texts(documents)), BM25.cached(tmp_path / "bm25", texts(documents))):
         assert len(index.search(texts(["🎉", "the", "path", ""]), 5)) == 0
-    assert "no document has a word" in caplog.text
+    assert "the documents have no words" in caplog.text
 
 
 def test_queries_that_find_nothing_are_told(caplog):
@@ -77,14 +77,14 @@ def test_queries_that_find_nothing_are_told(caplog):
     assert caplog.text == ""
     index.search(texts(["path", "to be or not to be", "the who"]), 3)
     assert "BM25 finds nothing for 2 of 3 queries, such as '1'" in caplog.text
-    assert "english stop words do not count, with language=none they do" in caplog.text
+    assert "english stop words are ignored, use language=none to keep them" in caplog.text
 
 
 def test_stop_words_are_a_languages(tmp_path):
     documents, asked = texts(["to be or not to be", "der Hund und das Haus"]), texts(["not to be", "und der"])
 
     def found(language):
-        run = BM25.kept(tmp_path / "bm25", documents, language=language).search(asked, 2)
+        run = BM25.cached(tmp_path / "bm25", documents, language=language).search(asked, 2)
         assert run.pairs == BM25(documents, language=language).search(asked, 2).pairs
         return set(run.pairs)
 

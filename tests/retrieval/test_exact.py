@@ -146,7 +146,7 @@ def test_coarse_products_leave_little_to_do():
     rng = np.random.default_rng(3)
     asked, corpus = (comparable(rng.normal(size=(n, 384)), "cosine") for n in (20, 8000))
     candidates = exact_candidates.Candidates(asked, 10)
-    candidates.offer(exact_candidates.rounded(corpus), 0)
+    candidates.offer(exact_candidates.round_vectors(corpus), 0)
     assert 10 <= np.bincount(candidates.pairs()[0], minlength=20).max() < 200  # of 8,000
 
 

@@ -76,7 +76,7 @@ def test_weights_are_read_back_and_bad_ones_refused(tmp_path):
     stages.write_json(tmp_path / "fusion.json", hybrid.tune(LEXICAL, DENSE, {"q1": {"b": 1}}))
     assert hybrid.load(tmp_path / "fusion.json") == Fusion("score", 0.5) == hybrid.parse(str(Fusion("score", 0.5)))
     (tmp_path / "fusion.json").write_text("{}")
-    with pytest.raises(UserError, match="no weights in it"):
+    with pytest.raises(UserError, match="holds no fusion weights"):
         hybrid.load(tmp_path / "fusion.json")
     assert hybrid.parse("rank:0.25") == Fusion("rank", 0.25)
     for bad in ("score", "scores:0.5", "score:2", "score:-0.1", "rank:x", "score:nan"):
@@ -90,13 +90,13 @@ def test_weights_say_what_they_gain_and_for_what(tmp_path):
     file, found = tmp_path / "fusion.json", hybrid.tune(LEXICAL, DENSE, {"q1": {"b": 1}})
     assert found["gain"]["mean"] == pytest.approx(1 - 1 / np.log2(3))  # b is second in dense search alone
     assert found["alone"] == pytest.approx(1 / np.log2(3))
-    assert hybrid.is_better(file, "ours") is None
+    assert hybrid.beats_dense(file, "ours") is None
     stages.write_json(file, found | {"key": "ours"})
-    assert hybrid.is_better(file, "ours") is True and hybrid.is_better(file, "other") is None
+    assert hybrid.beats_dense(file, "ours") is True and hybrid.beats_dense(file, "other") is None
     stages.write_json(file, hybrid.tune(LEXICAL, DENSE, {"q1": {"c": 1}}) | {"key": "ours"})
-    assert hybrid.is_better(file, "ours") is False
+    assert hybrid.beats_dense(file, "ours") is False
     file.write_text("[]")
-    assert hybrid.is_better(file, "ours") is None
+    assert hybrid.beats_dense(file, "ours") is None
 
 
 def test_passages_are_tuned_as_documents():

@@ -69,7 +69,7 @@ def test_a_file_of_queries_becomes_a_run(corpus, tmp_path, queries):
 
 
 def test_weights_are_tuned_kept_and_used(corpus, tmp_path):
-    assert "no weights are kept" in command("search", *corpus.options, "path", "--hybrid", "tuned", code=2)
+    assert "no tuned weights" in command("search", *corpus.options, "path", "--hybrid", "tuned", code=2)
     text = command("search", *corpus.options, "--tune", "dev")
     assert "nDCG@10 over 6 queries" in text and "kept: " in text
     kept = json.loads((corpus.folder / "index-search" / "fusion.json").read_text())
@@ -98,7 +98,7 @@ def test_filters_and_reranking(corpus, cross_encoders):
         ([""], "the query is empty"),
         (["path", "again"], "no folder of a run"),
         (["--queries", "test"], "belong together"),
-        (["--queries", "nothing", "--out", "x"], "no such file, and no split"),
+        (["--queries", "nothing", "--out", "x"], "no such file, and no such split"),
         (["--tune", "nothing"], "has no split 'nothing'"),
         (["path", "--hybrid", "much"], "such as score:0.7"),
         (["path", "--where", "nothing = 1"], "--where"),
@@ -134,7 +134,7 @@ def test_an_index_that_is_not_as_it_was_written_is_refused(corpus, tmp_path, fau
 def test_a_line_of_a_million_characters_is_cut_and_answered(corpus, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("x" * 1_000_000 + "\nfile root\n"))
     text = command("search", *corpus.options, "--depth", "1")
-    assert "the query has 1,000,000 characters; the first 20,000 are read" in text
+    assert "the query has 1,000,000 characters; only the first 20,000 are used" in text
     assert text.count("1 of 60 documents in") == 2 and "error" not in text
 
 

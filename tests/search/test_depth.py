@@ -45,8 +45,8 @@ def test_no_more_than_there_are(cut):
 
 
 def test_hybrid_search_finds_as_many(cut, tmp_path, monkeypatch):
-    monkeypatch.setattr("retrieval_distill.search.searcher.FUSED", 3)
-    both = replace(cut, lexical=BM25.kept(tmp_path / "bm25", cut.dataset.documents))
+    monkeypatch.setattr("retrieval_distill.search.searcher.FUSION_DEPTH", 3)
+    both = replace(cut, lexical=BM25.cached(tmp_path / "bm25", cut.dataset.documents))
     for depth in (3, 7):
         assert {len(docs) for _, docs, _ in both.documents(cut.dataset.queries, depth)} == {depth}
 

@@ -11,7 +11,7 @@ import pytest
 
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError
-from retrieval_distill.search import conditions, filters
+from retrieval_distill.search import conditions, document_filter
 from retrieval_distill.search.conditions import Condition
 
 
@@ -42,7 +42,9 @@ def table(tmp_path_factory):
 
 
 def found(where, table):
-    return np.flatnonzero(filters.allowed(where, table, dataset_of(f"d{i}" for i in range(20)))).tolist()
+    return np.flatnonzero(
+        document_filter.allowed_documents(where, table, dataset_of(f"d{i}" for i in range(20)))
+    ).tolist()
 
 
 @pytest.mark.parametrize(
@@ -152,9 +154,9 @@ def test_what_was_checked_is_what_runs(table, tmp_path):
 
 
 def test_a_condition_that_takes_too_long_is_ended(monkeypatch):
-    monkeypatch.setattr(conditions, "SECONDS", 0.05)
+    monkeypatch.setattr(conditions, "TIMEOUT", 0.05)
     condition = Condition.parse("a % 7 = 8 AND sqrt(a) + ln(a + 1) < 0")
-    with conditions.connected() as connection:
+    with conditions.connect() as connection:
         connection.execute(
             f"CREATE VIEW documents AS SELECT 'd' AS \"{conditions.ID}\", i AS a FROM range(100000000000) t(i)"
         )
@@ -192,14 +194,16 @@ def test_ids_are_text_whatever_they_look_like(ids, ending, tmp_path):
         mark = "," if ending == "csv" else "\t"
         path.write_text("".join(mark.join(map(str, row)) + "\n" for row in [rows[0], *(r.values() for r in rows)]))
     data = dataset_of(ids)
-    assert filters.allowed("year >= 2000", path, data).tolist() == [True, True]
-    assert filters.allowed("year = 2001", path, data).tolist() == [False, True]
-    assert filters.allowed(f"_id = '{ids[0]}'", path, data).tolist() == [True, False]
+    assert document_filter.allowed_documents("year >= 2000", path, data).tolist() == [True, True]
+    assert document_filter.allowed_documents("year = 2001", path, data).tolist() == [False, True]
+    assert document_filter.allowed_documents(f"_id = '{ids[0]}'", path, data).tolist() == [True, False]
 
 
 def test_integer_ids_of_parquet_are_their_digits(tmp_path):
     pq.write_table(pa.table({"id": [1, 20], "year": [2000, 2001]}), tmp_path / "corpus.parquet")
-    assert filters.allowed("year = 2001", tmp_path / "corpus.parquet", dataset_of(["1", "20"])).tolist() == [
+    assert document_filter.allowed_documents(
+        "year = 2001", tmp_path / "corpus.parquet", dataset_of(["1", "20"])
+    ).tolist() == [
         False,
         True,
     ]
@@ -208,7 +212,9 @@ def test_integer_ids_of_parquet_are_their_digits(tmp_path):
 def test_a_column_that_changes_after_many_rows_is_read_whole(tmp_path):
     rows = ["id,grade\n", *(f"d{i},{i}\n" for i in range(30_000)), "last,none\n"]
     (tmp_path / "corpus.csv").write_text("".join(rows))
-    assert filters.allowed("grade = 'none'", tmp_path / "corpus.csv", dataset_of(["d1", "last"])).tolist() == [
+    assert document_filter.allowed_documents(
+        "grade = 'none'", tmp_path / "corpus.csv", dataset_of(["d1", "last"])
+    ).tolist() == [
         False,
         True,
     ]
@@ -218,14 +224,16 @@ def test_a_file_is_itself_and_no_pattern(tmp_path):
     folder = tmp_path / "da[ta]*"
     folder.mkdir()
     (folder / "corpus.jsonl").write_text('{"_id": "d1", "year": 1}\n')
-    assert filters.allowed("year = 1", folder / "corpus.jsonl", dataset_of(["d1"])).tolist() == [True]
+    assert document_filter.allowed_documents("year = 1", folder / "corpus.jsonl", dataset_of(["d1"])).tolist() == [True]
 
 
 def test_columns_by_other_names(tmp_path):
     (tmp_path / "corpus.CSV").write_text("Doc_ID,Year\nd1,2001\nd2,2002\n")
     with pytest.raises(UserError, match="no column _id or id; it has Doc_ID, Year"):
-        filters.allowed("year = 2001", tmp_path / "corpus.CSV", dataset_of(["d1", "d2"]))
-    assert filters.allowed("year = 2001", tmp_path / "corpus.CSV", dataset_of(["d1", "d2"]), ["doc_id"]).tolist() == [
+        document_filter.allowed_documents("year = 2001", tmp_path / "corpus.CSV", dataset_of(["d1", "d2"]))
+    assert document_filter.allowed_documents(
+        "year = 2001", tmp_path / "corpus.CSV", dataset_of(["d1", "d2"]), ["doc_id"]
+    ).tolist() == [
         True,
         False,
     ]

@@ -43,7 +43,7 @@ def found(run, *options):
     return [hit["id"] for hit in json.loads(lines[-1])["hits"]]
 
 
-ASKED = "Asking the split dev"
+ASKED = "once, on split dev"
 
 
 def test_the_dev_split_decides_once(run):
@@ -105,7 +105,7 @@ def test_weights_tuned_by_hand_stand(run):
 def test_a_folder_that_cannot_be_written_to_is_searched(run):
     (run / "search").write_text("in the way")
     text = command("search", run, QUERY)
-    assert "the student searches alone" in text and "5 of 60 documents in" in text
+    assert "searching with the student alone" in text and "5 of 60 documents in" in text
 
 
 def test_a_searcher_of_a_run_in_python(run):
@@ -121,7 +121,7 @@ def test_a_searcher_of_a_run_in_python(run):
         searcher(" ")
     with pytest.raises(UserError, match="no finished run there"):
         rd.Searcher.open(run / "student")
-    with pytest.raises(UserError, match="needs its model and its dataset"):
+    with pytest.raises(UserError, match="needs model and dataset"):
         rd.Searcher.open(run / "index-student", "model")
 
 

@@ -18,7 +18,7 @@ from retrieval_distill.index.faiss_index import Index, index
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.fusion import weighted_sum
 from retrieval_distill.retrieval.hybrid import Fusion
-from retrieval_distill.search import filters, questions
+from retrieval_distill.search import document_filter, questions
 from retrieval_distill.search.hits import texts_of
 from retrieval_distill.search.searcher import Searcher
 from retrieval_distill.student import encoder, routes
@@ -38,7 +38,7 @@ def test_dense_search_is_the_index_asked_by_its_model(searcher, corpus):
 
 def test_hybrid_is_both_runs_fused(searcher, corpus, tmp_path):
     queries = corpus.dataset.queries
-    lexical = BM25.kept(tmp_path / "bm25", corpus.dataset.documents)
+    lexical = BM25.cached(tmp_path / "bm25", corpus.dataset.documents)
     found = replace(searcher, lexical=lexical, fusion=Fusion("score", 0.3)).documents(queries, 5)
     runs = [BM25(corpus.dataset.documents).search(queries, 60), searcher.dense(queries, 60)]
     expected = weighted_sum(runs, [0.7, 0.3]).top(5)
@@ -56,7 +56,9 @@ def test_reranking_is_the_teachers_order(searcher, corpus, cross_encoders, tmp_p
 
 def test_a_filter_holds_in_every_part(searcher, corpus, tmp_path):
     table = corpus.data / "corpus.jsonl"
-    allowed = filters.allowed("year BETWEEN 2003 AND 2004 AND meta.source = 'NIH'", table, corpus.dataset)
+    allowed = document_filter.allowed_documents(
+        "year BETWEEN 2003 AND 2004 AND meta.source = 'NIH'", table, corpus.dataset
+    )
     assert np.flatnonzero(allowed).tolist() == [3, 13, 23, 33, 43, 53]
     queries = corpus.dataset.queries
     ids = {corpus.dataset.documents.ids[row] for row in np.flatnonzero(allowed)}
@@ -64,7 +66,7 @@ def test_a_filter_holds_in_every_part(searcher, corpus, tmp_path):
     expected = everything.frame[everything.frame["doc_id"].isin(ids)].reset_index(drop=True)
     dense = replace(searcher, allowed=allowed).documents(queries, 60)
     assert dense.pairs == list(zip(expected["query_id"], expected["doc_id"], strict=True))
-    lexical = BM25.kept(tmp_path / "bm25", corpus.dataset.documents)
+    lexical = BM25.cached(tmp_path / "bm25", corpus.dataset.documents)
     both = replace(searcher, allowed=allowed, lexical=lexical).documents(queries, 60)
     assert set(both.frame["doc_id"]) == ids
     plain = lexical.search(queries, 60)
@@ -78,19 +80,19 @@ def test_a_filter_holds_in_every_part(searcher, corpus, tmp_path):
 )
 def test_conditions_that_cannot_be_are_refused(corpus, where, message):
     with pytest.raises(UserError, match=message):
-        filters.allowed(where, corpus.data / "corpus.jsonl", corpus.dataset)
+        document_filter.allowed_documents(where, corpus.data / "corpus.jsonl", corpus.dataset)
 
 
 def test_a_table_beside_the_corpus(corpus, tmp_path):
     (tmp_path / "it's metadata.csv").write_text("id,grade\nd7,3\nd9,5\nelsewhere,5\n")
-    allowed = filters.allowed("grade > 3", tmp_path / "it's metadata.csv", corpus.dataset)
+    allowed = document_filter.allowed_documents("grade > 3", tmp_path / "it's metadata.csv", corpus.dataset)
     assert np.flatnonzero(allowed).tolist() == [9]
     with pytest.raises(UserError, match="no column _id or id"):
         (tmp_path / "bad.csv").write_text("name,grade\nd7,3\n")
-        filters.allowed("grade > 3", tmp_path / "bad.csv", corpus.dataset)
+        document_filter.allowed_documents("grade > 3", tmp_path / "bad.csv", corpus.dataset)
     with pytest.raises(UserError, match="--metadata"):
-        filters.table_of("python-docs", tmp_path)
-    assert filters.table_of(str(corpus.data), tmp_path) == corpus.data / "corpus.jsonl"
+        document_filter.table_of("python-docs", tmp_path)
+    assert document_filter.table_of(str(corpus.data), tmp_path) == corpus.data / "corpus.jsonl"
 
 
 def test_documents_are_found_by_their_best_passage(searcher, corpus):
@@ -115,7 +117,7 @@ def test_documents_are_found_by_their_best_passage(searcher, corpus):
         expected = sorted(best, key=best.get, reverse=True)[:4]
         assert docs == expected and scores == pytest.approx([best[d] for d in expected], rel=1e-5)
         assert cut.parents_of(list(passages_found[query])) == docs
-    allowed = filters.allowed("_id = 'd6'", corpus.data / "corpus.jsonl", cut)
+    allowed = document_filter.allowed_documents("_id = 'd6'", corpus.data / "corpus.jsonl", cut)
     assert np.flatnonzero(allowed).tolist() == [6, 7, 8]  # a document's passages
 
 
@@ -152,13 +154,13 @@ def test_other_prompts_are_another_model(corpus, tmp_path):
 def test_bm25_is_built_once_and_read_from_disk(corpus, tmp_path, monkeypatch):
     documents, queries = corpus.dataset.documents, corpus.dataset.queries
     fresh = BM25(documents, 1.2, 0.5).search(queries, 10)
-    BM25.kept(tmp_path / "bm25", documents, 1.2, 0.5)
+    BM25.cached(tmp_path / "bm25", documents, 1.2, 0.5)
     monkeypatch.setattr(BM25, "__init__", None)  # nothing can be built any more
-    again = BM25.kept(tmp_path / "bm25", documents, 1.2, 0.5)
+    again = BM25.cached(tmp_path / "bm25", documents, 1.2, 0.5)
     assert again.search(queries, 10).frame.equals(fresh.frame)
     assert isinstance(again._index.scores["data"], np.memmap)
     with pytest.raises(TypeError):
-        BM25.kept(tmp_path / "bm25", documents, 0.9, 0.5)  # other options are another index
+        BM25.cached(tmp_path / "bm25", documents, 0.9, 0.5)  # other options are another index
 
 
 @pytest.mark.parametrize("query", ["", "  \n\t"])
@@ -173,11 +175,11 @@ def test_a_query_of_a_million_characters_is_cut_and_said(searcher, caplog):
     text = ("path file root extension " * 40_000)[:1_000_000]
     with caplog.at_level("WARNING"):
         asked = questions.questions([("long", text)])
-    assert "query 'long' has 1,000,000 characters; the first 20,000 are read" in caplog.text
+    assert "query 'long' has 1,000,000 characters; only the first 20,000 are used" in caplog.text
     short = questions.questions([("long", text[:20_000])])
     assert searcher.documents(asked, 5).frame.equals(searcher.documents(short, 5).frame)
 
 
 def test_half_a_character_is_refused():
-    with pytest.raises(UserError, match="half a character"):
+    with pytest.raises(UserError, match="lone surrogate"):
         questions.question("path \ud800")

@@ -17,7 +17,7 @@ from retrieval_distill import models
 from retrieval_distill.api.teachers import fit_teacher
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.judged import with_relevant
+from retrieval_distill.data.relevance import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError

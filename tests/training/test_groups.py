@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval_distill.data.judged import with_relevant
+from retrieval_distill.data.relevance import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.errors import UserError

@@ -1,4 +1,4 @@
-"""The formats that datasets come in, one file each; here is which one a source is.
+"""The formats of datasets, one file each; this module recognises which one a source has.
 
 Knows names and order; must not know any format's rows.
 """
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
-from retrieval_distill.data.formats.contract import Export, Reading
 from retrieval_distill.data.formats.documents import DOCUMENTS
 from retrieval_distill.data.formats.hugging_face import HUGGING_FACE
 from retrieval_distill.data.formats.ir import IR
 from retrieval_distill.data.formats.ms_marco import MS_MARCO, TRIPLES
+from retrieval_distill.data.formats.reading import Export, Reading
 from retrieval_distill.data.formats.tables import BY_ENDING, FILES
 from retrieval_distill.data.formats.training_table import TRAINING_TABLE
 from retrieval_distill.data.formats.trec import TREC
@@ -24,14 +24,14 @@ FORMATS = {
     format_.name: format_
     for format_ in (beir.BEIR, HUGGING_FACE, IR, MS_MARCO, TRIPLES, *FILES, TRAINING_TABLE, TREC, DOCUMENTS)
 }
-"""In the order in which a source is tried; a folder of documents comes last, for any folder may hold a text file."""
+"""In the order in which they are tried; a folder of documents comes last, since any folder may contain a text file."""
 
 
 def read(source: str, reading: Reading) -> Dataset:
-    """Read a source in the format its options name, or that it is recognised by.
+    """Read a source in the format that its options name, or that is recognised.
 
     Raises:
-        UserError: No such source or format, or a row is bad and bad rows are refused.
+        UserError: There is no such source or format, or a row is bad and bad rows are refused.
     """
     for format_ in FORMATS.values():
         chosen = (
@@ -41,21 +41,21 @@ def read(source: str, reading: Reading) -> Dataset:
             return format_.read(source, reading)
     if reading.options.format is not None:
         readable = [name for name, format_ in FORMATS.items() if format_.read is not None]
-        raise UserError(f"format {reading.options.format!r} is not read{nearest(reading.options.format, readable)}")
+        raise UserError(f"format {reading.options.format!r} cannot be read{nearest(reading.options.format, readable)}")
     if Path(source).is_dir():
-        return beir.load(source, reading)  # says which file is missing
+        return beir.load(source, reading)  # reports which file is missing
     if Path(source).is_file():
-        raise UserError(f"{source}: its ending names no format; use {', '.join(BY_ENDING)}, an archive, or a folder")
+        raise UserError(f"{source}: unknown file suffix; use {', '.join(BY_ENDING)}, an archive, or a folder")
     raise UserError(f"dataset {source!r}: no such folder or file; use one, beir:NAME, hf:NAME, ir:ID or python-docs")
 
 
 def writer(name: str) -> Callable[[Dataset, Path, Export], None]:
-    """What writes a dataset in a format.
+    """The function that writes a dataset in a format.
 
     Raises:
-        UserError: There is no such format, or it is only read.
+        UserError: The format is unknown, or can only be read.
     """
     written = {name: format_.write for name, format_ in FORMATS.items() if format_.write is not None}
     if name not in written:
-        raise UserError(f"format {name!r} is not written{nearest(name, written)}")
+        raise UserError(f"format {name!r} cannot be written{nearest(name, written)}")
     return written[name]

@@ -1,8 +1,8 @@
-"""Archives (zip, tar) as sources: unpacked into the cache, file by file, within limits.
+"""Unpacks archives (zip, tar) into the cache, file by file, within limits.
 
-Nothing of an archive is trusted. Links and special files are refused, and so is a name that leads out of the folder;
-regular files are written here, never by the library that reads the archive, so that no link can come between; and
-what is written is counted, for a megabyte can unpack to a terabyte. Knows archives; must not know what is in them.
+Archives are not trusted. Links, special files and names that lead out of the folder are refused; regular files are
+written here, never by the library that reads the archive, so that no link can interfere; and written bytes are counted,
+since a megabyte can unpack to a terabyte. Knows archives; must not know their contents.
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ from retrieval_distill.runtime import files, stages
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 LEFT_OUT = "__MACOSX"
-"""Folder that macOS adds to its zip files: a shadow of every file, without its contents."""
+"""Folder of resource forks that macOS adds to its zip files."""
 
 BYTES_PER_READ = 1 << 20
 
 LARGEST_HEADER = 1 << 24
-"""Bytes that may be read at once; a tar archive can hold a file's name in a header of any size."""
+"""Most bytes read at once, since a tar header with a file's name may have any size."""
 
 RATIO_COUNTS_FROM = 1 << 24
-"""Unpacked bytes below which the ratio is not looked at; a small file may well be all alike."""
+"""Unpacked bytes below which the ratio is not checked, since small files may compress very well."""
 
 _DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error,
     EOFError, OSError, NotImplementedError, RuntimeError, ValueError, OverflowError,
 )  # fmt: skip
-"""What the libraries raise at damaged, encrypted or unknown archives; OSError also comes from writing."""
+"""Exceptions for damaged, encrypted or unknown archives; OSError may also come from writing."""
 
 _DECOMPRESSORS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
-"""First bytes of a file -> what opens it."""
+"""First bytes of a file -> function that opens it."""
 
 
 def recognises(source: str) -> bool:
-    """Whether a source is an archive by its ending."""
+    """Whether a source is an archive, by its suffix."""
     return source.lower().endswith(ENDINGS) and Path(source).is_file()
 
 
 def unpack(source: str, cache: Path, limits: UnpackConfig | None = None) -> Path:
-    """The folder of an archive's contents, or the one folder that these are.
+    """Unpack an archive; returns the folder of its contents, or the single folder in it.
 
     Args:
         source: The archive.
-        cache: Keeps what was unpacked.
-        limits: What it may unpack to; ``None``: the defaults.
+        cache: Cache folder.
+        limits: Limits of unpacking; ``None``: the defaults.
 
     Raises:
         UserError: As :func:`extract`.
@@ -76,18 +76,18 @@ def unpack(source: str, cache: Path, limits: UnpackConfig | None = None) -> Path
 
 
 def extract(source: str | Path, out: Path, limits: UnpackConfig | None = None) -> int:
-    """Write an archive's files below a folder, which is made anew, and count its members.
+    """Write an archive's files to a new folder; returns the number of members.
 
     Args:
-        source: The archive; its ending says whether it is zip or tar.
-        out: The folder; after an error it is gone.
-        limits: What the archive may unpack to; ``None``: the defaults.
+        source: The archive; its suffix tells whether it is zip or tar.
+        out: The folder; removed after an error.
+        limits: Limits of unpacking; ``None``: the defaults.
 
     Raises:
         UserError: The archive cannot be read; a member is a link or a special file, has a name that leads out of the
-            folder or that the file system does not take, or stands twice; or a limit is passed.
+            folder or is invalid for the file system, or occurs twice; or a limit is exceeded.
     """
-    shutil.rmtree(out, ignore_errors=True)  # of an attempt that was killed
+    shutil.rmtree(out, ignore_errors=True)  # left by a killed attempt
     out.mkdir(parents=True)
     target = _Target(str(source), out, limits or UnpackConfig(), Path(source).stat().st_size)
     try:
@@ -95,14 +95,14 @@ def extract(source: str | Path, out: Path, limits: UnpackConfig | None = None) -
     except BaseException as error:
         shutil.rmtree(out, ignore_errors=True)
         if isinstance(error, _DAMAGED):
-            raise UserError(f"{source}: not an archive that can be read ({error or type(error).__name__})") from None
+            raise UserError(f"{source}: not a readable archive ({error or type(error).__name__})") from None
         raise
     return target.members
 
 
 @dataclass
 class _Target:
-    """A folder that files of an archive are written to, and how much was."""
+    """The target folder, with counts of what was written."""
 
     source: str
     out: Path
@@ -113,7 +113,7 @@ class _Target:
     bytes: int = 0
 
     def add(self, name: str, size: int, stream: Any) -> None:
-        """One member; ``stream`` opens a file's bytes, and is ``None`` for a folder."""
+        """Write a member; ``stream`` opens a file's bytes, and is ``None`` for a folder."""
         self.members += 1
         self._refuse_beyond("files", self.members, self.limits.files)
         path = PurePosixPath(name.replace("\\", "/"))
@@ -131,8 +131,11 @@ class _Target:
             place.parent.mkdir(parents=True, exist_ok=True)
             file = place.open("xb")
         except FileExistsError:
-            raise self.refused(name, "stands there twice") from None
-        except (OSError, ValueError) as error:  # too long, with a NUL byte, a file where a folder must be
+            raise self.refused(name, "occurs twice") from None
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # a name too long, with a NUL byte, or of a file where a folder is needed
             raise self.refused(name, f"cannot be written ({error})") from None
         with file, stream() as data:
             while part := data.read(BYTES_PER_READ):
@@ -140,12 +143,12 @@ class _Target:
                 file.write(part)
 
     def count(self, size: int) -> None:
-        """Count bytes that were unpacked."""
+        """Count unpacked bytes."""
         self.bytes += size
         self._refuse_size(self.bytes)
 
     def refused(self, name: str, why: str) -> UserError:
-        """What to say of a member that is not unpacked."""
+        """The message about a refused member."""
         return UserError(f"{self.source}: refused, {name!r:.200} in it {why}")
 
     def _refuse_size(self, total: int) -> None:
@@ -156,7 +159,7 @@ class _Target:
     def _refuse_beyond(self, limit: str, found: float, allowed: float) -> None:
         if found > allowed:
             raise UserError(
-                f"{self.source}: refused, it unpacks to more than the limit {limit}={allowed:.12g} allows; "
+                f"{self.source}: refused, it exceeds the limit {limit}={allowed:.12g}; "
                 f"if you trust it, raise the limit: unpack.{limit} of the dataset, or --unpack {limit}=NUMBER"
             )
 
@@ -164,7 +167,7 @@ class _Target:
 def _unzip(target: _Target) -> None:
     with zipfile.ZipFile(target.source) as archive:
         for member in archive.infolist():
-            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the zip was not made on Unix
+            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if the zip was not made on Unix
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise target.refused(member.filename, "is a link or a special file")
             opened = None if member.is_dir() else lambda member=member: archive.open(member)
@@ -175,26 +178,26 @@ def _untar(target: _Target) -> None:
     with Path(target.source).open("rb") as file:
         opener = next((opener for start, opener in _DECOMPRESSORS.items() if file.peek(8).startswith(start)), None)
         with opener(file) if opener else file as data:
-            guarded = _Guarded(data)
+            guarded = _SizeLimited(data)
             with tarfile.open(fileobj=cast(IO[bytes], guarded), mode="r:") as archive:
                 _add_all(archive, target)
-            if guarded.last != bytes(tarfile.BLOCKSIZE):  # the library takes any other block for the end, too
-                raise tarfile.ReadError("it was cut, or what stands before a file is damaged")
-            while part := data.read(BYTES_PER_READ):  # to the checksum at the end of compressed bytes
+            if guarded.last != bytes(tarfile.BLOCKSIZE):  # the library takes other blocks for the end, too
+                raise tarfile.ReadError("it is truncated, or a header is damaged")
+            while part := data.read(BYTES_PER_READ):  # read up to the checksum at the end
                 target.count(len(part))
 
 
 def _add_all(archive: tarfile.TarFile, target: _Target) -> None:
     while (member := archive.next()) is not None:
-        archive.members.clear()  # type: ignore[attr-defined]  # which the library would keep, all of them
+        archive.members.clear()  # type: ignore[attr-defined]  # the library would keep all of them
         if not (member.isdir() or member.isreg()) or member.issparse() or member.size < 0:
             raise target.refused(member.name, "is a link or a special file; pack it with tar --dereference")
         opened = None if member.isdir() else lambda member=member: archive.extractfile(member)
         target.add(member.name, 0 if member.isdir() else member.size, opened)
 
 
-class _Guarded:
-    """A file of which nobody reads very much at once; the library would hold a header of any size in memory."""
+class _SizeLimited:
+    """A file with a limit on each read, since the library would load a header of any size."""
 
     def __init__(self, data: IO[bytes]) -> None:
         self._data, self.seek, self.tell = data, data.seek, data.tell
@@ -202,6 +205,6 @@ class _Guarded:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= LARGEST_HEADER:
-            raise tarfile.ReadError("a header of this size is no header")
+            raise tarfile.ReadError("a header is too large")
         self.last = self._data.read(size)
         return self.last

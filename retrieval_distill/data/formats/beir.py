@@ -1,6 +1,6 @@
 """Datasets in BEIR layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``.
 
-Beside them may stand what ``sidecars`` knows: which document each passage is part of, and how each generated query was
+The folder may also contain the files of ``sidecars``: the document of each passage, and how each generated query was
 made. Knows the layout; must not know models. Layout: Thakur et al., "BEIR: A Heterogeneous Benchmark for Zero-shot
 Evaluation", NeurIPS 2021.
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 from retrieval_distill.data import columns, metadata
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import sidecars, tables
-from retrieval_distill.data.formats.contract import Format, Reading
 from retrieval_distill.data.formats.jsonl import JSONL
+from retrieval_distill.data.formats.reading import Format, Reading
 from retrieval_distill.errors import UserError
 
 
@@ -21,8 +21,8 @@ def load(folder: str | Path, reading: Reading | None = None) -> Dataset:
     """Read a folder in BEIR layout.
 
     Args:
-        folder: Where it is; its tables may also be CSV, TSV or Parquet.
-        reading: How it is read; ``None`` refuses bad rows and holds all texts in memory.
+        folder: The folder; its tables may also be CSV, TSV or Parquet.
+        reading: How to read it; ``None``: refuse bad rows and keep all texts in memory.
 
     Raises:
         UserError: A file is missing, a line is malformed, an id is not a string, empty or a duplicate, a passage
@@ -35,7 +35,7 @@ def save(dataset: Dataset, folder: str | Path) -> None:
     """Write a dataset in BEIR layout.
 
     Raises:
-        UserError: An id has a tab or a line break, which the files of judgements cannot hold.
+        UserError: An id contains a tab or a line break, which judgement files cannot hold.
     """
     folder = Path(folder)
     (folder / "qrels").mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,9 @@ def save(dataset: Dataset, folder: str | Path) -> None:
             out.write("query-id\tcorpus-id\tscore\n")
             for query_id, doc_id, grade in tables.judgement_rows(judged):
                 if {"\t", "\n", "\r", "\0"} & {*query_id, *doc_id}:
-                    raise UserError(f"{out.name}: id {query_id!r} or {doc_id!r} has a tab or line break; use parquet")
+                    raise UserError(
+                        f"{out.name}: id {query_id!r} or {doc_id!r} contains a tab or line break; use parquet"
+                    )
                 out.write(f"{query_id}\t{doc_id}\t{grade}\n")
     sidecars.write(dataset, folder)
 

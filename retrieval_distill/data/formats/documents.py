@@ -1,6 +1,6 @@
-"""A folder of documents as people have them: text, Markdown, HTML and PDF files, one document each.
+"""Reads a folder of text, Markdown, HTML and PDF files, one document each.
 
-A document's id is its path within the folder. Knows folders; must not know how text is taken out of a file.
+A document's id is its path within the folder. Knows folders; must not know how text is extracted from a file.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import extract, tables
-from retrieval_distill.data.formats.contract import Format, Reading, Row, RowError, Table
 from retrieval_distill.data.formats.names import further
+from retrieval_distill.data.formats.reading import Format, Reading, Row, RowError, Table
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.files import sample_checksum
 
 
 def recognises(source: str) -> bool:
-    """Whether a folder holds any file that text can be taken out of."""
+    """Whether a folder contains any file from which text can be extracted."""
     return Path(source).is_dir() and any(path.suffix.lower() in extract.EXTRACTORS for path in _files(Path(source)))
 
 
 def read(source: str, reading: Reading) -> Dataset:
-    """The folder's documents; queries and judgements are those that the options name.
+    """The folder's documents, with the queries and judgements that the options name.
 
-    Files of other kinds are left out and counted.
+    Other files are left out and counted.
 
     Raises:
         UserError: An extractor is not installed, or a file has no text and bad rows are refused.
@@ -63,7 +63,7 @@ def _rows(folder: Path, reading: Reading) -> Iterator[Row]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file in order, but for hidden ones; links are followed, and what two of them lead to is read once.
+    """All files except hidden ones, sorted; links are followed, but every folder is read only once.
 
     Raises:
         UserError: A folder cannot be read.
@@ -73,7 +73,7 @@ def _files(folder: Path) -> list[Path]:
         raise UserError(f"{error.filename}: this folder cannot be read ({error.strerror})")
 
     found, seen, due = list[Path](), set[Path](), [folder]
-    for start in due:  # which grows by the linked folders
+    for start in due:  # grows by linked folders
         for name, folders, files in os.walk(start, onerror=refuse):
             place = Path(name)
             real = place.resolve()

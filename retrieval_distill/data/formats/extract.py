@@ -1,8 +1,8 @@
-"""Title, text and metadata of one file: plain text, Markdown, HTML, PDF.
+"""Extracts title, text and metadata of a file: plain text, Markdown, HTML, PDF.
 
-HTML by beautifulsoup4, which knows the encodings that pages declare; Markdown by markdown-it-py into HTML; PDF by
-pypdf. All three are pure Python without models (extra ``files``). What a file tells of itself (front matter, ``meta``
-elements, properties) are its further columns. Knows how text is taken out of a file; must not know folders or ids.
+HTML with beautifulsoup4, which respects declared encodings; Markdown with markdown-it-py, via HTML; PDF with pypdf. All
+three are pure Python without models (extra ``files``). Metadata (front matter, ``meta`` elements, properties) become
+further columns. Knows how to extract text from a file; must not know folders or ids.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_distill.data.formats import front_matter, markup
-from retrieval_distill.data.formats.contract import RowError
 from retrieval_distill.data.formats.lines import MAX_CHARACTERS
 from retrieval_distill.data.formats.markup import Page
+from retrieval_distill.data.formats.reading import RowError
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import text_files
 
-NEEDED = "files of this kind need: pip install 'retrieval-distill[files]'"
+NEEDED = "this type of file needs: pip install 'retrieval-distill[files]'"
 
 
 def plain(path: Path, encoding: str) -> Page:
-    """The whole file, without a title."""
+    """The complete file, without a title."""
     text = _decoded(path, encoding)
     if not text.strip():
         raise RowError("text file without text", "the file is empty")
@@ -30,22 +30,22 @@ def plain(path: Path, encoding: str) -> Page:
 
 
 def markdown(path: Path, encoding: str) -> Page:
-    """The text as it is rendered; the title is that of the front matter, or the first heading of the first rank."""
+    """The rendered text; the title is that of the front matter, or the first top-level heading."""
     try:
         from markdown_it import MarkdownIt
     except ImportError:
         raise UserError(f"{path}: {NEEDED}") from None
-    about, text = front_matter.parted(_decoded(path, encoding))
+    about, text = front_matter.split_front_matter(_decoded(path, encoding))
     named = next((key for key, value in about.items() if key.casefold() == "title" and isinstance(value, str)), None)
     title = markup.line(about.pop(named)) if named else ""
     found = markup.page(_soup(MarkdownIt("commonmark").enable("table").render(text), path), title)
     if found is None:
-        raise RowError("Markdown without text", "nothing is left of the file but markup")
+        raise RowError("Markdown without text", "the file contains only markup")
     return found._replace(about=about)
 
 
 def html(path: Path, encoding: str) -> Page:
-    """The text of the page without what surrounds it; see :mod:`retrieval_distill.data.formats.markup`."""
+    """The main text of the page; see :mod:`retrieval_distill.data.formats.markup`."""
     source = path.read_bytes()
     try:
         soup = _soup(_checked(source.decode(text_files.codec(encoding, source[:4])), encoding), path)
@@ -61,7 +61,7 @@ def html(path: Path, encoding: str) -> Page:
 
 
 def pdf(path: Path, encoding: str) -> Page:
-    """The text of all pages; title, author and keywords are those in the file's properties."""
+    """The text of all pages; title, author and keywords from the file's properties."""
     try:
         from pypdf import PdfReader
     except ImportError:
@@ -69,13 +69,13 @@ def pdf(path: Path, encoding: str) -> Page:
     try:
         reader = PdfReader(path)
         text = "\n\n".join(page.extract_text() for page in reader.pages).strip()
-        told: Any = reader.metadata or {}
-        title, *about = (markup.line(str(told.get(name) or "")) for name in ("/Title", "/Author", "/Keywords"))
+        properties: Any = reader.metadata or {}
+        title, *about = (markup.line(str(properties.get(name) or "")) for name in ("/Title", "/Author", "/Keywords"))
         pictures = sum(len(page.images) for page in reader.pages) if not text else 0
-    except Exception as error:  # broken files make pypdf raise whatever its parser stumbles over
+    except Exception as error:  # a broken file may cause any exception in pypdf
         raise RowError("PDF that cannot be read", f"the PDF cannot be read ({error})") from None
     if not text and pictures:
-        detail = f"the PDF is only pictures ({pictures} on {len(reader.pages)} pages); run OCR over it, then read it"
+        detail = f"the PDF contains only images ({pictures} on {len(reader.pages)} pages); run OCR on it first"
         raise RowError("PDF that is only pictures", detail)
     if not text:
         raise RowError("PDF without text", f"the PDF has no text on its {len(reader.pages)} pages")
@@ -87,7 +87,7 @@ Extractor = Callable[[Path, str], Page]
 EXTRACTORS: dict[str, Extractor] = {
     ".txt": plain, ".text": plain, ".md": markdown, ".markdown": markdown, ".html": html, ".htm": html, ".pdf": pdf,
 }  # fmt: skip
-"""Ending -> (path, encoding) -> what the file says; one without text is a :class:`RowError`."""
+"""Suffix -> function (path, encoding) -> page; raises :class:`RowError` for a file without text."""
 
 
 def _decoded(path: Path, encoding: str) -> str:

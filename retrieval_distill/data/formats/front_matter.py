@@ -1,6 +1,6 @@
 """The front matter of Markdown files: YAML between lines of ``---``, or TOML between lines of ``+++``.
 
-Knows its marks and what it holds; must not know Markdown.
+Knows its delimiters and contents; must not know Markdown.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _MATTER = re.compile(
 )
 
 _KEY = re.compile(r"""\s*(?:#[^\n]*\n\s*)*["']?\w[\w .-]*["']?\s*[:=]""")
-"""How front matter begins, in distinction to text between two lines."""
+"""The beginning of front matter, to distinguish it from text between two rules."""
 
 MOST_BRACKETS = 200
-"""Of one front matter that is parsed; the parser takes its time with thousands, one within the other."""
+"""Most brackets in front matter; the parser is very slow on thousands of nested ones."""
 
 
-def parted(text: str) -> tuple[dict[str, Any], str]:
-    """What the front matter says, and the text after it; what cannot be parsed says nothing, and goes all the same."""
+def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
+    """The values of the front matter, and the text after it. Invalid front matter is removed too, without values."""
     matter = _MATTER.match(text)
     if matter is None or not _KEY.match(matter["inner"]):
         return {}, text

@@ -1,8 +1,8 @@
 """Hugging Face datasets: a folder that ``save_to_disk`` wrote, or ``hf:NAME`` on the hub.
 
-``hf:NAME#CONFIG/SPLIT`` names one table of the hub, with either part left out where there is only one. A source of
-several tables is read as a dataset where they are called ``corpus``, ``queries`` and, for judgements, as the split.
-Knows the library ``datasets``; must not know what columns mean.
+``hf:NAME#CONFIG/SPLIT`` names one table on the hub; either part may be omitted if there is only one. A source with
+several tables is a dataset if they are called ``corpus``, ``queries`` and, for judgements, like their split. Knows the
+library ``datasets``; must not know what columns mean.
 """
 
 from __future__ import annotations
@@ -17,64 +17,64 @@ from retrieval_distill import hub
 from retrieval_distill.data import metadata
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import sidecars
-from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
 from retrieval_distill.data.formats.parquet import ROWS_PER_BATCH, arrow_rows
+from retrieval_distill.data.formats.reading import Format, Reading, Row, Table
 from retrieval_distill.errors import UserError, first_line
 
 PREFIX = "hf:"
 
 JUDGED = pa.schema([("query_id", pa.string()), ("doc_id", pa.string()), ("score", pa.int64())])
-"""Of a split's judgements, as they are written."""
+"""Schema of a split's judgements when written."""
 
 
 def recognises(source: str) -> bool:
-    """Whether a source is an address on the hub or a folder of this library's."""
+    """Whether a source is an address on the hub or a folder written by the library."""
     marks = ("dataset_info.json", "dataset_dict.json")
     return source.startswith(PREFIX) or any((Path(source) / mark).is_file() for mark in marks)
 
 
 def table(source: str) -> Table:
-    """The one table of a source.
+    """The only table of a source.
 
     Raises:
-        UserError: The source cannot be loaded, or holds several tables.
+        UserError: The source cannot be loaded, or has several tables.
     """
     found = _load(source)
     if len(found) > 1:
-        raise UserError(f"{source} holds several tables: {', '.join(found)}; name one, as in hf:NAME#CONFIG/SPLIT")
+        raise UserError(f"{source} has several tables: {', '.join(found)}; name one, as in hf:NAME#CONFIG/SPLIT")
     return next(iter(found.values()))
 
 
 def read(source: str, reading: Reading) -> Dataset:
-    """A dataset of the tables ``corpus``, ``queries`` and one per split; of a single table, documents only."""
+    """A dataset of the tables ``corpus``, ``queries`` and one per split; only documents from a single table."""
     from retrieval_distill.data.formats import tables
 
     found, name = _load(source), Path(source.removeprefix(PREFIX).partition("#")[0]).name
     if len(found) == 1:
         return tables.dataset(name, next(iter(found.values())), None, {}, reading)
     if "corpus" not in found:
-        raise UserError(f"{source} holds the tables {', '.join(found)}, but none called corpus; name one of them")
+        raise UserError(f"{source} has the tables {', '.join(found)}, but none called corpus; name one of them")
     dataset = tables.dataset(name, found.pop("corpus"), found.pop("queries", None), found, reading)
     return dataset if source.startswith(PREFIX) else sidecars.read(Path(source), dataset)
 
 
 def write(found: Dataset, folder: Path) -> None:
-    """A folder for ``datasets.load_from_disk``: a dictionary of the tables that :func:`read` knows.
+    """Write a folder for ``datasets.load_from_disk``, with the tables that :func:`read` knows.
 
     Raises:
-        UserError: A split is called as one of the other tables is.
+        UserError: A split is called ``corpus`` or ``queries``.
     """
     import datasets
 
     from retrieval_distill.data.formats.tables import judgement_rows
 
     if taken := {"corpus", "queries"} & set(found.qrels):
-        raise UserError(f"{folder}: a split called {taken.pop()!r} cannot stand beside the table of that name")
+        raise UserError(f"{folder}: a split called {taken.pop()!r} collides with the table of that name; rename it")
     parts = {"corpus": metadata.table(found), "queries": found.queries.table.drop_columns("title")}
     for split, judged in found.qrels.items():
         rows = [dict(zip(JUDGED.names, row, strict=True)) for row in judgement_rows(judged)]
         parts[split] = pa.Table.from_pylist(rows, JUDGED)
-    shards = {name: 1 for name, part in parts.items() if not len(part)}  # by default 0, which does not load again
+    shards = {name: 1 for name, part in parts.items() if not len(part)}  # the default, 0, cannot be loaded again
     written = datasets.DatasetDict({name: datasets.Dataset(part) for name, part in parts.items()})
     written.save_to_disk(str(folder), num_shards=shards)
     sidecars.write(found, folder)

@@ -1,7 +1,7 @@
-"""Collections of the library ir_datasets, as ``ir:ID`` (extra ``ir``). Knows that library; must not know files.
+"""Reads collections of the library ir_datasets, as ``ir:ID`` (extra ``ir``). Knows that library; must not know files.
 
-The judgements of ``ID`` itself become the split ``test``; those of ``ID/train``, ``ID/dev`` and ``ID/test`` the split
-of that name. Source: MacAvaney et al., "Simplified Data Wrangling with ir_datasets", SIGIR 2021.
+The judgements of ``ID`` itself become the split ``test``; those of ``ID/train``, ``ID/dev`` and ``ID/test`` the splits
+of these names. Source: MacAvaney et al., "Simplified Data Wrangling with ir_datasets", SIGIR 2021.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import judgements, texts
-from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
+from retrieval_distill.data.formats.reading import Format, Reading, Row, Table
 from retrieval_distill.errors import UserError
 
 PREFIX = "ir:"
 
 LARGE = 1 << 40
-"""Stands for a size that is not known: texts go to the cache."""
+"""Size to assume if unknown, so that texts go to the cache."""
 
 
 def read(source: str, reading: Reading) -> Dataset:
-    """A collection; the library downloads it at the first use, after its own notice about licences.
+    """Read a collection; the library downloads it on first use, after its own notice about licences.
 
     Raises:
         UserError: The library is not installed, or has no such collection.

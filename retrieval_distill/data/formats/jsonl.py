@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.data.formats.contract import Reading, Row, TableFormat, Types
 from retrieval_distill.data.formats.lines import lines
+from retrieval_distill.data.formats.reading import Reading, Row, TableFormat, Types
 
 
 def read(path: Path, reading: Reading) -> Iterator[Row]:
-    """One row per line that is not blank."""
+    """Read one row per non-blank line."""
     for where, line in lines(path, reading):
         if not line.strip():
             continue
@@ -22,23 +22,26 @@ def read(path: Path, reading: Reading) -> Iterator[Row]:
             if _SURROGATE.search(line):
                 json.dumps(values, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            detail = f"half a character (a lone surrogate, {error.object[error.start]!a})"
+            detail = f"lone surrogate {error.object[error.start]!a}"
             reading.bad.row(where, "text that is not Unicode", detail)
         except json.JSONDecodeError as error:
             detail = f"not valid JSON ({error.msg} at column {error.colno})"
             reading.bad.row(where, "not valid JSON", detail)
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets nested as deep
-            reading.bad.row(where, "not valid JSON", f"JSON that cannot be read ({error})")
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # a number with thousands of digits, or thousands of nested brackets
+            reading.bad.row(where, "not valid JSON", f"unreadable JSON ({error})")
         else:
             yield where, values
 
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-"""The escape of half a character, which is text only beside its other half."""
+"""The escape of a surrogate, which is text only as half of a pair."""
 
 
 def write(path: Path, types: Types, rows: Iterable[Sequence[Any]]) -> None:
-    """One object per row, without the columns that have no value there."""
+    """Write one object per row, without empty columns."""
     with path.open("w", encoding="utf-8", newline="\n") as out:
         for row in rows:
             values = {name: value for name, value in zip(types, row, strict=True) if value is not None}

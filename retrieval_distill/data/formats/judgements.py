@@ -1,8 +1,8 @@
-"""Judgements: who found what relevant, checked against the ids that exist.
+"""Reads relevance judgements, and checks them against the existing ids.
 
 Text files have three fields separated by tabs (BEIR: query-id, corpus-id, score) or four separated by tabs or spaces
-(TREC and MS MARCO: query, iteration, document, grade); any table format will do too. In all of them a grade is a whole
-number in any notation (``1``, ``1.0``, ``1e0``), and an id that is a whole number its digits. Knows ids and grades;
+(TREC and MS MARCO: query, iteration, document, grade); all table formats work too. A grade is a whole number in any
+notation (``1``, ``1.0``, ``1e0``), and numeric ids become strings. Knows ids and grades;
 must not know texts.
 """
 
@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_distill.data.dataset import Qrels, Texts
-from retrieval_distill.data.formats.contract import Reading, Row, RowError, Table
 from retrieval_distill.data.formats.lines import lines
 from retrieval_distill.data.formats.names import KNOWN, Roles, text
+from retrieval_distill.data.formats.reading import Reading, Row, RowError, Table
 from retrieval_distill.errors import UserError
 
 TEXT_ENDINGS = (".tsv", ".txt", ".qrels", ".trec")
 
 LARGEST_GRADE = 2**31 - 1
-"""What the libraries that measure can hold."""
+"""Limit of the evaluation libraries."""
 
 Judged = tuple[str, Any, Any, Any]
-"""Where, query id, document id and grade, as the file has them."""
+"""Place, query id, document id and grade, as in the file."""
 
 
 def of_lines(path: Path, reading: Reading) -> Iterator[Judged]:
@@ -44,7 +44,7 @@ def of_lines(path: Path, reading: Reading) -> Iterator[Judged]:
 
 
 def begins(path: Path, reading: Reading) -> bool:
-    """Whether a text file begins as judgements do: a README among them does not."""
+    """Whether a text file starts like judgements, unlike a README among them."""
     for _, line in lines(path, Reading.of(reading.options.model_copy(update={"on_bad": "skip"}))):
         if line.strip():
             try:
@@ -71,20 +71,20 @@ def of_table(table: Table, reading: Reading) -> Iterator[Judged]:
 
 
 def of_rows(rows: Iterable[Row], reading: Reading) -> Iterator[Judged]:
-    """Judgements that are already (where, (query id, document id, grade))."""
+    """Judgements from rows (place, (query id, document id, grade))."""
     for where, fields in rows:
         yield where, *fields
 
 
 def collect(name: str, judged: Iterable[Judged], documents: Texts, queries: Texts, reading: Reading) -> Qrels:
-    """Judgements as Qrels; those that cannot be used go to ``reading.bad``.
+    """Collect judgements into Qrels; unusable ones go to ``reading.bad``.
 
     Args:
         name: The source, for messages.
         judged: The judgements.
-        documents: The documents that exist.
-        queries: The queries that exist.
-        reading: Tells what to do with bad rows.
+        documents: The existing documents.
+        queries: The existing queries.
+        reading: Determines the treatment of bad rows.
     """
     graded = list(_graded(judged, reading))
     missing: dict[str, list[tuple[str, str]]] = {"query": [], "document": []}
@@ -120,10 +120,10 @@ def _id(value: Any) -> str:
 
 
 def grade(score: Any) -> int:
-    """A score as the whole number that it is, in whatever notation.
+    """A grade as an integer, from any notation.
 
     Raises:
-        RowError: It is none, or too large for the libraries that measure.
+        RowError: It is not a whole number, or too large for the evaluation libraries.
     """
     try:
         number = math.nan if isinstance(score, bool) or "_" in str(score) else float(score)
@@ -135,7 +135,7 @@ def grade(score: Any) -> int:
 
 
 def _fields(line: str) -> tuple[str, str, str] | None:
-    """Query id, document id and grade of a line of text; ``None``: it has other fields."""
+    """Query id, document id and grade of a line of text; ``None``: the fields do not fit."""
     fields = line.rstrip("\r\n").split("\t")
     if len(fields) == 3:
         return fields[0], fields[1], fields[2]

@@ -1,6 +1,6 @@
-"""Lines of a dataset's text files, with every line that is not text named and none of them larger than a bound.
+"""Reads lines of a dataset's text files, and reports lines that are too long or not text.
 
-Knows rows and what makes a line unusable; must not know how bytes become text, or what a line means.
+Knows rows and what makes a line unusable; must not know how bytes are decoded, or what a line means.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from retrieval_distill.data.formats.contract import Reading, RowError
+from retrieval_distill.data.formats.reading import Reading, RowError
 from retrieval_distill.runtime import text_files
 
 MAX_CHARACTERS = 1 << 24
-"""Longest line that is read; a longer one is passed over without being held."""
+"""Longest line; longer ones are skipped without loading them."""
 
 _LOOKED_AT = 1 << 16
-"""Characters at the beginning of a file that tell what ends its lines."""
+"""Number of characters from which the line ending is detected."""
 
 _UNDECODED = re.compile("[\udc80-\udcff]")
-"""What Python puts in place of a byte that the encoding does not allow (PEP 383)."""
+"""Python's replacements for invalid bytes (PEP 383)."""
 
 
 def lines(path: Path, reading: Reading) -> Iterator[tuple[str, str]]:
-    """(``path:number``, line) of every line, its end included.
+    """(``path:number``, line) of every line, including its ending.
 
-    Lines end with a line feed, or, in a file whose beginning has none, with a carriage return (of old Macs).
+    Lines end with a line feed or, if the beginning of the file has none, with a carriage return (old Macs).
 
     Raises:
         UserError: The encoding is unknown or the file cannot be read in it; or bad rows are refused and a line is too
-            long, holds a NUL byte or a byte that the encoding does not allow.
+            long, or contains a NUL byte or a byte that is invalid in the encoding.
     """
     encoding = reading.options.encoding
     end, number = _line_end(path, encoding), 0

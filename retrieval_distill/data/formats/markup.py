@@ -1,10 +1,10 @@
-"""The text of an HTML page: what a reader came for, one block a line.
+"""Extracts the main text of an HTML page, one block per line.
 
-White space within a block is one space, as browsers show it; headings begin with ``#`` as in Markdown, by rank; code
-stands between lines of backticks, as it was written. Left out is what HTML itself calls no content: scripts, controls,
-navigation, and headers, footers and asides of the page (not of an article within it); where a page names its main part,
-all else. No statistics decide, so nothing goes by chance; and if nothing is left, all that is visible is the text.
-Sources: HTML Standard, section 4.4; W3C, "HTML Accessibility API Mappings", the roles of these elements.
+White space within a block becomes one space, as in browsers; headings begin with ``#`` as in Markdown; code is fenced
+and unchanged. Left out is what HTML itself does not consider content: scripts, controls, navigation, and headers,
+footers and asides of the page (not of an article in it); if a page marks its main part, everything else. There are no
+heuristics that could drop text by chance; if nothing is left, all visible text is used. Sources: HTML
+Standard, section 4.4; W3C, "HTML Accessibility API Mappings", the roles of these elements.
 
 Knows elements; must not know files, or that Markdown becomes HTML first.
 """
@@ -20,13 +20,13 @@ UNSEEN = frozenset(
     "script style template noscript title svg canvas iframe object audio video annotation button select textarea "
     "datalist dialog".split()
 )
-"""Elements that hold no text of the page."""
+"""Elements without text of the page."""
 
 BLOCKS = frozenset(
     "p div section article header footer main aside nav li ul ol dl dt dd table thead tbody tfoot tr td th caption "
     "blockquote figure figcaption form fieldset legend details summary address hgroup menu search hr br".split()
 )
-"""Elements that end a line; all others stand within one."""
+"""Elements that end a line; all others are inline."""
 
 AROUND: dict[str, frozenset[str]] = {
     "nav": frozenset(),
@@ -36,22 +36,22 @@ AROUND: dict[str, frozenset[str]] = {
     "header": frozenset({"article", "section", "main", "aside"}),
     "footer": frozenset({"article", "section", "main", "aside"}),
 }
-"""Elements that surround the content -> those within which they are part of it."""
+"""Elements around the content -> elements within which they belong to it."""
 
 ROLES = frozenset("navigation banner contentinfo complementary search menu menubar toolbar dialog alertdialog".split())
-"""Roles of what surrounds the content, whatever the element."""
+"""Roles of elements around the content."""
 
 HEADINGS = {f"h{rank}": "#" * rank for rank in range(1, 7)}
 
 SIGNS = frozenset("#¶§🔗⚓\uf0c1")
-"""Texts of links that only say where a heading is."""
+"""Texts of links that only anchor a heading."""
 
 ABOUT = ("author", "date", "keywords")
-"""Names of ``meta`` elements that are kept."""
+"""Names of ``meta`` elements to keep."""
 
 
 class Page(NamedTuple):
-    """What a page says: its title, its text, and what it tells of itself."""
+    """A page's title, text and metadata."""
 
     title: str
     text: str
@@ -59,15 +59,15 @@ class Page(NamedTuple):
 
 
 def page(soup: Any, title: str = "") -> Page | None:
-    """What a page says, a tree of ``BeautifulSoup``; ``None``: nothing is seen of it.
+    """Extract a page; ``None``: it has no visible text.
 
     Args:
-        soup: The page.
-        title: Its title; without one, that of its head, or else its first heading of the first rank.
+        soup: The page, a tree of ``BeautifulSoup``.
+        title: Its title; if empty, that of its head, or else its first top-level heading.
     """
-    told = {meta["name"].lower(): meta.get("content") for meta in soup.find_all("meta", attrs={"name": True})}
-    told["language"] = soup.html.get("lang") if soup.html else None
-    about = {name: told[name] for name in (*ABOUT, "language") if told.get(name)}
+    values = {meta["name"].lower(): meta.get("content") for meta in soup.find_all("meta", attrs={"name": True})}
+    values["language"] = soup.html.get("lang") if soup.html else None
+    about = {name: values[name] for name in (*ABOUT, "language") if values.get(name)}
     title = title or (line(soup.title.get_text()) if soup.title else "")
     for roots, all_of_it in ((_main(soup), False), ([soup], False), ([soup], True)):
         text = _Text(title, all_of_it)
@@ -84,19 +84,19 @@ def line(text: str) -> str:
 
 
 def _main(soup: Any) -> list[Any]:
-    """What the page names its main part; nothing, where it does not."""
+    """The outermost elements marked as the main part, if any."""
     found = soup.find_all(lambda element: element.name == "main" or element.get("role") == "main")
     every = {id(element) for element in found}
     return [element for element in found if not any(id(outer) in every for outer in element.parents)]
 
 
 class _Text:
-    """Gathers the lines of a page.
+    """Collects the lines of a page.
 
     Args:
-        title: A first heading that says the same is left out.
-        all_of_it: Whether what surrounds the content is taken too.
-        headings: Whether headings are told from other text.
+        title: A first heading equal to the title is left out.
+        all_of_it: Whether to include what surrounds the content.
+        headings: Whether to mark headings.
     """
 
     def __init__(self, title: str, all_of_it: bool, headings: bool = True) -> None:
@@ -106,7 +106,7 @@ class _Text:
         self._pieces: list[str] = []
 
     def take(self, root: Any) -> None:
-        """Add the text of an element; a stack stands for recursion, for pages may be nested thousands deep."""
+        """Add the text of an element, with a stack instead of recursion, since pages may be nested thousands deep."""
         from bs4.element import PreformattedString, Tag
 
         due: list[tuple[Any, frozenset[str]]] = [(root, frozenset())]

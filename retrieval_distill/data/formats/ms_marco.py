@@ -1,7 +1,7 @@
 """MS MARCO's files, without headers: ``collection.tsv``, ``queries.SPLIT.tsv``, ``qrels.SPLIT.tsv`` and ``triples``.
 
-Knows these files' names and fields; must not know what is done with them. In triples the second is relevant to the
-first (grade 1) and the third is taken not to be (grade 0). Source: Bajaj et al., "MS MARCO: A Human Generated MAchine
+Knows these files' names and fields; must not know how they are used. In triples the second text is relevant to the
+first (grade 1) and the third is assumed not to be (grade 0). Source: Bajaj et al., "MS MARCO: A Human Generated MAchine
 Reading COmprehension Dataset", arXiv 1611.09268.
 """
 
@@ -15,20 +15,20 @@ from pathlib import Path
 from retrieval_distill.data import metadata
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import judgements, sidecars, tables, texts, training_table
-from retrieval_distill.data.formats.contract import Format, Reading, Row, Table
 from retrieval_distill.data.formats.delimited import tsv_records
+from retrieval_distill.data.formats.reading import Format, Reading, Row, Table
 from retrieval_distill.errors import UserError
 
 COLLECTION = "collection.tsv"
 
 FIELDS = {2: ("id", "text"), 4: ("id", "url", "title", "text")}
-"""Number of fields -> what they are: of passages and queries, and of documents."""
+"""Number of fields -> their names: passages and queries, or documents."""
 
 
 def read(source: str, reading: Reading) -> Dataset:
-    """A folder with ``collection.tsv`` and whatever there is of the other files.
+    """Read a folder with ``collection.tsv`` and any of the other files.
 
-    A file ``qidpidtriples*.tsv`` holds ids; its judgements are added to the split ``train``.
+    A file ``qidpidtriples*.tsv`` contains ids; its judgements are added to the split ``train``.
 
     Raises:
         UserError: A row is bad and bad rows are refused.
@@ -50,13 +50,13 @@ def read(source: str, reading: Reading) -> Dataset:
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """``collection.tsv`` (of four fields where there are titles), ``queries.tsv`` and ``qrels.SPLIT.tsv``.
+    """Write ``collection.tsv`` (with four fields if there are titles), ``queries.tsv`` and ``qrels.SPLIT.tsv``.
 
     Raises:
-        UserError: A text or an id has what these files cannot hold, such as a tab or a line break.
+        UserError: A text or an id contains what these files cannot hold, such as a tab or a line break.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    metadata.say_lost(dataset, folder)
+    metadata.warn_of_dropped_columns(dataset, folder)
     titled = any(title for _, title, _ in dataset.documents.records())
     collection = ((id_, "", title, text) if titled else (id_, text) for id_, title, text in dataset.documents.records())
     _write(folder / COLLECTION, collection)
@@ -71,13 +71,13 @@ def _write(path: Path, rows: Iterable[Sequence[str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as out:
         for row in rows:
             if any(end in field for field in row for end in "\t\n\r\0") or row[0].startswith("\ufeff"):
-                what = "a tab, a line break, a NUL byte or, as its beginning, a byte-order mark"
-                raise UserError(f"{path}: {row[0]!r} has {what}; use jsonl or parquet")
+                what = "a tab, a line break, a NUL byte or, at the beginning, a byte-order mark"
+                raise UserError(f"{path}: {row[0]!r} contains {what}; use jsonl or parquet")
             out.write("\t".join(row) + "\n")
 
 
 def read_triples(source: str, reading: Reading) -> Dataset:
-    """A file ``triples*.tsv`` of texts: query, relevant passage, other passage.
+    """Read a file ``triples*.tsv`` of texts: query, relevant passage, other passage.
 
     Raises:
         UserError: A row is bad and bad rows are refused.
@@ -99,7 +99,7 @@ def _threes(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
 
 
 def _triples(path: Path, reading: Reading) -> Iterator[tuple[str, tuple[str, str, int]]]:
-    """Each judgement of a file of triples, once; a passage that is relevant in one triple is so in all."""
+    """The distinct judgements of a file of triples; a passage that is relevant in one triple is relevant in all."""
     relevant: dict[tuple[str, str], str] = {}
     others: dict[tuple[str, str], str] = {}
     for where, (query, positive, negative) in _threes(path, reading):
@@ -113,7 +113,7 @@ def _triples(path: Path, reading: Reading) -> Iterator[tuple[str, tuple[str, str
 
 
 def _table(paths: list[Path]) -> Table:
-    """Several files without header as one table; a row that stands in two of them is one row."""
+    """Several files without header as one table; a row that occurs in two of them counts once."""
 
     def rows(reading: Reading) -> Iterator[Row]:
         before: dict[str, list[str]] = {}

@@ -1,7 +1,7 @@
-"""Which column is which: the names that columns go by, and the user's own.
+"""Recognises columns by their known names, or by those of the user.
 
-Names are told apart without regard to case; one with points, such as ``_source.title``, leads into objects within a
-row. Knows roles, names and rows; must not know files.
+Names are case-insensitive; one with dots, such as ``_source.title``, leads into nested objects of a row. Knows
+roles, names and rows; must not know files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from retrieval_distill.config import ReadConfig
-from retrieval_distill.data.formats.contract import RowError
+from retrieval_distill.data.formats.reading import RowError
 from retrieval_distill.errors import UserError, nearest
 
 Kind = Literal["documents", "queries", "qrels"]
@@ -28,30 +28,30 @@ KNOWN: dict[Kind, dict[str, tuple[str, ...]]] = {
         "score": ("score", "relevance"),
     },
 }
-"""Role of a column -> the names it is known by, the first that a row has is taken."""
+"""Role of a column -> its known names; the first one in a row is used."""
 
 RESERVED = {name for names in _TEXTS.values() for name in names}
-"""Names that a further column cannot keep: where tables are written they are the id's, the title's and the text's."""
+"""Names that a further column cannot have, since written tables use them for id, title and text."""
 
 EMPTY: tuple[Any, ...] = (None, "", [], {})
-"""Values that say nothing."""
+"""Values that count as empty."""
 
 _ABSENT = object()
 
 
 def columns(options: ReadConfig, kind: Kind) -> dict[str, tuple[str, ...]]:
-    """Role -> names, with the user's in place of the known ones.
+    """Role -> names, with the user's names instead of the known ones.
 
-    What the user says without ``queries.`` or ``qrels.`` before it is meant for documents; a table of queries may have
-    those names or the known ones.
+    Names without the prefix ``queries.`` or ``qrels.`` are for documents; a table of queries may have these names or
+    the known ones.
 
     Raises:
-        UserError: The user names a role that does not exist.
+        UserError: A role is unknown.
     """
     roles = {*_TEXTS, *(f"{known}.{role}" for known, names in KNOWN.items() for role in names)}
     for key in options.columns:
         if key not in roles:
-            raise UserError(f"columns: {key!r} is no column's role{nearest(key, roles)}")
+            raise UserError(f"columns: role {key!r} is unknown{nearest(key, roles)}")
     chosen = dict(KNOWN[kind])
     for role, known in chosen.items():
         if own := options.columns.get(f"{kind}.{role}"):
@@ -62,14 +62,14 @@ def columns(options: ReadConfig, kind: Kind) -> dict[str, tuple[str, ...]]:
 
 
 def text(value: Any) -> str | None:
-    """An id or a text as a string: whole numbers become their digits; ``None`` for what is neither."""
+    """An id or a text as a string; integers are converted; ``None`` for other values."""
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def number(value: Any) -> Any:
-    """A string as the number that is written just so, if there is one: ``2020`` and ``0.5``, not ``007``, ``1.10``."""
+    """A string as a number if it is written exactly like one: ``2020`` and ``0.5``, but not ``007`` or ``1.10``."""
     for kind in (int, float):
         with suppress(ValueError):
             if repr(found := kind(value)) == value and math.isfinite(found):
@@ -78,16 +78,16 @@ def number(value: Any) -> Any:
 
 
 class Roles:
-    """Finds what the roles of a table's columns name in its rows.
+    """Finds the values of roles in the rows of a table.
 
     Args:
         options: The user's names.
-        kind: Of what the table is.
+        kind: The kind of table.
 
     Attributes:
-        names: Role -> the names it may have.
-        found: Role -> the column that it was found in last.
-        further: The columns that hold anything and have no role, in the order in which they came.
+        names: Role -> possible names.
+        found: Role -> the column in which it was last found.
+        further: Non-empty columns without a role, in order of appearance.
     """
 
     def __init__(self, options: ReadConfig, kind: Kind) -> None:
@@ -99,10 +99,10 @@ class Roles:
         self._rest: dict[str, str] = {}
 
     def values(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Role -> value; a role that the row has no column for is left out.
+        """Role -> value, without roles that have no column in the row.
 
         Raises:
-            RowError: A role's name fits two columns.
+            RowError: A name fits two columns.
         """
         if (keys := tuple(row)) != self._keys:
             self._look_at(keys)
@@ -115,7 +115,7 @@ class Roles:
         return values
 
     def rest(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of the further columns of the row that :meth:`values` saw last; empty ones are left out."""
+        """The non-empty values of further columns, for the row last passed to :meth:`values`."""
         if not self._rest:
             return {}
         for path in self._paths.values():
@@ -125,8 +125,8 @@ class Roles:
         self.further.update(dict.fromkeys(values))
         return values
 
-    def told(self) -> str:
-        """Which columns the roles were found in, such as ``id=_id, text=Body``."""
+    def summary(self) -> str:
+        """The columns of the roles, such as ``id=_id, text=Body``."""
         return ", ".join(f"{role}={column}" for role, column in self.found.items())
 
     def _look_at(self, keys: tuple[str, ...]) -> None:
@@ -141,7 +141,7 @@ class Roles:
 
 
 def _path(names: Iterable[str], keys: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Where the first of these names leads that any key fits."""
+    """The path of the first of these names that fits a key."""
     for name in names:
         if name in keys:
             return (name,)
@@ -155,10 +155,10 @@ def _path(names: Iterable[str], keys: tuple[str, ...]) -> tuple[str, ...] | None
 
 
 def _key(name: str, keys: Any) -> str | None:
-    """The key that is the name, or is the name but for case; ``None`` also where there are no keys.
+    """The key equal to the name, or equal except for case; ``None`` if there is none.
 
     Raises:
-        RowError: Two keys are.
+        RowError: Two keys differ only in case.
     """
     if not isinstance(keys, tuple | Mapping):
         return None
@@ -167,12 +167,12 @@ def _key(name: str, keys: Any) -> str | None:
     alike = [key for key in keys if key.casefold() == name.casefold()]
     if len(alike) > 1:
         both = " and ".join(map(repr, alike))
-        raise RowError("columns that differ in case", f"{both} differ in case alone; name one, as in columns text=NAME")
+        raise RowError("columns that differ in case", f"{both} differ only in case; name one, as in columns text=NAME")
     return alike[0] if alike else None
 
 
 def _within(row: Any, path: tuple[str, ...]) -> Any:
-    """What a path leads to, or ``_ABSENT``."""
+    """The value at a path, or ``_ABSENT``."""
     for name in path:
         if (key := _key(name, row)) is None:
             return _ABSENT
@@ -181,7 +181,7 @@ def _within(row: Any, path: tuple[str, ...]) -> Any:
 
 
 def _without(row: Any, path: tuple[str, ...]) -> Any:
-    """A row without what a path leads to."""
+    """A row without the value at a path."""
     if (key := _key(path[0], row)) is None:
         return row
     inner = {key: _without(row[key], path[1:])} if path[1:] else {}
@@ -189,7 +189,7 @@ def _without(row: Any, path: tuple[str, ...]) -> Any:
 
 
 def further(name: str, taken: Container[str]) -> str:
-    """The name of a further column: its own, or, where that is reserved, one that is not taken."""
+    """The name of a further column: its own or, if that is reserved, another one that is free."""
     if name.casefold() not in RESERVED:
         return name
     while name.casefold() in RESERVED or name in taken:

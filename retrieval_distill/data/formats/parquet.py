@@ -11,17 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_distill.data import columns
-from retrieval_distill.data.formats.contract import Reading, Row, TableFormat, Types
+from retrieval_distill.data.formats.reading import Reading, Row, TableFormat, Types
 from retrieval_distill.errors import UserError, first_line
 
 ROWS_PER_BATCH = 8192
 
 DAMAGED = (pa.ArrowException, OSError, ValueError, OverflowError, SystemError)
-"""What Arrow raises at damaged data; strings that are no UTF-8 and times out of range are ValueErrors."""
+"""Exceptions of Arrow for damaged data; invalid UTF-8 and times out of range are ValueErrors."""
 
 
 def read(path: Path, reading: Reading) -> Iterator[Row]:
-    """One row per row, numbered from 1."""
+    """Read the rows of a file, numbered from 1."""
     try:
         file = pq.ParquetFile(path)
     except DAMAGED as error:
@@ -31,10 +31,10 @@ def read(path: Path, reading: Reading) -> Iterator[Row]:
 
 
 def arrow_rows(name: str, batches: Iterable[pa.RecordBatch | pa.Table], reading: Reading) -> Iterator[Row]:
-    """Rows of Arrow data; one with a value that cannot be read goes to ``reading.bad``.
+    """Rows of Arrow data; those with unreadable values go to ``reading.bad``.
 
     Raises:
-        UserError: The data end in what cannot be read; the message names the row before it.
+        UserError: The rest of the data is unreadable; the message names the row before it.
     """
     number = 0
     batches = iter(batches)
@@ -54,9 +54,9 @@ def arrow_rows(name: str, batches: Iterable[pa.RecordBatch | pa.Table], reading:
 
 
 def _values(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | Exception]:
-    """The rows, or in place of one what reading it raised."""
+    """The rows; for an unreadable row, the exception."""
     try:
-        batch.validate(full=True)  # for Arrow's own files, whose offsets may lead anywhere
+        batch.validate(full=True)  # Arrow's own files may have invalid offsets
         return batch.to_pylist()
     except DAMAGED as error:
         if batch.num_rows == 1:
@@ -66,7 +66,7 @@ def _values(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any] | Exception
 
 
 def write(path: Path, types: Types, rows: Iterable[Sequence[Any]]) -> None:
-    """One row per row."""
+    """Write rows to a file."""
     schema, rows = pa.schema(list(types.items())), iter(rows)
     with pq.ParquetWriter(path, schema) as writer:
         while part := list(islice(rows, ROWS_PER_BATCH)):

@@ -1,6 +1,6 @@
-"""What stands beside a dataset's tables in its folder: which documents are passages, which queries were generated.
+"""Additional files of a dataset's folder: the document of each passage, and the origin of generated queries.
 
-Knows these two files; must not know how passages are cut or queries made, or what format the tables are in.
+Knows these two files; must not know how passages or queries are made, or the format of the tables.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from retrieval_distill.data.generated import MARKS
 from retrieval_distill.errors import UserError
 
 PASSAGES = "passages.parquet"
-"""Columns ``passage_id`` and ``doc_id``, a row per document of the corpus, in its order."""
+"""Columns ``passage_id`` and ``doc_id``, a row per document of the corpus, in order."""
 
 GENERATED = "generated.parquet"
 """The table ``Dataset.generated``."""
 
 
 def read(folder: Path, found: Dataset) -> Dataset:
-    """The dataset with what its folder tells of it.
+    """Add the information of these files to a dataset.
 
     Raises:
-        UserError: A file names passages or queries that the dataset does not have.
+        UserError: A file names passages or queries that are not in the dataset.
     """
     mapping, marks = folder / PASSAGES, folder / GENERATED
     return found.replaced(
@@ -37,7 +37,7 @@ def read(folder: Path, found: Dataset) -> Dataset:
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """What there is to tell; a file that an earlier dataset left in the folder goes."""
+    """Write the files that the dataset needs, and remove those of an earlier dataset in the folder."""
     passages = None
     if dataset.parents is not None:
         passages = pa.table({"passage_id": dataset.documents.table["id"], "doc_id": dataset.parents})
@@ -50,7 +50,7 @@ def write(dataset: Dataset, folder: Path) -> None:
 def _parents(path: Path, dataset: Dataset) -> pa.ChunkedArray:
     mapping = _table(path, pa.schema([("passage_id", pa.large_string()), ("doc_id", pa.large_string())]))
     if not mapping["passage_id"].equals(dataset.documents.table["id"]):
-        raise UserError(f"{path} does not fit the corpus beside it: was one of them edited? run prepare again")
+        raise UserError(f"{path} does not fit the corpus in its folder (was one of them edited?); run prepare again")
     return mapping["doc_id"]
 
 
@@ -60,16 +60,16 @@ def _generated(path: Path, dataset: Dataset) -> pa.Table:
     known = dataset.queries.known(ids)
     unknown = [id_ for id_ in ids if id_ not in known]
     if unknown:
-        raise UserError(f"{path} names {len(unknown)} queries that the folder does not hold, first {unknown[0]!r}")
+        raise UserError(f"{path} names {len(unknown)} queries that are not in the folder, first {unknown[0]!r}")
     return marks
 
 
 def _table(path: Path, schema: pa.Schema) -> pa.Table:
-    """The columns of a schema, checked to their last byte."""
+    """The columns of a schema, fully validated."""
     try:
         found = parquet_files.read_table(path)
         if missing := [name for name in schema.names if name not in found.column_names]:
-            raise UserError(f"{path} has no column {', '.join(missing)}; run again what made it")
+            raise UserError(f"{path} has no column {', '.join(missing)}; run the command that wrote it again")
         return found.select(schema.names).cast(schema)
     except DAMAGED as error:
         raise UserError(f"{path}: not a readable Parquet file ({first_line(error)})") from None

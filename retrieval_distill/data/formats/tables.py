@@ -1,8 +1,7 @@
-"""Datasets made of tables: one of documents and, where there are any, one of queries and one of judgements per split.
+"""Datasets made of tables: documents and, optionally, queries and judgements per split.
 
-Either a folder in BEIR's layout (``corpus.*``, ``queries.*``, ``qrels/SPLIT.*``) with tables of any format, or one
-table of documents with the others named by the options. Knows which tables belong together; must not know how one is
-read.
+Either a folder in BEIR's layout (``corpus.*``, ``queries.*``, ``qrels/SPLIT.*``) with tables of any format, or a table
+of documents, with the others named in the options. Knows which tables belong together; must not know how one is read.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ import pyarrow as pa
 from retrieval_distill.data import columns, metadata
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.formats import hugging_face, judgements, sidecars, texts
-from retrieval_distill.data.formats.contract import Format, Reading, Table, TableFormat, Types
 from retrieval_distill.data.formats.delimited import CSV, TSV
 from retrieval_distill.data.formats.jsonl import JSONL
 from retrieval_distill.data.formats.parquet import PARQUET
+from retrieval_distill.data.formats.reading import Format, Reading, Table, TableFormat, Types
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.files import identity
 
@@ -30,7 +29,7 @@ TABLES = (JSONL, CSV, TSV, PARQUET)
 DOCUMENTS: Types = dict.fromkeys(("id", "title", "text"), columns.TEXT)
 QUERIES: Types = dict.fromkeys(("id", "text"), columns.TEXT)
 JUDGEMENTS: Types = {"query_id": columns.TEXT, "doc_id": columns.TEXT, "score": pa.int64()}
-"""The columns of the tables that are written."""
+"""Columns of written tables."""
 
 BY_ENDING = {ending: table for table in TABLES for ending in table.endings}
 
@@ -39,13 +38,13 @@ def table(source: str | Path) -> Table:
     """A table by its file or ``hf:`` address.
 
     Raises:
-        UserError: There is no such file, or its ending is none of a table.
+        UserError: There is no such file, or its suffix is not that of a table.
     """
     if hugging_face.recognises(str(source)):
         return hugging_face.table(str(source))
     path = Path(source)
     if path.suffix.lower() not in BY_ENDING:
-        raise UserError(f"{path}: no table; a table's file ends in {', '.join(BY_ENDING)}")
+        raise UserError(f"{path}: not a table; supported are {', '.join(BY_ENDING)}")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     key = identity(path)
@@ -66,7 +65,7 @@ def qrels(source: str | Path | Table, documents: Texts, queries: Texts, reading:
 def dataset(
     name: str, documents: Table, queries: Table | None, judged: Mapping[str, str | Path | Table], reading: Reading
 ) -> Dataset:
-    """Documents, queries and judgements as one dataset; what the options name goes before what is given.
+    """A dataset of documents, queries and judgements; tables named in the options take precedence.
 
     Raises:
         UserError: There are no documents, or a row is bad and bad rows are refused.
@@ -76,33 +75,37 @@ def dataset(
         raise UserError(f"{documents.name}: the corpus is empty")
     if reading.options.queries is not None:
         queries = table(reading.options.queries)
-    asked = Texts.from_records(()) if queries is None else texts.read(queries, "queries", reading)
+    query_texts = Texts.from_records(()) if queries is None else texts.read(queries, "queries", reading)
     splits = reading.options.qrels or judged
     found = Dataset(
-        name, kept, asked, {split: qrels(of, kept, asked, reading) for split, of in splits.items()}, metadata=further
+        name,
+        kept,
+        query_texts,
+        {split: qrels(of, kept, query_texts, reading) for split, of in splits.items()},
+        metadata=further,
     )
     _name_unjudged(name, found)
     return found
 
 
 def read_file(source: str, reading: Reading) -> Dataset:
-    """One table of documents."""
+    """Read one table of documents."""
     return dataset(Path(source).stem, table(source), None, {}, reading)
 
 
 def read_folder(source: str, reading: Reading) -> Dataset:
-    """A folder in BEIR's layout; one without queries and judgements is a corpus to generate queries from.
+    """Read a folder in BEIR's layout; queries and judgements may be missing, for a corpus to generate queries from.
 
     Raises:
-        UserError: A table is missing or there are two of one name, or a row is bad and bad rows are refused.
+        UserError: A table is missing, there are two with the same name, or a row is bad and bad rows are refused.
     """
     folder = Path(source)
     documents, queries = _one(folder, "corpus"), _one(folder, "queries")
-    asked = queries is not None or reading.options.queries is not None
-    if documents is None or (not asked and (folder / "qrels").exists()):
+    has_queries = queries is not None or reading.options.queries is not None
+    if documents is None or (not has_queries and (folder / "qrels").exists()):
         part = "queries.jsonl" if documents else "corpus.jsonl"
         raise UserError(
-            f"{folder}: no {part} there; a dataset folder holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv "
+            f"{folder}: no {part} there; a dataset folder contains corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv "
             f"(or tables that end in {', '.join(BY_ENDING)})"
         )
     files = _judged(folder / "qrels", reading)
@@ -113,7 +116,7 @@ def read_folder(source: str, reading: Reading) -> Dataset:
 
 
 def write(kind: TableFormat, found: Dataset, folder: Path) -> None:
-    """A folder in BEIR's layout, every table in one format.
+    """Write a folder in BEIR's layout, with all tables in one format.
 
     Raises:
         UserError: The format cannot hold a text.
@@ -135,7 +138,7 @@ def judgement_rows(judged: Qrels) -> Iterator[tuple[str, str, int]]:
 
 
 def named(folder: Path, name: str) -> list[Path]:
-    """The tables of a name in a folder; case does not count."""
+    """The tables in a folder with this name, in any case."""
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
     alike = (path for path in inside if path.stem.lower() == name and path.suffix.lower() in BY_ENDING)
     return [path for path in alike if path.is_file()]
@@ -144,12 +147,12 @@ def named(folder: Path, name: str) -> list[Path]:
 def _one(folder: Path, name: str) -> Path | None:
     found = named(folder, name)
     if len(found) > 1:
-        raise UserError(f"{folder}: {' and '.join(path.name for path in found)} are both there; keep one")
+        raise UserError(f"{folder}: {' and '.join(path.name for path in found)} both exist; keep one")
     return found[0] if found else None
 
 
 def _judged(folder: Path, reading: Reading) -> list[Path]:
-    """The files of a folder that hold judgements; hidden ones are passed over, and others named."""
+    """The files of judgements in a folder; hidden files are skipped, and others reported."""
     inside = [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
     endings = {*BY_ENDING, *judgements.TEXT_ENDINGS}
     found = [
@@ -158,7 +161,7 @@ def _judged(folder: Path, reading: Reading) -> list[Path]:
         if path.suffix.lower() in endings and (path.suffix.lower() != ".txt" or judgements.begins(path, reading))
     ]
     if others := [path.name for path in inside if path not in found]:
-        logger.warning("%s: not read, for they hold no judgements: %s", folder, ", ".join(others))
+        logger.warning("%s: skipped files without judgements: %s", folder, ", ".join(others))
     return found
 
 
@@ -166,7 +169,7 @@ def _name_unjudged(name: str, found: Dataset) -> None:
     judged = set().union(*found.qrels.values())
     unjudged = [id_ for id_ in found.queries if id_ not in judged]
     if unjudged:
-        logger.warning("%s: %d queries have no judgement and are not used, first %r", name, len(unjudged), unjudged[0])
+        logger.warning("%s: %d queries have no judgements and are not used, first %r", name, len(unjudged), unjudged[0])
 
 
 def _writer(kind: TableFormat) -> Format:

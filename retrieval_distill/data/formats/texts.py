@@ -1,8 +1,7 @@
-"""A table's rows as Texts: each row checked, ids told apart, large ones kept on disk as a memory map.
+"""Reads a table's rows into Texts: checks each row and duplicate ids, and keeps large tables memory-mapped on disk.
 
-What documents have beside id, title and text is kept too, apart from them.
-
-Knows what a passage or a query needs; must not know files of any format.
+Further columns of documents are kept separately. Knows what a passage or a query needs; must not know files of any
+format.
 """
 
 from __future__ import annotations
@@ -18,32 +17,32 @@ import pyarrow as pa
 from retrieval_distill.data import columns
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import MAPPED, Texts
-from retrieval_distill.data.formats.contract import Reading, RowError, Table
 from retrieval_distill.data.formats.names import Kind, Roles, number, text
+from retrieval_distill.data.formats.reading import Reading, RowError, Table
 from retrieval_distill.data.metadata import Collector
 from retrieval_distill.runtime import stages
 
 logger = logging.getLogger("retrieval_distill")
 
 MAPPED_FROM_BYTES = 64 << 20
-"""Size of a source from which its texts are kept in the cache as a memory map; smaller ones are read every time."""
+"""Source size above which texts are cached as a memory map; smaller sources are read every time."""
 
 VERSION = 3
-"""Raised when the same source and options would leave other files."""
+"""Increased whenever the same source and options give other files."""
 
 METADATA = "metadata"
-"""Folder of the further columns, within that of the texts."""
+"""Subfolder of the further columns."""
 
 WHAT: dict[Kind, str] = {"documents": "passage", "queries": "query"}
 
 
 def read(table: Table, kind: Kind, reading: Reading) -> Texts:
-    """The texts of a table; rows that cannot be used go to ``reading.bad``."""
+    """The texts of a table; unusable rows go to ``reading.bad``."""
     return _read(table, kind, reading)[0]
 
 
 def documents(table: Table, reading: Reading) -> tuple[Texts, Texts | None]:
-    """The documents of a table, and their further columns as :class:`Dataset` holds them."""
+    """The documents of a table, and their further columns as in :class:`Dataset`."""
     return _read(table, "documents", reading)
 
 
@@ -76,15 +75,15 @@ def _collect(table: Table, kind: Kind, reading: Reading, folder: Path | None) ->
     kept = _distinct(_records(table, kind, reading, roles, further), table, kind, reading, path)
     if roles.further:
         use = "for --where" if kind == "documents" else "not used"
-        logger.info("%s: read %s; further columns, %s: %s", table.name, roles.told(), use, ", ".join(roles.further))
+        logger.info("%s: read %s; further columns, %s: %s", table.name, roles.summary(), use, ", ".join(roles.further))
     return kept, further.collected()
 
 
 def _distinct(
     records: Iterable[tuple[str, Record]], table: Table, kind: Kind, reading: Reading, path: Path | None
 ) -> Texts:
-    """The records, in memory or (``path``) in a file; of those with one id the first."""
-    found = _stored(columns.batches(record for _, record in records), path)
+    """The records, in memory or in a file (``path``); of records with the same id, the first."""
+    found = _store(columns.batches(record for _, record in records), path)
     repeats = found.rows.repeats()
     if not repeats:
         return found
@@ -95,13 +94,13 @@ def _distinct(
     ends = np.cumsum([batch.num_rows for batch in batches])
     parts = (batch.filter(pa.array(kept[end - batch.num_rows : end])) for batch, end in zip(batches, ends, strict=True))
     if path is None:
-        return _stored(parts, None)
-    _stored(parts, path.with_suffix(".distinct"))
+        return _store(parts, None)
+    _store(parts, path.with_suffix(".distinct"))
     path.with_suffix(".distinct").replace(path)
     return Texts(columns.open_mapped(path))
 
 
-def _stored(parts: Iterable[pa.RecordBatch], path: Path | None) -> Texts:
+def _store(parts: Iterable[pa.RecordBatch], path: Path | None) -> Texts:
     if path is None:
         return Texts(pa.Table.from_batches(parts, columns.SCHEMA))
     columns.write(parts, path)
@@ -109,7 +108,7 @@ def _stored(parts: Iterable[pa.RecordBatch], path: Path | None) -> Texts:
 
 
 def _name_repeats(repeats: list[tuple[int, int]], table: Table, kind: Kind, reading: Reading) -> None:
-    """Send every repeated id to ``reading.bad``; the source is read again for the rows' places, which nobody kept."""
+    """Report every repeated id to ``reading.bad``; the source is read again to find the rows' places."""
     wanted = {row for pair in repeats for row in pair}
     again = enumerate(_records(table, kind, reading.apart(), Roles(reading.options, kind), None))
     found = {row: (where, record[0]) for row, (where, record) in again if row in wanted}
@@ -126,7 +125,7 @@ def _name_repeats(repeats: list[tuple[int, int]], table: Table, kind: Kind, read
 def _records(
     table: Table, kind: Kind, reading: Reading, roles: Roles, further: Collector | None
 ) -> Iterator[tuple[str, Record]]:
-    """(where, record) of every row that can be used; what documents have beside it goes to ``further``."""
+    """(place, record) of every usable row; other values of documents go to ``further``."""
     for where, row in table.rows(reading):
         try:
             record = _record(row, roles, WHAT[kind])
@@ -150,7 +149,7 @@ def _record(row: Any, roles: Roles, what: str) -> Record:
         needed = f'"{roles.names["id"][0]}" and "{roles.names["text"][0]}"'
         raise RowError(
             f"{what} without id or text",
-            f"a {what} needs the fields {needed}{has}; if they have other names, say columns id=NAME, text=NAME",
+            f"a {what} needs the fields {needed}{has}; if they have other names, use columns id=NAME, text=NAME",
         )
     title = found.get("title")
     id_, title, body = text(found["id"]), text("" if title is None else title), text(found["text"])

@@ -1,6 +1,6 @@
-"""TREC's files of judgements (``query 0 document grade``), one per split.
+"""Writes TREC judgement files (``query 0 document grade``), one per split.
 
-Knows that one layout; must not know texts, which these files do not hold. Runs are ``data.trec_run``'s.
+Knows this layout; must not know texts, which these files do not contain. For runs see ``data.trec_run``.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.formats.contract import Export, Format
+from retrieval_distill.data.formats.reading import Export, Format
 from retrieval_distill.data.formats.tables import judgement_rows
 from retrieval_distill.errors import UserError
 
 
 def write(dataset: Dataset, folder: Path, _: Export) -> None:
-    """``SPLIT.qrels`` for every split.
+    """Write ``SPLIT.qrels`` for every split.
 
     Raises:
-        UserError: An id has white space, which separates the fields of these files.
+        UserError: An id contains white space, which separates the fields of these files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for split, judged in dataset.qrels.items():
@@ -25,7 +25,7 @@ def write(dataset: Dataset, folder: Path, _: Export) -> None:
             for query_id, doc_id, grade in judgement_rows(judged):
                 for id_ in (query_id, doc_id):
                     if len(id_.split()) != 1 or id_.strip() != id_ or "\0" in id_:
-                        raise UserError(f"{out.name}: id {id_!r} has white space, which TREC files cannot hold")
+                        raise UserError(f"{out.name}: id {id_!r} contains white space, which TREC files cannot hold")
                 out.write(f"{query_id} 0 {doc_id} {grade}\n")
 
 

@@ -1,9 +1,9 @@
-"""``prepare``: from a corpus as it is to one that trains and measures.
+"""``prepare``: cleans a corpus for training and evaluation.
 
-    normalise -> drop by length and language -> merge copies -> carry judgements -> keep held-out data out of training
-              -> cut long documents into passages -> report
+    normalise -> drop by length and language -> merge copies -> transfer judgements
+              -> keep held-out data out of training -> split long documents into passages -> report
 
-Knows the order of the steps; must not know how a step does its work.
+Knows the order of the steps; must not know their details.
 """
 
 from __future__ import annotations
@@ -21,39 +21,46 @@ from retrieval_distill.data.bad_input import Ledger
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import beir
-from retrieval_distill.data.prepare import carry, duplicates, filters, leakage, normalise, report
-from retrieval_distill.data.prepare.passages import segmented
+from retrieval_distill.data.prepare import (
+    data_statistics,
+    duplicates,
+    judgement_transfer,
+    leakage,
+    normalise,
+    text_filters,
+)
+from retrieval_distill.data.prepare.passages import split_into_passages
 from retrieval_distill.data.prepare.segment import Segmenter
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import Manifest
 
 VERSION = 2
-"""Raised when the same data and options would give another result."""
+"""Increased whenever the same data and options give another result."""
 
 
 def prepare(dataset: Dataset, folder: str | Path, config: PrepareConfig) -> Manifest:
-    """Clean a dataset into a folder in BEIR layout with its data report; a finished one is kept.
+    """Clean a dataset into a folder in BEIR layout, with its data report; skipped if finished.
 
     Args:
-        dataset: What to clean; it is left as it is.
-        folder: Gets ``corpus.jsonl``, ``queries.jsonl``, ``qrels/``, ``report.json`` and, where documents were cut,
+        dataset: The dataset; it is not changed.
+        folder: Gets ``corpus.jsonl``, ``queries.jsonl``, ``qrels/``, ``report.json`` and, if documents were split,
             ``passages.parquet``.
         config: The steps' options.
 
     Raises:
-        UserError: A library or model that a step needs is missing, the dataset is cut into passages or has generated
-            queries already, no document is left, or the ids of passages would collide with others.
+        UserError: A library or model that a step needs is missing, the dataset already has passages or generated
+            queries, no document is left, or ids of passages would collide with others.
     """
     config = config.filled(WITHOUT_RECIPE)
     if config.segment and config.student is None:
-        raise UserError("segment needs student: the model whose tokens a passage's length is counted in")
+        raise UserError("segment needs student, the model in whose tokens the length of passages is counted")
     if dataset.parents is not None:
-        raise UserError(f"dataset {dataset.name!r} is cut into passages already; prepare the one that it was made from")
+        raise UserError(f"dataset {dataset.name!r} already consists of passages; prepare the one it was made from")
     if dataset.generated is not None:
         raise UserError(
-            f"dataset {dataset.name!r} has generated queries, each made from a document as it stands; prepare the "
-            "dataset that they were generated from, then generate again"
+            f"dataset {dataset.name!r} has generated queries, each made from an unprepared document; prepare the "
+            "dataset they were generated from, then generate again"
         )
     inputs = {
         "texts": [dataset.documents.fingerprint, dataset.queries.fingerprint],
@@ -69,9 +76,9 @@ def prepare(dataset: Dataset, folder: str | Path, config: PrepareConfig) -> Mani
         scratch = out / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-        cleaned, told = clean(dataset, config, scratch)
+        cleaned, data_report = clean(dataset, config, scratch)
         beir.save(cleaned, out)
-        stages.write_json(out / "report.json", told)
+        stages.write_json(out / "report.json", data_report)
         shutil.rmtree(scratch)
         return {"documents": len(cleaned.documents), "queries": len(cleaned.queries)}
 
@@ -79,26 +86,26 @@ def prepare(dataset: Dataset, folder: str | Path, config: PrepareConfig) -> Mani
 
 
 def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Dataset, dict[str, Any]]:
-    """The cleaned dataset, held in files of the folder ``scratch``, and its data report; no option is left open."""
+    """The cleaned dataset, stored in files of the folder ``scratch``, and its data report; all options must be set."""
     dropped, copied, leaks = Ledger(), Ledger(), Ledger()
     documents = _kept(dataset.documents, config, scratch / "kept.arrow", dropped)
     documents, copies = _distinct(documents, config, scratch / "distinct.arrow", copied)
     if not len(documents):
-        raise UserError(f"dataset {dataset.name!r}: no document is left; dropped were {dropped.as_dict()}")
+        raise UserError(f"dataset {dataset.name!r}: no document is left; dropped: {dropped.as_dict()}")
     queries = _with_text(normalise.records(dataset.queries.records(), config), dropped)
-    to_kept = carry.to_kept(dataset.qrels, copies, documents, queries, dropped)
-    qrels = {split: carry.carried(judged, to_kept) for split, judged in dataset.qrels.items()}
+    to_kept = judgement_transfer.to_kept_document(dataset.qrels, copies, documents, queries, dropped)
+    qrels = {split: judgement_transfer.transfer(judged, to_kept) for split, judged in dataset.qrels.items()}
     cleaned = Dataset(dataset.name, documents, queries, qrels, metadata=dataset.metadata)
     cleaned = cleaned.replaced(qrels=leakage.check(cleaned, config, leaks))
     if config.segment:
         assert config.student is not None and config.student_length is not None
-        segmenter = Segmenter(report.tokenizer(config.student), config.student_length, config.overlap)
-        cleaned = segmented(cleaned, config, segmenter, scratch / "passages.arrow")
-    counters = report.counters(config)
+        segmenter = Segmenter(data_statistics.tokenizer(config.student), config.student_length, config.overlap)
+        cleaned = split_into_passages(cleaned, config, segmenter, scratch / "passages.arrow")
+    counters = data_statistics.counters(config)
     return cleaned, {
         "dataset": dataset.name,
-        "before": report.describe(dataset, counters),
-        "after": report.describe(cleaned, counters),
+        "before": data_statistics.describe(dataset, counters),
+        "after": data_statistics.describe(cleaned, counters),
         "left_out_as_bad_input": dataset.left_out,
         "dropped": dropped.as_dict(),
         "duplicates": copied.as_dict(),
@@ -108,10 +115,10 @@ def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Datas
 
 
 def _kept(texts: Texts, config: PrepareConfig, path: Path, dropped: Ledger) -> Texts:
-    """The documents, normalised, that no filter drops."""
+    """The documents, normalised and filtered."""
     records = normalise.records(texts.records(), config)
-    records = filters.by_length(records, config, dropped)
-    return _stored(filters.by_language(records, config, dropped), path)
+    records = text_filters.by_length(records, config, dropped)
+    return _store(text_filters.by_language(records, config, dropped), path)
 
 
 def _distinct(texts: Texts, config: PrepareConfig, path: Path, found: Ledger) -> tuple[Texts, dict[str, str]]:
@@ -133,7 +140,7 @@ def _distinct(texts: Texts, config: PrepareConfig, path: Path, found: Ledger) ->
                 found.add(f"{kind} copy: merged", f"{copy} into {copies[copy]}")
             else:
                 found.add(f"{kind} copy: kept", f"{copy} beside {first}")
-    return _stored((record for record in texts.records() if record[0] not in copies), path), copies
+    return _store((record for record in texts.records() if record[0] not in copies), path), copies
 
 
 def _with_text(queries: Iterable[Record], dropped: Ledger) -> Texts:
@@ -146,6 +153,6 @@ def _with_text(queries: Iterable[Record], dropped: Ledger) -> Texts:
     return Texts.from_records(kept)
 
 
-def _stored(records: Iterable[Record], path: Path) -> Texts:
+def _store(records: Iterable[Record], path: Path) -> Texts:
     columns.write(columns.batches(records), path)
     return Texts(columns.open_mapped(path))

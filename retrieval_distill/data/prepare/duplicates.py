@@ -1,4 +1,4 @@
-"""Documents that stand there more than once: the first copy stays. Knows texts; must not know judgements."""
+"""Finds duplicate documents, of which the first is kept. Knows texts; must not know judgements."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def exact(texts: Texts) -> dict[int, int]:
 
 
 def near(texts: Texts, skipped: Collection[int], threshold: float, size: int) -> dict[int, int]:
-    """Row of a near copy -> row of the first kept document that it is near to.
+    """Row of a near copy -> row of the first kept document that is similar.
 
     Args:
         texts: The documents.
-        skipped: Rows that are copies already.
-        threshold: Jaccard similarity of the runs of words from which a document is a near copy.
-        size: Words of a run.
+        skipped: Rows already known as copies.
+        threshold: Jaccard similarity of word shingles above which a document is a near copy.
+        size: Words per shingle.
     """
 
     def stored(row: int) -> frozenset[str]:

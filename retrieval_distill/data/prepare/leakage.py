@@ -1,15 +1,15 @@
-"""Training examples that a held-out split holds too: the same query, or a passage that is relevant there.
+"""Finds and removes training examples that leak from held-out splits.
 
-Knows judgements and texts; must not know files. What leaks is a matter of the texts: ids need not agree. There are two
-kinds, and they do not weigh the same:
+Knows judgements and texts; must not know files. Texts are compared, not ids. There are two kinds of leaks, not equally
+serious:
 
-* A training *query* whose words equal (or nearly equal) those of a held-out query gives the held-out answer away; it
-  goes by default. In open-domain question answering it is repeated questions that flatter a model most: Lewis,
-  Stenetorp and Riedel, "Question and Answer Test-Train Overlap in Open-Domain QA Datasets", 2021, arXiv:2008.02637.
-* A training *pair* whose relevant passage is, or reads as, one that is relevant in a held-out split only tells that the
-  passage answers something. Splits are mostly drawn by query over one shared corpus, so that this is common and part of
-  how such collections are meant; without those pairs training shrinks, and results no longer compare with published
-  ones. They are counted, and go only under ``remove-all``, which tells how a student does on passages new to it.
+* A training *query* whose words (nearly) equal those of a held-out query reveals the held-out answer; it is removed by
+  default. In open-domain question answering, repeated questions inflate results most: Lewis, Stenetorp and Riedel,
+  "Question and Answer Test-Train Overlap in Open-Domain QA Datasets", 2021, arXiv:2008.02637.
+* A training *pair* whose relevant passage (nearly) equals one that is relevant in a held-out split only reveals that
+  the passage answers something. Splits are mostly drawn by query over a shared corpus, so this is common and intended;
+  without these pairs there is less training data, and results are not comparable with published ones. They are counted,
+  and removed only with ``remove-all``, which shows how a student does on new passages.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from retrieval_distill.data.prepare.near import NearIndex
 from retrieval_distill.data.prepare.words import shingles, words
 
 REMOVED = {"report": (False, False), "remove": (True, False), "remove-all": (True, True)}
-"""Option -> whether leaking queries go, whether leaking pairs go."""
+"""Option -> (whether to remove leaking queries, whether to remove leaking pairs)."""
 
 
 def check(dataset: Dataset, config: PrepareConfig, leaks: Ledger) -> dict[str, Qrels]:
-    """The dataset's judgements, the training split's without what is to be removed; ``leaks`` counts all that leaks."""
+    """The dataset's judgements, with leaks removed from the training split as configured, and counted in ``leaks``."""
     assert config.train is not None and config.held_out is not None
     train = dataset.qrels.get(config.train)
     held = [dataset.qrels[split] for split in config.held_out if split in dataset.qrels]
     if config.leakage == "off" or train is None or not held:
         return dataset.qrels
-    asked = (query_id for judged in held for query_id in judged)
+    held_queries = (query_id for judged in held for query_id in judged)
     relevant = (doc_id for judged in held for doc_id in _relevant(judged))
     texts, documents = dataset.queries, dataset.documents
-    queries = seen(texts, train, texts, asked, 1, config.query_threshold)
-    passages = seen(documents, _relevant(train), documents, relevant, config.near_words, config.near_threshold)
+    queries = find_leaks(texts, train, texts, held_queries, 1, config.query_threshold)
+    passages = find_leaks(documents, _relevant(train), documents, relevant, config.near_words, config.near_threshold)
     return {**dataset.qrels, config.train: _without(train, queries, passages, REMOVED[config.leakage], leaks)}
 
 
@@ -45,18 +45,18 @@ def _relevant(judged: Qrels) -> Iterable[str]:
     return (doc_id for grades in judged.values() for doc_id, grade in grades.items() if grade > 0)
 
 
-def seen(
+def find_leaks(
     texts: Texts, learnt: Iterable[str], held_texts: Texts, held: Iterable[str], size: int, threshold: float
 ) -> dict[str, str]:
-    """Those of ``learnt`` whose text stands among ``held`` -> ``"equal to"`` or ``"near"``.
+    """The ids of ``learnt`` whose text occurs in ``held`` -> ``"equal to"`` or ``"near"``.
 
     Args:
-        texts: The texts of training.
+        texts: Texts of training.
         learnt: Their ids.
-        held_texts: The texts of the held-out splits.
+        held_texts: Texts of the held-out splits.
         held: Their ids.
-        size: Words of a run that texts are compared by.
-        threshold: Jaccard similarity of those runs from which texts are near.
+        size: Words per shingle.
+        threshold: Jaccard similarity of shingles above which texts are near.
     """
     learnt, held = list(dict.fromkeys(learnt)), list(dict.fromkeys(held))
     known = held_texts.take(held)
@@ -77,9 +77,9 @@ def seen(
 def _without(
     train: Qrels, queries: dict[str, str], passages: dict[str, str], removed: tuple[bool, bool], leaks: Ledger
 ) -> Qrels:
-    """Training judgements without leaking queries, and without leaking pairs, as far as these are to be removed.
+    """Training judgements without leaking queries and pairs, as far as these are to be removed.
 
-    With pairs, a query whose relevant passages all leak goes whole.
+    If pairs are removed, so is a query whose relevant passages all leak.
     """
     query_fate, pair_fate = ("removed" if gone else "kept" for gone in removed)
     clean: Qrels = {}

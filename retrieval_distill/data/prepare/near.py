@@ -1,7 +1,7 @@
-"""Texts that nearly equal one that was there before. Knows sets of word runs; must not know ids or judgements.
+"""Finds texts similar to earlier ones. Knows sets of word shingles; must not know ids or judgements.
 
-MinHash signatures and a locality-sensitive index (rensa) put forward candidates, and the true Jaccard similarity
-decides: what is found is near, though a pair at the very threshold may be missed. Sources: Broder, "On the Resemblance
+MinHash signatures and a locality-sensitive index (rensa) propose candidates, and the exact Jaccard similarity decides:
+all matches are near, but a pair at the very threshold may be missed. Sources: Broder, "On the Resemblance
 and Containment of Documents", 1997; Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3.
 """
 
@@ -18,15 +18,15 @@ PERMUTATIONS = 128
 SEED = 7
 
 FOUND = 0.99
-"""Least probability with which a pair at the threshold becomes a candidate; surer for every pair above it."""
+"""Probability with which a pair at the threshold becomes a candidate, at least; higher above the threshold."""
 
 
 class NearIndex:
-    """Sets under numbers, added one by one.
+    """An index of numbered sets.
 
     Args:
-        threshold: Jaccard similarity from which two sets are near.
-        stored: Gives back the set that was added under a number, so that the index need not hold it.
+        threshold: Jaccard similarity above which two sets are near.
+        stored: Returns the set with a number, so that the index need not store it.
     """
 
     def __init__(self, threshold: float, stored: Callable[[int], frozenset[str]]) -> None:
@@ -34,12 +34,12 @@ class NearIndex:
         self._index = RMinHashLSH(threshold, PERMUTATIONS, bands(threshold))
 
     def find(self, found: frozenset[str]) -> int | None:
-        """The smallest number whose set is near this one."""
+        """The smallest number whose set is near this one; ``None``: there is none."""
         candidates = sorted(self._index.query(self._signed(found)))
         return next((key for key in candidates if jaccard(found, self._stored(key)) >= self.threshold), None)
 
     def add(self, number: int, added: frozenset[str]) -> None:
-        """Add a set under its number."""
+        """Add a set with its number."""
         self._index.insert(number, self._signed(added))
 
     def _signed(self, of: frozenset[str]) -> RMinHash:
@@ -49,7 +49,7 @@ class NearIndex:
 
 
 def bands(threshold: float) -> int:
-    """The fewest bands of the index in which a pair at the threshold is found with probability ``FOUND``.
+    """The smallest number of bands that finds a pair at the threshold with probability ``FOUND``.
 
     A pair of similarity s agrees in all rows of one of b bands with probability 1 - (1 - s^(128/b))^b.
     """

@@ -1,4 +1,4 @@
-"""Unicode and white space, written one way. Knows characters; must not know ids.
+"""Normalises Unicode and white space. Knows characters; must not know ids.
 
 Normal forms: Unicode Standard Annex #15.
 """
@@ -13,20 +13,20 @@ from retrieval_distill.config import PrepareConfig
 from retrieval_distill.data.columns import Record
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u2060\ufeff\ufffe\uffff]")
-"""Control characters that are no white space, and characters that are nothing: zero-width spaces, byte-order marks."""
+"""Control characters other than white space, zero-width spaces and byte-order marks."""
 
 _BREAK = re.compile(r"[^\S\n\r\x0b\x0c\x85\u2028\u2029]*[\n\r\x0b\x0c\x85\u2028\u2029]\s*")
 _SPACE = re.compile(r"[^\S\n]+")
 
 
 def records(texts: Iterable[Record], config: PrepareConfig) -> Iterator[Record]:
-    """The same ids with normalised titles and texts."""
+    """The records with normalised titles and texts."""
     for id_, title, text in texts:
-        yield id_, normalised(title, config), normalised(text, config)
+        yield id_, normalise_text(title, config), normalise_text(text, config)
 
 
-def normalised(text: str, config: PrepareConfig) -> str:
-    """One text, normalised as the options say; doing so twice changes nothing more."""
+def normalise_text(text: str, config: PrepareConfig) -> str:
+    """A text, normalised according to the options; idempotent."""
     if config.unicode != "keep":
         text = unicodedata.normalize(config.unicode, text)
     if not config.whitespace:

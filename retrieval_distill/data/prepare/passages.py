@@ -1,6 +1,6 @@
-"""A dataset of documents as one of passages: cut texts, a mapping back, judgements carried over.
+"""Converts a dataset of documents to one of passages, with a mapping back and transferred judgements.
 
-Knows how ids and judgements follow the cuts; must not know where a document is cut.
+Knows how ids and judgements change; must not know where a document is split.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from retrieval_distill.config import PrepareConfig
 from retrieval_distill.data import columns
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset, Texts
-from retrieval_distill.data.prepare.carry import Carry, carried
+from retrieval_distill.data.prepare.judgement_transfer import Carry, transfer
 from retrieval_distill.data.prepare.segment import Segmenter
 from retrieval_distill.data.prepare.words import words
 from retrieval_distill.errors import UserError
 
 
-def segmented(dataset: Dataset, config: PrepareConfig, segmenter: Segmenter, path: Path) -> Dataset:
-    """The dataset with its long documents cut; ``parents`` names the document of every passage.
+def split_into_passages(dataset: Dataset, config: PrepareConfig, segmenter: Segmenter, path: Path) -> Dataset:
+    """Split the long documents of a dataset; ``parents`` names the document of every passage.
 
     Args:
-        dataset: Whole documents.
-        config: Says which passages of a judged document get its grade.
-        segmenter: Cuts the documents.
-        path: File that holds the passages as a memory map.
+        dataset: A dataset of documents.
+        config: Determines which passages of a judged document get its grade.
+        segmenter: Splits the documents.
+        path: File for the passages, memory-mapped.
 
     Raises:
         UserError: A passage's id is the id of another document.
@@ -49,7 +49,7 @@ def segmented(dataset: Dataset, config: PrepareConfig, segmenter: Segmenter, pat
         if parent in judged_ids:
             of[parent].append(passage_id)
     carry = _to_all(of) if config.judged_passages == "all" else _to_best(of, passages, dataset.queries)
-    qrels = {split: carried(judged, carry) for split, judged in dataset.qrels.items()}
+    qrels = {split: transfer(judged, carry) for split, judged in dataset.qrels.items()}
     mapping = pa.chunked_array([pa.array(parents, pa.large_string())])
     return dataset.replaced(documents=passages, qrels=qrels, parents=mapping)
 
@@ -59,11 +59,11 @@ def _to_all(of: dict[str, list[str]]) -> Carry:
 
 
 def _to_best(of: dict[str, list[str]], passages: Texts, queries: Texts) -> Carry:
-    """To the passage with most of the query's distinct words; of several such, the first."""
+    """Transfer to the first passage with most of the query's distinct words."""
 
     def carry(query_id: str, doc_id: str) -> Sequence[str]:
-        asked, found = set(words(queries[query_id])), of[doc_id]
-        shared = [len(asked.intersection(words(text))) for text in passages.take(found)]
+        wanted, found = set(words(queries[query_id])), of[doc_id]
+        shared = [len(wanted.intersection(words(text))) for text in passages.take(found)]
         return [found[shared.index(max(shared))]]
 
     return carry
@@ -72,6 +72,6 @@ def _to_best(of: dict[str, list[str]], passages: Texts, queries: Texts) -> Carry
 def _refuse_repeats(passages: Texts, parents: list[str]) -> None:
     for row, first in passages.rows.repeats():
         raise UserError(
-            f"ids collide once documents are cut: {passages.table['id'][row].as_py()!r} is a passage of one of "
+            f"ids collide once documents are split: {passages.table['id'][row].as_py()!r} is a passage of one of "
             f"{parents[first]!r} and {parents[row]!r} and the id of the other; rename the document"
         )

@@ -1,8 +1,8 @@
-"""Long documents as passages: whole sentences within a token limit, with overlap, each under the document's title.
+"""Splits long documents into passages of whole sentences within a token limit, with overlap and the document's title.
 
-Knows sentences and token counts; must not know judgements. A document within the limit stays as it is, id and all.
-The passages of a longer one are called ``ID#1``, ``ID#2`` and so on. A sentence that is too long by itself is cut
-between words; a title that takes more than half of the limit is shortened to that half.
+Knows sentences and token counts; must not know judgements. A document within the limit is unchanged, including its id.
+The passages of a longer one are called ``ID#1``, ``ID#2`` and so on. A sentence that is too long is split between
+words; a title of more than half of the limit is shortened to half.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ DOCUMENTS_PER_BATCH = 1024
 
 
 class Segmenter:
-    """Cuts documents into passages.
+    """Splits documents into passages.
 
     Args:
         tokenizer: The student's Hugging Face tokenizer.
-        limit: Tokens of a passage, title and special tokens included.
-        overlap: Sentences that a passage repeats from the one before it, as far as they fill at most half of it.
+        limit: Tokens per passage, title and special tokens included.
+        overlap: Sentences that a passage repeats from the previous one, up to half of its length.
     """
 
     def __init__(self, tokenizer: Any, limit: int, overlap: int) -> None:
@@ -60,7 +60,7 @@ class Segmenter:
         return " ".join(word for word, length in zip(words, lengths, strict=True) if length <= self.limit // 2)
 
     def _cut(self, title: str, text: str) -> list[str]:
-        """A text's passages, each as many whole sentences as fit beside the title."""
+        """A text's passages, each with as many whole sentences as fit besides the title."""
         room = self.limit - (self._tokens([title])[0] if title else 0)
         pieces = self._pieces(text, room)
         lengths = self._tokens_in_text(pieces)
@@ -68,7 +68,7 @@ class Segmenter:
         while end < len(pieces):
             start = self._overlap_from(lengths, start, end, room)
             used = sum(lengths[start:end])
-            if end > start and used + lengths[end] > room:  # the overlap leaves no room for anything new
+            if end > start and used + lengths[end] > room:  # the overlap leaves no room for new text
                 start, used = end, 0
             while end < len(pieces) and (used == 0 or used + lengths[end] <= room):
                 used += lengths[end]
@@ -77,14 +77,14 @@ class Segmenter:
         return passages
 
     def _overlap_from(self, lengths: list[int], start: int, end: int, room: int) -> int:
-        """Where a passage starts that comes after the piece before ``end``."""
+        """The start of the passage that continues at ``end``."""
         first = end
         while first > max(start + 1, end - self.overlap) and sum(lengths[first - 1 : end]) <= room // 2:
             first -= 1
         return first
 
     def _pieces(self, text: str, room: int) -> list[str]:
-        """Sentences; one that does not fit is cut between words, and a word that does not fit between characters."""
+        """Sentences; one that does not fit is split into words, and a word that does not fit into characters."""
         found = [piece for piece in sentences(text) if piece.strip()]
         for cut in (_words, list):
             lengths = self._tokens_in_text(found)
@@ -95,7 +95,7 @@ class Segmenter:
         return found
 
     def _joined(self, parts: list[str], room: int) -> list[str]:
-        """Neighbouring parts put together again, as many as fit."""
+        """Adjacent parts joined again, as many as fit."""
         lengths, joined, used = self._tokens_in_text(parts), [""], 0
         for part, length in zip(parts, lengths, strict=True):
             if used and used + length > room:
@@ -106,7 +106,7 @@ class Segmenter:
         return joined
 
     def _tokens_in_text(self, pieces: list[str]) -> list[int]:
-        """Tokens that each piece can take within a passage: byte-level tokenizers see the space before a word."""
+        """Most tokens of each piece within a passage, since byte-level tokenizers encode the space before a word."""
         alone, inside = self._tokens(pieces), self._tokens([f" {piece.strip()}" for piece in pieces])
         return [max(pair) for pair in zip(alone, inside, strict=True)]
 

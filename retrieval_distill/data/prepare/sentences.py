@@ -1,9 +1,9 @@
-"""Where sentences end, by a rule. Knows punctuation; must not know tokens.
+"""Splits text into sentences by a rule. Knows punctuation; must not know tokens.
 
-A sentence ends at ``. ! ?`` or an ellipsis, closing quotes and brackets included, if white space and then something
-other than a small letter follows, or if white space stands before it too, as in tokenised text; at the full stops of
-Chinese and Japanese wherever they stand; at the danda; and at every line break. "Dr. Smith" is cut in two by this
-rule, which only means that a passage may end there: no model, no language setting, and no text is lost or changed.
+A sentence ends at ``. ! ?`` or an ellipsis, including closing quotes and brackets, if white space and then something
+other than a lower-case letter follows, or if white space precedes it too, as in tokenised text; at every full stop of
+Chinese and Japanese; at the danda; and at every line break. The rule splits "Dr. Smith", so a passage may end there,
+but it needs no model or language setting, and loses no text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _END = re.compile(
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences in order, each with the white space after it: joined, they are the text."""
+    """The sentences in order, each with the white space after it; joined, they are the text."""
     ends = [match.end() for match in _END.finditer(text)]
     starts = [0, *ends]
     found = [text[start:end] for start, end in zip(starts, [*ends, len(text)], strict=True)]

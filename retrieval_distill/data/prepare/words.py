@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 IDEOGRAPHS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-"""Kana and Chinese characters: written without spaces, so that each counts as a word."""
+"""Kana and Chinese characters, each of which counts as a word."""
 
 _WORD = re.compile(rf"[{IDEOGRAPHS}]|[^\W{IDEOGRAPHS}]+")
 
@@ -16,11 +16,11 @@ def words(text: str) -> list[str]:
 
 
 def shingles(text: str, size: int) -> frozenset[str]:
-    """Every run of ``size`` words; a shorter text is one run. Without any word, the text itself is."""
+    """All runs of ``size`` words; a shorter text is a single run, as is a text without words."""
     found = words(text) or [text]
     return frozenset(" ".join(found[start : start + size]) for start in range(max(1, len(found) - size + 1)))
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    """Share of the runs that both have among those that either has."""
+    """Jaccard similarity: shared elements divided by all elements."""
     return len(one & other) / len(one | other)

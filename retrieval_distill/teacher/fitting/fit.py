@@ -15,8 +15,8 @@ import numpy as np
 
 from retrieval_distill import models
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
-from retrieval_distill.data.known import refuse_unknown
 from retrieval_distill.data.training_set import TrainingSet
+from retrieval_distill.data.unknown_ids import refuse_unknown
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import differences_with_intervals, mean_with_interval, paired_p
 from retrieval_distill.runtime import stages

@@ -98,7 +98,7 @@ def _open(folder: Path, config: FitTeacherConfig) -> PairsByLength:
     model = open_model(folder, devices.device(), PairsByLength, fresh_head=True)
     model.requires_grad_(True)
     model.max_seq_length = positions.limit(config.model, model[0], config.max_length, own_too=True)
-    positions.settle(config.model, model[0])
+    positions.settle_limit(config.model, model[0])
     decoder.set_padding(model.tokenizer)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = model.tokenizer.pad_token_id

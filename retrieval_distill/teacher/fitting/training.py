@@ -187,7 +187,7 @@ def train(
     trainer.pop_callback(PrinterCallback)
     last = last_whole(checkpoints)
     state = reached(last)
-    with ExitStack() as stack, models.quietly():
+    with ExitStack() as stack, models.quiet_transformers():
         if state.global_step < steps and not exhausted(state.log_history, LOGGED, config.patience):
             bar = progress("training the teacher", steps, "steps", state.global_step)
             trainer.add_callback(Advance(stack.enter_context(bar)))

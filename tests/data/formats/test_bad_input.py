@@ -31,10 +31,10 @@ CASES = [
     ),
     ("c.jsonl", GOOD + b'{"id": "b", "text": " "}\n', ":2", "empty passage", "the passage 'b' is empty"),
     ("c.jsonl", GOOD + b'{"id": "b", "body": "x"}\n', ":2", "passage without id or text", "it has 'id', 'body'"),
-    ("c.csv", b"id,text\ngood,fine\nb,x,y\n", ":3", "ragged row", "3 fields, but the header names 2"),
+    ("c.csv", b"id,text\ngood,fine\nb,x,y\n", ":3", "ragged row", "3 fields, but the header has 2"),
     ("c.csv", b"id,text\ngood,fine\nb\n", ":3", "ragged row", "1 fields, but the header names 2"),
     ("c.csv", b'id,text\ngood,fine\nb,"x"y\n', ":3", "not valid CSV", "not valid CSV"),
-    ("c.tsv", b"id\ttext\ngood\tfine\nb\tx\ty\n", ":3", "ragged row", "3 fields, but the header names 2"),
+    ("c.tsv", b"id\ttext\ngood\tfine\nb\tx\ty\n", ":3", "ragged row", "3 fields, but the header has 2"),
 ]
 
 
@@ -206,5 +206,5 @@ def test_an_archive_is_read_as_its_folder(tmp_path, ending):
     found = load.load(source, tmp_path / "cache")
     assert list(found.documents.records()) == [("sub/one.txt", "", GOOD.decode())]
     (tmp_path / "b.zip").write_bytes(b"PK no archive")
-    with pytest.raises(UserError, match=r"b.zip: not an archive that can be read"):
+    with pytest.raises(UserError, match=r"b.zip: not a readable archive"):
         load.load(str(tmp_path / "b.zip"), tmp_path / "cache")

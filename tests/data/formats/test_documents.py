@@ -123,7 +123,7 @@ def picture() -> bytes:
     [
         ("x.html", b"<html><body><script>app()</script></body></html>", "HTML without text", "no visible text"),
         ("x.html", "<p>café</p>".encode("cp1252"), "not utf-8", "give its --encoding"),
-        ("x.md", b"<!-- only a comment -->", "Markdown without text", "nothing is left"),
+        ("x.md", b"<!-- only a comment -->", "Markdown without text", "contains only markup"),
         ("x.txt", b" \n", "text file without text", "empty"),
         ("x.txt", b"a\0b", "NUL byte", "NUL byte at character 2"),
         ("x.html", b"<p>a\0b</p>", "NUL byte", "NUL byte at character 5"),
@@ -132,7 +132,7 @@ def picture() -> bytes:
         ("x.txt", b"caf\xe9", "not utf-8", "byte 3 of the file is not utf-8"),
         ("x.pdf", b"no pdf", "PDF that cannot be read", "cannot be read"),
         ("x.pdf", pdf(""), "PDF without text", "no text on its 1 pages"),
-        ("x.pdf", picture, "PDF that is only pictures", r"only pictures \(1 on 1 pages\); run OCR"),
+        ("x.pdf", picture, "PDF that is only pictures", r"only images \(1 on 1 pages\); run OCR"),
     ],
 )
 def test_files_without_text_are_named(tmp_path, monkeypatch, name, content, reason, message):

@@ -105,7 +105,7 @@ def test_files_that_hold_no_judgements(tmp_path, caplog):
     (path / "qrels" / "notes.md").write_text("judged by hand")
     (path / "qrels" / "old").mkdir()
     assert read(path).qrels == {"dev": {"7": {"2": 1}}, "test": {"7": {"1": 1}}}
-    assert caplog.text.count("not read, for they hold no judgements: README.txt, empty.txt, notes.md, old") == 1
+    assert caplog.text.count("skipped files without judgements: README.txt, empty.txt, notes.md, old") == 1
 
 
 def test_case_of_file_names(tmp_path):
@@ -115,7 +115,7 @@ def test_case_of_file_names(tmp_path):
     (path / "queries.jsonl").rename(path / "Queries.Jsonl")
     assert read(path).qrels == {"test": {"7": {"1": 1}}}
     (path / "corpus.csv").write_text("id,text\n1,x\n")
-    with pytest.raises(UserError, match=r"corpus.JSONL and corpus.csv are both there; keep one"):
+    with pytest.raises(UserError, match=r"corpus.JSONL and corpus.csv both exist; keep one"):
         read(path)
 
 

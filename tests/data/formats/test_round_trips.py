@@ -16,7 +16,7 @@ from retrieval_distill.data import generated, load
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import texts as texts_format
 from retrieval_distill.data.formats import training_table
-from retrieval_distill.data.formats.contract import Reading
+from retrieval_distill.data.formats.reading import Reading
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 
@@ -93,7 +93,7 @@ def test_nul_where_the_format_holds_it(place, to, found):
 
 def test_csv_refuses_nul(tmp_path):
     found = Dataset.from_records("x", [("d\t1", "", "a\0b")], [], {})
-    with pytest.raises(UserError, match=r"corpus.csv: 'd\\t1' has a NUL byte"):
+    with pytest.raises(UserError, match=r"corpus.csv: 'd\\t1' contains a NUL byte"):
         api.convert(found, out=tmp_path, to="csv")
 
 
@@ -205,7 +205,7 @@ def test_named_columns_of_files_that_stand_apart(tmp_path):
     assert list(found.documents.records()) == [("1", "T", "one, two"), ("2", "", "three")]
     assert found.queries["7"] == 'say "so"'
     assert found.qrels == {"test": {"7": {"1": 2}}}
-    with pytest.raises(UserError, match="'idd' is no column's role; did you mean 'id'"):
+    with pytest.raises(UserError, match="role 'idd' is unknown; did you mean 'id'"):
         load.load(str(tmp_path / "docs.csv"), tmp_path, ReadConfig(columns={"idd": "x"}))
 
 

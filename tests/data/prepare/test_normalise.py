@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval_distill.config import PrepareConfig
-from retrieval_distill.data.prepare.normalise import normalised
+from retrieval_distill.data.prepare.normalise import normalise_text
 
 
 @pytest.mark.parametrize(
@@ -24,17 +24,17 @@ from retrieval_distill.data.prepare.normalise import normalised
     ],
 )
 def test_by_hand(text, nfc, nfkc):
-    assert normalised(text, PrepareConfig()) == nfc
-    assert normalised(text, PrepareConfig(unicode="NFKC")) == nfkc
-    assert normalised(text, PrepareConfig(unicode="keep", whitespace=False)) == text
+    assert normalise_text(text, PrepareConfig()) == nfc
+    assert normalise_text(text, PrepareConfig(unicode="NFKC")) == nfkc
+    assert normalise_text(text, PrepareConfig(unicode="keep", whitespace=False)) == text
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFKC", "keep"])
 @given(st.text(st.one_of(st.sampled_from(" \t\n\r\u00a0\0\u0301e\u200b"), st.characters(exclude_categories=("Cs",)))))
 def test_twice_is_once(form, text):
     config = PrepareConfig(unicode=form)
-    once = normalised(text, config)
-    assert normalised(once, config) == once
+    once = normalise_text(text, config)
+    assert normalise_text(once, config) == once
     assert once.strip() == once and "  " not in once and "\n\n" not in once
     if form != "keep":
         assert unicodedata.is_normalized(form, once)

@@ -209,13 +209,13 @@ def test_passages(tmp_path, encoders, tokenizers_by_kind, rule, judged):
                 {"x": whole}, long_documents().qrels("test"), measures=[measure], dataset=long_documents()
             ).systems["x"][measure]["mean"]
         )
-    with pytest.raises(UserError, match="cut into passages already"):
+    with pytest.raises(UserError, match="already consists of passages"):
         api.prepare(found, out=tmp_path / "again")
 
 
 def test_ids_that_collide_once_documents_are_cut(tmp_path, encoders):
     dataset = Dataset.from_records("x", [("d", "", " ".join(SENTENCES)), ("d#2", "", "tree")], [], {})
-    with pytest.raises(UserError, match=r"ids collide once documents are cut: 'd#2' .* 'd' and 'd#2'"):
+    with pytest.raises(UserError, match=r"ids collide once documents are split: 'd#2' .* 'd' and 'd#2'"):
         api.prepare(dataset, out=tmp_path / "out", segment=True, student=encoders["bert"], student_length=16)
     assert not (tmp_path / "out").exists()
 

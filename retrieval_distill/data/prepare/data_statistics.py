@@ -1,6 +1,6 @@
-"""The data report: how much there is, how long it is, and how deep it is judged.
+"""The data report: counts, lengths and judged depth.
 
-Knows datasets and tokenizers; must not know what was done to the data.
+Knows datasets and tokenizers; must not know how the data were prepared.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ EDGES = (0, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 """Lower bounds of a histogram's bins; the last one has no upper bound."""
 
 TEXTS_AT_ONCE = 1024
-"""Texts that are tokenised together: a tokenizer's answer takes many times their own memory."""
+"""Texts tokenised at once, since a tokenizer's output takes many times their memory."""
 
 
 @dataclass(frozen=True)
 class Counter:
-    """How texts are measured.
+    """A measure of text lengths.
 
     Args:
         count: Texts -> length of each.
-        limit: Length beyond which a text is cut; ``None``: none.
-        pair: What a pair is longer than its two texts by themselves, for a model that reads both at once and cuts the
-            document: the limit is then what a query of median length leaves of it. ``None``: texts stand alone.
+        limit: Length beyond which a text is truncated; ``None``: none.
+        pair: Additional length of a pair over its two texts, for a model that reads both at once and truncates the
+            document: the limit then leaves room for a query of median length. ``None``: texts are read alone.
     """
 
     count: Callable[[list[str]], np.ndarray]
@@ -42,7 +42,7 @@ class Counter:
 
 
 def describe(dataset: Dataset, counters: dict[str, Counter]) -> dict[str, Any]:
-    """Counts, judged depth and lengths of a dataset, these by the name of what measures them."""
+    """Counts and judged depth of a dataset, and its lengths by the name of each counter."""
     return {
         "documents": len(dataset.documents),
         "queries": len(dataset.queries),
@@ -58,7 +58,7 @@ def _lengths_of(dataset: Dataset, counter: Counter) -> dict[str, Any]:
 
 
 def counters(config: PrepareConfig) -> dict[str, Counter]:
-    """Words, and the tokens of the student and the teacher where these are named."""
+    """Counters of words, and of the tokens of the student and the teacher if these are named."""
     found = {"words": Counter(_words)}
     if config.student is not None:
         found["student"] = Counter(_tokens(tokenizer(config.student)), config.student_length)
@@ -70,7 +70,7 @@ def counters(config: PrepareConfig) -> dict[str, Counter]:
 
 
 def depth(judged: Qrels) -> dict[str, Any]:
-    """Judged queries and pairs of a split, how many are relevant, and how many per query."""
+    """Numbers of judged queries, pairs and relevant pairs of a split, in total and per query."""
     relevant = [sum(grade > 0 for grade in grades.values()) for grades in judged.values()]
     pairs = sum(map(len, judged.values()))
     return {
@@ -85,13 +85,13 @@ def depth(judged: Qrels) -> dict[str, Any]:
 
 
 def lengths(texts: Texts, counter: Counter, beside: int = 0) -> dict[str, Any]:
-    """Histogram, quantiles and, with a limit, the share of texts and of their length beyond what ``beside`` leaves."""
+    """Histogram, quantiles and, with a limit, the share of texts and of tokens beyond it, less ``beside``."""
     parts = zip(columns.parts(texts.table["title"]), columns.parts(texts.table["text"]), strict=True)
     joined = ([f"{a} {b}".strip() for a, b in zip(*part, strict=True)] for part in parts)
     found = np.concatenate([np.zeros(0, np.int64), *(counter.count(part) for part in joined)])
     if not len(found):
         return {"texts": 0}
-    told = {
+    summary = {
         "texts": len(found),
         "mean": float(found.mean()),
         **{f"p{q}": int(np.percentile(found, q, method="lower")) for q in (50, 90, 99)},
@@ -99,11 +99,11 @@ def lengths(texts: Texts, counter: Counter, beside: int = 0) -> dict[str, Any]:
         "histogram": {"from": list(EDGES), "counts": np.histogram(found, [*EDGES, np.inf])[0].tolist()},
     }
     if counter.limit is None:
-        return told
+        return summary
     limit = max(counter.limit - beside, 0)
     beyond = np.maximum(found - limit, 0)
     cut = {"truncated": float((beyond > 0).mean()), "lost": float(beyond.sum() / max(found.sum(), 1))}
-    return {**told, "limit": limit, "beside": beside, **cut}
+    return {**summary, "limit": limit, "beside": beside, **cut}
 
 
 def tokenizer(model: str) -> Any:
@@ -120,7 +120,7 @@ def tokenizer(model: str) -> Any:
     base = models.adapter_base(folder)
     if base is not None and not (folder / "tokenizer_config.json").is_file():
         folder = models.resolve(base)
-    with weights.reading(folder):
+    with weights.loading(folder):
         found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     weights.require_vocabulary(folder, found)
     return found

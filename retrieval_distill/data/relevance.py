@@ -1,6 +1,6 @@
-"""Runs seen with their judgements: which pairs are relevant, and relevant documents that a run lacks.
+"""Relevance of a Run's pairs, and relevant documents that a Run lacks.
 
-Knows Runs and grades; must not know where either comes from.
+Knows Runs and grades; must not know where they come from.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.run import Run
 
 PAIR = ["query_id", "doc_id"]
-"""The columns that name a pair."""
+"""The columns that identify a pair."""
 
 
 def with_relevant(candidates: Run, qrels: Qrels) -> Run:
-    """Candidates together with every judged relevant document, so that the teacher scores those too."""
+    """Candidates plus all documents judged relevant, so that the teacher scores those too."""
     found = candidates.as_dict()
     merged = {
         query: {**{doc: 0.0 for doc, grade in judged.items() if grade > 0}, **found.get(query, {})}

@@ -1,4 +1,4 @@
-"""Documents that are too short, too long or in another language. Knows texts; must not know judgements."""
+"""Drops documents that are too short, too long or in another language. Knows texts; must not know judgements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from retrieval_distill.errors import UserError
 
 
 def by_length(texts: Iterable[Record], config: PrepareConfig, dropped: Ledger) -> Iterator[Record]:
-    """The documents within the bounds on words (of title and text); one without any text goes in any case."""
+    """The documents within the limits on words (of title and text); empty documents are always dropped."""
     for id_, title, text in texts:
         count = len(words(f"{title} {text}"))
         if not f"{title}{text}".strip():
@@ -28,10 +28,10 @@ def by_length(texts: Iterable[Record], config: PrepareConfig, dropped: Ledger) -
 
 
 def by_language(texts: Iterable[Record], config: PrepareConfig, dropped: Ledger) -> Iterator[Record]:
-    """The documents that are in the wanted languages, or that are too unclear to tell.
+    """The documents in the wanted languages, or whose language is uncertain.
 
     Raises:
-        UserError: py3langid is not installed, or knows no such language.
+        UserError: py3langid is not installed, or a language is unknown.
     """
     if not config.languages:
         yield from texts
@@ -55,7 +55,7 @@ def _classifier(languages: tuple[str, ...]) -> Callable[[str], tuple[str, float]
 
 @cache
 def _identifier() -> Any:
-    """The library's model, 139 languages, giving probabilities."""
+    """The library's model for 139 languages, with probabilities."""
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError:

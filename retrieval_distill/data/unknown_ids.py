@@ -1,4 +1,4 @@
-"""Does a dataset have the texts of a Run? Asked before anything costs.
+"""Checks before any expensive work that a dataset has the texts of a Run.
 
 Knows ids; must not know texts or what they are needed for.
 """
@@ -11,18 +11,18 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 
-NAMED = 3
-"""Ids that a message names."""
+NAMED_IDS = 3
+"""Number of ids that a message names."""
 
 
 def refuse_unknown(run: Run, queries: Texts, documents: Texts, what: str = "the run") -> None:
-    """Refuse a Run with a query or a document that is not there.
+    """Refuse a Run with unknown queries or documents.
 
     Args:
-        run: Whose ids are looked up.
-        queries: What there is.
-        documents: Likewise.
-        what: What to call the run.
+        run: The Run.
+        queries: The known queries.
+        documents: The known documents.
+        what: What to call the run in the message.
 
     Raises:
         UserError: Ids are unknown; the message counts them and names the first.
@@ -31,8 +31,8 @@ def refuse_unknown(run: Run, queries: Texts, documents: Texts, what: str = "the 
         ids = run.frame[column].unique().tolist()
         unknown = np.flatnonzero(texts.rows.find(ids) < 0)
         if len(unknown):
-            first = ", ".join(repr(ids[place]) for place in unknown[:NAMED])
+            first = ", ".join(repr(ids[place]) for place in unknown[:NAMED_IDS])
             raise UserError(
                 f"{what} names {len(unknown):,} {kind} ids that the dataset does not have: {first}; "
-                "give the dataset that it was made from"
+                "use the dataset that it was made from"
             )

@@ -1,6 +1,6 @@
-"""Folders of finished benchmarks, told from others without importing what measures.
+"""Recognises folders of finished benchmarks, without importing the code that measures.
 
-Knows the names and shapes of reports; must not know how anything is measured.
+Knows the names and forms of reports; must not know how anything is measured.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ BENCHMARK, RERANKERS = "benchmark.json", "report.json"
 
 
 def is_benchmark(folder: Path) -> bool:
-    """Whether a benchmark of models has finished in a folder."""
+    """Whether a folder holds a finished benchmark of models."""
     return (folder / BENCHMARK).is_file()
 
 
 def is_rerank_benchmark(folder: Path) -> bool:
-    """Whether a benchmark of rerankers has finished in a folder; a run's report of that name lists no systems."""
+    """Whether a folder holds a finished benchmark of rerankers; in a run's report ``systems`` is no list."""
     path = folder / RERANKERS
     found = read_json(path) if path.is_file() else None
     return isinstance(found, dict) and isinstance(found.get("systems"), list)

@@ -1,6 +1,6 @@
-"""Filters: which documents may be found, by a condition on the columns of the table they came from.
+"""Selects the documents that may be found, by a condition on the columns of their table.
 
-Knows tables and ids; must not know what a condition may hold, indexes or models.
+Knows tables and ids; must not know what a condition may contain, indexes or models.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import pyarrow.compute as pc
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats.names import KNOWN
 from retrieval_distill.errors import UserError
-from retrieval_distill.search.conditions import ID, TABLE, Condition, connected, reason
+from retrieval_distill.search.conditions import ID, TABLE, Condition, connect, first_error_line
 
 ID_NAMES = KNOWN["documents"]["id"]
-"""Names of a column of ids where nobody says otherwise."""
+"""Default names of the column of ids."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """DuckDB's reader of a kind of file: its call, and its option for the types of columns (``None``: it has none).
+    """DuckDB's reader for a kind of file: its call, and its option for column types (``None``: it has none).
 
-    Types are found in the whole file, so that none is another in its last row.
+    Types are inferred from the whole file, since the last row may change one.
     """
 
     call: str
@@ -44,14 +44,14 @@ READERS = {
 
 
 def table_of(source: str, cache: Path) -> Path:
-    """The table of documents of a dataset's source: a file itself, or the corpus within a folder.
+    """The table of documents of a dataset's source: the file itself, or the corpus in a folder.
 
     Args:
-        source: As ``--dataset`` names it.
-        cache: Where datasets that were built, downloaded or prepared are kept.
+        source: The value of ``--dataset``.
+        cache: Folder of datasets that were built, downloaded or prepared.
 
     Raises:
-        UserError: There is none that can be asked.
+        UserError: There is no table of a supported format.
     """
     path = Path(source)
     if path.is_file() and path.suffix.lower() in READERS:
@@ -64,17 +64,17 @@ def table_of(source: str, cache: Path) -> Path:
     raise UserError(f"--where: {source!r} has no table of documents; name one with --metadata FILE ({endings})")
 
 
-def allowed(where: str, table: Path, dataset: Dataset, id_names: Sequence[str] = ID_NAMES) -> np.ndarray:
-    """Which documents a condition holds for, bool [documents of the dataset]; a passage counts as its document does.
+def allowed_documents(where: str, table: Path, dataset: Dataset, id_names: Sequence[str] = ID_NAMES) -> np.ndarray:
+    """The documents that match a condition, bool [documents of the dataset]; passages match with their document.
 
     Args:
-        where: One condition over the table's columns, see :mod:`retrieval_distill.search.conditions`.
-        table: Has a column with the documents' ids, which are read as text whatever they look like.
-        dataset: Whose documents.
-        id_names: Names of that column; the first that the table has is taken.
+        where: A condition over the table's columns, see :mod:`retrieval_distill.search.conditions`.
+        table: A table with a column of document ids, which are always read as text.
+        dataset: The documents.
+        id_names: Possible names of that column; the first one in the table is used.
 
     Raises:
-        UserError: The table cannot be read, the condition is none over its columns, or it holds for no document.
+        UserError: The table cannot be read, the condition is invalid for it, or no document matches.
     """
     ids = pa.array(_ids(Condition.parse(where), table, id_names), pa.large_string())
     own = dataset.documents.table["id"]
@@ -90,19 +90,19 @@ def allowed(where: str, table: Path, dataset: Dataset, id_names: Sequence[str] =
 def _ids(condition: Condition, table: Path, id_names: Sequence[str]) -> list[str]:
     reader = READERS.get(table.suffix.lower())
     if reader is None or not table.is_file():
-        raise UserError(f"{table}: no table; one ends in {', '.join(READERS)}")
-    with connected() as connection:
+        raise UserError(f"{table}: not a table; supported are {', '.join(READERS)}")
+    with connect() as connection:
         try:
             _load(connection, reader, condition, table, id_names)
         except duckdb.Error as error:
-            raise UserError(f"{table}: {reason(error)}") from None
+            raise UserError(f"{table}: {first_error_line(error)}") from None
         return condition.run(connection)
 
 
 def _load(
     connection: duckdb.DuckDBPyConnection, reader: Reader, condition: Condition, table: Path, id_names: Sequence[str]
 ) -> None:
-    """The table in memory: its ids as text, and the columns that the condition names."""
+    """Load the table into memory: its ids as text, and the columns that the condition names."""
     call = reader.call.format(_quoted(glob.escape(str(table)), "'"))
     types = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE FROM {call})").fetchall()}
     lower = {name.lower(): name for name in types}

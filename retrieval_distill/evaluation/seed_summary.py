@@ -1,4 +1,4 @@
-"""Several seeds of one system as one result: its mean, how far seeds lie apart, and an interval for both doubts.
+"""Summarises several seeds of one system: mean, spread over seeds, and an interval for seeds and queries.
 
 Knows numbers, one per seed and query; must not know how they were measured or what was trained.
 """
@@ -17,33 +17,33 @@ from retrieval_distill.evaluation import significance
 
 @dataclass(frozen=True)
 class Seeds:
-    """A mean over seeds and queries; ``low`` to ``high`` is its 95 % interval for another seed and other queries."""
+    """A mean over seeds and queries, with its 95 % interval over both, ``low`` to ``high``."""
 
     mean: float
     low: float
     high: float
     standard_deviation: float
-    """Of the seeds' means over these queries; 0 for a single seed, which says nothing."""
+    """Standard deviation of the seeds' means; 0, without meaning, for a single seed."""
     seeds: int
     queries: int
 
 
 def summarise(values: np.ndarray, seed: int = 0) -> Seeds:
-    """Summarise one measure of the students of several seeds over the same queries.
+    """Summarise one measure of students with several seeds over the same queries.
 
-    The interval is a two-level bootstrap: each resample draws seeds and queries with replacement, independently of
-    each other, for every seed has met every query. Before, the seeds' means are drawn apart by sqrt(n / (n - 1)),
-    without which resampling n of them would make them look closer than they are. Fewer than five seeds still give
-    too narrow an interval where seeds matter more than queries, for nobody knows their spread from so few.
+    The interval is a two-level bootstrap: each resample draws seeds and queries with replacement, independently, since
+    every seed was measured on every query. The seeds' means are first spread by sqrt(n / (n - 1)), because resampling n
+    of them underestimates their variance. With fewer than five seeds the interval is still too narrow if seeds matter
+    more than queries, since so few do not show their spread.
 
     Owen: The pigeonhole bootstrap, Annals of Applied Statistics 2007.
 
     Args:
         values: The measure, shape [seeds, queries].
-        seed: Fixes the resamples.
+        seed: Random seed of the resamples.
 
     Raises:
-        ValueError: Not a matrix of finite numbers.
+        ValueError: ``values`` is not a matrix of finite numbers.
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or not values.size or not np.isfinite(values).all():
@@ -62,15 +62,17 @@ def matrix(tables: Sequence[pd.DataFrame], system: str, measure: str) -> np.ndar
 
     Args:
         tables: The runs' ``per_query.parquet``, one per seed.
-        system: Such as ``"student"``.
-        measure: Such as ``"nDCG@10"``.
+        system: Name such as ``"student"``.
+        measure: Name such as ``"nDCG@10"``.
 
     Raises:
-        UserError: The runs do not have the same queries.
+        UserError: The runs have different queries.
     """
     rows = [table.loc[table["system"] == system].set_index("query_id")[measure] for table in tables]
     if any(set(row.index) != set(rows[0].index) for row in rows):
-        raise UserError(f"the runs measured {system!r} on different queries; seeds can only be compared on the same")
+        raise UserError(
+            f"the runs measured {system!r} on different queries; seeds can only be compared on the same queries"
+        )
     return np.stack([row.loc[rows[0].index].to_numpy() for row in rows])
 
 
@@ -82,6 +84,6 @@ def _resampled_means(values: np.ndarray, rng: np.random.Generator) -> Iterator[n
 
 
 def _shares(rng: np.random.Generator, rows: int, count: int) -> np.ndarray:
-    """How often each of ``count`` things comes when as many are drawn with replacement, as shares: [rows, count]."""
+    """Share of each of ``count`` items among as many draws with replacement: [rows, count]."""
     drawn = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
     return np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count) / count

@@ -1,6 +1,6 @@
-"""What a format is: how it is told from others, and how it is read and written.
+"""The interface of formats: how they are recognised, read and written.
 
-Knows the shape of a format; must not know any one of them.
+Must not know any particular format.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from retrieval_distill.data.run import Run
 
 Row = tuple[str, Any]
-"""Where a row stands (``file:number``, counted from 1) and its values: column -> value, if the file is well-formed."""
+"""A row's place (``file:number``, counted from 1) and its values: column -> value, if the file is well-formed."""
 
 
 Types = Mapping[str, pa.DataType]
-"""The columns of a table that is written: name -> type. Where a format has no such type, it holds what it can."""
+"""The columns of a table to write: name -> type. A format without such a type writes what it can."""
 
 
 class RowError(Exception):
     """A row that cannot be used.
 
     Args:
-        reason: What kind of defect; cases of one reason are counted together.
-        detail: What is wrong with this row and what would mend it.
+        reason: Kind of defect; cases with the same reason are counted together.
+        detail: What is wrong with this row and how to fix it.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -42,9 +42,9 @@ class RowError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """One reading of one source: the user's options, where large texts are kept, and what was wrong.
+    """The state of reading a source: the user's options, the cache of large texts, and bad rows.
 
-    ``cache`` is a folder for memory-mapped copies of large tables; ``None`` holds all texts in memory.
+    ``cache`` is a folder for memory-mapped copies of large tables; ``None``: keep all texts in memory.
     """
 
     options: ReadConfig = field(default_factory=ReadConfig)
@@ -53,20 +53,20 @@ class Reading:
 
     @classmethod
     def of(cls, options: ReadConfig, cache: Path | None = None) -> Reading:
-        """A reading that treats bad rows as the options say."""
+        """A reading with the options' treatment of bad rows."""
         return cls(options, cache, BadInput(on_bad=options.on_bad))
 
     def apart(self) -> Reading:
-        """The same reading with a count of bad rows of its own."""
+        """The same reading with a separate count of bad rows."""
         return Reading.of(self.options, self.cache)
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Rows of named columns, wherever they come from; ``rows`` starts anew at each call.
+    """Rows of named columns from any source; ``rows`` starts from the beginning at each call.
 
-    ``key`` tells one state of the source from another; ``size`` is in bytes; ``typed`` is false where every value is a
-    string, because the format knows nothing else.
+    ``key`` identifies the state of the source; ``size`` is in bytes; ``typed`` is false if every value is a string,
+    because the format has no other types.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Table:
 
 @dataclass(frozen=True)
 class TableFormat:
-    """A kind of file that holds a table; ``write`` is ``None`` for one that is only read, ``typed`` as in ``Table``.
+    """A format of table files; ``write`` is ``None`` if it can only be read, ``typed`` as in ``Table``.
 
     ``read`` sends a malformed row to ``reading.bad``. ``write`` takes the columns and rows of their values.
     """
@@ -91,7 +91,7 @@ class TableFormat:
 
 @dataclass(frozen=True, eq=False)
 class Export:
-    """What a training table is written from beside the dataset: a Run of teacher scores and how much of it."""
+    """What to write a training table from, besides the dataset: a Run of teacher scores, and how many negatives."""
 
     run: Run | None = None
     split: str = "train"
@@ -100,7 +100,7 @@ class Export:
 
 @dataclass(frozen=True)
 class Format:
-    """A dataset's format: ``recognises`` tells from a source's name or files; ``None``: not read, or not written."""
+    """A format of datasets; ``recognises`` checks a source's name or files; ``None``: cannot be read, or written."""
 
     name: str
     recognises: Callable[[str], bool]
