@@ -13,6 +13,7 @@ import pytest
 
 import retrieval_distill as rd
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.reporting import rerankers
 
 NOUNS = {"Dataset", "Embeddings", "Index", "Recipe", "Run", "ScoreStore", "UserError"}
@@ -146,6 +147,6 @@ def test_a_notebook_shows_a_table_once(monkeypatch):
     monkeypatch.setattr(jupyter, "display", lambda *parts: shown.append(parts))
     value = {"mean": 0.5, "low": 0.4, "high": 0.6, "p_vs": {}, "p_holm_vs": {}}
     row = {"name": "bm25", "run": "bm25", "reranker": None, "m": value}
-    assert "0.500" in str(rd.Report({"bm25": {"m": value}}, ("m",)))
+    assert "0.500" in str(rd.Report({"bm25": {"m": Measured(**value)}}, ("m",)))
     assert "bm25" in rerankers.table({"measures": ["m"], "queries": 3, "systems": [row]})
     assert shown == []

@@ -22,9 +22,10 @@ from retrieval_distill.data.load import load
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation import compare, significance
+from retrieval_distill.evaluation import compare
 from retrieval_distill.evaluation.benchmark_folders import BENCHMARK, is_benchmark
 from retrieval_distill.evaluation.passages import by_document
+from retrieval_distill.evaluation.significance import Mean, macro_mean_with_interval
 from retrieval_distill.hardware import devices
 from retrieval_distill.retrieval import exact
 from retrieval_distill.retrieval.bm25 import BM25
@@ -106,7 +107,7 @@ def benchmark(
         report["datasets"][name] = {
             "docs": len(dataset.documents),
             "queries": len(dataset.qrels(split)),
-            "systems": compare.summarise(values[name]),
+            "systems": _plain(compare.summarise(values[name])),
             "minimum_detectable": compare.minimum_detectable(values[name]),
         }
     report["average"] = average(values, measures)
@@ -125,13 +126,15 @@ def average(values: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> dict
     if len(values) < 2:
         return {}
     by_dataset = [dict(list(frame.groupby("system", sort=False))) for frame in values.values()]
-    found: dict[str, dict[str, Any]] = {}
-    for system in by_dataset[0]:
-        found[system] = {}
-        for measure in measures:
-            groups = [frames[system][measure].to_numpy() for frames in by_dataset]
-            found[system][measure] = asdict(significance.macro_mean_with_interval(groups))
-    return found
+
+    def macro(system: str, measure: str) -> Mean:
+        return macro_mean_with_interval([frames[system][measure].to_numpy() for frames in by_dataset])
+
+    return _plain({system: {measure: macro(system, measure) for measure in measures} for system in by_dataset[0]})
+
+
+def _plain(means: Mapping[str, Mapping[str, Mean]]) -> dict[str, dict[str, Any]]:
+    return {system: {measure: asdict(mean) for measure, mean in of.items()} for system, of in means.items()}
 
 
 def _named(sources: Iterable[str]) -> dict[str, str]:

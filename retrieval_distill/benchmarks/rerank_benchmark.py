@@ -6,6 +6,7 @@ Knows Runs, judgements and teachers; must not know how a table or a plot is draw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare, self_hits
 from retrieval_distill.evaluation.benchmark_folders import is_rerank_benchmark
+from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.runtime import destination, stages
 from retrieval_distill.scores.teacher_contract import Pairs, Teacher
 from retrieval_distill.teacher.rerank import rerank
@@ -112,9 +114,10 @@ def _score(reranker: Teacher, pairs: Pairs) -> None:
         pass
 
 
-def _row(name: str, values: dict[str, Any], costs: dict[str, Any], first_stage: str) -> dict[str, Any]:
+def _row(name: str, values: Mapping[str, Measured], costs: dict[str, Any], first_stage: str) -> dict[str, Any]:
     """One line of the report; of the comparisons, only that with its own first stage is kept."""
-    for value in values.values():
+    plain = {measure: asdict(value) for measure, value in values.items()}
+    for value in plain.values():
         for key in ("p_vs", "p_holm_vs", "difference_vs"):
             value[key] = {other: found for other, found in value[key].items() if other == first_stage}
-    return {"name": name, **costs, **values}
+    return {"name": name, **costs, **plain}

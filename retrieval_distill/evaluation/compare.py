@@ -6,9 +6,8 @@ Knows Runs and judgements; must not know models.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +17,43 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.checks import check_run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import (
+    Mean,
     differences_with_intervals,
     holm,
     mean_with_interval,
     minimum_detectable_difference,
     paired_p,
 )
+
+
+@dataclass(frozen=True)
+class Measured(Mean):
+    """A system's mean of one measure over the queries, and how it compares with that of every other system.
+
+    Args:
+        mean: The mean.
+        low: Lower end of its 95 % bootstrap interval over queries, which is not corrected.
+        high: Upper end of it.
+        p_vs: By other system, the two-sided p-value of the paired randomisation test over all judged queries.
+        p_holm_vs: The same, corrected for the number of comparisons between systems in the same measure (Holm).
+        difference_vs: What is won against the other, with an interval that is corrected alike (see
+            ``significance.differences_with_intervals``).
+    """
+
+    p_vs: dict[str, float] = field(default_factory=dict)
+    p_holm_vs: dict[str, float] = field(default_factory=dict)
+    difference_vs: dict[str, Mean] = field(default_factory=dict)
+
+    @property
+    def p(self) -> dict[str, float]:
+        """The p-value against each other system: corrected, but for reports that are older than the correction."""
+        return self.p_holm_vs or self.p_vs
+
+    def __float__(self) -> float:
+        return self.mean
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ({self.low:.3f}-{self.high:.3f})"
 
 
 def per_query(
@@ -49,24 +79,19 @@ def per_query(
     return pd.concat(frames, ignore_index=True)
 
 
-def compare(systems: Mapping[str, Run], qrels: Qrels, measures: Sequence[str]) -> dict[str, dict[str, Any]]:
+def compare(systems: Mapping[str, Run], qrels: Qrels, measures: Sequence[str]) -> dict[str, dict[str, Measured]]:
     """:func:`summarise` of :func:`per_query`."""
     return summarise(per_query(systems, qrels, measures))
 
 
-def summarise(values: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def summarise(values: pd.DataFrame) -> dict[str, dict[str, Measured]]:
     """System -> measure -> its mean and the comparisons with every other system, by that system's name.
-
-    Each has ``mean``, ``low`` and ``high``, the uncorrected 95 % bootstrap interval over queries. ``p_vs`` holds
-    two-sided p-values of paired randomisation tests over all judged queries, ``p_holm_vs`` the same corrected (Holm)
-    for the number of comparisons between systems in the same measure, and ``difference_vs`` the difference from the
-    other system: ``mean``, ``low`` and ``high``, likewise corrected (``significance.differences_with_intervals``).
 
     Args:
         values: The result of :func:`per_query`.
     """
     names = list(values["system"].unique())
-    table: dict[str, dict[str, Any]] = {name: {} for name in names}
+    table: dict[str, dict[str, Measured]] = {name: {} for name in names}
     for measure, by_system in _by_measure(values).items():
         pairs = list(combinations(names, 2))
         p = {frozenset((a, b)): paired_p(by_system[a], by_system[b]) for a, b in pairs}
@@ -76,12 +101,12 @@ def summarise(values: pd.DataFrame) -> dict[str, dict[str, Any]]:
         won_by |= {(b, a): -difference for (a, b), difference in won_by.items()}
         for name in names:
             others = [other for other in names if other != name]
-            table[name][measure] = {
+            table[name][measure] = Measured(
                 **asdict(mean_with_interval(by_system[name])),
-                "p_vs": {other: p[frozenset((name, other))] for other in others},
-                "p_holm_vs": {other: corrected[frozenset((name, other))] for other in others},
-                "difference_vs": {other: asdict(won_by[name, other]) for other in others},
-            }
+                p_vs={other: p[frozenset((name, other))] for other in others},
+                p_holm_vs={other: corrected[frozenset((name, other))] for other in others},
+                difference_vs={other: won_by[name, other] for other in others},
+            )
     return table
 
 

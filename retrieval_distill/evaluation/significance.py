@@ -40,6 +40,11 @@ class Mean:
     low: float
     high: float
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval."""
+        return self.low, self.high
+
     def __neg__(self) -> Mean:
         """The mean of ``b - a``, given that of ``a - b``."""
         return Mean(0.0 - self.mean, 0.0 - self.high, 0.0 - self.low)

@@ -74,7 +74,7 @@ def run(recipe: Recipe | str | Path, *, out: str | Path, overrides: Sequence[str
         page = publish.report(job.out, dataset=job.dataset)
         logger.warning("%s The student is in %s; report: %s", told["unmeasured"], job.out / "student", page)
         logger.info("try it: retrieval-distill search %s 'a question'", out)
-        return Report.of_run(told, folder)
+        return Report({}, tuple(recipe.evaluate.measures), told, folder)
     finished = report.write(job.out, job.dataset, job.settled, job.manifests)
     page = publish.report(job.out, dataset=job.dataset)
     assembly.of_run(job.out)  # whatever makes the first search ready, so that it answers as quickly as the next

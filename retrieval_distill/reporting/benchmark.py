@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.reporting.letters import TEST, beaten, marks
 from retrieval_distill.reporting.plain import plain
 
@@ -45,7 +46,8 @@ def _value(number: dict[str, Any]) -> str:
 
 
 def _letters(name: str, measure: str, systems: dict[str, Any], mark: dict[str, str]) -> str:
-    return f" {','.join(mark[other] for other in beaten(name, measure, systems)):<{2 * len(systems) - 3}}"
+    values = {system: Measured(**found[measure]) for system, found in systems.items()}
+    return f" {','.join(mark[other] for other in beaten(name, values)):<{2 * len(systems) - 3}}"
 
 
 def _legend(mark: dict[str, str]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
@@ -17,6 +16,7 @@ from retrieval_distill.evaluation import compare, rivals
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.reporting import systems
 from retrieval_distill.reporting.letters import CORRECTED
+from retrieval_distill.reporting.report_file import RunReport, Split, System
 from retrieval_distill.reporting.results import Report
 from retrieval_distill.reporting.systems import Row
 from retrieval_distill.runtime import files
@@ -39,7 +39,7 @@ class Beside:
     told: str
 
 
-def measure(out: Path, dataset: Dataset, split: str, names: Sequence[str], measures: Sequence[str]) -> dict[str, Any]:
+def measure(out: Path, dataset: Dataset, split: str, names: Sequence[str], measures: Sequence[str]) -> Split:
     """Measure the Runs of a split in ``out``; writes ``per_query-SPLIT.parquet`` there.
 
     Args:
@@ -48,10 +48,6 @@ def measure(out: Path, dataset: Dataset, split: str, names: Sequence[str], measu
         split: Which split.
         names: The systems.
         measures: As the test split's; Success@5 goes before them.
-
-    Returns:
-        The split's part of ``report.json``: ``queries``, ``measures``, ``systems`` and ``minimum_detectable``, the last
-        two as the report has them.
     """
     runs = {name: Run.load(out / f"runs-{split}" / f"{name}.parquet") for name in names}
     measured, qrels = by_document(runs, dataset, dataset.qrels(split))
@@ -59,38 +55,36 @@ def measure(out: Path, dataset: Dataset, split: str, names: Sequence[str], measu
     values = compare.per_query(measured, qrels, asked)
     with files.atomic(out / f"per_query-{split}.parquet") as temporary:
         values.to_parquet(temporary, index=False)
-    found = compare.summarise(values)
-    for name, system in found.items():
-        system["trained"] = name in rivals.TRAINED
-    return {
-        "queries": len(qrels),
-        "measures": asked,
-        "systems": found,
-        "minimum_detectable": compare.minimum_detectable(values),
-    }
-
-
-def collect(report: dict[str, Any]) -> list[Beside]:
-    """The splits of a finished report; empty before, and for a report that has none."""
-    return [
-        Beside(split, found["queries"], found["measures"], systems.rows(found), systems.legend(found), _told(found))
-        for split, found in report.get("also", {}).items()
-    ]
-
-
-def text(report: dict[str, Any]) -> str:
-    """The same as text."""
-    return "\n".join(
-        f"\n{split}, {found['queries']} queries beside the test split:\n{_report(found).grid()}\n{_told(found)}"
-        for split, found in report.get("also", {}).items()
+    found = compare.summarise(values).items()
+    return Split(
+        queries=len(qrels),
+        measures=asked,
+        systems={name: System(**reached, trained=name in rivals.TRAINED) for name, reached in found},
+        minimum_detectable=compare.minimum_detectable(values),
     )
 
 
-def _told(found: dict[str, Any]) -> str:
+def collect(report: RunReport) -> list[Beside]:
+    """The splits of a finished report."""
+    return [
+        Beside(split, found.queries, found.measures, systems.rows(found), systems.legend(found), _told(found))
+        for split, found in report.also.items()
+    ]
+
+
+def text(report: RunReport) -> str:
+    """The same as text."""
+    return "\n".join(
+        f"\n{split}, {found.queries} queries beside the test split:\n{_report(found).grid()}\n{_told(found)}"
+        for split, found in report.also.items()
+    )
+
+
+def _told(found: Split) -> str:
     """What BM25 fused with the student has on BM25 fused with the start model, in the first measure."""
     theirs, ours = rivals.HYBRIDS
     return f"{_report(found).difference(ours, theirs)}. {CORRECTED}"
 
 
-def _report(found: dict[str, Any]) -> Report:
-    return Report(found["systems"], tuple(found["measures"]))
+def _report(found: Split) -> Report:
+    return Report({name: system.measures for name, system in found.systems.items()}, tuple(found.measures))

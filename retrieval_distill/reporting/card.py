@@ -14,6 +14,7 @@ from retrieval_distill.data import generated
 from retrieval_distill.formatting import code, md
 from retrieval_distill.reporting import systems
 from retrieval_distill.reporting.findings import STUDENT, Findings
+from retrieval_distill.reporting.report_file import RunReport
 from retrieval_distill.reporting.run_folder import RunFolder
 from retrieval_distill.reporting.templating import render
 from retrieval_distill.runtime.progress import clock
@@ -30,22 +31,22 @@ def card(run: RunFolder, findings: Findings) -> str:
     name, data = f"{recipe['name']} student", findings.data_name
     where = "trained and measured" if measured else "trained"
     return student_card.card(
-        student_card.header(recipe, name, results(run.report) if measured else ()),
+        student_card.header(recipe, name, results(run.report) if run.report else ()),
         f"{md(recipe['name'])}: a bi-encoder distilled for {md(data)}",
         [
             md(findings.headline) if measured else f"Not measured. {md(run.unmeasured)}",
             md(findings.use),
-            student_card.about(recipe, made["counts"]),
+            student_card.about(recipe, made.counts),
             student_card.use(run.path / "student", recipe),
             "## How it was made",
             "\n".join(
                 [
                     student_card.start(recipe),
                     _teachers(recipe),
-                    student_card.examples(data, split, made["counts"]),
+                    student_card.examples(data, split, made.counts),
                     _mining(recipe),
                     student_card.objectives(recipe),
-                    student_card.training(recipe, made["counts"], clock(made["seconds"])),
+                    student_card.training(recipe, made.counts, clock(made.seconds)),
                 ]
             ),
             _results(run, findings) if measured else "",
@@ -60,21 +61,21 @@ def card(run: RunFolder, findings: Findings) -> str:
     )
 
 
-def results(report: dict[str, Any]) -> list[EvalResult]:
+def results(report: RunReport) -> list[EvalResult]:
     """The student's measures as the hub reads them."""
-    dataset = report["dataset"]["name"]
+    dataset = report.dataset.name
     return [
         EvalResult(
             task_type="information-retrieval",
             task_name="Information Retrieval",
             dataset_type=dataset,
             dataset_name=dataset,
-            dataset_split=report["recipe"]["dataset"]["test"],
+            dataset_split=report.recipe["dataset"]["test"],
             metric_type=re.sub(r"\W+", "_", measure).strip("_").lower(),
             metric_name=measure,
-            metric_value=round(report["systems"][STUDENT][measure]["mean"], 4),
+            metric_value=round(report.values(measure)[STUDENT].mean, 4),
         )
-        for measure in systems.measures(report)
+        for measure in report.measures
     ]
 
 

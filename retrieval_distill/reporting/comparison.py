@@ -20,6 +20,7 @@ from retrieval_distill.formatting import interval, number
 from retrieval_distill.reporting import page, systems, wins
 from retrieval_distill.reporting.findings import STUDENT, latency, memory
 from retrieval_distill.reporting.plots.charts import Point
+from retrieval_distill.reporting.report_file import RunReport
 from retrieval_distill.reporting.run_folder import RunFolder
 from retrieval_distill.reporting.systems import Row
 from retrieval_distill.reporting.templating import render
@@ -49,12 +50,14 @@ def compare_runs(runs: Mapping[str, RunFolder]) -> str:
     Raises:
         UserError: A run is not finished, or the runs have no measure in common.
     """
-    reports = {name: run.report for name, run in runs.items()}
-    for name, report in reports.items():
-        if not report:
+    reports = {}
+    for name, run in runs.items():
+        if run.report is None:
             raise UserError(f"{name}: this run is not finished, so there is nothing to compare")
+        reports[name] = run.report
     shared = _shared_measures(list(reports.values()))
-    compared = students(runs, shared[0])
+    alike = len({str(report.dataset) for report in reports.values()}) == 1
+    compared = students(runs, shared[0]) if alike else []
     found = {name: _rows(report, shared) for name, report in reports.items()}
     merged = once(found)
     costs = [replace(r, name=f"{name}: {r.name}") for name, rows in found.items() for r in rows if r.name in TRAINED]
@@ -80,11 +83,11 @@ def compare_runs(runs: Mapping[str, RunFolder]) -> str:
 def students(runs: Mapping[str, RunFolder], measure: str) -> list[Difference]:
     """Every pair of students on the same test queries, better one first; corrected for the number of pairs (Holm).
 
-    Empty where the runs' data sets or test queries differ: then no paired test is possible.
+    Empty where the test queries differ: then no paired test is possible.
     """
     tables = {name: run.paired(measure) for name, run in runs.items()}
     queries = {tuple(sorted(table.index)) for table in tables.values()}
-    if len(queries) > 1 or len({str(run.report["dataset"]) for run in runs.values()}) > 1 or () in queries:
+    if len(queries) > 1 or () in queries:
         return []
     values = {name: table[STUDENT].sort_index() for name, table in tables.items()}
     pairs = list(itertools.combinations(sorted(values, key=lambda name: -values[name].mean()), 2))
@@ -135,15 +138,15 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     return own if len(set(own)) == len(own) else [str(path) for path in paths]
 
 
-def _shared_measures(reports: Sequence[dict[str, Any]]) -> list[str]:
-    shared = [m for m in systems.measures(reports[0]) if all(m in systems.measures(report) for report in reports)]
+def _shared_measures(reports: Sequence[RunReport]) -> list[str]:
+    shared = [measure for measure in reports[0].measures if all(measure in report.measures for report in reports)]
     if not shared:
         raise UserError("the runs have no measure in common; give their recipes one in evaluate.measures")
     return shared
 
 
-def _rows(report: dict[str, Any], shared: Sequence[str]) -> list[Row]:
-    at = [systems.measures(report).index(measure) for measure in shared]
+def _rows(report: RunReport, shared: Sequence[str]) -> list[Row]:
+    at = [report.measures.index(measure) for measure in shared]
     return [replace(row, cells=[row.cells[i] for i in at]) for row in systems.rows(report)]
 
 
@@ -152,9 +155,9 @@ def _students(found: Mapping[str, list[Point]]) -> list[Point]:
     return [replace(point, label=name) for name, points in found.items() for point in points if point.label == STUDENT]
 
 
-def _headline(reports: Mapping[str, dict[str, Any]], measure: str, compared: Sequence[Difference]) -> str:
-    values = {name: report["systems"][STUDENT][measure] for name, report in reports.items()}
-    best = max(values, key=lambda name: values[name]["mean"])
+def _headline(reports: Mapping[str, RunReport], measure: str, compared: Sequence[Difference]) -> str:
+    values = {name: report.values(measure)[STUDENT] for name, report in reports.items()}
+    best = max(values, key=lambda name: values[name].mean)
     found = values[best]
     against = [difference for difference in compared if difference.ours == best]
     shown = [difference.theirs for difference in against if difference.p < ALPHA]
@@ -166,15 +169,15 @@ def _headline(reports: Mapping[str, dict[str, Any]], measure: str, compared: Seq
         else "not shown to be better than any other"
     )
     return (
-        f"The student of {best} has the highest {measure}, {number(found['mean'])} "
-        f"(95 % interval {interval(found['low'], found['high'])}); {said}."
+        f"The student of {best} has the highest {measure}, {number(found.mean)} "
+        f"(95 % interval {interval(*found.interval)}); {said}."
     )
 
 
-def _stages(reports: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+def _stages(reports: Mapping[str, RunReport]) -> list[list[str]]:
     """A row per stage, a column per run: its seconds; the last row is their sum."""
-    stages = dict.fromkeys(name for report in reports.values() for name in report["stages"])
-    seconds = [{name: costs["seconds"] for name, costs in report["stages"].items()} for report in reports.values()]
+    stages = dict.fromkeys(name for report in reports.values() for name in report.stages)
+    seconds = [{name: costs.seconds for name, costs in report.stages.items()} for report in reports.values()]
     rows = [[stage, *[clock(found[stage]) if stage in found else "" for found in seconds]] for stage in stages]
     return [*rows, ["in all", *[clock(sum(found.values())) for found in seconds]]]
 

@@ -17,9 +17,10 @@ from retrieval_distill.evaluation import fidelity
 from retrieval_distill.objectives import Mix
 from retrieval_distill.objectives.listwise_kl import ListwiseKL
 from retrieval_distill.reporting.rankings import side_by_side
+from retrieval_distill.reporting.report_file import Fidelity
 
 
-def section(out: Path, teacher: Run, values: pd.DataFrame, dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
+def section(out: Path, teacher: Run, values: pd.DataFrame, dataset: Dataset, recipe: Recipe) -> Fidelity:
     """Compare the order of the documents that the teacher reranked for the test queries.
 
     Args:
@@ -28,23 +29,18 @@ def section(out: Path, teacher: Run, values: pd.DataFrame, dataset: Dataset, rec
         values: As :func:`retrieval_distill.evaluation.compare.per_query` gives them.
         dataset: Texts and judgements.
         recipe: The run's.
-
-    Returns:
-        ``depth`` of the pool, ``temperatures`` of the two distributions, the means of
-        :func:`retrieval_distill.evaluation.fidelity.summarise`, ``retention`` and ``gain_kept`` of its ``gain``, and
-        ``worst``: the ten queries of largest ``kl``, with the best documents of ``teacher`` and ``student``.
     """
     depth, temperatures = recipe.evaluate.rerank_depth, _temperatures(recipe)
-    pool = {"teacher": teacher.top(depth), "student": Run.load(out / "runs" / "student-on-pool.parquet")}
-    agreement = fidelity.per_query(pool["teacher"], pool["student"], *temperatures.values())
+    pool = teacher.top(depth), Run.load(out / "runs" / "student-on-pool.parquet")
+    agreement = fidelity.per_query(*pool, *temperatures.values())
     headline = values.pivot(index="query_id", columns="system", values=recipe.evaluate.measures[0])
-    return {
-        "depth": depth,
-        "temperatures": temperatures,
+    return Fidelity(
+        depth=depth,
+        temperatures=temperatures,
         **fidelity.summarise(agreement),
         **fidelity.gain({name: headline[name].to_numpy() for name in ("student", "teacher", "start")}),
-        "worst": side_by_side(pool, fidelity.worst(agreement), dataset, dataset.qrels(recipe.dataset.measured)),
-    }
+        worst=side_by_side(*pool, fidelity.worst(agreement), dataset, dataset.qrels(recipe.dataset.measured)),
+    )
 
 
 def _temperatures(recipe: Recipe) -> dict[str, float]:

@@ -6,19 +6,20 @@ Knows what a run left and which comparisons matter; must not know HTML, Markdown
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import yaml
 
 from retrieval_distill.evaluation import self_hits
+from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.evaluation.rivals import TRAINED
 from retrieval_distill.formatting import interval, number, p_value, share, signed
 from retrieval_distill.reporting import beside, provenance, systems, teaching, verdict, wins
 from retrieval_distill.reporting.beside import Beside
-from retrieval_distill.reporting.letters import p_values
 from retrieval_distill.reporting.plots.charts import Point
 from retrieval_distill.reporting.provenance import Stage
+from retrieval_distill.reporting.rankings import SideBySide
+from retrieval_distill.reporting.report_file import RunReport, System
 from retrieval_distill.reporting.run_folder import RunFolder
 from retrieval_distill.reporting.systems import Row, model_bytes
 from retrieval_distill.reporting.teaching import Curve, Histogram
@@ -70,7 +71,7 @@ class Findings:
     kept_step: int | None
     agreement: list[list[str]]
     fidelity: list[list[str]]
-    worst: list[dict[str, Any]]
+    worst: list[SideBySide]
     stages: list[Stage]
     data: list[tuple[str, str]]
     environment: list[tuple[str, str]]
@@ -83,28 +84,29 @@ class Findings:
 def collect(run: RunFolder) -> Findings:
     """Everything there is to say of a run, finished or not."""
     report = run.report
+    fidelity = report.fidelity if report else None
     compared, file = differences(run), f"{run.recipe['name']}.yaml"
-    name = report["dataset"]["name"] if report else run.source
+    name = report.dataset.name if report else run.source
     return Findings(
         title=f"{run.recipe['name']} on {name}",
         data_name=name,
-        queries=verdict.queries_measured(report),
+        queries=verdict.queries_measured(report) if report else 0,
         is_under_way=not report and not run.unmeasured,
         headline=_headline(run, next(iter(compared), None)),
         use=verdict.use(report) if report else "",
         ways_out=verdict.ways_out(report, next(iter(compared), None) or verdict.compared(report)) if report else [],
-        measures=systems.measures(report),
+        measures=report.measures if report else [],
         rows=systems.rows(report),
-        legend=systems.legend(report),
+        legend=systems.legend(report) if report else "",
         comparisons=verdict.comparisons(report) if report else 0,
         doubts=verdict.doubts(report) if report else [],
-        fusion=systems.fusion(report),
-        beside=beside.collect(report),
-        timing=systems.timing(report),
-        facts=_facts(report, compared),
-        encoding=systems.encoding(report),
-        latency=latency(report),
-        memory=memory(report),
+        fusion=systems.fusion(report) if report else [],
+        beside=beside.collect(report) if report else [],
+        timing=systems.timing(report) if report else "",
+        facts=_facts(report, compared) if report else [],
+        encoding=systems.encoding(report) if report else [],
+        latency=latency(report) if report else [],
+        memory=memory(report) if report else [],
         differences=compared,
         examples=_examples(run, compared),
         gate=teaching.gate_rows(run.gate),
@@ -114,8 +116,8 @@ def collect(run: RunFolder) -> Findings:
         curves=teaching.curves(run.training_log, list(run.recipe["objectives"])),
         kept_step=next((row["step"] for row in run.training_log if row.get("kept")), None),
         agreement=teaching.agreement_rows(run),
-        fidelity=teaching.fidelity_rows(report),
-        worst=report.get("fidelity", {}).get("worst", []),
+        fidelity=teaching.fidelity_rows(fidelity),
+        worst=fidelity.worst if fidelity else [],
         stages=provenance.stage_costs(run),
         data=provenance.data_facts(run),
         environment=provenance.environment_facts(report),
@@ -130,49 +132,47 @@ def differences(run: RunFolder) -> list[Difference]:
     """What matters on the headline measure, before a run is measured nothing: the student, and what dev chose, against
     the best system that needs no training; then the student against the model it started from and BM25.
     """
-    measure = next(iter(systems.measures(run.report)), "")
-    paired = run.paired(measure)
-    if STUDENT not in paired or STUDENT not in run.systems:
+    if run.report is None:
         return []
-    best, decided = verdict.best_untrained(run.report), run.report["distillation"].get("use")
-    pairs = [(STUDENT, best), (decided["system"] if decided else STUDENT, best), (STUDENT, "start"), (STUDENT, "bm25")]
+    paired = run.paired(run.report.headline)
+    if STUDENT not in paired or STUDENT not in run.reached:
+        return []
+    best, decided = verdict.best_untrained(run.report), run.report.distillation.use
+    pairs = [(STUDENT, best), (decided.system if decided else STUDENT, best), (STUDENT, "start"), (STUDENT, "bm25")]
     return [
-        wins.difference(ours, theirs, paired[ours], paired[theirs], _known(run, ours, theirs, measure))
+        wins.difference(ours, theirs, paired[ours], paired[theirs], _known(run.reached[ours], theirs))
         for ours, theirs in dict.fromkeys(pairs)
         if theirs in paired and ours in paired
     ]
 
 
-def _known(run: RunFolder, ours: str, theirs: str, measure: str) -> dict[str, float] | None:
+def _known(found: Measured, theirs: str) -> dict[str, float] | None:
     """A difference as the report has it; ``None`` where it lacks it."""
-    found = run.systems[ours][measure]
-    known = "difference_vs" in found and theirs in found["difference_vs"]
-    return {**found["difference_vs"][theirs], "p": p_values(found)[theirs]} if known else None
+    known = found.difference_vs.get(theirs)
+    return {**asdict(known), "p": found.p[theirs]} if known else None
 
 
-def latency(report: dict[str, Any]) -> list[Point]:
+def latency(report: RunReport) -> list[Point]:
     """Every system's quality against its milliseconds for one query."""
-    found = {name: system.get("latency_ms", {}) for name, system in report.get("systems", {}).items()}
-    return [_point(report, name, ms.get("p50"), ms.get("low"), ms.get("high")) for name, ms in found.items()]
+    found = {name: system.latency_ms for name, system in report.systems.items()}
+    return [_point(report, name, *((ms.p50, ms.low, ms.high) if ms else (None,))) for name, ms in found.items()]
 
 
-def memory(report: dict[str, Any]) -> list[Point]:
+def memory(report: RunReport) -> list[Point]:
     """Every system's quality against the bytes of its model and index."""
-    return [_point(report, name, _bytes(system)) for name, system in report.get("systems", {}).items()]
+    return [_point(report, name, _bytes(system)) for name, system in report.systems.items()]
 
 
-def _bytes(system: dict[str, Any]) -> float | None:
-    if "index_bytes" not in system:
-        return None
-    return system["index_bytes"] + (model_bytes(system) if "parameters" in system else 0)
+def _bytes(system: System) -> int | None:
+    return None if system.index_bytes is None else system.index_bytes + (model_bytes(system) or 0)
 
 
 def _point(
-    report: dict[str, Any], name: str, cost: float | None, low: float | None = None, high: float | None = None
+    report: RunReport, name: str, cost: float | None, low: float | None = None, high: float | None = None
 ) -> Point:
     """The headline measure with its interval against a cost; ``None``: nobody measured that."""
-    value = report["systems"][name][systems.measures(report)[0]]
-    return Point(name, cost, value["mean"], value["low"], value["high"], name in TRAINED, low, high)
+    value = report.values(report.headline)[name]
+    return Point(name, cost, value.mean, value.low, value.high, name in TRAINED, low, high)
 
 
 def _headline(run: RunFolder, against: Difference | None) -> str:
@@ -184,33 +184,30 @@ def _headline(run: RunFolder, against: Difference | None) -> str:
     return verdict.headline(run.report, against or verdict.compared(run.report))
 
 
-def _facts(report: dict[str, Any], compared: list[Difference]) -> list[Fact]:
-    if not report:
-        return []
-    measure, student, kept = systems.measures(report)[0], report["systems"][STUDENT], report["distillation"]
-    own = student[measure]
-    doubt = f"{share(0.95)}: {interval(own['low'], own['high'])}"
-    facts = [Fact(f"{measure} of {verdict.called(STUDENT)}", number(own["mean"]), doubt)]
+def _facts(report: RunReport, compared: list[Difference]) -> list[Fact]:
+    measure, student, gain_kept = report.headline, report.systems[STUDENT], report.distillation.gain_kept
+    own = student.measures[measure]
+    doubt = f"{share(0.95)}: {interval(*own.interval)}"
+    facts = [Fact(f"{measure} of {verdict.called(STUDENT)}", number(own.mean), doubt)]
     for found in compared:
         whose = "" if found.ours == STUDENT else f"{verdict.called(found.ours)}, "
         doubt = f"{signed(found.low)} to {signed(found.high)}, {p_value(found.p)}"
         facts.append(Fact(f"{whose}against {verdict.called(found.theirs)}", signed(found.mean), doubt))
     if said := verdict.retention(report):
         value, _, doubt = said.partition(" (")
-        gain = "" if kept["gain_kept"] is None else f"{share(kept['gain_kept'])} of its gain over the start"
+        gain = "" if gain_kept is None else f"{share(gain_kept)} of its gain over the start"
         facts.append(Fact(f"of its teacher's {measure}", value, "; ".join(filter(None, [doubt.rstrip(")"), gain]))))
-    if "latency_ms" in student:
-        milliseconds = student["latency_ms"]
-        doubt = f"median; 95th percentile {number(milliseconds['p95'], 1)} ms"
-        facts.append(Fact("for one query", f"{number(milliseconds['p50'], 1)} ms", doubt))
+    if (taken := student.latency_ms) and taken.p95 is not None:
+        doubt = f"median; 95th percentile {number(taken.p95, 1)} ms"
+        facts.append(Fact("for one query", f"{number(taken.p50, 1)} ms", doubt))
     return facts
 
 
 def _examples(run: RunFolder, compared: list[Difference]) -> tuple[list[Example], list[Example]]:
-    if not compared or run.dataset is None or not run.runs:
+    if not compared or run.report is None or run.dataset is None or not run.runs:
         return [], []
-    qrels = run.dataset.qrels(run.report["recipe"]["dataset"]["test"])
-    paired = run.paired(systems.measures(run.report)[0])
+    qrels = run.dataset.qrels(run.recipe["dataset"]["test"])
+    paired = run.paired(run.report.headline)
     data = run.dataset
     runs = {
         name: self_hits.drop_self_hits(found, data.queries, data.documents, qrels) for name, found in run.runs.items()

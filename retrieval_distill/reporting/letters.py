@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from string import ascii_letters
-from typing import Any
 
+from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.evaluation.significance import ALPHA
 
 FIXED = {"bm25": "b", "start": "s", "hybrid-start": "S", "student": "d", "hybrid-student": "D", "teacher": "t"}
@@ -32,15 +32,12 @@ def marks(systems: Iterable[str]) -> dict[str, str]:
     return {name: FIXED.get(name) or next(others) for name in names}
 
 
-def beaten(name: str, measure: str, systems: Mapping[str, Any]) -> list[str]:
-    """The systems whose mean is lower, significantly so."""
-    own = systems[name][measure]
-    found = p_values(own).items()
-    return [
-        other for other, p in found if other in systems and p < ALPHA and own["mean"] > systems[other][measure]["mean"]
-    ]
+def beaten(name: str, values: Mapping[str, Measured]) -> list[str]:
+    """The systems whose mean is lower, significantly so.
 
-
-def p_values(value: Mapping[str, Any]) -> dict[str, float]:
-    """A mean's p against each other system: corrected, but for reports that are older than the correction."""
-    return value.get("p_holm_vs", value["p_vs"])
+    Args:
+        name: A system.
+        values: One measure of every system.
+    """
+    own = values[name]
+    return [other for other, p in own.p.items() if other in values and p < ALPHA and own.mean > values[other].mean]

@@ -5,14 +5,13 @@ Knows what a run left; must not know comparisons of systems, HTML or Markdown.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.formatting import interval, number, share, short
+from retrieval_distill.reporting.report_file import RunReport
 from retrieval_distill.reporting.run_folder import RunFolder
-
-RATE = "_per_second"
-"""Ending of a rate in a stage's costs."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,9 @@ def stage_costs(run: RunFolder) -> list[Stage]:
     """Each finished stage's costs, in the order of the run."""
     found = []
     for name, costs in run.stages.items():
-        when = " (in an earlier run)" if costs.get("skipped") else ""
-        rates = [f"{short(costs[key])} {key.removesuffix(RATE)}/s{when}" for key in costs if key.endswith(RATE)]
-        found.append(Stage(name, costs["seconds"], costs["peak_memory_bytes"], ", ".join(rates)))
+        when = " (in an earlier run)" if costs.skipped else ""
+        rates = [f"{short(rate)} {unit}/s{when}" for unit, rate in costs.rates.items()]
+        found.append(Stage(name, costs.seconds, costs.peak_memory_bytes, ", ".join(rates)))
     return found
 
 
@@ -48,9 +47,9 @@ def data_facts(run: RunFolder) -> list[tuple[str, str]]:
         ("source", run.source),
     ]
     if run.report:
-        dataset = run.report["dataset"]
-        found.append(("passages", f"{dataset['docs']:,}"))
-        found += [(f"{split} queries", f"{count:,}") for split, count in dataset["queries"].items()]
+        dataset = run.report.dataset
+        found.append(("passages", f"{dataset.docs:,}"))
+        found += [(f"{split} queries", f"{count:,}") for split, count in dataset.queries.items()]
     for stage, count, label in (
         ("generate", "queries", "queries generated"),
         ("retrieve", "queries", "training queries mined"),
@@ -59,14 +58,14 @@ def data_facts(run: RunFolder) -> list[tuple[str, str]]:
         ("distill", "steps", "optimiser steps"),
     ):
         if stage in run.stages:
-            found.append((label, f"{run.stages[stage]['counts'][count]:,}"))
+            found.append((label, f"{run.stages[stage].counts[count]:,}"))
     return found + _cut(run)
 
 
 def _cut(run: RunFolder) -> list[tuple[str, str]]:
     """Texts that are longer than the student takes."""
-    learnt = run.stages.get("distill", {}).get("counts", {}).get("truncated", {})
-    embedded = run.stages.get("embed-student", {}).get("counts", {}).get("truncated")
+    learnt = run.counts("distill").get("truncated", {})
+    embedded = run.counts("embed-student").get("truncated")
     known = {"passages": embedded, "training passages": learnt.get("document"), "training queries": learnt.get("query")}
     return [
         (f"{name} longer than {cut['max_length']} tokens, which are cut", share(cut["share"]))
@@ -75,9 +74,9 @@ def _cut(run: RunFolder) -> list[tuple[str, str]]:
     ]
 
 
-def environment_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+def environment_facts(report: RunReport | None) -> list[tuple[str, str]]:
     """The machine and the versions that the numbers hold for."""
-    environment = dict(report.get("environment", {}))
+    environment = dict(report.environment) if report else {}
     versions = environment.pop("versions", {})
     plain = {name.replace("_", " "): value for name, value in environment.items() if value is not None}
     shown = {name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in plain.items()}
@@ -88,14 +87,14 @@ def notes(run: RunFolder) -> list[str]:
     """What a reader has to know before the numbers."""
     if run.stages and run.dataset is None:
         return [f"The data set {run.source} is no longer there: what needs its texts or judgements is left out."]
-    return [by_dataset(name, systems) for name, systems in run.report.get("datasets", {}).items()]
+    return [by_dataset(name, systems) for name, systems in run.report.datasets.items()] if run.report else []
 
 
-def by_dataset(name: str, systems: dict[str, dict[str, Any]]) -> str:
+def by_dataset(name: str, systems: Mapping[str, Mapping[str, Measured]]) -> str:
     """One of several datasets in a sentence: every system's mean of the headline measure, with its 95 % interval."""
     measure = next(iter(next(iter(systems.values()))))
     means = (
-        f"{system} {number(found[measure]['mean'])} ({interval(found[measure]['low'], found[measure]['high'])})"
+        f"{system} {number(found[measure].mean)} ({interval(*found[measure].interval)})"
         for system, found in systems.items()
     )
     return f"{name}: {measure} of {', '.join(means)}."

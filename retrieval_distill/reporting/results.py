@@ -6,7 +6,7 @@ Knows measured values; must not know how they were measured, or models.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,48 +15,21 @@ import pandas as pd
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import compare
+from retrieval_distill.evaluation.compare import Measured
+from retrieval_distill.reporting import report_file
 from retrieval_distill.reporting.letters import CORRECTED, TEST, beaten, marks
 from retrieval_distill.reporting.plain import plain
-from retrieval_distill.runtime import stages
-
-
-@dataclass(frozen=True)
-class Value:
-    """A measure's mean over the queries.
-
-    Args:
-        mean: The mean.
-        low: Lower end of its 95 % bootstrap interval over queries.
-        high: Upper end of it.
-        p: p-value against each other system (two-sided paired randomisation test, Holm-corrected per measure).
-    """
-
-    mean: float
-    low: float
-    high: float
-    p: Mapping[str, float]
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval."""
-        return self.low, self.high
-
-    def __float__(self) -> float:
-        return self.mean
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} ({self.low:.3f}-{self.high:.3f})"
+from retrieval_distill.reporting.report_file import RunReport
 
 
 @dataclass(frozen=True, eq=False)
-class Report(Mapping[str, Mapping[str, Value]]):
+class Report(Mapping[str, Mapping[str, Measured]]):
     """Measured systems by name; ``report["student"]["nDCG@10"].interval``. Printed, it is a table with letters.
 
     Args:
-        systems: System -> measure -> ``mean``, ``low``, ``high``, ``p_vs``, ``p_holm_vs``, as ``report.json`` has
-            them; beside measures there may be costs, such as ``latency_ms``.
+        reached: System -> measure -> its mean, interval and comparisons.
         measures: The measures in order; the first one is the headline.
-        details: All of a run's ``report.json``; empty for an evaluation.
+        details: All of a run's ``report.json`` as plain values, costs and stages too; empty for an evaluation.
         folder: The run's folder; ``None`` for an evaluation.
 
     Example:
@@ -67,7 +40,7 @@ class Report(Mapping[str, Mapping[str, Value]]):
         (1.0, 0.5)
     """
 
-    systems: dict[str, dict[str, Any]]
+    reached: Mapping[str, Mapping[str, Measured]]
     measures: tuple[str, ...]
     details: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
@@ -83,33 +56,35 @@ class Report(Mapping[str, Mapping[str, Value]]):
         """The report of a finished run.
 
         Raises:
-            UserError: The folder holds no finished run.
+            UserError: The folder holds no finished run, or its report is damaged.
         """
-        path = Path(folder) / "report.json"
-        if not path.is_file():
+        if (report := report_file.read(Path(folder))) is None:
             raise UserError(
                 f"{folder}: no finished run there; make one with: retrieval-distill run RECIPE --out {folder}"
             )
-        return cls.of_run(stages.read_json(path), Path(folder))
+        return cls.of_run(report, Path(folder))
 
     @classmethod
-    def of_run(cls, details: dict[str, Any], folder: Path) -> Report:
-        """From what ``report.json`` holds; of a run without test queries nothing was measured."""
-        measures = tuple(details["recipe"]["evaluate"]["measures"])
-        return cls(details.get("systems", {}), measures, details, folder)
+    def of_run(cls, report: RunReport, folder: Path) -> Report:
+        """From a run's report."""
+        reached = {name: system.measures for name, system in report.systems.items()}
+        return cls(reached, tuple(report.measures), report.plain(), folder)
 
-    def __getitem__(self, system: str) -> dict[str, Value]:
-        found = self.systems[system]
-        return {
-            name: Value(found[name]["mean"], found[name]["low"], found[name]["high"], found[name]["p_holm_vs"])
-            for name in self.measures
-        }
+    @property
+    def systems(self) -> dict[str, dict[str, Any]]:
+        """The same as plain values, as JSON has them; of a run, with every system's costs."""
+        plain = {name: {measure: asdict(value) for measure, value in of.items()} for name, of in self.reached.items()}
+        return self.details.get("systems", plain)
+
+    def __getitem__(self, system: str) -> dict[str, Measured]:
+        found = self.reached[system]
+        return {name: found[name] for name in self.measures}
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.systems)
+        return iter(self.reached)
 
     def __len__(self) -> int:
-        return len(self.systems)
+        return len(self.reached)
 
     def to_pandas(self) -> pd.DataFrame:
         """A row per system, and per measure the columns ``NAME``, ``NAME low``, ``NAME high`` and ``NAME beats``.
@@ -124,7 +99,7 @@ class Report(Mapping[str, Mapping[str, Value]]):
                     name: found[name].mean,
                     f"{name} low": found[name].low,
                     f"{name} high": found[name].high,
-                    f"{name} beats": ", ".join(beaten(system, name, self.systems)),
+                    f"{name} beats": ", ".join(beaten(system, self._values(name))),
                 }.items()
             }
             for system, found in self.items()
@@ -140,13 +115,13 @@ class Report(Mapping[str, Mapping[str, Value]]):
 
     def to_latex(self, caption: str | None = None) -> str:
         """A table for a paper (package ``booktabs``): means, superscript letters for significant wins, and a legend."""
-        letters = marks(self.systems)
+        letters = marks(self.reached)
         lines = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{ll{'r' * len(self.measures)}}}", r"\toprule"]
         lines += [" & ".join(["", "System", *map(_latex, self.measures)]) + r" \\", r"\midrule"]
         for system, found in self.items():
             cells = []
             for name in self.measures:
-                wins = ",".join(letters[other] for other in beaten(system, name, self.systems))
+                wins = ",".join(letters[other] for other in beaten(system, self._values(name)))
                 cells.append(f"{found[name].mean:.3f}" + (rf"$^{{{wins}}}$" if wins else ""))
             lines.append(" & ".join([letters[system], _latex(system), *cells]) + r" \\")
         told = f"{caption} " if caption else ""
@@ -155,7 +130,7 @@ class Report(Mapping[str, Mapping[str, Value]]):
         return "\n".join(lines) + "\n"
 
     def __str__(self) -> str:
-        if not self.systems:
+        if not self.reached:
             return str(self.details.get("unmeasured", "nothing was measured"))
         return "\n".join([self.grid(), *self._differences()])
 
@@ -163,13 +138,13 @@ class Report(Mapping[str, Mapping[str, Value]]):
         """A row per system, with letters for significant wins."""
         from rich.table import Table
 
-        letters = marks(self.systems)
+        letters = marks(self.reached)
         grid = Table("", "system", caption=f"letters: better than that system ({TEST})", caption_justify="left")
         for name in self.measures:
             grid.add_column(f"{name} (95 %)")
         for system, found in self.items():
             cells = [
-                " ".join([str(found[name]), ",".join(letters[other] for other in beaten(system, name, self.systems))])
+                " ".join([str(found[name]), ",".join(letters[other] for other in beaten(system, self._values(name)))])
                 for name in self.measures
             ]
             grid.add_row(letters[system], system, *(cell.rstrip() for cell in cells))
@@ -178,19 +153,24 @@ class Report(Mapping[str, Mapping[str, Value]]):
     def difference(self, a: str, b: str) -> str:
         """What one system has on another in the headline measure, with its interval and p."""
         headline = self.measures[0]
-        found = self.systems[a][headline]
-        won, p = found["difference_vs"][b], found["p_holm_vs"][b]
-        interval = f"{won['low']:+.3f} to {won['high']:+.3f}"
-        uncorrected = f"{found['p_vs'][b]:.4f} uncorrected"
-        return f"{headline}: {a} less {b} is {won['mean']:+.3f} ({interval}), p = {p:.4f} ({uncorrected})"
+        found = self.reached[a][headline]
+        won, p = found.difference_vs[b], found.p_holm_vs[b]
+        interval = f"{won.low:+.3f} to {won.high:+.3f}"
+        uncorrected = f"{found.p_vs[b]:.4f} uncorrected"
+        return f"{headline}: {a} less {b} is {won.mean:+.3f} ({interval}), p = {p:.4f} ({uncorrected})"
+
+    def _values(self, measure: str) -> dict[str, Measured]:
+        """System -> what it reached in a measure."""
+        return {name: found[measure] for name, found in self.reached.items()}
 
     def _differences(self) -> list[str]:
-        """A line per pair of systems."""
-        lines = [self.difference(a, b) for a, b in combinations(self.systems, 2)]
+        """A line per pair of systems; none for a report that is older than differences."""
+        known = self._values(self.measures[0])
+        lines = [self.difference(a, b) for a, b in combinations(known, 2) if b in known[a].difference_vs]
         return [*lines, CORRECTED] if lines else []
 
     def __repr__(self) -> str:
-        return f"Report({', '.join(self.systems) or 'nothing measured'}; {', '.join(self.measures)})"
+        return f"Report({', '.join(self.reached) or 'nothing measured'}; {', '.join(self.measures)})"
 
     def _repr_html_(self) -> str:
         return self.to_pandas().to_html(float_format="{:.3f}".format)

@@ -5,7 +5,7 @@ Knows where a run keeps its files; must not know how they are measured or shown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats.sidecars import GENERATED
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation.compare import per_query, summarise
+from retrieval_distill.evaluation.compare import Measured, per_query, summarise
 from retrieval_distill.evaluation.passages import by_document
-from retrieval_distill.reporting import unmeasured
+from retrieval_distill.reporting import report_file, unmeasured
+from retrieval_distill.reporting.report_file import Costs, Gate, RunReport
 from retrieval_distill.runtime import stages
-from retrieval_distill.runtime.stages import Manifest
 
 STAGES = {
     "embed-start": "embeddings-start",
@@ -85,24 +85,27 @@ class RunFolder:
         return ", ".join(one["source"] for one in several) or self.recipe["dataset"]["source"]
 
     @cached_property
-    def report(self) -> dict[str, Any]:
-        """``report.json``; empty before the run has finished, and while it runs again with a changed recipe."""
-        path = self.path / "report.json"
-        finished = stages.read_json(path) if path.is_file() else {}
-        return finished if finished.get("recipe") == self.recipe else {}
+    def report(self) -> RunReport | None:
+        """``report.json``; ``None`` before the run has finished, and while it runs again with a changed recipe."""
+        finished = report_file.read(self.path)
+        return finished if finished and finished.recipe == self.recipe else None
 
     @cached_property
-    def stages(self) -> dict[str, Manifest]:
+    def stages(self) -> dict[str, Costs]:
         """Each finished stage's costs; what comes after a stage under way is an earlier run's and left out."""
         if self.report:
-            return self.report["stages"]
+            return self.report.stages
         found = {}
         for name, folder in STAGES.items():
             if (self.path / f"{folder}.partial").is_dir():
                 break
             if manifest := stages.read_manifest(self.path / folder):
-                found[name] = manifest
+                found[name] = Costs.of(manifest)
         return found
+
+    def counts(self, stage: str) -> dict[str, Any]:
+        """What a stage counted; empty before it has finished."""
+        return self.stages[stage].counts if stage in self.stages else {}
 
     @property
     def missing(self) -> list[str]:
@@ -142,15 +145,15 @@ class RunFolder:
         return Run.load(path) if "score" in self.stages and path.is_file() else None
 
     @cached_property
-    def gate(self) -> dict[str, Any] | None:
+    def gate(self) -> Gate | None:
         """The gate's verdict."""
-        path = self.path / "gate" / "gate.json"
-        return stages.read_json(path) if "gate" in self.stages and path.is_file() else None
+        return report_file.read_gate(self.path) if "gate" in self.stages else None
 
     @cached_property
     def runs(self) -> dict[str, Run]:
         """Each measured system's Run over the test queries, in the report's order."""
-        paths = {name: self.path / "runs" / f"{name}.parquet" for name in self.report.get("systems", {})}
+        names = self.report.systems if self.report else ()
+        paths = {name: self.path / "runs" / f"{name}.parquet" for name in names}
         return {name: Run.load(path) for name, path in paths.items() if path.is_file()}
 
     @cached_property
@@ -175,23 +178,28 @@ class RunFolder:
         kept = self.path / "per_query.parquet"
         if kept.is_file():
             return pd.read_parquet(kept)
-        if not self.runs or self.dataset is None:
+        if self.report is None or self.dataset is None or not self.runs:
             return pd.DataFrame(columns=["system", "query_id"])
-        runs, qrels = by_document(self.runs, self.dataset, self.dataset.qrels(self.report["recipe"]["dataset"]["test"]))
-        return per_query(runs, qrels, self.report["recipe"]["evaluate"]["measures"])
+        runs, qrels = by_document(self.runs, self.dataset, self.dataset.qrels(self.recipe["dataset"]["test"]))
+        return per_query(runs, qrels, self.report.measures)
 
     @cached_property
-    def systems(self) -> dict[str, Any]:
-        """The report's systems; differences that an older report lacks are computed from the values by query."""
-        systems = self.report.get("systems", {})
-        measures = self.report["recipe"]["evaluate"]["measures"] if systems else []
-        lacking = any("difference_vs" not in system[measure] for system in systems.values() for measure in measures)
-        if not lacking or self.values.empty:
-            return systems
-        computed = summarise(self.values)
+    def reached(self) -> dict[str, Measured]:
+        """System -> what it reached in the first measure; comparisons that an older report lacks are made from the
+        values by query.
+        """
+        if self.report is None:
+            return {}
+        measure = self.report.headline
+        told = self.report.values(measure)
+        if all(value.difference_vs for value in told.values()) or self.values.empty:
+            return told
+        made = {name: of[measure] for name, of in summarise(self.values).items()}
         return {
-            name: {**system, **{measure: {**computed[name][measure], **system[measure]} for measure in measures}}
-            for name, system in systems.items()
+            name: replace(
+                value, p_holm_vs=value.p_holm_vs or made[name].p_holm_vs, difference_vs=made[name].difference_vs
+            )
+            for name, value in told.items()
         }
 
     def paired(self, measure: str) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import numpy as np
 
 from retrieval_distill.data import generated
 from retrieval_distill.formatting import number, p_value, share, short, signed
+from retrieval_distill.reporting.report_file import Fidelity, Gate, GateComparison, Reordered
 from retrieval_distill.reporting.run_folder import RunFolder
 
 FIDELITY = {
@@ -93,53 +94,50 @@ def name_of(key: str) -> str:
 
 def agreement_rows(run: RunFolder) -> list[list[str]]:
     """Agreement of the student with its teacher on training candidates: name, at the start, in the end."""
-    found = run.stages.get("distill", {}).get("counts", {}).get("agreement", {})
+    found = run.counts("distill").get("agreement", {})
     start, end = found.get("start", {}), found.get("end", {})
     return [[name_of(key), short(start[key]), short(end[key])] for key in start if key in end]
 
 
-def fidelity_rows(report: dict[str, Any]) -> list[list[str]]:
+def fidelity_rows(fidelity: Fidelity | None) -> list[list[str]]:
     """How the student orders the test queries' pool against its teacher: name, mean, 95 % interval."""
-    fidelity = report.get("fidelity", {})
-    means = {name: fidelity[key] for key, name in FIDELITY.items() if fidelity.get(key)}
-    for depth, value in fidelity.get("overlap", {}).items():
+    if fidelity is None:
+        return []
+    means = {name: getattr(fidelity, key) for key, name in FIDELITY.items()}
+    for depth, value in fidelity.overlap.items():
         means[f"teacher's best {depth} among the student's best {depth}"] = value
     return [
-        [name, number(value["mean"]), f"{number(value['low'])} to {number(value['high'])}"]
+        [name, number(value.mean), f"{number(value.low)} to {number(value.high)}"]
         for name, value in means.items()
         if value
     ]
 
 
-def gate_rows(verdict: dict[str, Any] | None) -> list[tuple[str, str]]:
+def gate_rows(verdict: Gate | None) -> list[tuple[str, str]]:
     """A row per baseline: what the teacher did to its order on the dev queries."""
-    if verdict is None:
-        return []
-    if verdict["better"] is None:
-        return [
-            (name, f"not judged; best document kept for {share(found['same_first'])} of the queries, rank correlation "
-                   f"{number(found['spearman'], 2)}")
-            for name, found in verdict["against"].items()
-        ]  # fmt: skip
-    return [
-        (
-            name,
-            f"{verdict['measure']} {number(found['baseline'])} becomes {number(found['teacher'])} on "
-            f"{verdict['queries']:,} dev queries: {signed(found['difference'])} "
-            f"({signed(found['low'])} to {signed(found['high'])}), {p_value(found['p'])}",
+    return [(name, _against(verdict, found)) for name, found in verdict.against.items()] if verdict else []
+
+
+def _against(verdict: Gate, found: GateComparison) -> str:
+    if isinstance(found, Reordered):
+        return (
+            f"not judged; best document kept for {share(found.same_first)} of the queries, rank correlation "
+            f"{number(found.spearman, 2)}"
         )
-        for name, found in verdict["against"].items()
-    ]
+    return (
+        f"{verdict.measure} {number(found.baseline)} becomes {number(found.teacher)} on {verdict.queries:,} dev "
+        f"queries: {signed(found.difference)} ({signed(found.low)} to {signed(found.high)}), {p_value(found.p)}"
+    )
 
 
-def verdict(found: dict[str, Any] | None) -> str:
+def verdict(found: Gate | None) -> str:
     """What the gate says of the teacher in one sentence; empty where it was not asked."""
     said = {
         True: f"The teacher is shown to be better than each of them. {ALONE}",
         False: f"The teacher is not shown to be better than each of them: it may have little to teach. {ALONE}",
         None: "Nobody can know whether the teacher is better: no dev query is judged.",
     }
-    return said[found["better"]] if found else ""
+    return said[found.better] if found else ""
 
 
 def score_histogram(run: RunFolder) -> Histogram | None:

@@ -6,13 +6,14 @@ Knows ``report.json``; must not know how it is shown or where it lies.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from retrieval_distill.evaluation.rivals import HYBRIDS, TEACHER, TRAINED
+from retrieval_distill.evaluation import rivals
+from retrieval_distill.evaluation.rivals import HYBRIDS, TEACHER
 from retrieval_distill.evaluation.significance import ALPHA
 from retrieval_distill.formatting import interval, listed, number, p_value, share, signed
-from retrieval_distill.reporting import systems
-from retrieval_distill.reporting.letters import beaten, p_values
+from retrieval_distill.reporting.letters import beaten
+from retrieval_distill.reporting.report_file import Gate, RunReport
 
 
 class Compared(Protocol):
@@ -66,33 +67,28 @@ def called(name: str) -> str:
     return CALLED.get(name, name)
 
 
-def best_untrained(report: dict[str, Any]) -> str:
+def best_untrained(report: RunReport) -> str:
     """The name of the best system that needs no training; of a report that does not say, by its means."""
-    told = report["distillation"].get("best_untrained")
-    if told:
-        return told["system"]
-    measure, found = systems.measures(report)[0], report["systems"]
-    rivals = [name for name in found if name not in (*TRAINED, TEACHER)]
-    return max(rivals, key=lambda name: found[name][measure]["mean"])
+    told = report.distillation.best_untrained
+    return told.system if told else rivals.best_untrained(report.values(report.headline))
 
 
-def compared(report: dict[str, Any]) -> FromReport | None:
+def compared(report: RunReport) -> FromReport | None:
     """The student and the best untrained system; ``None`` of a report that does not say."""
-    told = report["distillation"].get("best_untrained")
-    return told and FromReport(told["system"], *(told[key] for key in ("student_minus", "low", "high", "p")))
+    told = report.distillation.best_untrained
+    return FromReport(told.system, told.student_minus, told.low, told.high, told.p) if told else None
 
 
-def headline(report: dict[str, Any], against: Compared | None) -> str:
+def headline(report: RunReport, against: Compared | None) -> str:
     """The student and the best untrained system in a sentence, which begins with what is not shown.
 
     Args:
         report: A finished one.
         against: What the student has on that system; ``None``: nobody knows.
     """
-    measure, queries = systems.measures(report)[0], queries_measured(report)
-    own = report["systems"]["student"][measure]
-    reaches = f"{measure} {number(own['mean'])} ({share(0.95)} interval {interval(own['low'], own['high'])})"
-    where = f"{queries:,} test queries of {report['dataset']['name']}"
+    own = report.values(report.headline)["student"]
+    reaches = f"{report.headline} {number(own.mean)} ({share(0.95)} interval {interval(*own.interval)})"
+    where = f"{queries_measured(report):,} test queries of {report.dataset.name}"
     if against is None:
         return f"On {where} the student reaches {reaches}{_kept(report)}."
     rival = f"{called(against.theirs)}, the best here that needs no training"
@@ -103,40 +99,38 @@ def headline(report: dict[str, Any], against: Compared | None) -> str:
     return f"The student {less} {rival}: on {where} it reaches {reaches}, a difference of {gain}{_kept(report)}."
 
 
-def use(report: dict[str, Any]) -> str:
+def use(report: RunReport) -> str:
     """Which of the student and its fusion with BM25 to use here; empty for a report that measured no fusion."""
-    if "hybrid-student" not in report["systems"]:
+    if "hybrid-student" not in report.systems:
         return ""
-    decided = report["distillation"]["use"]
+    decided = report.distillation.use
     if decided is None:
         return (
             "No dev query is judged, so nothing here can choose between the student and its fusion with BM25 without "
             "looking at the test queries: judge some and name their split as dataset.dev."
         )
-    measure, dev = systems.measures(report)[0], decided["dev"]
-    fused, alone = (dev[name][measure]["mean"] for name in ("hybrid-student", "student"))
+    fused, alone = (of[report.headline].mean for of in (decided.dev.fused, decided.dev.student))
     minus = (
-        f"{signed(decided['minus_best_untrained'])} ({signed(decided['low'])} to {signed(decided['high'])}), "
-        f"{p_value(decided['p'])}"
+        f"{signed(decided.minus_best_untrained)} ({signed(decided.low)} to {signed(decided.high)}), "
+        f"{p_value(decided.p)}"
     )
-    chosen = "use the fusion" if decided["system"] in HYBRIDS else "use the student alone"
+    chosen = "use the fusion" if decided.system in HYBRIDS else "use the student alone"
     return (
-        f"Of the student and its fusion with BM25, {chosen}: on {decided['decided_on']} queries the fusion, tuned on "
-        f"them, has {measure} {number(fused)} and the student alone {number(alone)}. On the test queries what is "
-        f"chosen has {minus}, against {called(decided['best_untrained'])}."
+        f"Of the student and its fusion with BM25, {chosen}: on {decided.decided_on} queries the fusion, tuned on "
+        f"them, has {report.headline} {number(fused)} and the student alone {number(alone)}. On the test queries what "
+        f"is chosen has {minus}, against {called(decided.best_untrained)}."
     )
 
 
-def ways_out(report: dict[str, Any], against: Compared | None) -> list[str]:
+def ways_out(report: RunReport, against: Compared | None) -> list[str]:
     """What can be done where the student is not shown to be better than the best untrained system; else nothing."""
     if against is None or (against.p < ALPHA and against.mean > 0):
         return []
-    measure, found = systems.measures(report)[0], report["systems"]
-    rival, decided = against.theirs, report["distillation"].get("use")
+    rival, decided = against.theirs, report.distillation.use
     ways = []
-    if decided and decided["system"] in HYBRIDS and decided["p"] < ALPHA and decided["minus_best_untrained"] > 0:
-        ways.append(f"Use {called(decided['system'])}: that is shown to be better than {called(rival)}.")
-    if rival in beaten(TEACHER, measure, found):
+    if decided and decided.system in HYBRIDS and decided.p < ALPHA and decided.minus_best_untrained > 0:
+        ways.append(f"Use {called(decided.system)}: that is shown to be better than {called(rival)}.")
+    if rival in beaten(TEACHER, report.values(report.headline)):
         ways.append(
             f"The teacher is shown to be better than {called(rival)}, so there is more to learn: train longer "
             "(training.steps), on more queries (dataset.train_queries, or generate), with more candidates "
@@ -144,11 +138,11 @@ def ways_out(report: dict[str, Any], against: Compared | None) -> list[str]:
         )
     else:
         ways.append(
-            f"The teacher, reordering the best {report['recipe']['evaluate']['rerank_depth']} documents, is not shown "
+            f"The teacher, reordering the best {report.recipe['evaluate']['rerank_depth']} documents, is not shown "
             f"to be better than {called(rival)} either, and a student seldom passes its teacher: take a better one, "
             "fit this one to your judgements (fit-teacher), or give it more tokens (teacher.max_length)."
         )
-    if detectable := report.get("minimum_detectable", {}).get(measure):
+    if detectable := report.minimum_detectable.get(report.headline):
         ways.append(
             f"{queries_measured(report):,} test queries reliably show a difference from {number(detectable)} on: judge "
             "more of them to see smaller ones."
@@ -157,72 +151,70 @@ def ways_out(report: dict[str, Any], against: Compared | None) -> list[str]:
     return ways
 
 
-def reconciled(report: dict[str, Any], gate: dict[str, Any] | None) -> str:
+def reconciled(report: RunReport | None, gate: Gate | None) -> str:
     """Why the gate and the table may say different things of the teacher; empty where they do not, or are not there."""
-    if not report or not gate or gate["better"] is None or TEACHER not in report["systems"]:
+    if not report or not gate or gate.better is None or TEACHER not in report.systems:
         return ""
-    measure = systems.measures(report)[0]
-    asked = [name for name in gate["against"] if name in report["systems"]]
-    won = [name for name in beaten(TEACHER, measure, report["systems"]) if name in asked]
-    if gate["better"] == (len(won) == len(asked)):
+    asked = [name for name in gate.against if name in report.systems]
+    won = [name for name in beaten(TEACHER, report.values(report.headline)) if name in asked]
+    if gate.better == (len(won) == len(asked)):
         return ""
     shown = f"shown to be better than {listed([called(name) for name in won])}" if won else "not shown to be better"
-    depth = report["recipe"]["evaluate"]["rerank_depth"]
+    depth = report.recipe["evaluate"]["rerank_depth"]
     return (
         f"On the {queries_measured(report):,} test queries it is {shown}. The two do not contradict each other: these "
-        f"are other queries ({gate['queries']:,} on dev) and another task (there it reorders each one's own best, here "
+        f"are other queries ({gate.queries:,} on dev) and another task (there it reorders each one's own best, here "
         f"the best {depth} documents of both, fused), and what so few queries do not show may still be so."
     )
 
 
-def doubts(report: dict[str, Any]) -> list[str]:
+def doubts(report: RunReport) -> list[str]:
     """What the report's intervals and p-values hold for, and what they leave out."""
-    measure, found = systems.measures(report)[0], report["systems"]
-    if not all(set(p_values(system[measure])) and "p_holm_vs" in system[measure] for system in found.values()):
+    if not all(value.p_holm_vs for value in report.values(report.headline).values()):
         return []
     return [
         f"Intervals beside means are {share(0.95)} bootstrap intervals over queries, each by itself. Intervals of "
         f"differences, and every p, are corrected together for the {comparisons(report)} comparisons of a measure "
         "(paired randomisation test, Holm), so an interval excludes 0 exactly where p is below 0.05.",
-        f"All of it is for this one student, that of seed {report['recipe']['seed']}: how far another seed's would lie "
+        f"All of it is for this one student, that of seed {report.recipe['seed']}: how far another seed's would lie "
         "from it is not in any interval. Run the recipe again with --set seed=N to see.",
         *_lengths(report),
     ]
 
 
-def _lengths(report: dict[str, Any]) -> list[str]:
+def _lengths(report: RunReport) -> list[str]:
     """What start model and student read, where either is known to be cut."""
-    read = [report["systems"][name].get("max_length") for name in ("start", "student")]
-    if None in read or "start_length" not in report["recipe"]["evaluate"]:
+    start, student = (report.systems[name].max_length for name in ("start", "student"))
+    if start is None or student is None or "start_length" not in report.recipe["evaluate"]:
         return []
-    is_own = report["recipe"]["evaluate"]["start_length"] == "own"
+    is_own = report.recipe["evaluate"]["start_length"] == "own"
     whose = "as it does by itself" if is_own else "as the student does"
     return [
-        f"As a rival the start model reads {read[0]:,} tokens of a document, {whose} (evaluate.start_length); the "
-        f"student reads {read[1]:,}."
+        f"As a rival the start model reads {start:,} tokens of a document, {whose} (evaluate.start_length); the "
+        f"student reads {student:,}."
     ]
 
 
-def comparisons(report: dict[str, Any]) -> int:
+def comparisons(report: RunReport) -> int:
     """Pairs of systems that are tested against each other, which p-values and intervals are corrected for."""
-    count = len(report["systems"])
+    count = len(report.systems)
     return count * (count - 1) // 2
 
 
-def queries_measured(report: dict[str, Any]) -> int:
-    """Test queries that were measured; 0 before."""
-    return report["dataset"]["queries"][report["recipe"]["dataset"]["test"]] if report else 0
+def queries_measured(report: RunReport) -> int:
+    """Test queries that were measured."""
+    return report.dataset.queries[report.recipe["dataset"]["test"]]
 
 
-def _kept(report: dict[str, Any]) -> str:
+def _kept(report: RunReport) -> str:
     """The share of the teacher's quality that the student has, with its interval where it was measured."""
     said = retention(report)
     return f"; it keeps {said} of its teacher's" if said else ""
 
 
-def retention(report: dict[str, Any]) -> str:
+def retention(report: RunReport) -> str:
     """The same as a number with its doubt; empty where the teacher has no quality to keep."""
-    kept, found = report["distillation"]["retention"], report.get("fidelity", {}).get("retention")
+    kept, found = report.distillation.retention, report.fidelity and report.fidelity.retention
     if not kept:
         return ""
-    return share(kept) + (f" ({share(found['low'])} to {share(found['high'])})" if found else "")
+    return share(kept) + (f" ({share(found.low)} to {share(found.high)})" if found else "")

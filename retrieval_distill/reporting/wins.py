@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ import pandas as pd
 from retrieval_distill.data.dataset import Dataset, Qrels
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.significance import differences_with_intervals, paired_p
-from retrieval_distill.reporting.rankings import document
+from retrieval_distill.reporting.rankings import Document, document
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,12 @@ def difference(
 
 @dataclass(frozen=True)
 class First:
-    """What one system ranked first for a query: a ``document`` (see ``rankings``), ``None`` where it found nothing;
+    """What one system ranked first for a query: a ``document``, ``None`` where it found nothing;
     the measure's ``value``, and the rank of the first relevant document, ``None`` where none was found.
     """
 
     system: str
-    document: dict[str, Any] | None
+    document: Document | None
     value: float
     relevant_at: int | None
 

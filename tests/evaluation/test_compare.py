@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare
+from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.evaluation.significance import (
     differences_with_intervals,
     holm,
@@ -55,12 +54,10 @@ def test_p_values_are_corrected_over_all_pairs_of_a_measure(systems):
     }
     corrected, found = holm(raw), compare.summarise(values)
     for (a, b), p in raw.items():
-        assert found[a]["RR@10"]["p_vs"][b] == found[b]["RR@10"]["p_vs"][a] == p
-        assert found[a]["RR@10"]["p_holm_vs"][b] == found[b]["RR@10"]["p_holm_vs"][a] == corrected[a, b] >= p
-    interval = mean_with_interval(by_system["middle"])
-    assert [found["middle"]["RR@10"][key] for key in ("mean", "low", "high")] == [
-        interval.mean, interval.low, interval.high,
-    ]  # fmt: skip
+        assert found[a]["RR@10"].p_vs[b] == found[b]["RR@10"].p_vs[a] == p
+        assert found[a]["RR@10"].p_holm_vs[b] == found[b]["RR@10"].p_holm_vs[a] == corrected[a, b] >= p
+    middle, expected = found["middle"]["RR@10"], mean_with_interval(by_system["middle"])
+    assert (middle.mean, *middle.interval) == (expected.mean, *expected.interval)
     assert compare.compare(systems, QRELS, ["RR@10"]) == found
 
 
@@ -72,10 +69,10 @@ def test_differences_carry_intervals_that_are_corrected_as_their_p_values_are(sy
     expected = differences_with_intervals({(a, b): by_system[a] - by_system[b] for a, b in pairs}, p)
     found = compare.summarise(values)
     for a, b in pairs:
-        won, lost = found[a]["RR@10"]["difference_vs"][b], found[b]["RR@10"]["difference_vs"][a]
-        assert won == asdict(expected[a, b])
-        assert (won["mean"], won["low"], won["high"]) == (-lost["mean"], -lost["high"], -lost["low"])
-        assert (won["low"] > 0 or won["high"] < 0) == (found[a]["RR@10"]["p_holm_vs"][b] < 0.05)
+        won, lost = found[a]["RR@10"].difference_vs[b], found[b]["RR@10"].difference_vs[a]
+        assert won == expected[a, b]
+        assert (won.mean, won.low, won.high) == (-lost.mean, -lost.high, -lost.low)
+        assert (won.low > 0 or won.high < 0) == (found[a]["RR@10"].p_holm_vs[b] < 0.05)
 
 
 def test_the_detectable_difference_is_the_largest_over_the_pairs(systems):
@@ -89,15 +86,15 @@ def test_the_detectable_difference_is_the_largest_over_the_pairs(systems):
 
 def test_letters_follow_the_corrected_p_values():
     def measured(mean, p):
-        return {"m": {"mean": mean, "p_vs": dict.fromkeys(p, 0.001), "p_holm_vs": p}}
+        return Measured(mean, mean, mean, dict.fromkeys(p, 0.001), p)
 
     table = {
         "student": measured(0.6, {"bm25": 0.01, "mine": 0.06}),
         "bm25": measured(0.5, {"student": 0.01, "mine": 0.01}),
         "mine": measured(0.55, {"student": 0.06, "bm25": 0.01}),
     }
-    assert letters.beaten("student", "m", table) == ["bm25"]  # 0.06 is not enough, whatever it was before
-    assert letters.beaten("bm25", "m", table) == []  # significantly worse is no win
+    assert letters.beaten("student", table) == ["bm25"]  # 0.06 is not enough, whatever it was before
+    assert letters.beaten("bm25", table) == []  # significantly worse is no win
     assert letters.marks(table) == {"student": "d", "bm25": "b", "mine": "a"}
     many = letters.marks(["bm25", *(f"m{i}" for i in range(40))])
     assert len(set(many.values())) == 41
@@ -105,6 +102,4 @@ def test_letters_follow_the_corrected_p_values():
 
 def test_a_system_alone_is_compared_with_none(systems):
     alone = compare.compare({"best": systems["best"]}, QRELS, ["RR@10"])
-    assert alone == {
-        "best": {"RR@10": {"mean": 1.0, "low": 1.0, "high": 1.0, "p_vs": {}, "p_holm_vs": {}, "difference_vs": {}}}
-    }
+    assert alone == {"best": {"RR@10": Measured(1.0, 1.0, 1.0)}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +13,10 @@ from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.run import Run
-from retrieval_distill.evaluation import compare
+from retrieval_distill.evaluation import compare, rivals
 from retrieval_distill.reporting import distillation
 from retrieval_distill.reporting import run_folder as run_folders
+from retrieval_distill.reporting.report_file import System
 from retrieval_distill.runtime.stages import write_json
 
 STAGES = {stage: folder for stage, folder in run_folders.STAGES.items() if stage not in run_folders.OPTIONAL}
@@ -123,13 +125,15 @@ def _distilled(systems: dict, out: Path) -> dict:
         return {"retention": 0.88, "gain_kept": 0.75, "gate": GATE}
     for name, system in systems.items():
         timed_as = {"student": "start", "hybrid-student": "hybrid-start"}.get(name, name)
-        system |= {"trained": name in systems.TRAINED, "timed_as": timed_as}
-    return distillation.section(systems, "RR@10", out)
+        system |= {"trained": name in rivals.TRAINED, "timed_as": timed_as}
+    typed = {name: System.model_validate(system) for name, system in systems.items()}
+    return distillation.section(typed, "RR@10", out).model_dump(by_alias=True)
 
 
 def _report(data: Dataset, values: pd.DataFrame, manifests: dict, recipe: dict, out: Path) -> dict:
-    systems = compare.summarise(values)
-    for name, of in systems.HYBRIDS.items():
+    systems = {name: {measure: asdict(value) for measure, value in of.items()}
+               for name, of in compare.summarise(values).items()}  # fmt: skip
+    for name, of in rivals.HYBRIDS.items():
         if name in systems:
             dev = {system: {"RR@10": {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}}
                    for system, mean in (("student", 0.7), ("hybrid-student", 0.8))}  # fmt: skip

@@ -11,6 +11,7 @@ from retrieval_distill.formatting import MINUS
 from retrieval_distill.reporting import report as reports
 from retrieval_distill.reporting import verdict
 from retrieval_distill.reporting.publish import report
+from retrieval_distill.reporting.report_file import Gate, RunReport
 from retrieval_distill.reporting.results import Report
 from tests.reporting.conftest import GATE, QUERIES, RIVALS, write_run
 from tests.reporting.reading import table, tree, words
@@ -55,22 +56,24 @@ def test_a_worse_student_is_called_worse(tmp_path, source):
 
 def test_a_teacher_that_cannot_teach_is_named(told):
     told["systems"]["teacher"]["RR@10"]["p_holm_vs"]["start"] = 0.5
-    ways = verdict.ways_out(told, verdict.compared(told))
+    report = RunReport.model_validate(told)
+    ways = verdict.ways_out(report, verdict.compared(report))
     assert any("The teacher, reordering the best 10 documents, is not shown to be better" in way for way in ways)
 
 
 def test_the_report_says_which_to_use_and_who_decided(rivals_folder, told):
-    use = verdict.use(told)
+    use = verdict.use(RunReport.model_validate(told))
     assert use.startswith("Of the student and its fusion with BM25, use the fusion: on dev queries")
     assert "RR@10 0.800 and the student alone 0.700" in use
     assert " ".join(use.split()) in said(report(rivals_folder).read_text())
     told["distillation"]["use"] = None
-    assert "judge some and name their split as dataset.dev" in verdict.use(told)
+    assert "judge some and name their split as dataset.dev" in verdict.use(RunReport.model_validate(told))
 
 
-def test_every_interval_agrees_with_the_p_beside_it(rivals_folder, told):
-    texts = [report(rivals_folder).read_text(), (rivals_folder / "report.md").read_text(), str(Report(
-        {name: told["systems"][name] for name in ("bm25", "start", "student")}, ("RR@10",)))]  # fmt: skip
+def test_every_interval_agrees_with_the_p_beside_it(rivals_folder):
+    reached = {name: Report.open(rivals_folder)[name] for name in ("bm25", "start", "student")}
+    texts = [report(rivals_folder).read_text(), (rivals_folder / "report.md").read_text(), str(
+        Report(reached, ("RR@10",)))]  # fmt: skip
     number = rf"[+{MINUS}-]\d\.\d{{3}}"
     for text in texts:
         text = text if text.startswith(("#", "\u250f")) else words(tree(text))
@@ -91,10 +94,10 @@ def test_what_is_corrected_and_what_is_left_out_is_said(rivals_folder):
 def test_the_length_at_which_the_start_model_is_a_rival_is_said(told):
     for name, length in (("start", 256), ("student", 128)):
         told["systems"][name]["max_length"] = length
-    said = verdict.doubts(told)[-1]
+    said = verdict.doubts(RunReport.model_validate(told))[-1]
     assert "reads 256 tokens of a document, as it does by itself" in said and "student reads 128" in said
     told["recipe"]["evaluate"]["start_length"] = "student"
-    assert "as the student does" in verdict.doubts(told)[-1]
+    assert "as the student does" in verdict.doubts(RunReport.model_validate(told))[-1]
 
 
 def test_both_fusions_stand_with_and_without_tuning(rivals_folder):
@@ -106,7 +109,7 @@ def test_both_fusions_stand_with_and_without_tuning(rivals_folder):
 @pytest.mark.parametrize("better", [True, False])
 def test_gate_and_table_are_reconciled_where_they_seem_to_differ(told, better):
     """On the test queries the teacher is better than BM25, which the gate asked about."""
-    text = verdict.reconciled(told, {**GATE, "better": better})
+    text = verdict.reconciled(RunReport.model_validate(told), Gate.model_validate({**GATE, "better": better}))
     assert text == "" if better else "The two do not contradict each other" in text
     if not better:
         assert (
@@ -116,7 +119,7 @@ def test_gate_and_table_are_reconciled_where_they_seem_to_differ(told, better):
 
 def test_the_text_says_the_same_first(told):
     told["datasets"] = {}
-    text = reports.table(told)
+    text = reports.table(RunReport.model_validate(told))
     first = " ".join(text.split("\n\u250f")[0].split())
     assert first.startswith("The student is not shown to be better than the model it started from")
     assert "b,s" in text and "S = better than hybrid-start" in text.replace("\n", " ")
