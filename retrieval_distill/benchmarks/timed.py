@@ -18,7 +18,7 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.index.faiss_index import Index
 from retrieval_distill.retrieval.bm25 import BM25
-from retrieval_distill.retrieval.hybrid import Fusion
+from retrieval_distill.retrieval.hybrid import FUSION_DEPTH, Fusion
 from retrieval_distill.scores.teacher_contract import Teacher
 from retrieval_distill.teacher.scoring import pairs_of
 
@@ -26,9 +26,6 @@ logger = logging.getLogger("retrieval_distill")
 
 DEPTH = 10
 """Documents that a timed query asks for."""
-
-FUSED = 100
-"""Documents that each side puts forward where two are fused."""
 
 SAMPLE = 1500
 """Documents whose lengths are looked at."""
@@ -110,7 +107,7 @@ def hybrid(lexical: Timed, dense: Timed, fusion: Fusion) -> Timed:
     """BM25 and a bi-encoder fused; its index is both."""
 
     def search(text: str, depth: int) -> Run:
-        return fusion.fuse(lexical.search(text, FUSED), dense.search(text, FUSED)).top(depth)
+        return fusion.fuse(lexical.search(text, FUSION_DEPTH), dense.search(text, FUSION_DEPTH)).top(depth)
 
     index_bytes = lexical.facts["index_bytes"] + dense.facts["index_bytes"]
     return Timed(search, dense.facts | {"index_bytes": index_bytes}, ("hybrid", dense.work, fusion.method))

@@ -36,7 +36,7 @@ from retrieval_distill.pipeline.vectors import (
 from retrieval_distill.reporting import publish, report, unmeasured
 from retrieval_distill.reporting.results import Report
 from retrieval_distill.runtime import processes
-from retrieval_distill.search import assembly
+from retrieval_distill.search.searcher import Searcher
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -77,7 +77,7 @@ def run(recipe: Recipe | str | Path, *, out: str | Path, overrides: Sequence[str
         return Report({}, tuple(recipe.evaluate.measures), told, folder)
     finished = report.write(job.out, job.dataset, job.settled, job.manifests)
     page = publish.report(job.out, dataset=job.dataset)
-    assembly.of_run(job.out)  # whatever makes the first search ready, so that it answers as quickly as the next
+    Searcher.open(job.out)  # whatever makes the first search ready, so that it answers as quickly as the next
     logger.info("%s\nfinished in %.0f s; report: %s", report.table(finished), time.monotonic() - start, page)
     return Report.of_run(finished, folder)
 

@@ -27,6 +27,9 @@ FILE = "fusion.json"
 WEIGHTS = tuple(step / 10 for step in range(11))
 """Weights of dense search to try; BM25 gets the rest to 1."""
 
+FUSION_DEPTH = 100
+"""Fewest documents that dense search and BM25 each contribute to fusion."""
+
 MEASURE = "nDCG@10"
 
 

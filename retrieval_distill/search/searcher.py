@@ -5,7 +5,7 @@ Knows how to search; must not know how results are displayed or where the parts 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
@@ -18,16 +18,18 @@ from retrieval_distill.data.passages import best_passages, max_pool
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.index.index import Index
-from retrieval_distill.retrieval.hybrid import Fusion
+from retrieval_distill.retrieval.hybrid import FUSION_DEPTH, Fusion
 from retrieval_distill.search.hits import Hit, hits
+from retrieval_distill.search.lexical import with_fusion
+from retrieval_distill.search.location import SearchLocation
 from retrieval_distill.search.questions import question
 from retrieval_distill.student.query_encoder import QueryEncoder
 
 if TYPE_CHECKING:
     from retrieval_distill.retrieval.bm25 import BM25
 
-FUSION_DEPTH = 100
-"""Fewest documents that dense search and BM25 each contribute to fusion."""
+SAMPLE_DOCUMENTS = 8
+"""Number of documents on which a light encoder is checked, in full and truncated."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,12 +87,17 @@ class Searcher:
         if (model is None) != (dataset is None):
             raise UserError("a searcher of an index needs model and dataset; a searcher of a run needs neither")
         if model is None or dataset is None:
-            from retrieval_distill.search import assembly
-
-            return assembly.of_run(Path(folder), dtype)
+            place = SearchLocation.of_run(Path(folder))
+            return with_fusion(cls.open(place.index, place.model, place.dataset, dtype).lightened(place), place, None)
         index = Index.open(folder)
         index.require(model)
         return cls(QueryEncoder(model, dtype, index.manifest["inputs"]["max_length"]), index, dataset)
+
+    def lightened(self, place: SearchLocation) -> Searcher:
+        """The same with a light encoder, which its location keeps and which opens faster the next time."""
+        long = place.dataset.documents.at(np.arange(min(SAMPLE_DOCUMENTS, len(place.dataset.documents)))).take()
+        texts, model = [*long, *(text[:60] for text in long)], self.index.manifest["inputs"]["model"]
+        return replace(self, encoder=self.encoder.with_light_encoder(place.search_folder / "encoder", model, texts))
 
     def __call__(self, query: str, depth: int = 5) -> list[Hit]:
         """The best documents for one query, best first.

@@ -40,8 +40,8 @@ def test_they_find_what_a_search_finds(systems, dataset, encoders):
     found, folder = systems
     queries = dataset.queries("test")
     opened = Index.open(folder / "index-long")
-    dense = search_index(opened, encoders["bert"], queries, timed.FUSED, "float32")
-    fused = Fusion("score", 0.7).fuse(BM25(dataset.documents).search(queries, timed.FUSED), dense)
+    dense = search_index(opened, encoders["bert"], queries, timed.FUSION_DEPTH, "float32")
+    fused = Fusion("score", 0.7).fuse(BM25(dataset.documents).search(queries, timed.FUSION_DEPTH), dense)
     for number, (_, docs, _) in enumerate(fused.top(7)):
         alone = found["fused"].search(queries.take()[number], 7)
         assert alone.frame["doc_id"].tolist() == docs

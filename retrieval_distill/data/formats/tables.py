@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from retrieval_distill.data import columns, metadata
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
-from retrieval_distill.data.formats import hugging_face, judgements, sidecars, texts
+from retrieval_distill.data.formats import hub_tables, judgements, sidecars, texts
 from retrieval_distill.data.formats.delimited import CSV, TSV
 from retrieval_distill.data.formats.jsonl import JSONL
 from retrieval_distill.data.formats.parquet import PARQUET
@@ -40,8 +40,8 @@ def table(source: str | Path) -> Table:
     Raises:
         UserError: There is no such file, or its suffix is not that of a table.
     """
-    if hugging_face.recognises(str(source)):
-        return hugging_face.table(str(source))
+    if hub_tables.recognises(str(source)):
+        return hub_tables.table(str(source))
     path = Path(source)
     if path.suffix.lower() not in BY_ENDING:
         raise UserError(f"{path}: not a table; supported are {', '.join(BY_ENDING)}")
