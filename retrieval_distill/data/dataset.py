@@ -21,6 +21,7 @@ from retrieval_distill.data import columns
 from retrieval_distill.data.columns import Record, values_at
 from retrieval_distill.data.rows import RowIndex
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime.manifests import Manifest
 
 Qrels = dict[str, dict[str, int]]
 """Query id -> document id -> grade (0: judged not relevant; above 0: relevant), as in trec_eval."""
@@ -241,7 +242,7 @@ class Dataset:
     left_out: dict[str, dict[str, object]]
     sources: dict[str, range]
     metadata: Texts | None
-    manifest: dict[str, Any]
+    manifest: Manifest
     """The manifest of the stage that just made it; empty for a dataset that was read."""
 
     def __init__(
@@ -255,7 +256,7 @@ class Dataset:
         left_out: dict[str, dict[str, object]] | None = None,
         sources: dict[str, range] | None = None,
         metadata: Texts | None = None,
-        manifest: dict[str, Any] | None = None,
+        manifest: Manifest | None = None,
     ) -> None:
         judgements = Judgements(qrels or {}, name)
         values = {
@@ -268,7 +269,7 @@ class Dataset:
             "left_out": left_out or {},
             "sources": sources or {},
             "metadata": metadata,
-            "manifest": manifest or {},
+            "manifest": manifest or Manifest(),
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)
@@ -277,7 +278,7 @@ class Dataset:
         """The same dataset with other values of some fields."""
         return replace(self, **fields)
 
-    def made_by(self, manifest: dict[str, Any]) -> Dataset:
+    def made_by(self, manifest: Manifest) -> Dataset:
         """The same dataset with the manifest of the stage that made it."""
         return self.replaced(manifest=manifest)
 

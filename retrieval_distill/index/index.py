@@ -48,7 +48,7 @@ class Index:
     """
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: stages.Manifest
     faiss: Any
     id_column: pa.ChunkedArray
     stored: np.ndarray | None = None
@@ -80,7 +80,7 @@ class Index:
                     return opened
 
     @classmethod
-    def _read(cls, folder: Path, manifest: dict[str, Any]) -> Index:
+    def _read(cls, folder: Path, manifest: stages.Manifest) -> Index:
         counts = manifest["counts"]
         small = counts["disk_bytes"] <= HASHED_AT_OPEN
         for name, known in counts["files"].items():
@@ -228,7 +228,7 @@ def _for_filter(index: Any, kind: Kind) -> tuple[Any, dict[str, Any]]:
     return index, {"nprobe": index.nlist} if kind.knob == "nprobe" else {}
 
 
-def _is_current(folder: str | Path, manifest: dict[str, Any]) -> bool:
+def _is_current(folder: str | Path, manifest: stages.Manifest) -> bool:
     now = stages.read_manifest(folder)
     return now is not None and now["fingerprint"] == manifest["fingerprint"]
 

@@ -12,22 +12,54 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import files
 
 logger = logging.getLogger("retrieval_distill")
 
-Manifest = dict[str, Any]
-"""``stage``, ``fingerprint``, ``inputs``, ``seconds``, ``peak_memory_bytes``, ``counts``, ``versions``; since format 2
-also ``format``, ``files`` (name within the folder -> ``bytes`` and ``sha256``, or ``sample`` for a large file) and
-``checksum``, a hash of everything else."""
+
+class Entry(TypedDict):
+    """A file as its stage wrote it: its size and its SHA-256, or of a large one that of a sample."""
+
+    bytes: int
+    sha256: NotRequired[str]
+    sample: NotRequired[str]
+
+
+Listed = dict[str, Entry]
+"""Files by their names within the folder."""
+
+
+class Manifest(TypedDict, total=False):
+    """What a stage's folder was made from, and what that took, as ``manifest.json`` has it; empty: none."""
+
+    stage: str
+    """The stage's verb."""
+    fingerprint: str
+    """SHA-256 of its name and inputs."""
+    inputs: dict[str, Any]
+    """Everything that changes the result."""
+    seconds: float
+    peak_memory_bytes: int
+    counts: dict[str, Any]
+    """What the stage made; each has its own."""
+    versions: dict[str, str]
+    """Package -> its version."""
+    format: int
+    """:data:`FORMAT`; missing, as are the two that follow, in the first."""
+    files: Listed
+    checksum: str
+    """Of all the rest."""
+    skipped: bool
+    """Whether the result was already there; not written."""
+
 
 FORMAT = 2
 """The version of the layout. Manifests of format 1, which had no number, do not list the stage's files."""
@@ -47,13 +79,9 @@ DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini")
 """Files that desktops leave in every folder they open."""
 
 
-Listed = dict[str, dict[str, Any]]
-"""Name of a file within the folder -> its ``bytes``, and ``sha256`` or ``sample``."""
-
-
 def write(folder: Path, manifest: Manifest) -> None:
     """Write a manifest with its own hash, and its list of files into the mark."""
-    rest = json.loads(json.dumps({name: manifest[name] for name in manifest if name != "checksum"}, default=str))
+    rest = json.loads(json.dumps({name: of for name, of in manifest.items() if name != "checksum"}, default=str))
     lines = [rest["fingerprint"], rest["stage"], json.dumps(rest["files"]), files.fingerprint(rest["files"])]
     files.write_text(folder / MARK, "\n".join([*lines, ""]))
     files.write_json(folder / FILE, {**rest, "checksum": files.fingerprint(rest)})
@@ -81,7 +109,7 @@ def read_manifest(folder: str | Path) -> Manifest | None:
     rest = {name: found[name] for name in found if name != "checksum"}
     if ("format" in found or "checksum" in found) and found.get("checksum") != files.fingerprint(rest):
         raise _damaged(path)
-    return found
+    return cast(Manifest, found)
 
 
 def find(folder: Path) -> Manifest | None:
@@ -237,7 +265,7 @@ def attach(folder: str | Path, name: str, text: str) -> Path:
     return path
 
 
-def is_edited(folder: Path, name: str, listed: Mapping[str, Any]) -> bool:
+def is_edited(folder: Path, name: str, listed: Listed) -> bool:
     """Whether a file meant for people exists and was edited since it was written."""
     path = folder / name
     return path.suffix in FOR_PEOPLE and path.is_file() and files.checksum(path) != listed[name].get("sha256")
@@ -255,9 +283,9 @@ def is_clutter(path: Path) -> bool:
     return path.name in DESKTOPS or (path.name.startswith(files.TEMPORARY) and files.is_unfinished(path))
 
 
-def _entry(path: Path, large: int) -> dict[str, Any]:
+def _entry(path: Path, large: int) -> Entry:
     size, known = path.stat().st_size, files.known_checksum(path)
-    entry: dict[str, Any] = {"bytes": size}
+    entry: Entry = {"bytes": size}
     if known is not None or size <= large:
         entry["sha256"] = known or files.checksum(path)
     if size > large:
@@ -265,7 +293,7 @@ def _entry(path: Path, large: int) -> dict[str, Any]:
     return entry
 
 
-def _defect(folder: Path, deferred_prefix: str | None, item: tuple[str, Mapping[str, Any]]) -> str | None:
+def _defect(folder: Path, deferred_prefix: str | None, item: tuple[str, Entry]) -> str | None:
     name, entry = item
     path = folder / name
     if path.suffix in FOR_PEOPLE:

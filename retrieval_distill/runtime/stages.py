@@ -127,7 +127,7 @@ def _run_work(
         counts = work(partial)
     for path in filter(files.is_unfinished, list(partial.rglob(".*"))):
         path.unlink()
-    manifest = {
+    manifest: Manifest = {
         "format": manifests.FORMAT,
         "stage": name,
         "fingerprint": mark,

@@ -33,7 +33,7 @@ class Student:
 
     name: str
     dtype: str = "float32"
-    manifest: stages.Manifest = field(default_factory=dict)
+    manifest: stages.Manifest = field(default_factory=stages.Manifest)
 
     @classmethod
     def open(cls, folder: str | Path, *, dtype: str = "float32") -> Student:
