@@ -33,7 +33,6 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import psutil
 import torch
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging
@@ -208,7 +207,8 @@ def million(rows: int, model: str, folder: Path) -> dict[str, object]:
     loaded = encoder.load(str(folder / "one-layer"), "auto")
     encoder.encode(loaded, ["a first text"] * 64, "document")
     stages.release_memory()
-    with_model = psutil.Process().memory_info().rss
+    stages.reset_peak_memory()
+    with_model = stages.peak_memory_bytes()
     del loaded
     manifest = embed(str(folder / "one-layer"), documents, folder / "vectors")
     opened = Embeddings.open(folder / "vectors")

@@ -5,24 +5,25 @@ Knows the benchmark's rows; must not know how they were measured.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from retrieval_distill.evaluation.significance import ALPHA
+from retrieval_distill.formatting import short
 from retrieval_distill.reporting.letters import TEST
 from retrieval_distill.reporting.plain import plain
+from retrieval_distill.reporting.plots.charts import Point, scatter
+from retrieval_distill.reporting.templating import render
 from retrieval_distill.runtime.files import write_json, write_text
-
-logger = logging.getLogger("retrieval_distill")
 
 
 def write(report: dict[str, Any], folder: Path) -> list[str]:
     """Write a benchmark that is done, and tell the names of what is in its folder."""
     write_json(folder / "report.json", report)
     write_text(folder / "report.txt", table(report) + "\n")
-    plotted = plot(report, folder / "quality-against-cost.png")
-    return ["report.json", "report.txt", "runs/", *([plotted.name] if plotted else [])]
+    return ["report.json", "report.txt", "runs/", plot(report, folder / "quality-against-cost.svg").name]
 
 
 def table(report: dict[str, Any]) -> str:
@@ -40,38 +41,20 @@ def table(report: dict[str, Any]) -> str:
     return plain(160, grid)
 
 
-def plot(report: dict[str, Any], path: Path) -> Path | None:
-    """Quality (with its interval) against milliseconds per query; ``None`` without matplotlib."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        logger.warning("no plot: it needs pip install 'retrieval-distill[plot]'")
-        return None
-    mpl.use("agg")
-    from matplotlib import pyplot
-
+def plot(report: dict[str, Any], path: Path) -> Path:
+    """Quality (with its interval) against milliseconds per query, as an SVG; each first stage is a line across."""
     measure = report["measures"][0]
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    for run in dict.fromkeys(row["run"] for row in report["systems"]):
-        rows = [row for row in report["systems"] if row["run"] == run]
-        axes.axhline(rows[0][measure]["mean"], linestyle=":", color="grey")
-        axes.annotate(f"{run}, as it is", (1, rows[0][measure]["mean"]), xycoords=("axes fraction", "data"), ha="right")
-        for reranker in dict.fromkeys(row["reranker"] for row in rows[1:]):
-            own = sorted((row for row in rows if row["reranker"] == reranker), key=lambda row: row["depth"])
-            means = [row[measure]["mean"] for row in own]
-            errors = [
-                [mean - row[measure]["low"] for mean, row in zip(means, own, strict=True)],
-                [row[measure]["high"] - mean for mean, row in zip(means, own, strict=True)],
-            ]
-            cost = [row["latency_ms"]["p50"] for row in own]
-            axes.errorbar(cost, means, errors, marker="o", capsize=3, label=f"{run} + {reranker}")
-            for row, x, y in zip(own, cost, means, strict=True):
-                axes.annotate(f" {row['depth']}", (x, y))
-    axes.set(xscale="log", xlabel="milliseconds per query (median)", ylabel=f"{measure}, 95 % interval")
-    axes.legend()
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
-    return path
+    points = [
+        Point(row["name"], row["latency_ms"]["p50"] if row["reranker"] else None,
+              row[measure]["mean"], row[measure]["low"], row[measure]["high"], bool(row["reranker"]))
+        for row in report["systems"]
+    ]  # fmt: skip
+    chart = scatter(
+        "Quality and cost", points, "ms per query, median (logarithmic)", f"{measure}, 95 % interval",
+        lambda value: f"{short(value)} ms",
+    )  # fmt: skip
+    style = f"<style>{render('style.css')}svg {{ font-family: system-ui, sans-serif; }}</style>"
+    return write_text(path, chart.replace(">", Markup(f">{style}"), 1) + "\n")
 
 
 def _star(value: dict[str, Any]) -> str:

@@ -46,7 +46,6 @@ def whole(folder: Path, option: str) -> bool:
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-import psutil  # imported before the forks
 sys.path.insert(0, sys.argv[1])
 from retrieval_distill.runtime import stages
 from tests.runtime.test_stage_faults import made, whole
