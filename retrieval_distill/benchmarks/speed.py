@@ -130,7 +130,9 @@ def throughputs(
     return found
 
 
-def throughput(encode: Callable[[list[str]], object], texts: Sequence[str], lengths: np.ndarray) -> dict[str, Any]:
+def throughput(
+    encode: Callable[[list[str]], object], texts: Sequence[str], lengths: np.ndarray
+) -> dict[str, dict[str, float]]:
     """How fast texts of like length are encoded.
 
     Args:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from retrieval_distill.student.encoder import Kind
+    from retrieval_distill.student.lengths import Truncation
 
 Advance = Callable[[int], None]
 """Called with the number of texts just finished."""
@@ -66,7 +67,7 @@ class Encoding:
         """The encoders that can work in parallel."""
         return ENGINES[self.engine](self)
 
-    def cut(self, texts: Texts) -> dict[str, Any]:
+    def cut(self, texts: Texts) -> Truncation:
         """How many texts of a sample exceed the token limit; see :func:`student.lengths.report_truncation`."""
         from retrieval_distill.student import lengths
 

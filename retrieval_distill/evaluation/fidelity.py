@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from scipy.stats import entropy, kendalltau, spearmanr
 
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation.significance import mean_with_interval, ratio_with_interval
+from retrieval_distill.evaluation.significance import Mean, mean_with_interval, ratio_with_interval
 
 TOP = (1, 3, 10)
 """Depths K of ``overlap@K``."""
@@ -51,30 +50,28 @@ def summarise(agreement: pd.DataFrame) -> dict[str, Any]:
 
     Returns:
         ``queries``, ``kl``, ``spearman``, ``kendall``, and ``overlap`` by depth (``"1"``, ``"3"``, ``"10"``); a mean is
-        ``{"mean", "low", "high"}`` over the queries that have a value, ``None`` if none has.
+        one over the queries that have a value, ``None`` if none has.
     """
     means = {column: _mean(agreement[column].dropna().to_numpy()) for column in agreement.columns}
     overlap = {column.partition("@")[2]: means.pop(column) for column in list(means) if column.startswith("overlap@")}
     return {"queries": len(agreement), **means, "overlap": overlap}
 
 
-def gain(values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def gain(values: Mapping[str, np.ndarray]) -> dict[str, Mean | None]:
     """The student's share of the teacher's quality and of its gain, from one measure's values by query.
 
     Args:
         values: ``student``, ``teacher`` and ``start`` over the same queries.
 
     Returns:
-        ``retention`` (student / teacher) and ``gain_kept`` ((student - start) / (teacher - start)), each
-        ``{"mean", "low", "high"}`` with a 95 % bootstrap interval over queries, or ``None`` if the denominator is
-        not significantly above 0.
+        ``retention`` (student / teacher) and ``gain_kept`` ((student - start) / (teacher - start)), with a 95 %
+        bootstrap interval over queries; ``None`` if the denominator is not significantly above 0.
     """
     student, teacher, start = (np.asarray(values[name]) for name in ("student", "teacher", "start"))
-    ratios = {
+    return {
         "retention": ratio_with_interval(student, teacher),
         "gain_kept": ratio_with_interval(student - start, teacher - start),
     }
-    return {name: asdict(ratio) if ratio else None for name, ratio in ratios.items()}
 
 
 def worst(agreement: pd.DataFrame, count: int = 10) -> list[str]:
@@ -108,5 +105,5 @@ def _agreement(
     }
 
 
-def _mean(values: np.ndarray) -> dict[str, float] | None:
-    return asdict(mean_with_interval(values)) if len(values) else None
+def _mean(values: np.ndarray) -> Mean | None:
+    return mean_with_interval(values) if len(values) else None

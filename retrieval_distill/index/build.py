@@ -21,6 +21,7 @@ from retrieval_distill.index.kinds import KINDS, Kind, empty_index, encode, trai
 from retrieval_distill.index.vectors import PreparedVectors
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.files import checksum, remember_checksum
+from retrieval_distill.runtime.manifests import Listed
 from retrieval_distill.runtime.progress import progress
 
 FILE, IDS = "index.faiss", "ids.parquet"
@@ -116,7 +117,7 @@ def require_disk_space(out: Path, kind: Kind, prepared: PreparedVectors, rescore
         raise UserError(f"{out}: the index needs about {size(needed)}, but the disk has only {size(free)} free")
 
 
-def fingerprints(folder: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def fingerprints(folder: Path, names: tuple[str, ...]) -> Listed:
     """Size and SHA-256 of files, by name."""
     return {
         name: {

@@ -27,6 +27,7 @@ from retrieval_distill.index.kinds import KINDS, SEARCH_PARAMETERS, UNTYPED, Kin
 from retrieval_distill.index.vectors import require_finite_rows
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.files import checksum
+from retrieval_distill.runtime.manifests import Entry
 
 HASHED_AT_OPEN = 256 << 20
 """Bytes up to which opening an index hashes all its files; for a larger one call ``verify``."""
@@ -233,7 +234,7 @@ def _is_current(folder: str | Path, manifest: stages.Manifest) -> bool:
     return now is not None and now["fingerprint"] == manifest["fingerprint"]
 
 
-def _check(path: Path, known: dict[str, Any], whole: bool) -> None:
+def _check(path: Path, known: Entry, whole: bool) -> None:
     """Refuse a missing or altered file."""
     if not path.is_file():
         raise UserError(f"{path}: this file of the index is missing; build the index again")

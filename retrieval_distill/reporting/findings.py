@@ -68,7 +68,7 @@ class Findings:
     reconciled: str
     scores: Histogram | None
     curves: list[Curve]
-    kept_step: int | None
+    kept_step: float | None
     agreement: list[list[str]]
     fidelity: list[list[str]]
     worst: list[SideBySide]

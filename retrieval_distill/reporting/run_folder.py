@@ -122,14 +122,14 @@ class RunFolder:
         return told["unmeasured"] if told.get("recipe") == self.recipe else None
 
     @cached_property
-    def training_log(self) -> list[dict[str, Any]]:
+    def training_log(self) -> list[dict[str, float]]:
         """A row per logged window, as far as training has come."""
         if (self.path / "student.partial").is_dir():
             return self._log_of_checkpoint()
         path = self.path / "student" / "training_log.json"
         return stages.read_json(path) if path.is_file() else []
 
-    def _log_of_checkpoint(self) -> list[dict[str, Any]]:
+    def _log_of_checkpoint(self) -> list[dict[str, float]]:
         """The log within the newest whole checkpoint of a training under way."""
         states = list((self.path / "student.partial" / "checkpoints").glob("checkpoint-*/trainer_state.json"))
         whole = [state for state in states if (state.parent / "whole").is_file()]

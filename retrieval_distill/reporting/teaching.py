@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -71,7 +70,7 @@ class Curve:
         return name_of(self.key)
 
 
-def curves(log: Sequence[dict[str, Any]], objectives: Sequence[str]) -> list[Curve]:
+def curves(log: Sequence[dict[str, float]], objectives: Sequence[str]) -> list[Curve]:
     """Every quantity of a training log: the loss and its parts first, then the rest as logged.
 
     What was logged only once makes no curve.

@@ -198,11 +198,13 @@ def is_abandoned(path: Path) -> bool:
 def _runs(process: int) -> bool:
     """Whether this machine runs a process of that number; on Windows, which cannot be asked so, it is taken to."""
     try:
-        return os.name == "nt" or os.kill(process, 0) is None
+        if os.name != "nt":
+            os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # another user's
-        return True
+        pass
+    return True
 
 
 def sync(path: Path) -> None:

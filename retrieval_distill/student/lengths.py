@@ -6,7 +6,7 @@ Knows bi-encoders and texts; must not know how the vectors are used.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TypedDict
 
 from sentence_transformers import SentenceTransformer
 
@@ -22,9 +22,20 @@ SAMPLE = 1000
 CALLED = {"query": "queries", "document": "documents"}
 
 
+class Truncation(TypedDict):
+    """How many texts are truncated."""
+
+    share: float
+    """Of the sample."""
+    sample: int
+    """Texts that were counted."""
+    max_length: int | None
+    """Tokens kept of a text; ``None``: there is no limit."""
+
+
 def report_truncation(
     name: str, model: SentenceTransformer, texts: Texts, kind: Kind, max_length: int | None = None
-) -> dict[str, Any]:
+) -> Truncation:
     """Count the truncated texts of a sample, and log them if there are any.
 
     Args:
@@ -34,11 +45,9 @@ def report_truncation(
         kind: Which of the model's prompts and tokenizers to use.
         max_length: Tokens kept of a text; ``None``: the model's own limit.
 
-    Returns:
-        ``share`` of the sample that is truncated, ``sample`` (texts) and ``max_length`` (tokens; ``None``: no limit).
     """
     sample, limit = texts.drawn(SAMPLE, seed=0), encoder.limit(model, kind, max_length)
-    found = {"share": 0.0, "sample": len(sample), "max_length": limit}
+    found: Truncation = {"share": 0.0, "sample": len(sample), "max_length": limit}
     if limit is None or not len(sample):
         return found
     longer = int((encoder.tokens_of(model, sample.take(), kind, limit + 1, beyond=True).lengths > limit).sum())

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,16 @@ from retrieval_distill.teacher.ensemble import Ensemble
 
 logger = logging.getLogger("retrieval_distill")
 
-Verdict = dict[str, Any]
+
+class Verdict(TypedDict):
+    """As :func:`judge` or :func:`agreement` gives it."""
+
+    measure: NotRequired[str]
+    queries: int
+    against: dict[str, dict[str, Any]]
+    """By baseline."""
+    better: bool | None
+    """Whether the teacher is shown to be better than every baseline; ``None``: there were no judgements."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +62,7 @@ class Gate:
     @property
     def better(self) -> bool | None:
         """Whether the teacher is shown to be better than every baseline; ``None``: there were no judgements."""
-        found: bool | None = self.verdict["better"]
-        return found
+        return self.verdict["better"]
 
     def save(self, folder: str | Path) -> None:
         """Write ``gate.json`` and ``calibration.json``."""

@@ -5,8 +5,6 @@ Knows Runs and teachers by name; must not know how either works.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy.stats import kendalltau
 
@@ -20,7 +18,9 @@ from retrieval_distill.teacher import load
 from retrieval_distill.teacher.scoring import pairs_of
 
 
-def against_float32(config: MemberConfig, scored: Run, queries: Texts, documents: Texts) -> dict[str, Any] | None:
+def against_float32(
+    config: MemberConfig, scored: Run, queries: Texts, documents: Texts
+) -> dict[str, str | float] | None:
     """:func:`rank_agreement` of a cross-encoder with itself in float32; ``None`` where it computes in float32.
 
     Args:
@@ -39,7 +39,7 @@ def against_float32(config: MemberConfig, scored: Run, queries: Texts, documents
 
 def rank_agreement(
     scored: Run, reference: Teacher, queries: Texts, documents: Texts, sample: int = 40, seed: int = 0
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """Rank the candidates of some queries with a reference teacher and compare.
 
     Args:

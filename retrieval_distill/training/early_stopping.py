@@ -39,7 +39,7 @@ class StopEarly(TrainerCallback):
         control.should_training_stop |= exhausted(state.log_history, self.logged, self.patience)
 
 
-def exhausted(history: list[dict[str, Any]], logged: str, patience: int | None) -> bool:
+def exhausted(history: list[dict[str, float]], logged: str, patience: int | None) -> bool:
     """Whether the last ``patience`` evaluations of a trainer's log brought nothing better; ``None``: never."""
     values = [row[logged] for row in history if logged in row]
     return patience is not None and len(values) > patience and max(values[-patience:]) <= max(values[:-patience])

@@ -17,10 +17,9 @@ Knows rows; must not know how values came about.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 
-def rows(history: Sequence[dict[str, Any]], kept: int, agreement: dict[str, float]) -> list[dict[str, Any]]:
+def rows(history: Sequence[dict[str, float]], kept: int, agreement: dict[str, float]) -> list[dict[str, float]]:
     """The trainer's log with one row per step.
 
     Args:
@@ -28,7 +27,7 @@ def rows(history: Sequence[dict[str, Any]], kept: int, agreement: dict[str, floa
         kept: The step whose weights the student has.
         agreement: The finished student's, for that step's row.
     """
-    by_step: dict[int, dict[str, Any]] = {}
+    by_step: dict[float, dict[str, float]] = {}
     for row in history:
         if "loss" in row or "eval_queries" in row:
             by_step.setdefault(row["step"], {}).update(row)

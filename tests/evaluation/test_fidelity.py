@@ -11,6 +11,7 @@ import torch
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import fidelity
+from retrieval_distill.evaluation.significance import Mean
 from retrieval_distill.objectives.contract import CandidateLists
 from retrieval_distill.objectives.listwise_kl import ListwiseKL
 
@@ -60,8 +61,8 @@ def test_queries_without_a_correlation_are_left_out_of_its_mean():
     assert np.isnan(agreement.loc[["flat", "single"], ["spearman", "kendall"]].to_numpy()).all()
     found = fidelity.summarise(agreement)
     assert found["queries"] == 3
-    assert found["kendall"]["mean"] == pytest.approx(1.0)
-    assert found["overlap"]["1"] == {"mean": 1.0, "low": 1.0, "high": 1.0}  # equal scores keep the teacher's order
+    assert found["kendall"].mean == pytest.approx(1.0)
+    assert found["overlap"]["1"] == Mean(1.0, 1.0, 1.0)  # equal scores keep the teacher's order
     assert set(found["overlap"]) == {"1", "3", "10"}
     assert fidelity.summarise(agreement.loc[["flat"]])["kendall"] is None
 
@@ -84,8 +85,8 @@ def test_gain_and_its_interval():
     start = rng.random(300)
     teacher, student = start + rng.normal(0.2, 0.3, 300), start + rng.normal(0.15, 0.3, 300)
     found = fidelity.gain({"start": start, "teacher": teacher, "student": student})
-    assert found["retention"]["mean"] == pytest.approx(student.mean() / teacher.mean())
-    assert found["gain_kept"]["mean"] == pytest.approx((student - start).mean() / (teacher - start).mean())
+    assert found["retention"].mean == pytest.approx(student.mean() / teacher.mean())
+    assert found["gain_kept"].mean == pytest.approx((student - start).mean() / (teacher - start).mean())
     # Fieller's interval, by its quadratic, is what the bootstrap comes close to
     x, y = student - start, teacher - start
     cov = np.cov(x, y) / 300
@@ -95,9 +96,7 @@ def test_gain_and_its_interval():
         x.mean() ** 2 - 3.8415 * cov[0, 0],
     )
     low, high = ((b + sign * math.sqrt(b * b - a * c)) / a for sign in (-1, 1))
-    assert [found["gain_kept"]["low"], found["gain_kept"]["high"]] == pytest.approx(
-        [low, high], abs=0.06 * (high - low)
-    )
+    assert list(found["gain_kept"].interval) == pytest.approx([low, high], abs=0.06 * (high - low))
 
 
 def test_a_gain_that_may_be_none_has_no_share():
@@ -105,4 +104,4 @@ def test_a_gain_that_may_be_none_has_no_share():
     start = rng.random(50)
     found = fidelity.gain({"start": start, "teacher": start + rng.normal(0, 0.3, 50), "student": start})
     assert found["gain_kept"] is None
-    assert found["retention"]["low"] < 1 < found["retention"]["high"]
+    assert found["retention"].low < 1 < found["retention"].high
