@@ -56,7 +56,7 @@ def collator(
     )
 
 
-def cut(student: SentenceTransformer, texts: dict[Kind, Texts], recipe: Recipe) -> dict[Kind, lengths.Cut]:
+def cut(student: SentenceTransformer, texts: dict[Kind, Texts], recipe: Recipe) -> dict[Kind, lengths.Truncation]:
     """How many queries and documents of the training are longer than it takes, by kind; see ``student.lengths``."""
     name, limit = recipe.student.model, recipe.training.max_length
     return {kind: lengths.report_truncation(name, student, own, kind, limit) for kind, own in texts.items()}
