@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NotRequired, get_args, get_origin, get_type_hints
 
 import pytest
 
-from retrieval_distill.runtime import processes, stages
+from retrieval_distill.runtime import manifests, processes, stages
+from retrieval_distill.runtime.manifests import Entry, Manifest
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,6 +81,27 @@ def test_one_process_without_a_launcher(monkeypatch, tmp_path):
     assert (processes.count(), processes.rank()) == (1, 0)
     manifest = stages.stage("try", tmp_path / "stage", {}, lambda out: {"n": 1})
     assert json.loads((tmp_path / "stage" / "manifest.json").read_text())["counts"] == manifest["counts"] == {"n": 1}
+
+
+def test_a_manifest_holds_what_its_type_says(tmp_path):
+    """No key more or less, each of its kind; the list of files too."""
+
+    def work(out: Path) -> dict:
+        (out / "small").write_bytes(b"abc")
+        with (out / "large").open("wb") as file:
+            file.truncate(manifests.LARGE_IN_CACHE + 1)
+        return {}
+
+    told = stages.stage("try", tmp_path / "stage", {"a": 1}, work, cache=True)
+    written = json.loads((tmp_path / "stage" / "manifest.json").read_text())
+    files = written["files"]
+    for found, type_ in ((told, Manifest), (written, Manifest), (files["small"], Entry), (files["large"], Entry)):
+        kinds = {key: get_args(kind)[0] if get_origin(kind) is NotRequired else kind
+                 for key, kind in get_type_hints(type_, include_extras=True).items()}  # fmt: skip
+        assert found.keys() <= kinds.keys()
+        assert all(isinstance(value, get_origin(kinds[key]) or kinds[key]) for key, value in found.items())
+    assert written.keys() == set(Manifest.__annotations__) - {"skipped"}
+    assert (set(files["small"]), set(files["large"])) == ({"bytes", "sha256"}, {"bytes", "sample"})
 
 
 def test_a_stage_within_a_stage_leaves_the_outer_ones_peak(tmp_path):
