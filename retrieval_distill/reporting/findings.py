@@ -86,15 +86,16 @@ def collect(run: RunFolder) -> Findings:
     report = run.report
     fidelity = report.fidelity if report else None
     compared, file = differences(run), f"{run.recipe['name']}.yaml"
+    against = next(iter(compared), None) or (report.distillation.best_untrained if report else None)
     name = report.dataset.name if report else run.source
     return Findings(
         title=f"{run.recipe['name']} on {name}",
         data_name=name,
         queries=verdict.queries_measured(report) if report else 0,
         is_under_way=not report and not run.unmeasured,
-        headline=_headline(run, next(iter(compared), None)),
+        headline=_headline(run, against),
         use=verdict.use(report) if report else "",
-        ways_out=verdict.ways_out(report, next(iter(compared), None) or verdict.compared(report)) if report else [],
+        ways_out=verdict.ways_out(report, against) if report else [],
         measures=report.measures if report else [],
         rows=systems.rows(report),
         legend=systems.legend(report) if report else "",
@@ -175,13 +176,13 @@ def _point(
     return Point(name, cost, value.mean, value.low, value.high, name in TRAINED, low, high)
 
 
-def _headline(run: RunFolder, against: Difference | None) -> str:
+def _headline(run: RunFolder, against: verdict.Compared | None) -> str:
     if run.unmeasured:
         return f"The student is finished. {run.unmeasured}"
     if not run.report:
         step = f"; training has reached step {run.training_log[-1]['step']}" if run.training_log else ""
         return f"This run is not finished: still to come are {', '.join(run.missing) or 'its measures'}{step}."
-    return verdict.headline(run.report, against or verdict.compared(run.report))
+    return verdict.headline(run.report, against)
 
 
 def _facts(report: RunReport, compared: list[Difference]) -> list[Fact]:

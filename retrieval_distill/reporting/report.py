@@ -80,7 +80,7 @@ def table(finished: RunReport) -> str:
         grid.add_column(heading, justify="right")
     for name, system in finished.systems.items():
         grid.add_row(name, *(_cell(name, values[measure]) for measure in measures), *_facts(system, measures[0]))
-    against = verdict.compared(finished)
+    against = finished.distillation.best_untrained
     ways = [f"* {way}" for way in verdict.ways_out(finished, against)]
     shown = (verdict.headline(finished, against), *ways, verdict.use(finished))
     text = plain(120, *map(Text, shown), grid, *map(Text, verdict.doubts(finished)))

@@ -210,6 +210,16 @@ class BestUntrained(Part):
     p: float
     """Corrected."""
 
+    @property
+    def theirs(self) -> str:
+        """The system, as a difference names it."""
+        return self.system
+
+    @property
+    def mean(self) -> float:
+        """The difference."""
+        return self.student_minus
+
 
 class Use(Part):
     """Which of the student and its fusion with BM25 to use, with its mean under the measure's name."""

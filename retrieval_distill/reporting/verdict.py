@@ -5,51 +5,16 @@ Knows ``report.json``; must not know how it is shown or where it lies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
-
 from retrieval_distill.evaluation import rivals
 from retrieval_distill.evaluation.rivals import HYBRIDS, TEACHER
 from retrieval_distill.evaluation.significance import ALPHA
 from retrieval_distill.formatting import interval, listed, number, p_value, share, signed
 from retrieval_distill.reporting.letters import beaten
-from retrieval_distill.reporting.report_file import Gate, RunReport
+from retrieval_distill.reporting.report_file import BestUntrained, Gate, RunReport
+from retrieval_distill.reporting.wins import Difference
 
-
-class Compared(Protocol):
-    """What the student has on another system: the mean, its corrected interval and p."""
-
-    @property
-    def theirs(self) -> str:
-        """The other system."""
-
-    @property
-    def mean(self) -> float:
-        """Above 0 where the student is better."""
-
-    @property
-    def low(self) -> float:
-        """The interval's lower end."""
-
-    @property
-    def high(self) -> float:
-        """Its upper end."""
-
-    @property
-    def p(self) -> float:
-        """Corrected."""
-
-
-@dataclass(frozen=True)
-class FromReport:
-    """:class:`Compared`, as a report has it."""
-
-    theirs: str
-    mean: float
-    low: float
-    high: float
-    p: float
-
+Compared = BestUntrained | Difference
+"""The student against another system: ``mean`` (above 0 where the student is better), its interval and p, corrected."""
 
 CALLED = {
     "bm25": "BM25",
@@ -71,12 +36,6 @@ def best_untrained(report: RunReport) -> str:
     """The name of the best system that needs no training; of a report that does not say, by its means."""
     told = report.distillation.best_untrained
     return told.system if told else rivals.best_untrained(report.values(report.headline))
-
-
-def compared(report: RunReport) -> FromReport | None:
-    """The student and the best untrained system; ``None`` of a report that does not say."""
-    told = report.distillation.best_untrained
-    return FromReport(told.system, told.student_minus, told.low, told.high, told.p) if told else None
 
 
 def headline(report: RunReport, against: Compared | None) -> str:

@@ -57,7 +57,7 @@ def test_a_worse_student_is_called_worse(tmp_path, source):
 def test_a_teacher_that_cannot_teach_is_named(told):
     told["systems"]["teacher"]["RR@10"]["p_holm_vs"]["start"] = 0.5
     report = RunReport.model_validate(told)
-    ways = verdict.ways_out(report, verdict.compared(report))
+    ways = verdict.ways_out(report, report.distillation.best_untrained)
     assert any("The teacher, reordering the best 10 documents, is not shown to be better" in way for way in ways)
 
 
