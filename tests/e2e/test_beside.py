@@ -101,11 +101,12 @@ def test_nothing_is_trained_tuned_or_said_on_them(finished, recipe):
 
 def test_a_report_from_before_is_read(finished, tmp_path):
     from retrieval_distill.reporting.findings import collect
+    from retrieval_distill.reporting.report_file import RunReport
 
     out, _ = finished
     run = RunFolder.open(out)
     old = {key: value for key, value in read_json(out / "report.json").items() if key != "also"}
-    run.__dict__["report"] = old
+    run.__dict__["report"] = RunReport.model_validate(old)
     assert collect(run).beside == []
 
 
