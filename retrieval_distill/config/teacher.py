@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from retrieval_distill.config.endpoint import EndpointConfig
+from retrieval_distill.config.retrieval import BM25Config
 from retrieval_distill.config.section import Section
 
 NO_LIMIT = 1 << 30
@@ -34,7 +35,7 @@ class MemberConfig(Section):
     """One teacher."""
 
     model: str = "cross-encoder/ms-marco-MiniLM-L6-v2"
-    """A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``llm:NAME`` or ``scores:FILE``."""
+    """A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``bm25``, ``llm:NAME`` or ``scores:FILE``."""
     max_length: int = Field(512, ge=8)
     """Tokens of a query-passage pair (bi-encoder: of a text), at most the model's own limit."""
     dtype: str = "auto"
@@ -43,6 +44,8 @@ class MemberConfig(Section):
     """Which label means relevant, for a cross-encoder of several; ``None`` for one of one."""
     llm: LLMConfig = LLMConfig()
     """Options of ``llm:NAME``."""
+    bm25: BM25Config | None = None
+    """Options of ``bm25``; ``None``: in a recipe those of its section ``retrieve``, elsewhere the defaults."""
     normalise: Literal["none", "z-score", "min-max", "rank", "temperature"] = "none"
     """What objectives see of the raw scores: per query for all but ``temperature``, which is fitted on dev queries."""
     weight: float = Field(1.0, ge=0)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_distill import api, models
-from retrieval_distill.config import Recipe
+from retrieval_distill.config import BM25Config, MemberConfig, Recipe
 from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
@@ -59,7 +59,7 @@ class Job:
         models.resolve(self.recipe.student.model)
         for model in [*self.baselines.values(), *self.retrievers.values()]:
             models.resolve(model)
-        for member in self.recipe.teacher.members:
+        for member in self.members:
             teachers.check(member)
         if self.recipe.generate is None:
             self.dataset.qrels(self.train_split)
@@ -148,10 +148,17 @@ class Job:
         return drawn, None if judged is None else {id_: judged[id_] for id_ in drawn}
 
     @property
+    def members(self) -> tuple[MemberConfig, ...]:
+        """The teachers' options; ``bm25`` reads words as ``retrieve`` says, unless it has options of its own."""
+        words = BM25Config(**self.recipe.retrieve.bm25)
+        members = self.recipe.teacher.members
+        return tuple(member.model_copy(update={"bm25": member.bm25 or words}) for member in members)
+
+    @property
     def teachers(self) -> tuple[Teacher, ...]:
         """The teachers, loaded when the first pair has to be scored."""
         if not self._teachers:
-            self._teachers = tuple(teachers.load(member) for member in self.recipe.teacher.members)
+            self._teachers = tuple(teachers.load(member, self.dataset.documents) for member in self.members)
         return self._teachers
 
     def release_teachers(self) -> None:
@@ -256,8 +263,11 @@ class Job:
         """What makes the teachers' scores other ones."""
         config = self.recipe.teacher
         members = [
-            {**teachers.identity(member), **member.model_dump(include={"normalise", "weight"})}
-            for member in config.members
+            {
+                **teachers.identity(member, self.dataset.documents),
+                **member.model_dump(include={"normalise", "weight"}),
+            }
+            for member in self.members
         ]
         return {"members": members, **config.model_dump(include={"weights", "squashed"})}
 
