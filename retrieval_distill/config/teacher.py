@@ -62,11 +62,11 @@ class TeacherConfig(MemberConfig):
     squashed: Literal["undo", "keep", "refuse"] = "undo"
     """What to do with scores that a sigmoid has squashed into 0..1: back to logits, nothing, or stop."""
     gate: Literal["stop", "warn", "off"] = "warn"
-    """What to do when the teacher is not shown to be better than the start model and BM25 on the dev queries."""
+    """What to do where dev queries do not show the teacher to beat BM25, the start model, and the two fused."""
     gate_queries: int = Field(200, ge=10)
     """Dev queries the gate asks."""
     gate_depth: int = Field(20, ge=2)
-    """Documents of the start model and of BM25 that the gate lets the teacher rerank per dev query."""
+    """Best documents of each of these that the gate lets the teacher rerank per dev query."""
 
     @property
     def members(self) -> tuple[MemberConfig, ...]:

@@ -15,7 +15,7 @@ from retrieval_distill import api, models
 from retrieval_distill.config import BM25Config, MemberConfig, Recipe
 from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data import generated
-from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError
@@ -139,13 +139,10 @@ class Job:
         return queries.drawn(self.recipe.dataset.train_queries, self.recipe.seed)
 
     @cached_property
-    def gate_queries(self) -> tuple[Texts, Qrels | None]:
-        """Queries the gate asks, drawn by the seed, with judgements if the dataset has a dev split of that name."""
+    def judged_dev(self) -> str | None:
+        """The dev split, where the dataset has one that is judged."""
         split = self.recipe.dataset.dev
-        judged = self.dataset.qrels.get(split) if split else None
-        queries = self.training_queries if judged is None else self.dataset.queries(str(split))
-        drawn = queries.drawn(self.recipe.teacher.gate_queries, self.recipe.seed)
-        return drawn, None if judged is None else {id_: judged[id_] for id_ in drawn}
+        return split if split and self.dataset.qrels.get(split) else None
 
     @property
     def members(self) -> tuple[MemberConfig, ...]:
@@ -200,11 +197,10 @@ class Job:
 
     def dev_split(self) -> str:
         """The dev split, which evaluations in training cannot do without."""
-        split = self.recipe.dataset.dev
-        if split is None or not self.dataset.qrels.get(split):
+        if self.judged_dev is None:
             splits = ", ".join(self.dataset.qrels)
             raise UserError(f"training.evaluate_steps needs dev queries: set dataset.dev to a judged split ({splits})")
-        return split
+        return self.judged_dev
 
     def model(self, name: str) -> str:
         """The model of a dense system, by its name in the report."""
