@@ -69,7 +69,7 @@ def load_teacher(
     """
     from retrieval_distill.teacher import load
 
-    corpus = None if documents is None else documents_of(documents)
+    corpus = load.Corpus(None if documents is None else documents_of(documents))
     return load.load(parse_teacher(fspath(name), max_length, dtype, **options), corpus)
 
 

@@ -155,8 +155,15 @@ class Job:
     def teachers(self) -> tuple[Teacher, ...]:
         """The teachers, loaded when the first pair has to be scored."""
         if not self._teachers:
-            self._teachers = tuple(teachers.load(member, self.dataset.documents) for member in self.members)
+            corpus = teachers.Corpus(self.dataset.documents, self._vectors)
+            self._teachers = tuple(teachers.load(member, corpus) for member in self.members)
         return self._teachers
+
+    @property
+    def _vectors(self) -> list[Embeddings]:
+        """The vectors that there are, by models that nothing trains."""
+        names = dict.fromkeys(("start", self.rival, *self.retrievers, *self.baselines))
+        return [self.embeddings(name) for name in names if f"embed-{name}" in self.manifests]
 
     def release_teachers(self) -> None:
         """Give back the teachers' memory; they are loaded again when they are needed."""

@@ -5,7 +5,9 @@ Knows which kinds of teacher there are; must not know how any of them works.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from retrieval_distill import models
 from retrieval_distill.config import BM25Config, MemberConfig
@@ -13,20 +15,33 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.scores.teacher_contract import Teacher
 
+if TYPE_CHECKING:
+    from retrieval_distill.embedding.embeddings import Embeddings
 
-def load(config: MemberConfig, documents: Texts | None = None) -> Teacher:
+
+@dataclass(frozen=True)
+class Corpus:
+    """What teachers may know of a corpus."""
+
+    documents: Texts | None = None
+    """What ``bm25`` counts words in."""
+    vectors: Sequence[Embeddings] = ()
+    """Of documents, by any models: a bi-encoder takes those that it would make itself."""
+
+
+def load(config: MemberConfig, corpus: Corpus = Corpus()) -> Teacher:
     """Load one teacher.
 
     Args:
         config: ``model`` is a cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``bm25``, ``llm:NAME``
             (with ``endpoint``) or ``scores:FILE``; the other keys are the kind's options.
-        documents: The corpus, which ``bm25`` needs; the other kinds do without.
+        corpus: Its documents, which ``bm25`` needs, and vectors of them, which spare a bi-encoder work.
 
     Raises:
         UserError: No such model or file, or something that its kind needs is missing.
     """
     kind, name = split(config.model)
-    return _KINDS[kind](name, config, documents)
+    return _KINDS[kind](name, config, corpus)
 
 
 def split(model: str) -> tuple[str, str]:
@@ -45,7 +60,7 @@ def check(config: MemberConfig) -> None:
     if kind in ("cross-encoder", "bi-encoder"):
         models.resolve(name)
     else:
-        load(config, Texts.of([]))
+        load(config, Corpus(Texts.of([])))
 
 
 def identity(config: MemberConfig, documents: Texts) -> dict[str, object]:
@@ -58,7 +73,7 @@ def identity(config: MemberConfig, documents: Texts) -> dict[str, object]:
         from retrieval_distill.scores import score_files
 
         return {"kind": kind, "model": score_files.fingerprint(name)}
-    return {"kind": kind, "model": load(config, documents).fingerprint}
+    return {"kind": kind, "model": load(config, Corpus(documents)).fingerprint}
 
 
 def _arithmetic(dtype: str) -> dict[str, str]:
@@ -68,29 +83,29 @@ def _arithmetic(dtype: str) -> dict[str, str]:
     return exact_head.arithmetic(devices.dtype_name(dtype))
 
 
-def _cross_encoder(name: str, config: MemberConfig, documents: Texts | None) -> Teacher:
+def _cross_encoder(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     from retrieval_distill.teacher import cross_encoder
 
     return cross_encoder.load(name, config.max_length, config.dtype, config.label)
 
 
-def _bi_encoder(name: str, config: MemberConfig, documents: Texts | None) -> Teacher:
+def _bi_encoder(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     from retrieval_distill.teacher import bi_encoder
 
-    return bi_encoder.load(name, config.max_length, config.dtype)
+    return bi_encoder.load(name, config.max_length, config.dtype, corpus.vectors)
 
 
-def _bm25(name: str, config: MemberConfig, documents: Texts | None) -> Teacher:
+def _bm25(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     from retrieval_distill.teacher import bm25
 
     if name:
         raise UserError(f"teacher 'bm25:{name}': write bm25; its options are keys, such as bm25.stemmer=english")
-    if documents is None:
+    if corpus.documents is None:
         raise UserError("teacher 'bm25' needs the corpus that it counts words in: load_teacher('bm25', documents=...)")
-    return bm25.load(documents, (config.bm25 or BM25Config()).bm25)
+    return bm25.load(corpus.documents, (config.bm25 or BM25Config()).bm25)
 
 
-def _llm(name: str, config: MemberConfig, documents: Texts | None) -> Teacher:
+def _llm(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     from retrieval_distill.teacher import llm_judge
 
     if config.llm.endpoint is None:
@@ -99,7 +114,7 @@ def _llm(name: str, config: MemberConfig, documents: Texts | None) -> Teacher:
     return llm_judge.load(name, config.llm.endpoint, **options)
 
 
-def _scores(name: str, config: MemberConfig, documents: Texts | None) -> Teacher:
+def _scores(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     from retrieval_distill.scores import score_files
 
     return score_files.load(name)
@@ -108,7 +123,7 @@ def _scores(name: str, config: MemberConfig, documents: Texts | None) -> Teacher
 BM25 = "bm25"
 """The one kind that has no name."""
 
-_KINDS: dict[str, Callable[[str, MemberConfig, Texts | None], Teacher]] = {
+_KINDS: dict[str, Callable[[str, MemberConfig, Corpus], Teacher]] = {
     "cross-encoder": _cross_encoder,
     "bi-encoder": _bi_encoder,
     BM25: _bm25,

@@ -61,7 +61,7 @@ def test_a_document_outside_the_corpus_is_weighed_as_one_of_it(tmp_path):
 
 def test_what_it_knows_is_part_of_its_name(dataset):
     def teacher(documents, options):
-        return load.load(MemberConfig(model="bm25", bm25=BM25Config(**options)), documents)
+        return load.load(MemberConfig(model="bm25", bm25=BM25Config(**options)), load.Corpus(documents))
 
     others = [teacher(dataset.documents, options) for options in OPTIONS]
     others.append(teacher(dataset.documents.at(np.arange(10)), {}))
@@ -73,7 +73,7 @@ def test_what_it_knows_is_part_of_its_name(dataset):
 
 def test_nothing_is_scored_twice_and_the_silent_are_counted_again(dataset, tmp_path, caplog):
     caplog.set_level(logging.INFO, "retrieval_distill")
-    teacher, run = load.load(MemberConfig(model="bm25"), dataset.documents), every_pair(dataset)
+    teacher, run = load.load(MemberConfig(model="bm25"), load.Corpus(dataset.documents)), every_pair(dataset)
     first = api.score(run, dataset, teacher=teacher, store=tmp_path)
     again = api.score(run, dataset, teacher=teacher, store=tmp_path)
     assert (again.facts["scored"], again.facts["stored"]) == (0, len(run))
@@ -100,7 +100,7 @@ def test_where_it_finds_nothing_at_all_only_the_others_count(dataset, tmp_path, 
 
 
 def test_its_scores_are_never_taken_for_a_sigmoids(dataset):
-    teacher = load.load(MemberConfig(model="bm25"), dataset.documents)
+    teacher = load.load(MemberConfig(model="bm25"), load.Corpus(dataset.documents))
     run = Run.from_dict({f"q{i}": {"a": i / 40, "b": 1 - i / 50} for i in range(40)})
     fitted = ensemble.Ensemble.fit([teacher], [run], None, ["none"], [1.0], "refuse")
     assert not fitted.calibration.members[0].unsquash
