@@ -59,8 +59,7 @@ class Job:
         models.resolve(self.recipe.student.model)
         for model in [*self.baselines.values(), *self.retrievers.values()]:
             models.resolve(model)
-        for member in self.members:
-            teachers.check(member)
+        self._check_teachers()
         if self.recipe.generate is None:
             self.dataset.qrels(self.train_split)
         else:
@@ -75,6 +74,17 @@ class Job:
             self.dev_split()
         write_json(self.out / "recipe.json", self.settled.model_dump(mode="json"))
         files.remove_abandoned(self.out.glob(".*"))
+
+    def _check_teachers(self) -> None:
+        """Refuse teachers that cannot be had, and one that is named beside an ensemble and would not be asked."""
+        config = self.recipe.teacher
+        if config.ensemble and config.model != MemberConfig().model:
+            raise UserError(
+                f"teacher.model={config.model} is not asked where there is a teacher.ensemble "
+                f"({self.teacher_name}): leave one of them out, with --set teacher.ensemble=[] the ensemble"
+            )
+        for member in self.members:
+            teachers.check(member)
 
     def _check_measures(self) -> None:
         """Refuse a split for measures that is not there, unless a corpus made its own queries: it may lack one."""
