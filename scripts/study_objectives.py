@@ -56,13 +56,18 @@ TRAINING = {"steps": 24, "queries_per_step": 32, "candidates": 3, "max_length": 
 LEARNING_RATES = {"python-docs": 1.5e-4, "scifact": 5e-5}
 """The one is far from what the start model knows, the other near."""
 SEEDS = (1, 2, 3)
+STARTER = [
+    "teacher.ensemble=[]", "teacher.weights=given", "teacher.model=starter", "teacher.max_length=128",
+    "evaluate.start_length=student",
+]  # fmt: skip
+"""One teacher in place of the recipe's ensemble."""
 DOCUMENTS, MAX_LENGTH = 3000, 128
 """Documents searched, and the tokens of each that are embedded."""
 
 
 def recipe_of(collection: str, beir: Path) -> Recipe:
     if collection == "python-docs":
-        return load_recipe("demo")
+        return load_recipe("demo", STARTER)
     return load_recipe("starter-scifact", [f"dataset.source={beir / 'scifact'}"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from retrieval_distill import pipeline
 from retrieval_distill.config import RECIPES, Recipe, load_recipe, parse_recipe
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import Mix
@@ -59,3 +60,11 @@ def test_files(tmp_path):
     (tmp_path / "list.yaml").write_text("- x")
     with pytest.raises(UserError, match="mapping"):
         load_recipe(tmp_path / "list.yaml")
+
+
+def test_a_teacher_beside_an_ensemble_is_not_ignored(tiny_recipe, tmp_path):
+    both = {**tiny_recipe, "teacher": {**tiny_recipe["teacher"], "ensemble": [{"model": "bm25"}]}}
+    with pytest.raises(UserError, match=r"is not asked where .* \(bm25\).*--set teacher\.ensemble=\[\] the ensemble"):
+        pipeline.run(parse_recipe(both), out=tmp_path / "run")
+    recipe = load_recipe("demo", ["teacher.ensemble=[]", "teacher.model=starter"])
+    assert [member.model for member in recipe.teacher.members] == ["starter"]

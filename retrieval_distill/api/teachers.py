@@ -14,7 +14,7 @@ import numpy as np
 
 from retrieval_distill import models
 from retrieval_distill.api.candidates import retrieve
-from retrieval_distill.api.nouns import dataset_of, run_of
+from retrieval_distill.api.nouns import dataset_of, documents_of, run_of
 from retrieval_distill.api.vectors import embed, index
 from retrieval_distill.bounds import Count, Tokens, bounded
 from retrieval_distill.config import MemberConfig, TeacherConfig, configured, parse_teacher
@@ -29,7 +29,7 @@ from retrieval_distill.evaluation import self_hits
 from retrieval_distill.runtime import destination, processes, stages
 
 if TYPE_CHECKING:
-    from retrieval_distill.api.nouns import Model, Runs
+    from retrieval_distill.api.nouns import Documents, Model, Runs
     from retrieval_distill.scores.teacher_contract import Teacher
     from retrieval_distill.teacher.calibration.calibration import Calibration
     from retrieval_distill.teacher.ensemble import Ensemble
@@ -45,14 +45,23 @@ ENGINES = ("local", "ray")
 
 
 @bounded
-def load_teacher(name: Model, *, max_length: Tokens | None = 512, dtype: str = "auto", **options: Any) -> Teacher:
+def load_teacher(
+    name: Model,
+    *,
+    max_length: Tokens | None = 512,
+    dtype: str = "auto",
+    documents: Documents | None = None,
+    **options: Any,
+) -> Teacher:
     """A teacher by name.
 
     Args:
-        name: A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``llm:NAME`` or ``scores:FILE``.
+        name: A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``bm25``, ``llm:NAME`` or
+            ``scores:FILE``.
         max_length: Tokens of a pair, at most the model's own limit; ``None``: that limit.
         dtype: What the model computes in: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``, which is bfloat16
             where that is native.
+        documents: The corpus, or a ``Dataset``, in which ``bm25`` counts words; other teachers need none.
         options: Other keys of a recipe's section ``teacher``, such as ``label=1`` or ``llm={"endpoint": URL}``.
 
     Raises:
@@ -60,7 +69,8 @@ def load_teacher(name: Model, *, max_length: Tokens | None = 512, dtype: str = "
     """
     from retrieval_distill.teacher import load
 
-    return load.load(parse_teacher(fspath(name), max_length, dtype, **options))
+    corpus = load.Corpus(None if documents is None else documents_of(documents))
+    return load.load(parse_teacher(fspath(name), max_length, dtype, **options), corpus)
 
 
 def gate(

@@ -106,7 +106,7 @@ def generate(
     config = parse(GenerateConfig, values, "generate", keys or ())
     judge = shell.checked(parse_teacher(teacher, max_length, "auto")) if teacher else None
     data = source.load(reading)
-    made = api.generate(data, out=out, teacher=judge and shell.teachers(judge)[0], config=config, **options)
+    made = api.generate(data, out=out, teacher=judge and shell.teachers(judge, data)[0], config=config, **options)
     shell.say(generated.table(made.manifest["counts"]))
     shell.say(f"{out}: corpus.jsonl, queries.jsonl, qrels/generated.tsv, generated.parquet, report.json")
     shell.say(f"next, train on them: retrieval-distill run own-corpus --out runs/mine --set dataset.source={out}")

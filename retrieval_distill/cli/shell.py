@@ -114,11 +114,11 @@ def checked(config: Any) -> Any:
     return config
 
 
-def teachers(config: Any) -> list[Any]:
-    """The teachers that a section describes."""
+def teachers(config: Any, data: Any) -> list[Any]:
+    """The teachers that a section describes, for a dataset."""
     from retrieval_distill.teacher import load
 
-    return [load.load(member) for member in config.members]
+    return [load.load(member, load.Corpus(data.documents)) for member in config.members]
 
 
 def check_index(folder: Path) -> None:

@@ -36,7 +36,8 @@ def gate(
     from retrieval_distill.runtime import stages
 
     runs, config = shell.runs(run_files), teaching.config(teacher)
-    data, teachers = source.load(), shell.teachers(config)
+    data = source.load()
+    teachers = shell.teachers(config, data)
     found = api.gate(data, teacher=teachers, baselines=runs, config=config, **options)
 
     def write(folder: Path) -> dict[str, Any]:
@@ -72,7 +73,8 @@ def score(
 
     known = None if calibration is None else Calibration.open(calibration)
     pairs, config = Run.load(run_file), teaching.config(teacher)
-    data, teachers = source.load(), shell.teachers(config)
+    data = source.load()
+    teachers = shell.teachers(config, data)
     scored = api.score(pairs, data, teacher=teachers, store=store, calibration=known, config=config, **options)
     shell.save(scored, out)
     shell.say(f"scored {scored.facts['scored']:,} pairs, found {scored.facts['stored']:,} in {store}")
@@ -105,7 +107,7 @@ def rerank(
         raise UserError(f"--out {out}: several runs, teachers or depths give a folder; leave the ending off")
     configs = {name: teaching.config(name) for name in teacher}
     data = source.load()
-    teachers = {name: shell.teachers(config)[0] for name, config in configs.items()}
+    teachers = {name: shell.teachers(config, data)[0] for name, config in configs.items()}
     if out.suffix:
         ((run,), (scorer,)) = runs.values(), teachers.values()
         shell.save(api.rerank(run, data, teacher=scorer, store=store, depth=depth[0]), out)

@@ -21,7 +21,7 @@ from retrieval_distill.config.mining import PRESETS, FilterConfig, MiningConfig
 from retrieval_distill.config.optimiser import OptimiserConfig
 from retrieval_distill.config.prepare import PrepareConfig
 from retrieval_distill.config.recipe import Recipe
-from retrieval_distill.config.retrieval import RetrieveConfig
+from retrieval_distill.config.retrieval import BM25Config, RetrieveConfig
 from retrieval_distill.config.section import Section
 from retrieval_distill.config.student import LoRAConfig, StudentConfig
 from retrieval_distill.config.teacher import NO_LIMIT, EmbeddingTeacherConfig, LLMConfig, MemberConfig, TeacherConfig
@@ -31,6 +31,7 @@ __all__ = [
     "NO_LIMIT",
     "PRESETS",
     "RECIPES",
+    "BM25Config",
     "CompressConfig",
     "DatasetConfig",
     "EmbedConfig",

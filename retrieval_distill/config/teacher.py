@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from retrieval_distill.config.endpoint import EndpointConfig
+from retrieval_distill.config.retrieval import BM25Config
 from retrieval_distill.config.section import Section
 
 NO_LIMIT = 1 << 30
@@ -34,7 +35,7 @@ class MemberConfig(Section):
     """One teacher."""
 
     model: str = "cross-encoder/ms-marco-MiniLM-L6-v2"
-    """A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``llm:NAME`` or ``scores:FILE``."""
+    """A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``bm25``, ``llm:NAME`` or ``scores:FILE``."""
     max_length: int = Field(512, ge=8)
     """Tokens of a query-passage pair (bi-encoder: of a text), at most the model's own limit."""
     dtype: str = "auto"
@@ -43,6 +44,8 @@ class MemberConfig(Section):
     """Which label means relevant, for a cross-encoder of several; ``None`` for one of one."""
     llm: LLMConfig = LLMConfig()
     """Options of ``llm:NAME``."""
+    bm25: BM25Config | None = None
+    """Options of ``bm25``; ``None``: in a recipe those of its section ``retrieve``, elsewhere the defaults."""
     normalise: Literal["none", "z-score", "min-max", "rank", "temperature"] = "none"
     """What objectives see of the raw scores: per query for all but ``temperature``, which is fitted on dev queries."""
     weight: float = Field(1.0, ge=0)
@@ -59,11 +62,11 @@ class TeacherConfig(MemberConfig):
     squashed: Literal["undo", "keep", "refuse"] = "undo"
     """What to do with scores that a sigmoid has squashed into 0..1: back to logits, nothing, or stop."""
     gate: Literal["stop", "warn", "off"] = "warn"
-    """What to do when the teacher is not shown to be better than the start model and BM25 on the dev queries."""
+    """What to do where dev queries do not show the teacher to beat BM25, the start model, and the two fused."""
     gate_queries: int = Field(200, ge=10)
     """Dev queries the gate asks."""
     gate_depth: int = Field(20, ge=2)
-    """Documents of the start model and of BM25 that the gate lets the teacher rerank per dev query."""
+    """Best documents of each of these that the gate lets the teacher rerank per dev query."""
 
     @property
     def members(self) -> tuple[MemberConfig, ...]:

@@ -94,6 +94,8 @@ def learning(job: Job) -> Acts:
         acts.append(("vectors and indexes of the other retrievers", partial(embed_retrievers, job)))
     if recipe.generate is not None:
         acts.append(("queries from the documents", partial(generate, job)))
+    if job.measurable:
+        acts.append(("vectors and index of the start model as it would be used untrained", partial(embed_rival, job)))
     if asks_gate(job):
         acts.append(("is the teacher better?", partial(ask_gate, job)))
     if recipe.training.evaluate_steps:
@@ -132,9 +134,7 @@ def measuring(job: Job) -> Acts:
     acts: Acts = [("vectors and index of the student", partial(embed_student, last))]
     if job.baselines:
         acts.append(("vectors and indexes of the baselines", partial(embed_baselines, job)))
-    if job.measurable:
-        acts.append(("vectors and index of the start model as it would be used untrained", partial(embed_rival, job)))
-    if job.dataset.qrels.get(job.recipe.dataset.dev or ""):
+    if job.judged_dev:
         acts.append(("how to fuse with BM25, asked of the dev queries", partial(tune_fusion, job)))
     if job.measurable:
         acts.append(("measures of every system", partial(measure, job)))

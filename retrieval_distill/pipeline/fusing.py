@@ -6,7 +6,9 @@ Knows which Runs are fused and where the weights are kept; must not know how the
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.passages import pooling
 from retrieval_distill.evaluation.rivals import HYBRIDS
 from retrieval_distill.pipeline.job import Job
@@ -24,18 +26,17 @@ of another index or other documents are no longer right."""
 
 def tune_fusion(job: Job) -> None:
     """Weights for each side and the choice between the student and its fusion; nothing where no dev query is judged."""
-    split, config = job.recipe.dataset.dev, job.recipe.evaluate
-    if not (split and job.dataset.qrels.get(split)):
+    split, config = job.judged_dev, job.recipe.evaluate
+    if split is None:
         return
     queries, depth = job.dataset.queries(split), job.dataset.in_passages(config.depth)
     indexes = {"start": job.rival, "student": "student"}
 
     def work(folder: Path) -> dict[str, int]:
-        pool, qrels = pooling(job.dataset, job.dataset.qrels(split))
         lexical = job.lexical(queries, depth)
         for name, of in HYBRIDS.items():
             dense = job.dense(indexes[of], job.model(of), queries, depth)
-            found = hybrid.tune(lexical, dense, qrels, pool, config.measures[0])
+            found = tuned(job, split, lexical, dense)
             decided = hybrid.decide(found) if of == "student" else {}
             write_json(folder / f"{name}.json", {**found, **decided, "split": split})
         return {"queries": len(queries)}
@@ -54,6 +55,12 @@ def tune_fusion(job: Job) -> None:
         key = hybrid.key(index, job.dataset.documents.fingerprint)
         kept = read_json(job.out / "fusion" / "hybrid-student.json")
         write_json(job.out / FILE, {**kept, "key": key})
+
+
+def tuned(job: Job, split: str, lexical: Run, dense: Run) -> dict[str, Any]:
+    """What :func:`retrieval_distill.retrieval.hybrid.tune` finds for two Runs of a judged split."""
+    pool, qrels = pooling(job.dataset, job.dataset.qrels(split))
+    return hybrid.tune(lexical, dense, qrels, pool, job.recipe.evaluate.measures[0])
 
 
 def fusions(job: Job) -> dict[str, Fusion]:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_distill import api, models
-from retrieval_distill.config import Recipe
+from retrieval_distill.config import BM25Config, MemberConfig, Recipe
 from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data import generated
-from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError
@@ -59,8 +59,7 @@ class Job:
         models.resolve(self.recipe.student.model)
         for model in [*self.baselines.values(), *self.retrievers.values()]:
             models.resolve(model)
-        for member in self.recipe.teacher.members:
-            teachers.check(member)
+        self._check_teachers()
         if self.recipe.generate is None:
             self.dataset.qrels(self.train_split)
         else:
@@ -75,6 +74,17 @@ class Job:
             self.dev_split()
         write_json(self.out / "recipe.json", self.settled.model_dump(mode="json"))
         files.remove_abandoned(self.out.glob(".*"))
+
+    def _check_teachers(self) -> None:
+        """Refuse teachers that cannot be had, and one that is named beside an ensemble and would not be asked."""
+        config = self.recipe.teacher
+        if config.ensemble and config.model != MemberConfig().model:
+            raise UserError(
+                f"teacher.model={config.model} is not asked where there is a teacher.ensemble "
+                f"({self.teacher_name}): leave one of them out, with --set teacher.ensemble=[] the ensemble"
+            )
+        for member in self.members:
+            teachers.check(member)
 
     def _check_measures(self) -> None:
         """Refuse a split for measures that is not there, unless a corpus made its own queries: it may lack one."""
@@ -139,20 +149,31 @@ class Job:
         return queries.drawn(self.recipe.dataset.train_queries, self.recipe.seed)
 
     @cached_property
-    def gate_queries(self) -> tuple[Texts, Qrels | None]:
-        """Queries the gate asks, drawn by the seed, with judgements if the dataset has a dev split of that name."""
+    def judged_dev(self) -> str | None:
+        """The dev split, where the dataset has one that is judged."""
         split = self.recipe.dataset.dev
-        judged = self.dataset.qrels.get(split) if split else None
-        queries = self.training_queries if judged is None else self.dataset.queries(str(split))
-        drawn = queries.drawn(self.recipe.teacher.gate_queries, self.recipe.seed)
-        return drawn, None if judged is None else {id_: judged[id_] for id_ in drawn}
+        return split if split and self.dataset.qrels.get(split) else None
+
+    @property
+    def members(self) -> tuple[MemberConfig, ...]:
+        """The teachers' options; ``bm25`` reads words as ``retrieve`` says, unless it has options of its own."""
+        words = BM25Config(**self.recipe.retrieve.bm25)
+        members = self.recipe.teacher.members
+        return tuple(member.model_copy(update={"bm25": member.bm25 or words}) for member in members)
 
     @property
     def teachers(self) -> tuple[Teacher, ...]:
         """The teachers, loaded when the first pair has to be scored."""
         if not self._teachers:
-            self._teachers = tuple(teachers.load(member) for member in self.recipe.teacher.members)
+            corpus = teachers.Corpus(self.dataset.documents, self._vectors)
+            self._teachers = tuple(teachers.load(member, corpus) for member in self.members)
         return self._teachers
+
+    @property
+    def _vectors(self) -> list[Embeddings]:
+        """The vectors that there are, by models that nothing trains."""
+        names = dict.fromkeys(("start", self.rival, *self.retrievers, *self.baselines))
+        return [self.embeddings(name) for name in names if f"embed-{name}" in self.manifests]
 
     def release_teachers(self) -> None:
         """Give back the teachers' memory; they are loaded again when they are needed."""
@@ -193,11 +214,10 @@ class Job:
 
     def dev_split(self) -> str:
         """The dev split, which evaluations in training cannot do without."""
-        split = self.recipe.dataset.dev
-        if split is None or not self.dataset.qrels.get(split):
+        if self.judged_dev is None:
             splits = ", ".join(self.dataset.qrels)
             raise UserError(f"training.evaluate_steps needs dev queries: set dataset.dev to a judged split ({splits})")
-        return split
+        return self.judged_dev
 
     def model(self, name: str) -> str:
         """The model of a dense system, by its name in the report."""
@@ -256,8 +276,11 @@ class Job:
         """What makes the teachers' scores other ones."""
         config = self.recipe.teacher
         members = [
-            {**teachers.identity(member), **member.model_dump(include={"normalise", "weight"})}
-            for member in config.members
+            {
+                **teachers.identity(member, self.dataset.documents),
+                **member.model_dump(include={"normalise", "weight"}),
+            }
+            for member in self.members
         ]
         return {"members": members, **config.model_dump(include={"weights", "squashed"})}
 

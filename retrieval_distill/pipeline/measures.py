@@ -105,7 +105,7 @@ def _timed(job: Job, queries: Texts) -> dict[str, Timed]:
         found[name] = timed.dense(Index.open(job.out / f"index-{index}"), job.model(name), dtype, queries, documents)
     for name, of in HYBRIDS.items():
         found[name] = timed.hybrid(found["bm25"], found[of], fused_by[name])
-    if all(split(member.model)[0] in ("cross-encoder", "bi-encoder") for member in job.recipe.teacher.members):
+    if all(split(member.model)[0] in ("cross-encoder", "bi-encoder", "bm25") for member in job.recipe.teacher.members):
         pool = timed.hybrid(found["bm25"], found["start"], Fusion())
         found[TEACHER] = timed.reranked(pool, job.teachers, documents, job.recipe.evaluate.rerank_depth)
     return found

@@ -8,8 +8,10 @@ from typing import Any
 
 from retrieval_distill import api
 from retrieval_distill.data.run import Run
+from retrieval_distill.pipeline.fusing import tuned
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
+from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.runtime import stages
 from retrieval_distill.teacher import gate, precision
 from retrieval_distill.teacher.calibration.calibration import Calibration
@@ -22,31 +24,36 @@ def asks_gate(job: Job) -> bool:
 
 
 def ask_gate(job: Job) -> None:
-    """Is the teacher better than the start model and BM25 on this corpus? Asked before the costly part."""
-    config, (queries, qrels) = job.recipe.teacher, job.gate_queries
+    """Is the teacher better than BM25, the start model and the two fused, here? Asked before the costly part."""
+    config, split, depth = job.recipe.teacher, job.judged_dev, job.dataset.in_passages(job.recipe.evaluate.depth)
+    every = job.dataset.queries(split) if split else job.training_queries
+    queries = every.drawn(config.gate_queries, job.recipe.seed)
+    searched = every if split else queries  # the fusion is tuned on all of them, as the one that is reported
 
     def work(folder: Path) -> dict[str, Any]:
-        start = job.dense("start", job.recipe.student.model, queries, config.gate_depth)
+        lexical, start = job.lexical(searched, depth), job.dense(job.rival, job.model("start"), searched, depth)
+        fusion = Fusion(**tuned(job, split, lexical, start)["chosen"]) if split else Fusion()
+        rivals = {"bm25": lexical, "start": start, "hybrid-start": fusion.fuse(lexical, start)}
         found = api.gate(
             job.dataset,
             teacher=job.teachers,
-            baselines={"bm25": job.lexical(queries, config.gate_depth), "start": start},
+            baselines={name: run.select(queries.ids).top(config.gate_depth) for name, run in rivals.items()},
             store=job.store,
-            split=None if qrels is None else job.recipe.dataset.dev,
+            split=split,
             measure=job.recipe.evaluate.measures[0],
             config=config,
         )
         found.save(folder)
-        return found.facts
+        return {**found.facts, "fusion": str(fusion)}
 
     inputs = {
         "teacher": job.teacher_inputs,
-        "queries": queries.fingerprint,
-        "qrels": stages.fingerprint(qrels),
+        "queries": [queries.fingerprint, searched.fingerprint],
+        "qrels": stages.fingerprint(job.dataset.qrels(split)) if split else None,
         "measure": job.recipe.evaluate.measures[0],
-        "start": job.manifests["index-start"]["fingerprint"],
+        "start": job.manifests[f"index-{job.rival}"]["fingerprint"],
         "retrieve": job.recipe.retrieve.bm25,
-        "depth": config.gate_depth,
+        "depths": [config.gate_depth, depth],
     }
     job.stage("gate", "gate", inputs, work)
     gate.apply(Gate.open(job.out / "gate").verdict, config.gate, job.teacher_name)

@@ -7,6 +7,9 @@ Framework: BM25 and Beyond", 2009, in Lucene's variant (Kamphuis et al., "Which 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +17,7 @@ import bm25s
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.sparse import csr_matrix
 
 from retrieval_distill.config.retrieval import Language
 from retrieval_distill.data.dataset import Texts
@@ -54,10 +58,12 @@ class BM25:
         stemmer: str | None = None,
         language: str = "english",
     ) -> None:
-        self.options = {"k1": k1, "b": b, "stemmer": stemmer, "language": language}
+        self.options: dict[str, Any] = {"k1": k1, "b": b, "stemmer": stemmer, "language": language}
         self.ids = np.array(documents.ids, dtype=object)
+        self._documents = documents
         self._set_language(stemmer, language)
-        tokens = self._words(documents, True)
+        tokens = self._words(documents.take(), True)
+        self._mean_length = _mean_length(tokens.ids)
         if not tokens.vocab:
             logger.warning("BM25 finds nothing: the documents have no words of two letters or more besides stop words")
             tokens = bm25s.tokenization.Tokenized([[0] for _ in tokens.ids], {"": 0})  # a word that no query has
@@ -87,6 +93,7 @@ class BM25:
         opened = cls.__new__(cls)
         opened.options = options
         opened.ids = pq.read_table(Path(folder) / "ids.parquet")["id"].to_numpy()
+        opened._documents = documents
         opened._set_language(stemmer, language)
         opened._index = bm25s.BM25.load(str(folder), mmap=True, show_progress=False)
         return opened
@@ -110,22 +117,59 @@ class BM25:
         if not depth or not len(queries):
             return Run.from_columns([], [], [])
         found, scores = self._index.retrieve(
-            self._words(queries, False), k=depth, show_progress=False, weight_mask=allowed
+            self._words(queries.take(), False), k=depth, show_progress=False, weight_mask=allowed
         )
         hit = scores > 0
         self._warn_of_misses(np.array(queries.ids, dtype=object)[~hit.any(axis=1)], len(queries))
         query_ids = np.repeat(np.array(queries.ids, dtype=object), depth).reshape(found.shape)
         return Run.from_columns(query_ids[hit], self.ids[found[hit]], scores[hit])
 
-    def _set_language(self, stemmer: str | None, language: str) -> None:
-        if language not in get_args(Language):
-            raise UserError(f"language {language!r} has no stop words here{nearest(language, get_args(Language))}")
-        self._language, self._stem = language, _stemmer(stemmer)
+    def scores(self, queries: Sequence[str], documents: Sequence[str], rows: np.ndarray) -> np.ndarray:
+        """What pairs of texts score, whether or not a document is among those that are searched.
 
-    def _words(self, texts: Texts, numbered: bool) -> Any:
-        """The words of each text, as numbers with a vocabulary, or as strings."""
+        Words are as rare, and documents as long, as they are against the documents that are searched; the sum, over
+        the words of a query, of ``log(1 + (N - n + 0.5) / (n + 0.5)) f / (f + k1 (1 - b + b l / mean l))``, with a word
+        in ``n`` of ``N`` documents, ``f`` times in this one, which is ``l`` words long.
+
+        Args:
+            queries: Texts.
+            documents: Texts.
+            rows: Which query, which document, int [pairs, 2].
+
+        Returns:
+            float32 [pairs]; 0 where no word is shared.
+        """
+        asked, _ = self._counts(queries)
+        found, lengths = self._counts(documents)
+        frequent = np.diff(self._index.scores["indptr"]).astype(float)
+        asked.data *= np.log1p((len(self.ids) - frequent + 0.5) / (frequent + 0.5))[asked.indices]
+        k1, b = self.options["k1"], self.options["b"]
+        saturation = k1 * (1 - b + b * lengths / self._mean_length)
+        found.data /= found.data + np.repeat(saturation, np.diff(found.indptr))
+        return np.asarray(asked[rows[:, 0]].multiply(found[rows[:, 1]]).sum(axis=1), np.float32).ravel()
+
+    def _set_language(self, stemmer: str | None, language: str) -> None:
+        self._language, self._stem = language, reader(stemmer, language)
+
+    @cached_property
+    def _mean_length(self) -> float:
+        """Words of a document on average; known from building, or counted when first asked for."""
+        return _mean_length(self._words(self._documents.take(), True).ids)
+
+    def _counts(self, texts: Sequence[str]) -> tuple[csr_matrix, np.ndarray]:
+        """How often each text has each word of the index, float64 [texts, words], and how many words it has in all."""
+        words, known = self._words(texts, False), self._index.vocab_dict
+        found = [[known[word] for word in own if word in known] for own in words]
+        ends, size = np.cumsum([0, *map(len, found)]), len(self._index.scores["indptr"]) - 1
+        columns = np.fromiter(chain.from_iterable(found), np.int64, ends[-1])
+        counts = csr_matrix((np.ones(ends[-1]), columns, ends), shape=(len(found), size))
+        counts.sum_duplicates()
+        return counts, np.array([len(own) for own in words], dtype=float)
+
+    def _words(self, texts: Sequence[str], numbered: bool) -> Any:
+        """The words of each text, as numbers and a vocabulary or as they are."""
         return bm25s.tokenize(
-            [segment(text) for text in texts.take()],
+            [segment(text) for text in texts],
             token_pattern=WORD,
             stopwords=None if self._language == "none" else self._language,
             stemmer=self._stem,
@@ -142,13 +186,24 @@ class BM25:
             )  # fmt: skip
 
 
-def _stemmer(language: str | None) -> Any:
-    if language is None:
+def _mean_length(words: Sequence[Sequence[Any]]) -> float:
+    return sum(map(len, words)) / max(len(words), 1) or 1.0
+
+
+def reader(stemmer: str | None, language: str) -> Any:
+    """The stemmer of that name; ``None``: none.
+
+    Raises:
+        UserError: There is no such stemmer or language of stop words, or PyStemmer is not installed.
+    """
+    if language not in get_args(Language):
+        raise UserError(f"language {language!r} has no stop words here{nearest(language, get_args(Language))}")
+    if stemmer is None:
         return None
     try:
         import Stemmer
     except ImportError as error:
         raise UserError("a stemmer needs PyStemmer: pip install 'retrieval-distill[stem]'") from error
-    if language not in Stemmer.algorithms():
-        raise UserError(f"stemmer {language!r} is unknown{nearest(language, Stemmer.algorithms())}")
-    return Stemmer.Stemmer(language)
+    if stemmer not in Stemmer.algorithms():
+        raise UserError(f"stemmer {stemmer!r} is unknown{nearest(stemmer, Stemmer.algorithms())}")
+    return Stemmer.Stemmer(stemmer)

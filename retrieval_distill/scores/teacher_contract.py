@@ -83,3 +83,12 @@ class ScoresByIds(Protocol):
 
     def lookup(self, pairs: Pairs) -> np.ndarray:
         """The score of every pair, wanted or not, float32 [pairs]; NaN where there is none."""
+
+
+@runtime_checkable
+class Silent(Protocol):
+    """A teacher that has nothing to say on some pairs, as BM25 where no word is shared."""
+
+    @property
+    def silent(self) -> float:
+        """What it scores those pairs."""

@@ -54,7 +54,7 @@ def with_options(
         hybrid: How to fuse it with BM25: ``"none"``, ``"tuned"``, or weights such as ``score:0.7``; ``None``: what is
             better on a run's dev queries; outside of a run ``"none"``.
         rerank: Teacher that reranks the results: a cross-encoder (hub id, folder, ``starter``),
-            ``bi-encoder:NAME``, ``llm:NAME`` or ``scores:FILE``; ``None``: no reranking.
+            ``bi-encoder:NAME``, ``bm25``, ``llm:NAME`` or ``scores:FILE``; ``None``: no reranking.
         rerank_depth: Documents that the teacher of ``rerank`` reads.
         where: SQL condition on the columns of ``metadata`` that found documents must meet; ``None``: no condition.
         metadata: Table of these columns; ``None``: the corpus.
@@ -66,7 +66,8 @@ def with_options(
     if rerank is not None:
         from retrieval_distill.teacher import load
 
-        teacher = load.load(parse(TeacherConfig, {"model": rerank}, "teacher"))
+        config = parse(TeacherConfig, {"model": rerank, "bm25": place.bm25}, "teacher")
+        teacher = load.load(config, load.Corpus(place.dataset.documents))
         searcher = replace(searcher, teacher=teacher, store=place.search_folder / "scores", rerank_depth=rerank_depth)
     if where is not None:
         from retrieval_distill.search import document_filter

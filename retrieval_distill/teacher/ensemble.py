@@ -1,7 +1,7 @@
 """Several teachers as one: each member's raw scores through the store, then calibrated into one Run.
 
-Knows the teacher's contract, scoring and calibration; must not know what kind of teacher a member is, save that a
-bi-encoder's similarities are no probabilities.
+Knows the teacher's contract, scoring and calibration; must not know what kind of teacher a member is, save that what
+a bi-encoder and BM25 give are no probabilities.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from retrieval_distill.teacher import scoring
 from retrieval_distill.teacher.calibration.calibration import Calibration, Squashed
 
 COUNTS = ("pairs", "scored", "stored")
+
+NO_PROBABILITIES = ("bi-encoder", "bm25")
+"""Kinds whose scores may all lie from 0 to 1 and are no sigmoid's."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,13 @@ class Ensemble:
         weights: Sequence[float] | None,
         squashed: Squashed,
     ) -> Ensemble:
-        """Teachers with ``Calibration.fit`` of their raw Runs; bi-encoders' similarities are never taken for squashed.
+        """Teachers with ``Calibration.fit`` of their raw Runs; a bi-encoder's and BM25's are never taken for squashed.
 
         Raises:
             UserError: As ``Calibration.fit``.
         """
-        rules: list[Squashed] = ["keep" if _has_similarities(teacher) else squashed for teacher in teachers]
+        kinds = [teacher.description.get("kind") for teacher in teachers]
+        rules: list[Squashed] = ["keep" if kind in NO_PROBABILITIES else squashed for kind in kinds]
         return cls(tuple(teachers), Calibration.fit(raw_dev, qrels, normalise, weights, rules))
 
     @property
@@ -100,7 +104,3 @@ def score(
     """
     raw, counts = raw_scores(run, queries, documents, ensemble.teachers, store)
     return ensemble.calibration.apply(raw), counts
-
-
-def _has_similarities(teacher: Teacher) -> bool:
-    return teacher.description.get("kind") == "bi-encoder"

@@ -1,8 +1,8 @@
 """The gate: is this teacher better than what it would replace, *here*? Asked on dev queries before the costly part.
 
-The teacher reranks the start model's own best documents and BM25's own best, so what is compared is the order alone.
-Where calibration is fitted, it is fitted on every second query and judged on the others. Knows Runs and judgements;
-must not know how they were made.
+The teacher reranks each rival's own best documents, so what is compared is the order alone. Where calibration is
+fitted, it is fitted on every second query and judged on the others. Knows Runs and judgements; must not know how they
+were made.
 """
 
 from __future__ import annotations

@@ -5,32 +5,49 @@ Knows which kinds of teacher there are; must not know how any of them works.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from retrieval_distill import models
-from retrieval_distill.config import MemberConfig
+from retrieval_distill.config import BM25Config, MemberConfig
+from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.scores.teacher_contract import Teacher
 
+if TYPE_CHECKING:
+    from retrieval_distill.embedding.embeddings import Embeddings
 
-def load(config: MemberConfig) -> Teacher:
+
+@dataclass(frozen=True)
+class Corpus:
+    """What teachers may know of a corpus."""
+
+    documents: Texts | None = None
+    """What ``bm25`` counts words in."""
+    vectors: Sequence[Embeddings] = ()
+    """Of documents, by any models: a bi-encoder takes those that it would make itself."""
+
+
+def load(config: MemberConfig, corpus: Corpus = Corpus()) -> Teacher:
     """Load one teacher.
 
     Args:
-        config: ``model`` is a cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``llm:NAME`` (with
-            ``endpoint``) or ``scores:FILE``; the other keys are the kind's options.
+        config: ``model`` is a cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``bm25``, ``llm:NAME``
+            (with ``endpoint``) or ``scores:FILE``; the other keys are the kind's options.
+        corpus: Its documents, which ``bm25`` needs, and vectors of them, which spare a bi-encoder work.
 
     Raises:
-        UserError: No such model or file, or an option that its kind needs is missing.
+        UserError: No such model or file, or something that its kind needs is missing.
     """
     kind, name = split(config.model)
-    return _KINDS[kind](name, config)
+    return _KINDS[kind](name, config, corpus)
 
 
 def split(model: str) -> tuple[str, str]:
     """Kind and name: ``"llm:judge"`` -> (llm, judge); a name without a known kind is a cross-encoder."""
     kind, colon, name = model.partition(":")
-    return (kind, name) if colon and kind in _KINDS else ("cross-encoder", model)
+    return (kind, name) if kind in _KINDS and (colon or kind == BM25) else ("cross-encoder", model)
 
 
 def check(config: MemberConfig) -> None:
@@ -43,11 +60,11 @@ def check(config: MemberConfig) -> None:
     if kind in ("cross-encoder", "bi-encoder"):
         models.resolve(name)
     else:
-        load(config)
+        load(config, Corpus(Texts.of([])))
 
 
-def identity(config: MemberConfig) -> dict[str, object]:
-    """What a stage's fingerprint has to know of a teacher, without loading its weights."""
+def identity(config: MemberConfig, documents: Texts) -> dict[str, object]:
+    """What a stage's fingerprint has to know of a teacher of this corpus, without loading its weights."""
     kind, name = split(config.model)
     if kind in ("cross-encoder", "bi-encoder"):
         known = {"kind": kind, "model": models.fingerprint(name), **config.model_dump(include=_IDENTITY)}
@@ -56,7 +73,7 @@ def identity(config: MemberConfig) -> dict[str, object]:
         from retrieval_distill.scores import score_files
 
         return {"kind": kind, "model": score_files.fingerprint(name)}
-    return {"kind": kind, "model": load(config).fingerprint}
+    return {"kind": kind, "model": load(config, Corpus(documents)).fingerprint}
 
 
 def _arithmetic(dtype: str) -> dict[str, str]:
@@ -66,19 +83,29 @@ def _arithmetic(dtype: str) -> dict[str, str]:
     return exact_head.arithmetic(devices.dtype_name(dtype))
 
 
-def _cross_encoder(name: str, config: MemberConfig) -> Teacher:
+def _cross_encoder(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     from retrieval_distill.teacher import cross_encoder
 
     return cross_encoder.load(name, config.max_length, config.dtype, config.label)
 
 
-def _bi_encoder(name: str, config: MemberConfig) -> Teacher:
+def _bi_encoder(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     from retrieval_distill.teacher import bi_encoder
 
-    return bi_encoder.load(name, config.max_length, config.dtype)
+    return bi_encoder.load(name, config.max_length, config.dtype, corpus.vectors)
 
 
-def _llm(name: str, config: MemberConfig) -> Teacher:
+def _bm25(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
+    from retrieval_distill.teacher import bm25
+
+    if name:
+        raise UserError(f"teacher 'bm25:{name}': write bm25; its options are keys, such as bm25.stemmer=english")
+    if corpus.documents is None:
+        raise UserError("teacher 'bm25' needs the corpus that it counts words in: load_teacher('bm25', documents=...)")
+    return bm25.load(corpus.documents, (config.bm25 or BM25Config()).bm25)
+
+
+def _llm(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     from retrieval_distill.teacher import llm_judge
 
     if config.llm.endpoint is None:
@@ -87,15 +114,19 @@ def _llm(name: str, config: MemberConfig) -> Teacher:
     return llm_judge.load(name, config.llm.endpoint, **options)
 
 
-def _scores(name: str, config: MemberConfig) -> Teacher:
+def _scores(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     from retrieval_distill.scores import score_files
 
     return score_files.load(name)
 
 
-_KINDS: dict[str, Callable[[str, MemberConfig], Teacher]] = {
+BM25 = "bm25"
+"""The one kind that has no name."""
+
+_KINDS: dict[str, Callable[[str, MemberConfig, Corpus], Teacher]] = {
     "cross-encoder": _cross_encoder,
     "bi-encoder": _bi_encoder,
+    BM25: _bm25,
     "llm": _llm,
     "scores": _scores,
 }

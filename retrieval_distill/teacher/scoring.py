@@ -18,7 +18,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.batching import batch_by_time
 from retrieval_distill.runtime.progress import clock, progress
 from retrieval_distill.scores.store import ScoreStore
-from retrieval_distill.scores.teacher_contract import Pairs, ScoresByIds, ScoreStream, Teacher
+from retrieval_distill.scores.teacher_contract import Pairs, ScoresByIds, ScoreStream, Silent, Teacher
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -42,7 +42,8 @@ def score(
         store: Where scores are kept, a shard at a time.
 
     Returns:
-        The rescored Run, and counts: ``pairs``, ``scored`` (now) and ``stored`` (before).
+        The rescored Run, and counts: ``pairs``, ``scored`` (now) and ``stored`` (before); of a teacher that has
+        nothing to say on some pairs, how many these are (``silent``).
 
     Raises:
         UserError: The run names unknown ids, or the teacher gives NaN or infinite scores.
@@ -67,6 +68,12 @@ def score(
             advance(len(rows))
     counts = {"pairs": len(run), "scored": len(missing), "stored": len(run) - len(missing)}
     found = store.lookup(teacher.fingerprint, query_hashes, document_hashes)
+    if isinstance(teacher, Silent):
+        counts["silent"] = int((found == np.float32(teacher.silent)).sum())
+        logger.info(
+            "teacher %r has nothing to say on %s of %s pairs; it scores them %g",
+            teacher.description["model"], f"{counts['silent']:,}", f"{len(run):,}", teacher.silent,
+        )  # fmt: skip
     return run.rescored(_by_ids(teacher, pairs, found) if isinstance(teacher, ScoresByIds) else found), counts
 
 

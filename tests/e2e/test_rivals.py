@@ -19,6 +19,7 @@ from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.rivals import HYBRIDS
 from retrieval_distill.evaluation.significance import holm, paired_p
 from retrieval_distill.retrieval import exact, hybrid
+from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.runtime.stages import read_manifest
 from tests.commands import command
@@ -39,8 +40,6 @@ def test_both_hybrids_are_fused_with_weights_tuned_on_dev(finished, data, tiny_r
     out, report = finished
     models = {"start": ("start-own", tiny_recipe["student"]["model"]), "student": ("student", str(out / "student"))}
     dev = data.queries("dev")
-    from retrieval_distill.retrieval.bm25 import BM25
-
     lexical = BM25(data.documents).search(dev, 20)
     for name, of in HYBRIDS.items():
         folder, model = models[of]
@@ -54,6 +53,22 @@ def test_both_hybrids_are_fused_with_weights_tuned_on_dev(finished, data, tiny_r
         assert report["systems"][name]["nDCG@10"]["mean"] == pytest.approx(measured["nDCG@10"].mean())
         untuned = evaluate(Fusion("rank", 0.5).fuse(*single).top(20), data.qrels("test"), ["nDCG@10"])
         assert told["untuned"]["nDCG@10"]["mean"] == pytest.approx(untuned["nDCG@10"].mean())
+
+
+def test_the_gate_asks_whether_the_teacher_beats_the_fusion_of_the_report(finished, data, tiny_recipe):
+    out, report = finished
+    dev, grades = data.queries("dev"), data.qrels("dev")
+    vectors = Embeddings.open(out / "embeddings-start-own")
+    single = BM25(data.documents).search(dev, 20), exact.search(vectors, tiny_recipe["student"]["model"], dev, 20)
+    fused = Fusion(**json.loads((out / "fusion" / "hybrid-start.json").read_text())["chosen"])
+    expected = {"bm25": single[0], "start": single[1], "hybrid-start": fused.fuse(*single)}
+    gate = report["distillation"]["gate"]
+    assert report["stages"]["gate"]["counts"]["fusion"] == str(fused)
+    assert list(gate["against"]) == list(expected)
+    for name, run in expected.items():
+        own = run.top(20)  # the recipe's gate_depth
+        assert gate["against"][name]["baseline"] == pytest.approx(evaluate(own, grades, ["nDCG@10"])["nDCG@10"].mean())
+    assert gate["better"] == all(found["low"] > 0 for found in gate["against"].values())
 
 
 def test_the_student_is_compared_with_the_best_untrained_system(finished):

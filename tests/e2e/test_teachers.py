@@ -29,14 +29,18 @@ def test_an_ensemble_in_a_recipe(tiny_recipe, encoders, cross_encoders, tmp_path
     members = [
         {"model": cross_encoders["bert"], "max_length": 48, "normalise": "temperature"},
         {"model": f"bi-encoder:{encoders['roberta']}", "normalise": "z-score"},
+        {"model": "bm25"},
     ]
     teacher = {"ensemble": members, "weights": "fitted", "gate_queries": 10}
-    report = pipeline.run(parse_recipe({**tiny_recipe, "teacher": teacher}), out=tmp_path).details
+    retrieve = {**tiny_recipe["retrieve"], "k1": 0.9, "stemmer": "english"}
+    recipe = parse_recipe({**tiny_recipe, "retrieve": retrieve, "teacher": teacher})
+    report = pipeline.run(recipe, out=tmp_path).details
     assert report["distillation"]["gate"]["queries"] == 3  # half of the six dev queries; the fit has the others
     found = {teacher["description"]["kind"]: teacher for teacher in ScoreStore(tmp_path / "scores").teachers()}
-    assert found.keys() == {"cross-encoder", "bi-encoder"}
+    assert found.keys() == {"cross-encoder", "bi-encoder", "bm25"}
+    assert {key: found["bm25"]["description"][key] for key in recipe.retrieve.bm25} == recipe.retrieve.bm25
     saved = Calibration.from_json(json.loads((tmp_path / "teacher-scores" / "calibration.json").read_text()))
-    assert [member.normalise for member in saved.members] == ["temperature", "z-score"]
+    assert [member.normalise for member in saved.members] == ["temperature", "z-score", "none"]
     candidates = Run.load(tmp_path / "candidates" / "run.parquet")
     data = beir.load(tiny_recipe["dataset"]["source"])
     raw = [
@@ -44,6 +48,7 @@ def test_an_ensemble_in_a_recipe(tiny_recipe, encoders, cross_encoders, tmp_path
         for loaded in (
             api.load_teacher(cross_encoders["bert"], max_length=48),
             api.load_teacher(f"bi-encoder:{encoders['roberta']}", max_length=512),
+            api.load_teacher("bm25", documents=data, bm25=recipe.retrieve.bm25),
         )
     ]
     expected = saved.apply(raw).frame

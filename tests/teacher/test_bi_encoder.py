@@ -25,6 +25,33 @@ def test_scores_are_the_models_similarity(encoders, dataset, tmp_path, kind):
     assert counts["scored"] == len(run)
 
 
+def test_stored_vectors_are_not_made_again(encoders, dataset, tmp_path, monkeypatch):
+    model, run = encoders["bert"], api.retrieve(dataset.queries, dataset.documents, depth=5)
+    documents = dataset.documents
+    config = MemberConfig(model=f"bi-encoder:{model}", dtype="float32", max_length=48)
+    made = api.embed(documents.at(np.arange(40)), model, out=tmp_path / "v", dtype="float32", max_length=48)
+    others = [
+        api.embed(documents, encoders["roberta"], out=tmp_path / "other", dtype="float32", max_length=48),
+        api.embed(documents, model, out=tmp_path / "short", dtype="float32", max_length=16),
+        api.embed(documents, model, out=tmp_path / "coarse", dtype="float32", max_length=48, storage="int8"),
+    ]
+    fresh = load.load(config, load.Corpus(vectors=others))
+    teacher = load.load(config, load.Corpus(vectors=[*others, made]))
+    assert teacher.fingerprint == fresh.fingerprint == load.load(config).fingerprint
+    embedded = []
+    real = bi_encoder.encoder.encode_parts
+    monkeypatch.setattr(bi_encoder.encoder, "encode_parts", lambda m, t, *k: embedded.extend(t) or real(m, t, *k))
+    monkeypatch.setattr(bi_encoder, "STORED", 7)
+    expected = api.score(run, dataset, teacher=fresh, store=tmp_path / "fresh")
+    asked = set(run.frame["doc_id"])
+    assert sum(text in set(documents.take()) for text in embedded) == len(asked)
+    embedded.clear()
+    found = api.score(run, dataset, teacher=teacher, store=tmp_path / "stored")
+    assert set(embedded) & set(documents.take()) == set(documents.take(sorted(asked - set(documents.ids[:40]))))
+    assert found.pairs == expected.pairs
+    assert found.frame["score"].to_numpy() == pytest.approx(expected.frame["score"].to_numpy(), abs=1e-6)
+
+
 def test_only_wanted_texts_are_embedded(encoders, dataset, tmp_path, monkeypatch):
     teacher = load.load(MemberConfig(model=f"bi-encoder:{encoders['bert']}", dtype="float32"))
     run = api.retrieve(dataset.queries, dataset.documents, depth=5)
