@@ -52,7 +52,7 @@ def test_any_corpus_even_without_words(documents, queries):
 
 def test_a_document_outside_the_corpus_is_weighed_as_one_of_it(tmp_path):
     corpus = Texts.of(["the cat sat here", "a dog barked", "cat and dog and dog"])
-    for index in (BM25(corpus), BM25.kept(tmp_path / "kept", corpus)):
+    for index in (BM25(corpus), BM25.cached(tmp_path / "kept", corpus)):
         inside, cut, strange = index.scores(
             ["cat dog"], [corpus["0"], "cat here", "whale"], np.array([[0, i] for i in range(3)])
         )
