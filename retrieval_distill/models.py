@@ -50,7 +50,7 @@ def resolve(name: str) -> Path:
             of a folder that a stage wrote is missing or was altered.
     """
     if name.startswith("packaged:"):
-        return _packaged(name)
+        return _packaged_folder(name)
     if name == STARTER:
         return STARTER_FOLDER
     if Path(name).is_dir():
@@ -162,7 +162,7 @@ def fingerprint(name: str) -> str:
 
 
 @lru_cache
-def _packaged(name: str) -> Path:
+def _packaged_folder(name: str) -> Path:
     if name == MPNET:
         return packaged.folder(packaged.MPNET)
     if name != PACKAGED:

@@ -59,7 +59,9 @@ def loading(folder: Path) -> Iterator[list[Loaded]]:
     """
     loaded: list[Loaded] = []
     with (
-        blame_model(lambda error: f"model {str(folder)!r} cannot be loaded: {_damaged(folder) or one_line(error)}"),
+        blame_model(
+            lambda error: f"model {str(folder)!r} cannot be loaded: {_first_damage(folder) or one_line(error)}"
+        ),
         models.quiet_transformers(),
         _recording_reports(folder, loaded),
     ):
@@ -175,9 +177,9 @@ def _recording_reports(folder: Path, loaded: list[Loaded]) -> Iterator[None]:
         wants_report = options.get("output_loading_info", False)
         safely = {**options, "output_loading_info": True, "ignore_mismatched_sizes": True, "weights_only": True}
         model, report = own.__func__(kind, source, *args, **safely)
-        loaded.append(_loaded(model, report))
+        loaded.append(_as_loaded(model, report))
         if (base := models.adapter_base(Path(str(source)))) is not None:  # the report covers only the adapter
-            loaded.append(_loaded(*own.__func__(kind, str(models.resolve(base)), *args, **safely)))
+            loaded.append(_as_loaded(*own.__func__(kind, str(models.resolve(base)), *args, **safely)))
         return (model, report) if wants_report else model
 
     PreTrainedModel.from_pretrained = classmethod(from_pretrained)  # type: ignore[assignment,method-assign]
@@ -194,7 +196,7 @@ def _refuse_kernels(folder: Path, options: dict[str, Any]) -> None:
         raise UserError(f"model {str(folder)!r} asks for attention code from a hub, which is never run")
 
 
-def _loaded(model: Any, report: dict[str, Any]) -> Loaded:
+def _as_loaded(model: Any, report: dict[str, Any]) -> Loaded:
     resized = frozenset(name for name, *_ in report["mismatched_keys"])
     missing = frozenset(report["missing_keys"]) - resized
     return Loaded(model, missing, resized, frozenset(report["unexpected_keys"]))
@@ -218,7 +220,7 @@ def _is_finite(weight: torch.Tensor) -> bool:
     return bool(torch.isfinite(weight).all())
 
 
-def _damaged(folder: Path) -> str | None:
+def _first_damage(folder: Path) -> str | None:
     """The first damaged file of a folder, and its defect."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         if damage := _damage(path):

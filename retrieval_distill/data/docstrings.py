@@ -63,7 +63,7 @@ def read_file(module: str, path: str) -> list[Docstring]:
         tree = ast.parse(Path(path).read_bytes())
     except (SyntaxError, ValueError, OSError):
         return []
-    return [doc for name, text in _documented(module, tree) if (doc := _docstring(name, text))]
+    return [doc for name, text in _walk_documented(module, tree) if (doc := _docstring(name, text))]
 
 
 def read_module(module: str) -> list[Docstring]:
@@ -76,7 +76,7 @@ def read_module(module: str) -> list[Docstring]:
     return [doc for name, text in texts.items() if text and (doc := _docstring(f"{module}.{name}", text))]
 
 
-def _documented(name: str, node: ast.AST) -> Iterator[tuple[str, str]]:
+def _walk_documented(name: str, node: ast.AST) -> Iterator[tuple[str, str]]:
     """(qualified name, docstring) of a module or class and everything defined in it."""
     if text := ast.get_docstring(node):  # type: ignore[arg-type]
         yield name, text
@@ -86,7 +86,7 @@ def _documented(name: str, node: ast.AST) -> Iterator[tuple[str, str]]:
                 continue
             inner = f"{name}.{child.name}"
             if isinstance(child, ast.ClassDef):
-                yield from _documented(inner, child)
+                yield from _walk_documented(inner, child)
             elif text := ast.get_docstring(child):
                 yield inner, text
         elif isinstance(child, ast.Expr) and (compiled := _compiled_docstring(name, child.value)):

@@ -41,7 +41,7 @@ def per_query(teacher: Run, student: Run, teacher_temperature: float, student_te
         UserError: The Runs do not hold the same pairs.
     """
     rows = {query_id: _agreement(*scores, teacher_temperature, student_temperature)
-            for query_id, scores in _paired(teacher, student)}  # fmt: skip
+            for query_id, scores in _pair_scores(teacher, student)}  # fmt: skip
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("query_id")
 
 
@@ -79,7 +79,7 @@ def worst(agreement: pd.DataFrame, count: int = 10) -> list[str]:
     return agreement["kl"].nlargest(count).index.tolist()
 
 
-def _paired(teacher: Run, student: Run) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
+def _pair_scores(teacher: Run, student: Run) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
     """(query id, scores of both) of each query, in the teacher's order."""
     both = teacher.frame.merge(student.frame, on=["query_id", "doc_id"], how="outer", suffixes=("", "_student"))
     if len(both) != len(teacher) or both["score"].isna().any() or both["score_student"].isna().any():

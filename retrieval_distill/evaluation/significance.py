@@ -75,7 +75,7 @@ def ratio_with_interval(numerator: np.ndarray, denominator: np.ndarray, seed: in
     ``None`` if the denominator's own interval includes 0 or less: the ratio is then unbounded. Resamples whose
     denominator is not positive (at most one in forty) are dropped.
     """
-    numerator, denominator = _paired(numerator, denominator)
+    numerator, denominator = _check_paired(numerator, denominator)
     over, under = _resampled_means(numerator, seed), _resampled_means(denominator, seed)
     if _middle(under)[0] <= 0:
         return None
@@ -94,7 +94,7 @@ def paired_p(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
     Smucker, Allan, Carterette: A comparison of statistical significance tests for information retrieval evaluation,
     CIKM 2007.
     """
-    a, b = _paired(a, b)
+    a, b = _check_paired(a, b)
     differences = (a - b)[a != b]
     if not len(differences):
         return 1.0
@@ -166,7 +166,7 @@ def minimum_detectable_difference(differences: np.ndarray, power: float = 0.8, a
     return float(z * differences.std(ddof=1) / math.sqrt(len(differences)))
 
 
-def _paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _check_paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     a, b = _finite(a), _finite(b)
     if len(a) != len(b):
         raise ValueError(f"paired values differ in number: {len(a)} and {len(b)}")

@@ -62,7 +62,7 @@ def generate_blocks(
                 rows = pd.DataFrame([row for found in part for row in _rows(block, found)], columns=COLUMNS)
                 _write(rows, folder, name, start)
                 advance(rows["doc_id"].nunique())
-    return pd.concat([_ordered(_read(folder, name, start), documents) for start in starts], ignore_index=True)
+    return pd.concat([_sort(_read(folder, name, start), documents) for start in starts], ignore_index=True)
 
 
 def _count(rate: float, seed: int, name: str, id_: str) -> int:
@@ -79,7 +79,7 @@ def _rows(block: Sequence[Record], made: QueriesByRow) -> Iterator[Sequence[str 
             yield id_, 0, None, None, None
 
 
-def _ordered(found: pd.DataFrame, documents: Texts) -> pd.DataFrame:
+def _sort(found: pd.DataFrame, documents: Texts) -> pd.DataFrame:
     rows = documents.rows.find(found["doc_id"].tolist())
     return found.iloc[np.lexsort((found["number"], rows))]
 

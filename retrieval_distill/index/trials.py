@@ -130,9 +130,9 @@ class Trials:
     def opened(self, name: str) -> Index:
         """Open a candidate; a lossy one with the stored vectors that all lossy candidates share."""
         opened = Index.open(self.folder(name))
-        return replace(opened, stored=rescoring.open_stored(self._stored())) if KINDS[name].loses else opened
+        return replace(opened, stored=rescoring.open_stored(self._stored_vectors())) if KINDS[name].loses else opened
 
-    def _stored(self) -> Path:
+    def _stored_vectors(self) -> Path:
         path, made = self.out / rescoring.FILE, self.prepared
         if not path.is_file():
             temporary = path.with_suffix(".whole")

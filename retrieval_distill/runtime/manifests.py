@@ -101,14 +101,14 @@ def read_manifest(folder: str | Path) -> Manifest | None:
     except UserError:
         if marked_fingerprint(path.parent) is None:
             return None
-        raise _damaged(path) from None
+        raise _damaged_error(path) from None
     if not isinstance(found, dict) or not {"stage", "fingerprint", "counts"} <= found.keys():
         if marked_fingerprint(path.parent) is None:
             return None  # somebody else's file of that name
-        raise _damaged(path)
+        raise _damaged_error(path)
     rest = {name: found[name] for name in found if name != "checksum"}
     if ("format" in found or "checksum" in found) and found.get("checksum") != files.fingerprint(rest):
-        raise _damaged(path)
+        raise _damaged_error(path)
     return cast(Manifest, found)
 
 
@@ -311,5 +311,5 @@ def _defect(folder: Path, deferred_prefix: str | None, item: tuple[str, Entry]) 
         return "missing"
 
 
-def _damaged(path: Path) -> UserError:
+def _damaged_error(path: Path) -> UserError:
     return UserError(f"{path}: this manifest is damaged; run the command that wrote it again")

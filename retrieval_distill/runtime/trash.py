@@ -62,7 +62,7 @@ def _empty(gone: Path, folder: Path) -> None:
         for path in filter(manifests.is_clutter, list(gone.iterdir())):
             path.unlink()
         if any(path.name not in manifests.BOOKKEEPING for path in gone.iterdir()):
-            aside = _aside(folder)
+            aside = _aside_path(folder)
             gone.rename(aside)
             logger.warning("%s: it held files that its stage did not write; they are kept in %s", folder, aside)
             return
@@ -94,6 +94,6 @@ def _remove_work(gone: Path) -> None:
             remove(path)
 
 
-def _aside(folder: Path) -> Path:
+def _aside_path(folder: Path) -> Path:
     names = (f"{folder.name}.aside" + (f"-{number}" if number > 1 else "") for number in count(1))
     return next(path for path in map(folder.with_name, names) if not path.exists())

@@ -100,11 +100,11 @@ class ScoreStore:
 
     def lookup(self, teacher: str, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """The stored score of each pair, float32 [pairs] aligned with the input; NaN where there is none."""
-        return lookup.pair_scores(self.shards(teacher), *_aligned(queries, documents))
+        return lookup.pair_scores(self.shards(teacher), *_check_aligned(queries, documents))
 
     def missing(self, teacher: str, queries: np.ndarray, documents: np.ndarray) -> np.ndarray:
         """The first row of each distinct pair that is not stored yet, ascending (int64)."""
-        queries, documents = _aligned(queries, documents)
+        queries, documents = _check_aligned(queries, documents)
         wanted = np.isnan(self.lookup(teacher, queries, documents))
         return lookup.first_rows(queries, documents, wanted)
 
@@ -185,7 +185,7 @@ class ScoreStore:
         Returns:
             The shards set aside by this call, under their new names (``CHECKSUM.parquet.damaged``).
         """
-        return [_aside(shard) for shard in self._listed(teacher) if not self._is_whole(shard)]
+        return [_damaged_path(shard) for shard in self._listed(teacher) if not self._is_whole(shard)]
 
     @property
     def _header(self) -> Path:
@@ -217,9 +217,11 @@ class ScoreStore:
                 self._whole.add(shard)
                 return True
         self._whole.discard(shard)
-        logger.warning("%s is damaged; set aside as %s, its pairs count as not scored", shard, _aside(shard).name)
+        logger.warning(
+            "%s is damaged; set aside as %s, its pairs count as not scored", shard, _damaged_path(shard).name
+        )
         with suppress(OSError):  # a read-only store: the shard stays where it is, unread
-            shard.replace(_aside(shard))
+            shard.replace(_damaged_path(shard))
         return False
 
     def _create(self, teacher: str) -> None:
@@ -294,7 +296,7 @@ def _hashes(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, np.uint64)
 
 
-def _aligned(queries: np.ndarray, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _check_aligned(queries: np.ndarray, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(queries) != len(documents):
         raise ValueError(f"{len(queries)} queries but {len(documents)} documents: a pair needs one of each")
     return _hashes(queries), _hashes(documents)
@@ -305,7 +307,7 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
-def _aside(shard: Path) -> Path:
+def _damaged_path(shard: Path) -> Path:
     return shard.with_name(f"{shard.name}.damaged")
 
 

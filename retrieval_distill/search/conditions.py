@@ -95,7 +95,7 @@ class Condition:
         where, expected = found[0]["node"].get("where_clause"), _statement("TRUE")[1]
         expected[0]["node"]["where_clause"] = where
         if where is None or found != expected:  # more than one condition
-            raise UserError(f"{_shown(text)}: write a single condition, such as year >= 2020 AND lang = 'en'")
+            raise UserError(f"{_quote(text)}: write a single condition, such as year >= 2020 AND lang = 'en'")
         return cls(text, statement, tuple(dict.fromkeys(_paths(where, text))))
 
     def columns(self, known: Sequence[str], table: str) -> list[str]:
@@ -109,7 +109,7 @@ class Condition:
             UserError: It names a column that the table lacks, or none at all.
         """
         lower = {name.lower(): name for name in known}
-        has, where = f"{table} has: {', '.join(known)}", _shown(self.text)
+        has, where = f"{table} has: {', '.join(known)}", _quote(self.text)
         if not self.paths:
             raise UserError(f"{where} names no column; {has}")
         needed: dict[str, None] = {}
@@ -135,11 +135,11 @@ class Condition:
         try:
             rows = connection.execute(self.statement).fetchall()
         except duckdb.InterruptException:
-            raise UserError(f"{_shown(self.text)} takes longer than {TIMEOUT:.0f} s; simplify it") from None
+            raise UserError(f"{_quote(self.text)} takes longer than {TIMEOUT:.0f} s; simplify it") from None
         except duckdb.OutOfMemoryException:
-            raise UserError(f"{_shown(self.text)} needs more than {SETTINGS['memory_limit']} of memory") from None
+            raise UserError(f"{_quote(self.text)} needs more than {SETTINGS['memory_limit']} of memory") from None
         except duckdb.Error as error:
-            raise UserError(f"{_shown(self.text)}: {first_error_line(error)}") from None
+            raise UserError(f"{_quote(self.text)}: {first_error_line(error)}") from None
         finally:
             clock.cancel()
         return [id_ for (id_,) in rows]
@@ -152,7 +152,7 @@ def connect() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _shown(condition: str) -> str:
+def _quote(condition: str) -> str:
     """A condition as shown in messages."""
     return f"--where {condition if len(condition) <= 200 else condition[:200] + ' ...'!r}"
 
@@ -186,10 +186,10 @@ def _statement(condition: str) -> tuple[str, list[dict[str, Any]]]:
             ((tree,),) = connection.execute("SELECT json_serialize_sql(?)", [select]).fetchall()
             found = json.loads(tree)
             if found["error"]:
-                raise UserError(f"{_shown(condition)}: {found['error_message'].splitlines()[0]}")
+                raise UserError(f"{_quote(condition)}: {found['error_message'].splitlines()[0]}")
             ((written,),) = connection.execute("SELECT json_deserialize_sql(?::JSON)", [tree]).fetchall()
         except duckdb.Error as error:
-            raise UserError(f"{_shown(condition)}: {first_error_line(error)}") from None
+            raise UserError(f"{_quote(condition)}: {first_error_line(error)}") from None
     return written, found["statements"]
 
 
@@ -210,14 +210,14 @@ def _paths(where: dict[str, Any], condition: str) -> Iterator[Path]:
             yield path
         elif kind == "FUNCTION" and function not in FUNCTIONS:
             known = nearest(function, filter(str.isidentifier, FUNCTIONS))
-            raise UserError(f"{_shown(condition)}: function {function!r} is not allowed{known}")
+            raise UserError(f"{_quote(condition)}: function {function!r} is not allowed{known}")
         elif kind is not None and kind not in PARTS:
             raise UserError(
-                f"{_shown(condition)}: a {str(kind).lower().replace('_', ' ')} is not allowed; compare columns with "
+                f"{_quote(condition)}: a {str(kind).lower().replace('_', ' ')} is not allowed; compare columns with "
                 "values, or search a list column with list_contains(tags, 'x')"
             )
         elif "array" in (part.get("type_name"), str(part.get("id", "")).lower()):
-            raise UserError(f"{_shown(condition)}: arrays of fixed length are not allowed")
+            raise UserError(f"{_quote(condition)}: arrays of fixed length are not allowed")
 
 
 def _parts(value: Any) -> Iterator[dict[str, Any]]:

@@ -103,7 +103,7 @@ def _load(
     connection: duckdb.DuckDBPyConnection, reader: Reader, condition: Condition, table: Path, id_names: Sequence[str]
 ) -> None:
     """Load the table into memory: its ids as text, and the columns that the condition names."""
-    call = reader.call.format(_quoted(glob.escape(str(table)), "'"))
+    call = reader.call.format(_quote(glob.escape(str(table)), "'"))
     types = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE FROM {call})").fetchall()}
     lower = {name.lower(): name for name in types}
     id_ = next((lower[name.lower()] for name in id_names if name.lower() in lower), None)
@@ -112,15 +112,15 @@ def _load(
     types |= {name: "VARCHAR" for name, kind in types.items() if kind == "UUID" or name == id_}
     wanted = {name: types[name] for name in [*condition.columns(list(types), table.name), id_]}
     if reader.types is not None:
-        typed = ", ".join(f"{_quoted(name, chr(39))}: {_quoted(kind, chr(39))}" for name, kind in wanted.items())
+        typed = ", ".join(f"{_quote(name, chr(39))}: {_quote(kind, chr(39))}" for name, kind in wanted.items())
         call += f", {reader.types} = {{{typed}}}"
-    columns = ", ".join(_quoted(name, '"') for name in wanted if name != id_)
-    text = f"CAST({_quoted(id_, chr(34))} AS VARCHAR)"
+    columns = ", ".join(_quote(name, '"') for name in wanted if name != id_)
+    text = f"CAST({_quote(id_, chr(34))} AS VARCHAR)"
     connection.execute(
-        f"CREATE TABLE {TABLE} AS SELECT {text} AS {_quoted(ID, chr(34))}, {text} AS {_quoted(id_, chr(34))}"
+        f"CREATE TABLE {TABLE} AS SELECT {text} AS {_quote(ID, chr(34))}, {text} AS {_quote(id_, chr(34))}"
         f"{', ' * bool(columns)}{columns} FROM {call})"
     )
 
 
-def _quoted(text: str, mark: str) -> str:
+def _quote(text: str, mark: str) -> str:
     return f"{mark}{text.replace(mark, mark * 2)}{mark}"

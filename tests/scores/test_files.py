@@ -245,7 +245,7 @@ def test_absent_pairs_are_refused_after_the_others_were_given(teacher):
     assert (positions.tolist(), scores.tolist()) == ([1], [2.5])
     with pytest.raises(UserError, match=r"1 of the candidates .* query '2' with document '11'; restrict"):
         next(given_)
-    with pytest.raises(UserError, match="1 of the pairs"):
+    with pytest.raises(UserError, match="1 of the candidates"):
         next(teacher.score(asked((1, 1))))
 
 

@@ -59,7 +59,7 @@ def save(dataset: Dataset, folder: str | Path) -> None:
 
 BEIR = Format(
     "beir",
-    lambda source: bool(tables.named(Path(source), "corpus")),
+    lambda source: bool(tables.tables_named(Path(source), "corpus")),
     lambda source, reading: load(source, reading),
     lambda dataset, out, _: save(dataset, out),
 )

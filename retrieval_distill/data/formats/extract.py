@@ -23,7 +23,7 @@ NEEDED = "this type of file needs: pip install 'retrieval-distill[files]'"
 
 def plain(path: Path, encoding: str) -> Page:
     """The complete file, without a title."""
-    text = _decoded(path, encoding)
+    text = _decode(path, encoding)
     if not text.strip():
         raise RowError("text file without text", "the file is empty")
     return Page("", text, {})
@@ -35,7 +35,7 @@ def markdown(path: Path, encoding: str) -> Page:
         from markdown_it import MarkdownIt
     except ImportError:
         raise UserError(f"{path}: {NEEDED}") from None
-    about, text = front_matter.split_front_matter(_decoded(path, encoding))
+    about, text = front_matter.split_front_matter(_decode(path, encoding))
     named = next((key for key, value in about.items() if key.casefold() == "title" and isinstance(value, str)), None)
     title = markup.line(about.pop(named)) if named else ""
     found = markup.page(_soup(MarkdownIt("commonmark").enable("table").render(text), path), title)
@@ -48,7 +48,7 @@ def html(path: Path, encoding: str) -> Page:
     """The main text of the page; see :mod:`retrieval_distill.data.formats.markup`."""
     source = path.read_bytes()
     try:
-        soup = _soup(_checked(source.decode(text_files.codec(encoding, source[:4])), encoding), path)
+        soup = _soup(_check(source.decode(text_files.codec(encoding, source[:4])), encoding), path)
     except UnicodeDecodeError:
         soup = _soup(source, path)
         if soup.declared_html_encoding is None or soup.contains_replacement_characters:
@@ -90,17 +90,17 @@ EXTRACTORS: dict[str, Extractor] = {
 """Suffix -> function (path, encoding) -> page; raises :class:`RowError` for a file without text."""
 
 
-def _decoded(path: Path, encoding: str) -> str:
+def _decode(path: Path, encoding: str) -> str:
     content = path.read_bytes()
     try:
         text = content.decode(text_files.codec(encoding, content[:4]))
     except UnicodeDecodeError as error:
         detail = f"byte {error.start} of the file is not {encoding}; give its --encoding, such as cp1252"
         raise RowError(f"not {encoding}", detail) from None
-    return _checked(text, encoding)
+    return _check(text, encoding)
 
 
-def _checked(text: str, encoding: str) -> str:
+def _check(text: str, encoding: str) -> str:
     if "\0" in text:
         raise RowError(
             "NUL byte", f"NUL byte at character {text.index(chr(0)) + 1}: is this a text file in {encoding}?"

@@ -86,7 +86,7 @@ def collect(name: str, judged: Iterable[Judged], documents: Texts, queries: Text
         queries: The existing queries.
         reading: Determines the treatment of bad rows.
     """
-    graded = list(_graded(judged, reading))
+    graded = list(_with_grades(judged, reading))
     missing: dict[str, list[tuple[str, str]]] = {"query": [], "document": []}
     known_queries = queries.rows.find([query_id for _, query_id, _, _ in graded]) >= 0
     known_documents = documents.rows.find([doc_id for _, _, doc_id, _ in graded]) >= 0
@@ -105,7 +105,7 @@ def collect(name: str, judged: Iterable[Judged], documents: Texts, queries: Text
     return qrels
 
 
-def _graded(judged: Iterable[Judged], reading: Reading) -> Iterator[tuple[str, str, str, int]]:
+def _with_grades(judged: Iterable[Judged], reading: Reading) -> Iterator[tuple[str, str, str, int]]:
     for where, query_id, doc_id, score in judged:
         try:
             yield where, _id(query_id), _id(doc_id), grade(score)

@@ -41,7 +41,7 @@ def lines(path: Path, reading: Reading) -> Iterator[tuple[str, str]]:
                     while line and line[-1] != end:
                         line = file.readline(MAX_CHARACTERS)
                     raise RowError("line too long", f"the line has more than {MAX_CHARACTERS:,} characters")
-                yield f"{path}:{number}", _checked(line, encoding)
+                yield f"{path}:{number}", _check(line, encoding)
             except RowError as defect:
                 reading.bad.row(f"{path}:{number}", defect.reason, defect.detail)
 
@@ -52,7 +52,7 @@ def _line_end(path: Path, encoding: str) -> str:
     return "\r" if "\r" in start[:-1] and "\n" not in start else "\n"
 
 
-def _checked(line: str, encoding: str) -> str:
+def _check(line: str, encoding: str) -> str:
     if wrong := None if line.isascii() else _UNDECODED.search(line):
         raise RowError(
             f"not {encoding}",

@@ -108,7 +108,7 @@ def read_folder(source: str, reading: Reading) -> Dataset:
             f"{folder}: no {part} there; a dataset folder contains corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv "
             f"(or tables that end in {', '.join(BY_ENDING)})"
         )
-    files = _judged(folder / "qrels", reading)
+    files = _judgement_files(folder / "qrels", reading)
     if len({path.stem for path in files}) < len(files):
         raise UserError(f"{folder / 'qrels'}: two files for one split: {', '.join(path.name for path in files)}")
     given = None if queries is None else table(queries)
@@ -137,7 +137,7 @@ def judgement_rows(judged: Qrels) -> Iterator[tuple[str, str, int]]:
     return ((query_id, doc_id, grade) for query_id, docs in judged.items() for doc_id, grade in docs.items())
 
 
-def named(folder: Path, name: str) -> list[Path]:
+def tables_named(folder: Path, name: str) -> list[Path]:
     """The tables in a folder with this name, in any case."""
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
     alike = (path for path in inside if path.stem.lower() == name and path.suffix.lower() in BY_ENDING)
@@ -145,13 +145,13 @@ def named(folder: Path, name: str) -> list[Path]:
 
 
 def _one(folder: Path, name: str) -> Path | None:
-    found = named(folder, name)
+    found = tables_named(folder, name)
     if len(found) > 1:
         raise UserError(f"{folder}: {' and '.join(path.name for path in found)} both exist; keep one")
     return found[0] if found else None
 
 
-def _judged(folder: Path, reading: Reading) -> list[Path]:
+def _judgement_files(folder: Path, reading: Reading) -> list[Path]:
     """The files of judgements in a folder; hidden files are skipped, and others reported."""
     inside = [path for path in sorted(folder.glob("*")) if not path.name.startswith(".")]
     endings = {*BY_ENDING, *judgements.TEXT_ENDINGS}

@@ -101,7 +101,7 @@ def write(dataset: Dataset, path: Path, export: Export) -> None:
         raise UserError("a training table needs teacher scores: give --scores RUN, a run that `score` wrote")
     if table is None or table.write is None:
         raise UserError(f"{path}: a training table must end in .parquet, .jsonl or .csv")
-    rows = _exported(dataset, export, path)
+    rows = _export_rows(dataset, export, path)
     first = next(rows, None)
     if first is None:
         raise UserError(f"{path}: no query has {export.negatives} negatives; ask for fewer with --negatives")
@@ -111,7 +111,7 @@ def write(dataset: Dataset, path: Path, export: Export) -> None:
         table.write(temporary, types, chain([first], rows))
 
 
-def _exported(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[Any, ...]]:
+def _export_rows(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple[Any, ...]]:
     assert export.run is not None
     seen, short = generated.training_view(dataset, export.split), []
     judged = seen.qrels(export.split)

@@ -88,7 +88,7 @@ def prepare(dataset: Dataset, folder: str | Path, config: PrepareConfig) -> Mani
 def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Dataset, dict[str, Any]]:
     """The cleaned dataset, stored in files of the folder ``scratch``, and its data report; all options must be set."""
     dropped, copied, leaks = Ledger(), Ledger(), Ledger()
-    documents = _kept(dataset.documents, config, scratch / "kept.arrow", dropped)
+    documents = _filter_documents(dataset.documents, config, scratch / "kept.arrow", dropped)
     documents, copies = _distinct(documents, config, scratch / "distinct.arrow", copied)
     if not len(documents):
         raise UserError(f"dataset {dataset.name!r}: no document is left; dropped: {dropped.as_dict()}")
@@ -114,7 +114,7 @@ def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Datas
     }
 
 
-def _kept(texts: Texts, config: PrepareConfig, path: Path, dropped: Ledger) -> Texts:
+def _filter_documents(texts: Texts, config: PrepareConfig, path: Path, dropped: Ledger) -> Texts:
     """The documents, normalised and filtered."""
     records = normalise.records(texts.records(), config)
     records = text_filters.by_length(records, config, dropped)

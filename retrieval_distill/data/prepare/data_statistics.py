@@ -80,7 +80,7 @@ def depth(judged: Qrels) -> dict[str, Any]:
         "judged_per_query": pairs / len(judged) if judged else 0.0,
         "relevant_per_query": sum(relevant) / len(judged) if judged else 0.0,
         "queries_without_relevant": relevant.count(0),
-        "grades": _counted([grade for grades in judged.values() for grade in grades.values()]),
+        "grades": _count_values([grade for grades in judged.values() for grade in grades.values()]),
     }
 
 
@@ -138,5 +138,5 @@ def _tokens(tokenizer: Any) -> Callable[[list[str]], np.ndarray]:
     return count
 
 
-def _counted(values: list[int]) -> dict[str, int]:
+def _count_values(values: list[int]) -> dict[str, int]:
     return {str(value): values.count(value) for value in sorted(set(values))}
