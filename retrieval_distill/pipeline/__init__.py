@@ -75,7 +75,7 @@ def run(recipe: Recipe | str | Path, *, out: str | Path, overrides: Sequence[str
         logger.warning("%s The student is in %s; report: %s", told["unmeasured"], job.out / "student", page)
         logger.info("try it: retrieval-distill search %s 'a question'", out)
         return Report({}, tuple(recipe.evaluate.measures), told, folder)
-    finished = report.write(job.out, job.dataset, job.settled, job.manifests)
+    finished = report.write(job.out, job.dataset, job.settled, job.manifests, job.also)
     page = publish.report(job.out, dataset=job.dataset)
     Searcher.open(job.out)  # whatever makes the first search ready, so that it answers as quickly as the next
     logger.info("%s\nfinished in %.0f s; report: %s", report.table(finished), time.monotonic() - start, page)

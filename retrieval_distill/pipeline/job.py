@@ -117,13 +117,11 @@ class Job:
 
     @property
     def settled(self) -> Recipe:
-        """The recipe with the splits that the dataset had chosen: which trains, and which are measured beside test."""
-        evaluate = self.recipe.evaluate.model_copy(update={"also": self.also})
-        settled = self.recipe.model_copy(update={"evaluate": evaluate})
+        """The recipe with the split that trains, where the dataset had it chosen."""
         if self.recipe.generate is not None or self.recipe.datasets:
-            return settled
+            return self.recipe
         dataset = self.recipe.dataset.model_copy(update={"train": self.train_split})
-        return settled.model_copy(update={"dataset": dataset})
+        return self.recipe.model_copy(update={"dataset": dataset})
 
     @property
     def measurable(self) -> bool:

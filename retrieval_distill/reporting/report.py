@@ -5,7 +5,7 @@ Knows finished stages; must not know how they did their work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from retrieval_distill.config import Recipe
@@ -25,8 +25,18 @@ from retrieval_distill.runtime import files
 from retrieval_distill.runtime.stages import Manifest, read_json
 
 
-def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Manifest]) -> RunReport:
-    """Measure the runs in ``out`` and write ``report.json`` and ``per_query.parquet`` there; returns the report."""
+def write(
+    out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Manifest], also: Sequence[str]
+) -> RunReport:
+    """Measure the runs in ``out`` and write ``report.json`` and ``per_query.parquet`` there; returns the report.
+
+    Args:
+        out: The run's folder.
+        dataset: The run's.
+        recipe: The run's.
+        manifests: Its stages' by name.
+        also: The splits that were measured beside the test split.
+    """
     speeds = read_json(out / "runs" / "speed.json")
     names = list(dict.fromkeys([*rivals.SYSTEMS, *speeds]))
     runs = {name: Run.load(out / "runs" / f"{name}.parquet") for name in names}
@@ -49,10 +59,7 @@ def write(out: Path, dataset: Dataset, recipe: Recipe, manifests: dict[str, Mani
             queries={split: len(judged) for split, judged in dataset.qrels.items()},
         ),
         systems=systems,
-        also={
-            split: beside.measure(out, dataset, split, names, recipe.evaluate.measures)
-            for split in recipe.evaluate.also or ()
-        },
+        also={split: beside.measure(out, dataset, split, names, recipe.evaluate.measures) for split in also},
         datasets={name: compare.summarise(of) for name, of in values.groupby(source) if name in dataset.sources},
         distillation=distillation.section(systems, recipe.evaluate.measures[0], out),
         fidelity=fidelity.section(out, runs["teacher"], values, dataset, recipe),

@@ -91,7 +91,9 @@ def test_ids_that_the_dataset_lacks_are_counted_and_named(store, tmp_path, caplo
 
 def test_scores_of_another_dataset_are_refused(store, tmp_path):
     path = saved(Run.from_dict({"x": {"d1": 1.0}, "q1": {"y": 1.0}}), tmp_path / "run.trec")
-    with pytest.raises(UserError, match=r"none of its pairs is in this dataset \(its queries are like 'x'.* the dataset's like 'q1'"):
+    with pytest.raises(
+        UserError, match=r"none of its pairs is in this dataset \(its queries are like 'x'.* the dataset's like 'q1'"
+    ):
         import_scores(store, path, QUERIES, DOCUMENTS, {})
     assert not store.root.exists()
 
