@@ -58,6 +58,11 @@ class TrainingConfig(OptimiserConfig):
     """Decay of a moving average of the weights, which becomes the student; ``None``: no average."""
     report_to: tuple[str, ...] = ()
     """Trackers that are given every row of the log, such as ``tensorboard``, ``wandb``, ``trackio`` or ``mlflow``."""
+    lexical_weight: float | None = Field(None, gt=0)
+    """Hybrid-aware distillation, for a student that is served fused with BM25: the objectives (and evaluations on dev
+    queries) see its similarity plus so many times the pair's BM25 score, in standard deviations of those of the
+    training candidates; BM25 is that of ``retrieve``. A similarity is a cosine times ``student.scale``, so 1 counts
+    as 0.05 cosines do at a scale of 20. ``None``: the student learns to rank alone."""
     missing_scores: Literal["refuse", "drop", "lowest"] = "refuse"
     """A candidate without a teacher score: stop, leave it out, or give it the lowest score of its list."""
 

@@ -33,7 +33,7 @@ class CandidateLists:
     """The ragged candidate lists of a step, padded; Q queries with up to C candidates, D distinct documents.
 
     Attributes:
-        student: Student similarities (scale included), float [Q, C].
+        student: Student similarities (scale included; in hybrid-aware distillation with BM25's part), float [Q, C].
         teacher: Teacher scores, float [Q, C]; 0 where padded.
         labels: Grades from the qrels, float [Q, C]; 0 for unjudged and padded candidates.
         mask: True for real candidates, bool [Q, C].

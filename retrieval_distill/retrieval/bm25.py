@@ -7,6 +7,8 @@ Framework: BM25 and Beyond", 2009, in Lucene's variant (Kamphuis et al., "Which 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,9 +16,11 @@ import bm25s
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.sparse import csr_matrix
 
 from retrieval_distill.config.retrieval import Language
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.rows import RowIndex
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.retrieval.segment import WORD, segment
@@ -116,6 +120,31 @@ class BM25:
         self._warn_of_misses(np.array(queries.ids, dtype=object)[~hit.any(axis=1)], len(queries))
         query_ids = np.repeat(np.array(queries.ids, dtype=object), depth).reshape(found.shape)
         return Run.from_columns(query_ids[hit], self.ids[found[hit]], scores[hit])
+
+    def scores(self, queries: Texts, doc_ids: Sequence[str]) -> np.ndarray:
+        """Scores of all pairs of queries and documents, float32 [queries, documents]; 0 where they share no word.
+
+        They are those of :meth:`search`, up to the rounding of their sums.
+
+        Args:
+            queries: What to ask.
+            doc_ids: Documents of the index, each once.
+        """
+        words = [self._index.get_tokens_ids(text) for text in self._words(queries, False)]
+        asked, places = np.unique(np.array([word for text in words for word in text], np.int64), return_inverse=True)
+        ends = np.concatenate([[0], np.cumsum([len(text) for text in words])])
+        counts = csr_matrix((np.ones(len(places), np.float32), places, ends), shape=(len(words), len(asked)))
+        return (counts @ self._postings[asked][:, self._rows.rows_of(doc_ids)]).toarray()
+
+    @cached_property
+    def _rows(self) -> RowIndex:
+        return RowIndex.of(pa.chunked_array([pa.array(self.ids, pa.string())]))
+
+    @cached_property
+    def _postings(self) -> csr_matrix:
+        """What each word adds to the score of each document, [words, documents]; the index's own arrays."""
+        data, documents, ends = (self._index.scores[name] for name in ("data", "indices", "indptr"))
+        return csr_matrix((data, documents, ends), shape=(len(ends) - 1, len(self.ids)), copy=False)
 
     def _set_language(self, stemmer: str | None, language: str) -> None:
         if language not in get_args(Language):

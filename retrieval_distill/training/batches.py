@@ -15,6 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.training.groups import Draw, Group
+from retrieval_distill.training.lexical import Pairs
 from retrieval_distill.training.teacher_vectors import TeacherVectors
 from retrieval_distill.training.token_store import TokenizedTexts
 
@@ -38,7 +39,8 @@ class Collator:
 
     The batch holds ``query_ids`` [Q], token rows (``queries`` [Q], ``documents`` [D distinct]), ``positions`` int64
     [Q, C] into the documents, ``teacher`` and ``labels`` float32 [Q, C], ``mask`` bool [Q, C], ``in_batch_labels``
-    float32 [Q, D]; with an embedding teacher its ``teacher_queries`` [Q, E] and ``teacher_documents`` [D, E].
+    float32 [Q, D]; with an embedding teacher its ``teacher_queries`` [Q, E] and ``teacher_documents`` [D, E];
+    with ``lexical`` what BM25 adds to similarities, ``lexical`` float32 [Q, D].
     """
 
     groups: Sequence[Group]
@@ -46,6 +48,7 @@ class Collator:
     documents: TokenizedTexts
     qrels: Qrels
     teacher_vectors: TeacherVectors | None = None
+    lexical: Pairs | None = None
 
     def __call__(self, draws: Sequence[Draw]) -> dict[str, Any]:
         """Assemble one step."""
@@ -75,6 +78,8 @@ class Collator:
         if self.teacher_vectors is not None:
             tensors["teacher_queries"] = self.teacher_vectors.of("query", query_ids)
             tensors["teacher_documents"] = self.teacher_vectors.of("document", list(distinct))
+        if self.lexical is not None:
+            tensors["lexical"] = self.lexical(query_ids, list(distinct))
         return {
             "query_ids": query_ids,
             "queries": [self.queries[id_] for id_ in query_ids],

@@ -88,7 +88,8 @@ class DistillationModel(nn.Module):
 
     def _lists(self, view: View, vectors: Vectors, batch: dict[str, Tensor]) -> CandidateLists:
         """What the objectives are given of a view."""
-        in_batch, whole = self._similarities(view(vectors)), view.name == FULL
+        added, whole = batch.get("lexical", 0), view.name == FULL
+        in_batch = self._similarities(view(vectors)) + added
         teacher = None
         if "teacher_queries" in batch:
             teacher = Vectors(batch["teacher_queries"], batch["teacher_documents"])
@@ -102,7 +103,7 @@ class DistillationModel(nn.Module):
             batch["positions"],
             vectors=self._projected(vectors) if whole and teacher else None,
             teacher_vectors=teacher,
-            whole=None if whole else self._similarities(vectors).detach(),
+            whole=None if whole else self._similarities(vectors).detach() + added,
         )
 
     def _similarities(self, vectors: Vectors) -> Tensor:

@@ -23,6 +23,7 @@ from retrieval_distill.student.routes import Kind
 from retrieval_distill.training import distributed, shares, token_store, topics
 from retrieval_distill.training.batches import Collator
 from retrieval_distill.training.groups import Draw, Group, schedule
+from retrieval_distill.training.lexical import Lexical
 from retrieval_distill.training.teacher_vectors import teacher_vectors
 
 logger = logging.getLogger("retrieval_distill")
@@ -44,6 +45,7 @@ def collator(
     qrels: Qrels,
     recipe: Recipe,
     folder: Path,
+    lexical: Lexical | None = None,
 ) -> Collator:
     """Cut every text of the training once, at the training's length, and embed it where there is a teacher for that."""
     own_queries, own_documents = texts["query"], texts["document"]
@@ -54,6 +56,7 @@ def collator(
         token_store.cut(student, own_documents, "document", limit, folder / "tokens" / "documents"),
         qrels,
         teacher_vectors(recipe, own_queries, own_documents, folder / "teacher-vectors"),
+        lexical.of(own_queries) if lexical else None,
     )
 
 

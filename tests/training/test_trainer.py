@@ -110,8 +110,9 @@ def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(tiny_recipe, 
         {"dropout": 0.1, "cache_texts": 3},
         {"gradient_accumulation": 2, "queries_per_step": 4},
         {"evaluate_steps": 2, "learning_rate": 3e-3, "ema": 0.5, "topics": 3, "layer_decay": 0.8},
+        {"evaluate_steps": 2, "lexical_weight": 2.0},
     ],
-    ids=["cached", "accumulated", "evaluated"],
+    ids=["cached", "accumulated", "evaluated", "lexical"],
 )
 def test_killed_at_any_step_it_ends_the_same(tiny_recipe, tmp_path, training):
     values = with_training(tiny_recipe, steps=9, save_steps=3, **training)
