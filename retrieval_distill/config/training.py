@@ -50,6 +50,9 @@ class TrainingConfig(OptimiserConfig):
     is by size, 0 all alike, and 0.5 between them."""
     dataset_batches: Literal["mixed", "one"] = "mixed"
     """With several datasets: whether each step holds all of them in their shares, or only ``one``, by turns."""
+    draw: Literal["by-rank", "stratified"] = "by-rank"
+    """How a query's other candidates are drawn: ``by-rank``, the higher in the teacher's order the likelier, or
+    ``stratified``, one from each of as many equal parts of the range of their teacher scores."""
     easy_to_hard: bool = False
     """A curriculum: candidates that are easy to tell from the relevant one first, the teacher's favourites last."""
     layer_decay: float = Field(1.0, gt=0, le=1)
@@ -65,6 +68,12 @@ class TrainingConfig(OptimiserConfig):
     as 0.05 cosines do at a scale of 20. ``None``: the student learns to rank alone."""
     missing_scores: Literal["refuse", "drop", "lowest"] = "refuse"
     """A candidate without a teacher score: stop, leave it out, or give it the lowest score of its list."""
+
+    @model_validator(mode="after")
+    def _one_way_to_draw(self) -> TrainingConfig:
+        if self.easy_to_hard and self.draw == "stratified":
+            raise PydanticCustomError("draw", "easy_to_hard draws by rank: leave out draw=stratified or easy_to_hard")
+        return self
 
     @model_validator(mode="after")
     def _patience_needs_evaluations(self) -> TrainingConfig:

@@ -76,7 +76,8 @@ def draws(
     by_group = _topics(student, queries.select([group.query_id for group in groups]), recipe, batch, folder)
     order = shares.order(*_sources(groups, recipe), by_group, config, batch)
     count = steps * config.gradient_accumulation
-    return schedule(groups, count, batch, config.candidates, recipe.seed, order, config.easy_to_hard)
+    ways = config.easy_to_hard, config.draw == "stratified"
+    return schedule(groups, count, batch, config.candidates, recipe.seed, order, *ways)
 
 
 def _sources(groups: list[Group], recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
