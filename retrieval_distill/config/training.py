@@ -41,6 +41,9 @@ class TrainingConfig(OptimiserConfig):
     """Documents they are asked over: relevant ones, first-stage candidates, and others drawn by the seed."""
     agreement_queries: int = Field(100, ge=0)
     """Training queries whose whole lists tell how far the student agrees with the teacher, before, during and after."""
+    memory: int | None = Field(None, ge=1)
+    """Documents of earlier steps whose vectors, as they were then, are in-batch documents too, without gradients; for
+    objectives that have such. ``None``: a step's own documents alone."""
     topics: int | None = Field(None, ge=2)
     """Topics of the queries (k-means of the untrained student's vectors): ``None``: none are sought."""
     topic_batches: Literal["one", "even"] = "one"

@@ -37,10 +37,11 @@ class DrawDataset(TorchDataset):
 class Collator:
     """Turns the draws of a step into its batch.
 
-    The batch holds ``query_ids`` [Q], token rows (``queries`` [Q], ``documents`` [D distinct]), ``positions`` int64
-    [Q, C] into the documents, ``teacher`` and ``labels`` float32 [Q, C], ``mask`` bool [Q, C], ``in_batch_labels``
-    float32 [Q, D]; with an embedding teacher its ``teacher_queries`` [Q, E] and ``teacher_documents`` [D, E];
-    with ``lexical`` what BM25 adds to similarities, ``lexical`` float32 [Q, D].
+    The batch holds ``query_ids`` [Q], token rows (``queries`` [Q], ``documents`` [S distinct]), ``document_ids`` [S],
+    ``remembered``, ids of documents of earlier steps that are none of these, ``positions`` int64 [Q, C] into the
+    documents, ``teacher`` and ``labels`` float32 [Q, C], ``mask`` bool [Q, C]; of the D documents of both kinds,
+    ``in_batch_labels`` float32 [Q, D]; with an embedding teacher its ``teacher_queries`` [Q, E] and
+    ``teacher_documents`` [D, E]; with ``lexical`` what BM25 adds to similarities, ``lexical`` float32 [Q, D].
     """
 
     groups: Sequence[Group]
@@ -50,10 +51,11 @@ class Collator:
     teacher_vectors: TeacherVectors | None = None
     lexical: Pairs | None = None
 
-    def __call__(self, draws: Sequence[Draw]) -> dict[str, Any]:
-        """Assemble one step."""
+    def __call__(self, draws: Sequence[Draw], remembered: Sequence[str] = ()) -> dict[str, Any]:
+        """Assemble one step, with the documents in memory; those that are its own are not remembered."""
         drawn = [(self.groups[draw.group], draw.candidates) for draw in draws]
-        distinct = {doc: i for i, doc in enumerate(dict.fromkeys(g.doc_ids[c] for g, kept in drawn for c in kept))}
+        own = list(dict.fromkeys(g.doc_ids[c] for g, kept in drawn for c in kept))
+        distinct = {doc: i for i, doc in enumerate(dict.fromkeys([*own, *remembered]))}
         shape = (len(drawn), max(len(kept) for _, kept in drawn))
         positions, mask = np.zeros(shape, np.int64), np.zeros(shape, bool)
         teacher, labels = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -83,6 +85,8 @@ class Collator:
         return {
             "query_ids": query_ids,
             "queries": [self.queries[id_] for id_ in query_ids],
-            "documents": [self.documents[doc] for doc in distinct],
+            "documents": [self.documents[doc] for doc in own],
+            "document_ids": own,
+            "remembered": list(distinct)[len(own) :],
             **{name: torch.from_numpy(array) for name, array in tensors.items()},
         }

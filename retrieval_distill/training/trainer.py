@@ -39,6 +39,7 @@ from retrieval_distill.training.early_stopping import StopEarly, exhausted
 from retrieval_distill.training.groups import Draw, Group, build_groups, counted, indifferent
 from retrieval_distill.training.lexical import Lexical, Scores
 from retrieval_distill.training.loop import DistillationTrainer
+from retrieval_distill.training.memory import Memory, Recalling
 from retrieval_distill.training.model import DistillationModel
 from retrieval_distill.training.objective_mix import objective_mix
 from retrieval_distill.training.trackers import trackers
@@ -213,6 +214,7 @@ def _training(
         config.agreement_queries, collator.groups, collator, recipe.student.scale, computed, recipe.seed
     )
     average = None if config.ema is None else WeightAverage(student, config.ema)
+    memory = Memory() if config.memory else None
     measure = recipe.evaluate.measures[0]
     logged = dev_queries.logged_as(measure) if config.evaluate_steps else None
 
@@ -222,8 +224,10 @@ def _training(
         asked = dev, measure, recipe.evaluate.depth, lexical, recipe.student.scale
         return {**dev_queries.measured(current, *asked), **agreement(current)}
 
-    listening = [StopEarly(logged, config.patience) if logged else None, LogAtCheckpoints(), average, MarkWhole()]
-    steps = len(draws) // (config.queries_per_step * distributed.count() * config.gradient_accumulation)
+    early = StopEarly(logged, config.patience) if logged else None
+    listening = [early, LogAtCheckpoints(), average, memory, MarkWhole()]
+    step = config.queries_per_step * distributed.count() * config.gradient_accumulation
+    steps = len(draws) // step
     trainer = DistillationTrainer(
         model=DistillationModel(
             student,
@@ -233,11 +237,12 @@ def _training(
             config.cache_texts,
             views,
             vectors.dimensions if vectors else None,
+            memory,
         ),
         args=arguments(config, steps, recipe.seed, logged, folder / CHECKPOINTS),
-        train_dataset=DrawDataset(draws),
+        train_dataset=DrawDataset(range(len(draws)) if config.memory else draws),
         eval_dataset=dev,
-        data_collator=collator,
+        data_collator=Recalling(collator, draws, config.memory, step) if config.memory else collator,
         callbacks=[*filter(None, listening), *trackers(config.report_to, folder)],
         evaluation=evaluation,
         layer_decay=config.layer_decay,
