@@ -58,6 +58,10 @@ class TrainingConfig(OptimiserConfig):
     ``stratified``, one from each of as many equal parts of the range of their teacher scores."""
     easy_to_hard: bool = False
     """A curriculum: candidates that are easy to tell from the relevant one first, the teacher's favourites last."""
+    frozen_layers: int | None = Field(None, ge=1)
+    """Lower layers, embeddings included, that stay as they are: what they make of each text is computed once and kept
+    on disk while the training lasts (tokens x width x 4 bytes, in bfloat16 2), and steps start from there. ``None``:
+    all layers learn."""
     layer_decay: float = Field(1.0, gt=0, le=1)
     """Factor on the learning rate from layer to layer downwards; the embeddings have the lowest."""
     ema: float | None = Field(None, ge=0, lt=1)

@@ -1,23 +1,29 @@
 """From draws to the tensors of one step: every distinct text once, candidates by position, judgements by id.
 
-Knows groups and tokens; must not know models or objectives.
+Knows groups and texts as the student takes them; must not know objectives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.student.encoder import Row
 from retrieval_distill.training.groups import Draw, Group
 from retrieval_distill.training.lexical import Pairs
 from retrieval_distill.training.teacher_vectors import TeacherVectors
-from retrieval_distill.training.token_store import TokenizedTexts
+
+
+class Rows(Protocol):
+    """Texts by id, as the student takes them."""
+
+    def __getitem__(self, id_: str) -> Row: ...
 
 
 class DrawDataset(TorchDataset):
@@ -45,8 +51,8 @@ class Collator:
     """
 
     groups: Sequence[Group]
-    queries: TokenizedTexts
-    documents: TokenizedTexts
+    queries: Rows
+    documents: Rows
     qrels: Qrels
     teacher_vectors: TeacherVectors | None = None
     lexical: Pairs | None = None

@@ -27,7 +27,7 @@ from retrieval_distill.objectives.scale import check_scale
 from retrieval_distill.runtime.progress import progress
 from retrieval_distill.runtime.stages import write_json
 from retrieval_distill.student import adapter, build
-from retrieval_distill.training import CHECKPOINTS, distributed, log, missing_scores, plan, untrained
+from retrieval_distill.training import CHECKPOINTS, distributed, frozen_layers, log, missing_scores, plan, untrained
 from retrieval_distill.training import dev as dev_queries
 from retrieval_distill.training.agreement import Agreement
 from retrieval_distill.training.arguments import arguments, dtype
@@ -194,6 +194,8 @@ def _student(groups: list[Group], training_set: TrainingSet, recipe: Recipe) -> 
     )
     if recipe.training.dropout is not None:
         build.set_dropout(student, recipe.training.dropout)
+    if recipe.training.frozen_layers:
+        frozen_layers.freeze(student, recipe.training.frozen_layers)
     return student
 
 

@@ -111,8 +111,9 @@ def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(tiny_recipe, 
         {"gradient_accumulation": 2, "queries_per_step": 4},
         {"evaluate_steps": 2, "learning_rate": 3e-3, "ema": 0.5, "topics": 3, "layer_decay": 0.8},
         {"evaluate_steps": 2, "lexical_weight": 2.0, "memory": 21},
+        {"frozen_layers": 2, "draw": "stratified"},
     ],
-    ids=["cached", "accumulated", "evaluated", "lexical"],
+    ids=["cached", "accumulated", "evaluated", "lexical", "frozen"],
 )
 def test_killed_at_any_step_it_ends_the_same(tiny_recipe, tmp_path, training):
     values = with_training(tiny_recipe, steps=9, save_steps=3, **training)
