@@ -25,6 +25,7 @@ from retrieval_distill.data.tokens import token_batches
 from retrieval_distill.errors import UserError
 from retrieval_distill.formatting import size
 from retrieval_distill.runtime import stages
+from retrieval_distill.runtime.progress import progress
 from retrieval_distill.student import encoder, layers, routes
 from retrieval_distill.student.routes import KINDS, Kind
 from retrieval_distill.student.upper_layers import States
@@ -148,8 +149,11 @@ def _kept(
         shape = (len(tokens.flat), _width(student, kind))
         stored = torch.empty(0, dtype=STORED[dtype]).numpy().dtype
         flat = np.lib.format.open_memmap(out / "states.npy", "w+", stored, shape)
-        for row, states in _computed(student, texts, kind, count, dtype):
-            flat[tokens.offsets[row] : tokens.offsets[row + 1]] = states.values.view(STORED[dtype]).numpy()
+        unit = {"query": "queries", "document": "documents"}[kind]
+        with progress("running the frozen layers", len(tokens), unit) as advance:
+            for row, states in _computed(student, texts, kind, count, dtype):
+                flat[tokens.offsets[row] : tokens.offsets[row + 1]] = states.values.view(STORED[dtype]).numpy()
+                advance(1)
         flat.flush()
         return {"texts": len(tokens), "tokens": len(tokens.flat), "layers": count, "bytes": flat.nbytes}
 
