@@ -385,12 +385,14 @@ def caching(spec: dict[str, Any], queries: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def paths(spec: dict[str, Any], dataset: Dataset, seconds: float, folder: Path) -> list[dict[str, Any]]:
+def paths(
+    spec: dict[str, Any], names: list[str], dataset: Dataset, seconds: float, folder: Path
+) -> list[dict[str, Any]]:
     """Each way of training beside the usual one: steps per second, and nDCG@10 after equal time."""
     asked = {split: pool(dataset, split) for split in ("dev", "test")}
     rows: list[dict[str, Any]] = []
     usual: dict[str, float] = {}
-    for name, options in {"usual": {}, **PATHS}.items():
+    for name, options in {"usual": {}, **{name: PATHS[name] for name in names}}.items():
         scaled = {**options, "queries_per_step": options.get("queries_per_step", 32) * spec["queries"] // 32}
         own = {**spec, "options": scaled, "gradient": f"{folder}/own.pt"}
         taken, told = trained(ours=own, usual={**spec, "options": {}, "gradient": f"{folder}/usual.pt"})
@@ -451,6 +453,7 @@ def main() -> None:
     parser.add_argument("--lengths", choices=["mixed", "natural"], default="mixed")
     parser.add_argument("--only", choices=["speed", "caching", "paths"], help="a part of it")
     parser.add_argument("--cached-queries", type=int, default=1024, help="queries of the step with gradient caching")
+    parser.add_argument("--paths", nargs="+", choices=list(PATHS), default=list(PATHS), help="with --only paths: which")
     parser.add_argument("--seconds", type=float, default=300, help="with --only paths: of training, for each")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cache", type=Path, default=Path("runs/bench"))
@@ -476,7 +479,7 @@ def main() -> None:
             pairs = candidates(dataset, 64 if args.quick else 1024)
             api.score(pairs, dataset, teacher=api.load_teacher("starter"), store=args.cache / "scores").save(run)
             fast = devices.has_fast_bfloat16(devices.device())
-            rows = paths({**shared, "side": "ours", "bf16": fast}, dataset, args.seconds, Path(folder))
+            rows = paths({**shared, "side": "ours", "bf16": fast}, args.paths, dataset, args.seconds, Path(folder))
             if args.json:
                 stages.write_json(args.json, {"environment": devices.describe(), "comparisons": rows})
             return

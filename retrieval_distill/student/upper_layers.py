@@ -43,7 +43,7 @@ def entered(transformer: Any, count: int, states: Tensor | None) -> Iterator[Non
         if states is not None:
             below, above = _split(transformer, count)
             for layer in below:
-                layer.forward = _pass_on  # type: ignore[method-assign]  # of this object, until it is deleted
+                layer.forward = _pass_on  # of this object alone, until it is deleted
                 stack.callback(delattr, layer, "forward")
             hook = above.register_forward_pre_hook(partial(_given, states), with_kwargs=True)
             stack.callback(hook.remove)

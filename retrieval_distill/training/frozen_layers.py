@@ -65,15 +65,19 @@ def freeze(student: SentenceTransformer, count: int) -> None:
         UserError: The transformer has no such layers or no more than these, or it cannot be entered above them.
     """
     for kind in KINDS:
-        backbone = routes.path(student, kind)[0].auto_model
-        _, stack = layers.stack_of(backbone, OPTION)
-        if count >= len(stack):
-            raise UserError(f"{OPTION}={count}: the student has {len(stack)} layers, and at least one has to learn")
-        name = type(backbone).__name__
-        message = f"{OPTION}: a {name} cannot be entered above its lowest {count} layers; leave the option out"
-        with weights.blamed(lambda _, message=message: message):
-            if not _frozen(student, kind, count):
-                raise UserError(message)
+        _freeze(student, kind, count)
+
+
+def _freeze(student: SentenceTransformer, kind: Kind, count: int) -> None:
+    backbone = routes.path(student, kind)[0].auto_model
+    _, stack = layers.stack_of(backbone, OPTION)
+    if count >= len(stack):
+        raise UserError(f"{OPTION}={count}: the student has {len(stack)} layers, and at least one has to learn")
+    name = type(backbone).__name__
+    message = f"{OPTION}: a {name} cannot be entered above its lowest {count} layers; leave the option out"
+    with weights.blamed(lambda _: message):
+        if not _frozen(student, kind, count):
+            raise UserError(message)
 
 
 def _frozen(student: SentenceTransformer, kind: Kind, count: int) -> bool:
