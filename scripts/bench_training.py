@@ -23,10 +23,11 @@ and the ratios show what is left of the gain.
   in the dtype that is fast here. The vectors of the large step and their gradients are part of it.
 
 ``--only paths`` measures the ways of training that are off by default, each beside the usual way (objective
-``soft_contrastive``, the starter's scores), and then all together: seconds per step, turn by turn as above, and nDCG@10
-on test queries after equal time. A budget of ``--seconds`` buys each as many steps as it can take in it; what it prepares
-beyond the usual way (the outputs of frozen layers) is paid out of the budget. Ranked are 2,000 documents: relevant ones,
-BM25's and others; ``fused`` is the student with BM25 by weights tuned on dev queries, as a run serves it.
+``soft_contrastive``, the starter's scores), and then together (a step's shape stays the usual one): seconds per step,
+turn by turn as above, and nDCG@10 on 300 test queries after equal time. A budget of ``--seconds`` buys each as many steps
+as it can take in it; what it prepares beyond the usual way (the outputs of frozen layers) is paid out of the budget.
+Ranked are 2,000 documents: relevant ones, BM25's and others; ``fused`` is the student with BM25 by weights tuned on dev
+queries, as a run serves it.
 
 Batch milliseconds are the collator's: what turns the rows of a step into tensors; peak memory is each process's during
 training, libraries and data included. The first step of each side warms it up and is not counted; loading is not counted. ``computed`` is
@@ -91,8 +92,6 @@ PATHS: dict[str, dict[str, Any]] = {
 }
 """Options of ``training`` by name; a step of 96 queries with 2 candidates has as many texts as one of 32 with 8."""
 PATHS["together"] = {key: value for path in PATHS.values() if "candidates" not in path for key, value in path.items()}
-POOL, TESTED = 2000, 300
-"""Documents that are ranked and queries that are asked, of dev and test each."""
 LOSSES_AGREE, GRADIENTS_AGREE = 1e-5, 1e-4
 
 
@@ -386,10 +385,14 @@ def caching(spec: dict[str, Any], queries: int) -> dict[str, Any]:
 
 
 def paths(
-    spec: dict[str, Any], names: list[str], dataset: Dataset, seconds: float, folder: Path
+    spec: dict[str, Any],
+    names: list[str],
+    dataset: Dataset,
+    seconds: float,
+    asked: dict[str, dev.DevSet],
+    folder: Path,
 ) -> list[dict[str, Any]]:
     """Each way of training beside the usual one: steps per second, and nDCG@10 after equal time."""
-    asked = {split: pool(dataset, split) for split in ("dev", "test")}
     rows: list[dict[str, Any]] = []
     usual: dict[str, float] = {}
     for name, options in {"usual": {}, **{name: PATHS[name] for name in names}}.items():
@@ -427,9 +430,9 @@ def paths(
     return rows
 
 
-def pool(dataset: Dataset, split: str) -> dev.DevSet:
-    queries = dataset.queries(split).drawn(TESTED, SEED)
-    return dev.DevSet.pool(api.retrieve(queries, dataset.documents, depth=20), split, dataset, POOL, SEED)
+def pool(dataset: Dataset, split: str, queries: int, documents: int) -> dev.DevSet:
+    asked = dataset.queries(split).drawn(queries, SEED)
+    return dev.DevSet.pool(api.retrieve(asked, dataset.documents, depth=20), split, dataset, documents, SEED)
 
 
 def quality(student: Path, asked: dict[str, dev.DevSet]) -> dict[str, float]:
@@ -478,8 +481,12 @@ def main() -> None:
         if args.only == "paths":
             pairs = candidates(dataset, 64 if args.quick else 1024)
             api.score(pairs, dataset, teacher=api.load_teacher("starter"), store=args.cache / "scores").save(run)
+            sizes = (50, 300) if args.quick else (300, 2000)
+            asked = {split: pool(dataset, split, *sizes) for split in ("dev", "test")}
             fast = devices.has_fast_bfloat16(devices.device())
-            rows = paths({**shared, "side": "ours", "bf16": fast}, args.paths, dataset, args.seconds, Path(folder))
+            rows = paths(
+                {**shared, "side": "ours", "bf16": fast}, args.paths, dataset, args.seconds, asked, Path(folder)
+            )
             if args.json:
                 stages.write_json(args.json, {"environment": devices.describe(), "comparisons": rows})
             return
