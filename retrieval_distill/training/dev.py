@@ -109,7 +109,9 @@ def measured(
     Returns:
         ``eval_MEASURE``, ``eval_low``, ``eval_high``, ``eval_queries``.
     """
-    found = self_hits.drop_self_hits(retrieve(student, dev, depth, lexical, scale), dev.queries, dev.documents, dev.qrels)
+    found = self_hits.drop_self_hits(
+        retrieve(student, dev, depth, lexical, scale), dev.queries, dev.documents, dev.qrels
+    )
     values = evaluate(found, dev.qrels, [measure])[measure].to_numpy()
     interval = mean_with_interval(values)
     return {

@@ -75,7 +75,7 @@ def _freeze(student: SentenceTransformer, kind: Kind, count: int) -> None:
         raise UserError(f"{OPTION}={count}: the student has {len(stack)} layers, and at least one has to learn")
     name = type(backbone).__name__
     message = f"{OPTION}: a {name} cannot be entered above its lowest {count} layers; leave the option out"
-    with weights.blamed(lambda _: message):
+    with weights.blame_model(lambda _: message):
         if not _frozen(student, kind, count):
             raise UserError(message)
 

@@ -74,7 +74,7 @@ def test_documents_without_words(documents, tmp_path, caplog):
 @pytest.mark.parametrize("kept", [False, True])
 def test_scores_of_pairs_are_those_of_the_search(dataset, tmp_path, kept):
     documents, queries = dataset.documents, dataset.queries("test")
-    index = BM25.kept(tmp_path / "bm25", documents) if kept else BM25(documents)
+    index = BM25.cached(tmp_path / "bm25", documents) if kept else BM25(documents)
     found, ids = index.search(queries, len(documents)).as_dict(), documents.ids[::-1][:40]
     expected = [[found[query].get(doc, 0.0) for doc in ids] for query in queries]
     scores = index.scores(queries, ids)
