@@ -2,6 +2,7 @@
 
     python scripts/bench_training.py --json runs/bench_training.json
     python scripts/bench_training.py --quick                        # a smoke run of the same code
+    python scripts/bench_training.py --only paths --seconds 300
 
 A step is 32 queries with 8 candidates each (BM25's, one of them relevant, under fixed synthetic teacher scores), on
 the packaged all-MiniLM-L6-v2 without dropout, with AdamW. Each side trains in a process of its own, through its own
@@ -20,6 +21,13 @@ and the ratios show what is left of the gain.
 * ``NAME/default``: each side as its user would call it on such a CPU (ours: bfloat16; theirs: float32).
 * ``NAME/gradient-caching``: the memory of our step of 1,024 queries with ``cache_texts`` against 32 queries without,
   in the dtype that is fast here. The vectors of the large step and their gradients are part of it.
+
+``--only paths`` measures the ways of training that are off by default, each beside the usual way (objective
+``soft_contrastive``, the starter's scores), and then together (a step's shape stays the usual one): seconds per step,
+turn by turn as above, and nDCG@10 on 300 test queries after equal time. A budget of ``--seconds`` buys each as many steps
+as it can take in it; what it prepares beyond the usual way (the outputs of frozen layers) is paid out of the budget.
+Ranked are 2,000 documents: relevant ones, BM25's and others; ``fused`` is the student with BM25 by weights tuned on dev
+queries, as a run serves it.
 
 Batch milliseconds are the collator's: what turns the rows of a step into tensors; peak memory is each process's during
 training, libraries and data included. The first step of each side warms it up and is not counted; loading is not counted. ``computed`` is
@@ -60,10 +68,13 @@ from retrieval_distill.data.load import load
 from retrieval_distill.data.relevance import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
+from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.hardware import devices
+from retrieval_distill.retrieval import hybrid
+from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import build
-from retrieval_distill.training import trainer
+from retrieval_distill.training import dev, trainer
 from retrieval_distill.training.groups import build_groups, schedule
 
 SOURCE = "python-docs"
@@ -71,6 +82,16 @@ CANDIDATES = 8
 LEARNING_RATE, WARMUP_STEPS, WEIGHT_DECAY, MAX_NORM, SEED = 5e-5, 2, 0.01, 1.0, 7
 SCALE = 20.0
 LOSSES = {"MarginMSELoss": ("margin_mse", MarginMSELoss), "DistillKLDivLoss": ("listwise_kl", DistillKLDivLoss)}
+PATHS: dict[str, dict[str, Any]] = {
+    "frozen_layers": {"frozen_layers": 3},
+    "memory": {"memory": 2048},
+    "many queries, 2 candidates": {"queries_per_step": 96, "candidates": 2},
+    "draw=stratified": {"draw": "stratified"},
+    "ema": {"ema": 0.9},
+    "lexical_weight": {"lexical_weight": 2.0},
+}
+"""Options of ``training`` by name; a step of 96 queries with 2 candidates has as many texts as one of 32 with 8."""
+PATHS["together"] = {key: value for path in PATHS.values() if "candidates" not in path for key, value in path.items()}
 LOSSES_AGREE, GRADIENTS_AGREE = 1e-5, 1e-4
 
 
@@ -107,6 +128,7 @@ class Record:
     losses: list[float] = field(default_factory=list)
     batch_seconds: list[float] = field(default_factory=list)
     peak_memory_bytes: int = 0
+    prepared_seconds: float = 0.0
     computed_tokens: list[int] = field(default_factory=list)
 
 
@@ -124,6 +146,7 @@ class Turns(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer before the first step."""
         stages.reset_peak_memory()
+        self.record.prepared_seconds += time.perf_counter()
         answer("ready")
         self._wait()
 
@@ -185,23 +208,29 @@ def recipe_of(spec: dict[str, Any]) -> Recipe:
         "max_grad_norm": MAX_NORM, "save_steps": 1 << 20, "dropout": 0.0, "agreement_queries": 0,
     }  # fmt: skip
     student = {"model": models.PACKAGED, "similarity": "cosine", "scale": SCALE}
-    objectives = {LOSSES[spec["loss"]][0]: 1.0}
+    objectives = {LOSSES[spec["loss"]][0]: 1.0} if "options" not in spec else Recipe(name="bench").objectives
     values = {
         "name": "bench",
         "seed": SEED,
         "student": student,
         "objectives": objectives,
-        "training": {**training, "cache_texts": spec["cache_texts"]},
+        "training": {**training, "cache_texts": spec["cache_texts"], **spec.get("options", {})},
     }
     return parse_recipe(values)
 
 
 def train_ours(spec: dict[str, Any], record: Record, folder: Path) -> None:
     """``distill`` as it stands, with a trainer that measures itself."""
-    dataset, recipe = passages(spec["cache"], spec["lengths"]), recipe_of(spec)
+    dataset = passages(spec["cache"], spec["lengths"])
     trainer.DistillationTrainer = measured(trainer.DistillationTrainer, spec, record)
-    run, qrels = Run.load(spec["run"]), dataset.qrels("train")
-    trainer.distill(TrainingSet(run, qrels, dataset.queries, dataset.documents), recipe, folder / "student")
+    record.prepared_seconds -= time.perf_counter()
+    distilled(spec, dataset, folder / "student")
+
+
+def distilled(spec: dict[str, Any], dataset: Dataset, folder: Path) -> None:
+    learnt = TrainingSet(Run.load(spec["run"]), dataset.qrels("train"), dataset.queries, dataset.documents)
+    bm25 = BM25(dataset.documents).score_matrix if "lexical_weight" in spec.get("options", {}) else None
+    trainer.distill(learnt, recipe_of(spec), folder, bm25=bm25)
 
 
 def train_theirs(spec: dict[str, Any], record: Record, folder: Path) -> None:
@@ -355,6 +384,69 @@ def caching(spec: dict[str, Any], queries: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def paths(
+    spec: dict[str, Any],
+    names: list[str],
+    dataset: Dataset,
+    seconds: float,
+    asked: dict[str, dev.DevSet],
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """Each way of training beside the usual one: steps per second, and nDCG@10 after equal time."""
+    rows: list[dict[str, Any]] = []
+    usual: dict[str, float] = {}
+    for name, options in {"usual": {}, **{name: PATHS[name] for name in names}}.items():
+        scaled = {**options, "queries_per_step": options.get("queries_per_step", 32) * spec["queries"] // 32}
+        own = {**spec, "options": scaled, "gradient": f"{folder}/own.pt"}
+        taken, told = trained(ours=own, usual={**spec, "options": {}, "gradient": f"{folder}/usual.pt"})
+        extra = max(0.0, told["ours"]["prepared_seconds"] - told["usual"]["prepared_seconds"])
+        steps = max(1, int((seconds - extra) / median(taken["ours"])))
+        student = folder / "students" / name
+        distilled({**own, "steps": steps}, dataset, student)
+        found = quality(student, asked)
+        usual = usual or found
+        ratios = [theirs / ours for ours, theirs in zip(taken["ours"], taken["usual"], strict=True)]
+        shared = {
+            "peer": "the usual way", "max_abs_difference": 0.0, "steps": steps, "seconds": seconds,
+            "extra_seconds": extra,
+            "peak_memory_bytes": {"ours": told["ours"]["peak_memory_bytes"], "theirs": told["usual"]["peak_memory_bytes"]},
+        }  # fmt: skip
+        rows.append({
+            "name": f"{SOURCE}/{spec['lengths']}/paths/{name}", "unit": "steps/s", "ratio": median(ratios),
+            "ours": 1 / median(taken["ours"]), "theirs": 1 / median(taken["usual"]),
+            "low": min(ratios), "high": max(ratios), **shared,
+        })  # fmt: skip
+        for system, value in found.items():
+            ratio = value / usual[system]
+            rows.append({
+                "name": f"{SOURCE}/{spec['lengths']}/paths/{name}/{system}", "unit": "nDCG@10", "ours": value,
+                "theirs": usual[system], "ratio": ratio, "low": ratio, "high": ratio, **shared,
+            })  # fmt: skip
+        print(
+            f"{name:27} {median(taken['ours']):6.2f} s/step ({median(ratios):4.2f} times as fast), {extra:5.1f} s before, "
+            f"{steps:4d} steps in {seconds:g} s: nDCG@10 " + ", ".join(f"{k} {v:.4f}" for k, v in found.items()),
+            flush=True,
+        )
+    return rows
+
+
+def pool(dataset: Dataset, split: str, queries: int, documents: int) -> dev.DevSet:
+    asked = dataset.queries(split).drawn(queries, SEED)
+    return dev.DevSet.pool(api.retrieve(asked, dataset.documents, depth=20), split, dataset, documents, SEED)
+
+
+def quality(student: Path, asked: dict[str, dev.DevSet]) -> dict[str, float]:
+    """nDCG@10 of a student on test queries, alone and fused with BM25 as dev queries say."""
+    model = SentenceTransformer(str(student), device=devices.device())
+    lexical = {split: BM25(own.documents).search(own.queries, 100) for split, own in asked.items()}
+    dense = {split: dev.retrieve(model, own, 100) for split, own in asked.items()}
+    chosen = hybrid.Fusion(**hybrid.tune(lexical["dev"], dense["dev"], asked["dev"].qrels)["chosen"])
+    runs = {"student": dense["test"], "fused": chosen.fuse(lexical["test"], dense["test"])}
+    return {
+        name: float(evaluate(run, asked["test"].qrels, ["nDCG@10"])["nDCG@10"].mean()) for name, run in runs.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, default=32, help="queries of a step")
@@ -362,8 +454,10 @@ def main() -> None:
     parser.add_argument("--bf16-steps", type=int, default=6, help="steps in bfloat16, the first of them not counted")
     parser.add_argument("--losses", nargs="+", choices=list(LOSSES), default=list(LOSSES))
     parser.add_argument("--lengths", choices=["mixed", "natural"], default="mixed")
-    parser.add_argument("--only", choices=["speed", "caching"], help="a part of it")
+    parser.add_argument("--only", choices=["speed", "caching", "paths"], help="a part of it")
     parser.add_argument("--cached-queries", type=int, default=1024, help="queries of the step with gradient caching")
+    parser.add_argument("--paths", nargs="+", choices=list(PATHS), default=list(PATHS), help="with --only paths: which")
+    parser.add_argument("--seconds", type=float, default=300, help="with --only paths: of training, for each")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--cache", type=Path, default=Path("runs/bench"))
     parser.add_argument("--quick", action="store_true", help="8 queries, three steps")
@@ -374,7 +468,7 @@ def main() -> None:
         work(json.loads(args.work))
         return
     if args.quick:
-        args.queries, args.steps, args.bf16_steps, args.cached_queries = 8, 3, 3, 32
+        args.queries, args.steps, args.bf16_steps, args.cached_queries, args.seconds = 8, 3, 3, 32, 5.0
     rows, differing = [], []
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run.parquet"
@@ -384,6 +478,18 @@ def main() -> None:
             "run": str(run), "cache": str(args.cache), "lengths": args.lengths, "threads": args.threads, "queries": args.queries,
             "steps": args.steps, "cache_texts": None, "loss": "MarginMSELoss", "bf16": False,
         }  # fmt: skip
+        if args.only == "paths":
+            pairs = candidates(dataset, 64 if args.quick else 1024)
+            api.score(pairs, dataset, teacher=api.load_teacher("starter"), store=args.cache / "scores").save(run)
+            sizes = (50, 300) if args.quick else (300, 2000)
+            asked = {split: pool(dataset, split, *sizes) for split in ("dev", "test")}
+            fast = devices.has_fast_bfloat16(devices.device())
+            rows = paths(
+                {**shared, "side": "ours", "bf16": fast}, args.paths, dataset, args.seconds, asked, Path(folder)
+            )
+            if args.json:
+                stages.write_json(args.json, {"environment": devices.describe(), "comparisons": rows})
+            return
         for loss in args.losses if args.only != "caching" else ():
             specs = {
                 f"{side}, {'bf16' if bf16 else 'float32'}": {

@@ -117,10 +117,12 @@ def distill(
     refuse_unknown(training_set.scored, seen.queries, seen.documents)
 
     def work(folder: Path) -> dict[str, Any]:
+        from retrieval_distill.retrieval.bm25 import BM25
         from retrieval_distill.student import card
         from retrieval_distill.training import trainer
 
-        counts = trainer.distill(training_set, chosen, folder, asked, callbacks)
+        bm25 = BM25(seen.documents, **chosen.retrieve.bm25).score_matrix if chosen.training.lexical_weight else None
+        counts = trainer.distill(training_set, chosen, folder, asked, callbacks, bm25)
         if processes.rank() == 0:
             told = chosen.model_dump(mode="json", include={"name", "seed", "compress", *TRAINS})
             write_text(folder / card.FILE, card.training_card(folder, dataset.name, split, told, counts))
@@ -136,6 +138,7 @@ def distill(
         "query_model": query_model and models.fingerprint(query_model),
         "seed": chosen.seed,
         "dev": [asked.fingerprint, chosen.evaluate.measures[0], chosen.evaluate.depth] if asked else None,
+        "bm25": chosen.retrieve.bm25 if chosen.training.lexical_weight else None,
         "datasets": {name: source.weight for name, source in chosen.datasets.items()},
         **chosen.model_dump(mode="json", include=TRAINS, exclude={"training": {"report_to"}}),
     }

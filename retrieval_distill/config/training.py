@@ -41,6 +41,9 @@ class TrainingConfig(OptimiserConfig):
     """Documents they are asked over: relevant ones, first-stage candidates, and others drawn by the seed."""
     agreement_queries: int = Field(100, ge=0)
     """Training queries whose whole lists tell how far the student agrees with the teacher, before, during and after."""
+    memory: int | None = Field(None, ge=1)
+    """Documents of earlier steps whose vectors, as they were then, are in-batch documents too, without gradients; for
+    objectives that have such. ``None``: a step's own documents alone."""
     topics: int | None = Field(None, ge=2)
     """Topics of the queries (k-means of the untrained student's vectors): ``None``: none are sought."""
     topic_batches: Literal["one", "even"] = "one"
@@ -50,16 +53,34 @@ class TrainingConfig(OptimiserConfig):
     is by size, 0 all alike, and 0.5 between them."""
     dataset_batches: Literal["mixed", "one"] = "mixed"
     """With several datasets: whether each step holds all of them in their shares, or only ``one``, by turns."""
+    draw: Literal["by-rank", "stratified"] = "by-rank"
+    """How a query's other candidates are drawn: ``by-rank``, the higher in the teacher's order the likelier, or
+    ``stratified``, one from each of as many equal parts of the range of their teacher scores."""
     easy_to_hard: bool = False
     """A curriculum: candidates that are easy to tell from the relevant one first, the teacher's favourites last."""
+    frozen_layers: int | None = Field(None, ge=1)
+    """Lower layers, embeddings included, that stay as they are: what they make of each text is computed once and kept
+    on disk while the training lasts (tokens x width x 4 bytes, in bfloat16 2), and steps start from there. ``None``:
+    all layers learn."""
     layer_decay: float = Field(1.0, gt=0, le=1)
     """Factor on the learning rate from layer to layer downwards; the embeddings have the lowest."""
     ema: float | None = Field(None, ge=0, lt=1)
     """Decay of a moving average of the weights, which becomes the student; ``None``: no average."""
     report_to: tuple[str, ...] = ()
     """Trackers that are given every row of the log, such as ``tensorboard``, ``wandb``, ``trackio`` or ``mlflow``."""
+    lexical_weight: float | None = Field(None, gt=0)
+    """Hybrid-aware distillation, for a student that is served fused with BM25: the objectives (and evaluations on dev
+    queries) see its similarity plus so many times the pair's BM25 score, in standard deviations of those of the
+    training candidates; BM25 is that of ``retrieve``. A similarity is a cosine times ``student.scale``, so 1 counts
+    as 0.05 cosines do at a scale of 20. ``None``: the student learns to rank alone."""
     missing_scores: Literal["refuse", "drop", "lowest"] = "refuse"
     """A candidate without a teacher score: stop, leave it out, or give it the lowest score of its list."""
+
+    @model_validator(mode="after")
+    def _one_way_to_draw(self) -> TrainingConfig:
+        if self.easy_to_hard and self.draw == "stratified":
+            raise PydanticCustomError("draw", "easy_to_hard draws by rank: leave out draw=stratified or easy_to_hard")
+        return self
 
     @model_validator(mode="after")
     def _patience_needs_evaluations(self) -> TrainingConfig:

@@ -33,17 +33,19 @@ class CandidateLists:
     """The ragged candidate lists of a step, padded; Q queries with up to C candidates, D distinct documents.
 
     Attributes:
-        student: Student similarities (scale included), float [Q, C].
+        student: Student similarities (scale included; in hybrid-aware distillation with BM25's part), float [Q, C].
         teacher: Teacher scores, float [Q, C]; 0 where padded.
         labels: Grades from the qrels, float [Q, C]; 0 for unjudged and padded candidates.
         mask: True for real candidates, bool [Q, C].
-        in_batch: Student similarities of every query with every distinct document of the step, float [Q, D].
+        in_batch: Student similarities of every query with every distinct document: those of the step and, behind them,
+            those remembered from earlier steps, if any; float [Q, D].
         in_batch_labels: Grades of those pairs, float [Q, D]; 0 for unjudged.
         positions: A candidate's column in ``in_batch``, int64 [Q, C]; any valid one where padded. ``None``: unknown,
             for objectives that do not need them.
-        vectors: The student's full vectors, projected to the embedding teacher's dimensions; ``None`` in a view other
-            than the full one (see :mod:`retrieval_distill.objectives.views`) and without an embedding teacher.
-        teacher_vectors: The embedding teacher's vectors; ``None`` without one.
+        vectors: The student's full vectors of the step's own texts, projected to the embedding teacher's dimensions;
+            ``None`` in a view other than the full one (see :mod:`retrieval_distill.objectives.views`) and without an
+            embedding teacher.
+        teacher_vectors: The embedding teacher's vectors, of remembered documents too; ``None`` without one.
         whole: In a view other than the full one, ``in_batch`` of the student's full vectors, without gradients.
     """
 
@@ -64,6 +66,9 @@ class Objective(ABC):
 
     needs: ClassVar[tuple[str, ...]] = ()
     """Optional attributes of the lists that the objective needs."""
+
+    compares_documents: ClassVar[bool] = False
+    """Whether it is about all documents of a step, those remembered from earlier ones included."""
 
     @abstractmethod
     def __call__(self, lists: CandidateLists) -> Tensor:

@@ -44,10 +44,8 @@ class EmbeddingDistillation(Objective):
 
     def __call__(self, lists: CandidateLists) -> Tensor:
         """The mean distance."""
-        means = [
-            self._distances(getattr(lists.vectors, side), getattr(lists.teacher_vectors, side)).mean()
-            for side in self.sides
-        ]
+        sides = [(getattr(lists.vectors, side), getattr(lists.teacher_vectors, side)) for side in self.sides]
+        means = [self._distances(student, teacher[: len(student)]).mean() for student, teacher in sides]
         return torch.stack(means).mean()
 
     def _distances(self, student: Tensor, teacher: Tensor) -> Tensor:

@@ -32,6 +32,8 @@ class InBatchContrastive(Objective):
             score for this query and stay.
     """
 
+    compares_documents = True
+
     @validate_call
     def __init__(self, temperature: Positive = 1.0, false_negative_margin: FiniteFloat | None = None) -> None:
         self.temperature = temperature

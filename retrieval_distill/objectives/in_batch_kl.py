@@ -37,6 +37,7 @@ class InBatchKL(Objective):
     """
 
     needs = ("teacher_vectors",)
+    compares_documents = True
 
     @validate_call
     def __init__(

@@ -29,6 +29,7 @@ class SelfDistillation(Objective):
     """
 
     needs = ("whole",)
+    compares_documents = True
 
     @validate_call
     def __init__(self, temperature: Positive = 1.0) -> None:

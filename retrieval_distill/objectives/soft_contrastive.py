@@ -32,6 +32,8 @@ class SoftContrastive(Objective):
         student_temperature: Above 1 softens the student.
     """
 
+    compares_documents = True
+
     @validate_call
     def __init__(
         self, hard: Share = 0.5, teacher_temperature: Positive = 1.0, student_temperature: Positive = 1.0

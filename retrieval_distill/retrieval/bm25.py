@@ -21,6 +21,7 @@ from scipy.sparse import csr_matrix
 
 from retrieval_distill.config.retrieval import Language
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.data.rows import RowIndex
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.retrieval.segment import WORD, segment
@@ -123,6 +124,29 @@ class BM25:
         self._warn_of_misses(np.array(queries.ids, dtype=object)[~hit.any(axis=1)], len(queries))
         query_ids = np.repeat(np.array(queries.ids, dtype=object), depth).reshape(found.shape)
         return Run.from_columns(query_ids[hit], self.ids[found[hit]], scores[hit])
+
+    def score_matrix(self, queries: Texts, doc_ids: Sequence[str]) -> np.ndarray:
+        """Scores of all pairs of queries and documents, float32 [queries, documents]; 0 where they share no word.
+
+        They are those of :meth:`search`, up to the rounding of their sums.
+
+        Args:
+            queries: What to ask.
+            doc_ids: Documents of the index, each once.
+        """
+        asked, _ = self._counts(queries.take())
+        words = np.unique(asked.indices)
+        return (asked[:, words] @ self._postings[words][:, self._rows.rows_of(doc_ids)]).toarray().astype(np.float32)
+
+    @cached_property
+    def _rows(self) -> RowIndex:
+        return RowIndex.of(pa.chunked_array([pa.array(self.ids, pa.string())]))
+
+    @cached_property
+    def _postings(self) -> csr_matrix:
+        """What each word adds to the score of each document, [words, documents]; the index's own arrays."""
+        data, documents, ends = (self._index.scores[name] for name in ("data", "indices", "indptr"))
+        return csr_matrix((data, documents, ends), shape=(len(ends) - 1, len(self.ids)), copy=False)
 
     def scores(self, queries: Sequence[str], documents: Sequence[str], rows: np.ndarray) -> np.ndarray:
         """What pairs of texts score, whether or not a document is among those that are searched.

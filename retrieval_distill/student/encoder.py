@@ -6,7 +6,7 @@ Knows sentence-transformers models; must not know corpora on disk, indexes or tr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,14 +19,18 @@ from retrieval_distill import models, positions, weights
 from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import cpu, devices
-from retrieval_distill.student import decoder, routes
+from retrieval_distill.student import decoder, routes, upper_layers
 from retrieval_distill.student.routes import KINDS, Kind, path
+from retrieval_distill.student.upper_layers import States
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 """Padded tokens per forward pass by device type: small enough for a CPU's cache, large enough for a GPU."""
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 65536}
 """The same for inference: less is held in memory, and half as many tokens use a CPU's cache better."""
+
+Row = np.ndarray | States
+"""A text as token ids, or as the hidden states that a layer is given."""
 
 TEXTS_PER_CALL = 256
 """Texts passed to the library at once if tokens cannot be cached."""
@@ -109,7 +113,7 @@ def tokens_of(
 
 def encode_rows(
     model: SentenceTransformer,
-    rows: Sequence[np.ndarray],
+    rows: Sequence[Row],
     dtype: torch.dtype | None = None,
     cache_texts: int | None = None,
     is_query: np.ndarray | None = None,
@@ -120,7 +124,7 @@ def encode_rows(
 
     Args:
         model: The bi-encoder.
-        rows: Token ids.
+        rows: Token ids; or hidden states, all after the same number of layers, which then do not run.
         dtype: Number format of the transformer's computation, with rounded copies of its weights: the weights
             themselves, their gradients, pooling and normalisation are unaffected. ``None``: that of the weights. Needs
             less memory than autocast, since nothing is stored in two dtypes.
@@ -166,7 +170,7 @@ def sub_forwards(
 
 def forward(
     model: SentenceTransformer,
-    rows: Sequence[np.ndarray],
+    rows: Sequence[Row],
     weights: dict[str, torch.Tensor] | None = None,
     kind: Kind = "document",
 ) -> torch.Tensor:
@@ -175,36 +179,61 @@ def forward(
     ``weights`` replace those of the transformer, the first module of the kind's path; ``None``: its own.
     """
     modules = path(model, kind)
-    return _vectors(modules, _features(modules[0], rows), weights)
+    return _vectors(modules, *_features(modules[0], rows), weights)
 
 
 def checkpointed_forward(
     model: SentenceTransformer,
-    rows: Sequence[np.ndarray],
+    rows: Sequence[Row],
     weights: dict[str, torch.Tensor] | None = None,
     kind: Kind = "document",
 ) -> torch.Tensor:
     """:func:`forward` without stored activations; the backward pass runs it again."""
     modules = path(model, kind)
     # the features are passed as tensors of the device, so that its random state is replayed too
-    return checkpoint(_vectors, modules, _features(modules[0], rows), weights, use_reentrant=False)
+    return checkpoint(_vectors, modules, *_features(modules[0], rows), weights, use_reentrant=False)
 
 
-def _features(first: Any, rows: Sequence[np.ndarray]) -> dict[str, Any]:
-    padded = pad(rows, first.tokenizer.pad_token_id or 0)
-    device = next(first.parameters()).device
-    return {key: value.to(device) for key, value in padded.items()}
+def states(
+    model: SentenceTransformer,
+    rows: Sequence[np.ndarray],
+    layers: int,
+    weights: dict[str, torch.Tensor] | None = None,
+    kind: Kind = "document",
+) -> list[States]:
+    """What the layer above the lowest ``layers`` is given of token rows, on the CPU; see :func:`forward`."""
+    first = path(model, kind)[0]
+    features, _, _ = _features(first, rows)
+    found = upper_layers.below(first, layers, lambda: _run(first, features, weights)).cpu()
+    return [States(found[i, : len(row)], layers) for i, row in enumerate(rows)]
+
+
+def _features(first: Any, rows: Sequence[Row]) -> tuple[dict[str, Any], torch.Tensor | None, int]:
+    """What the first module takes; with hidden states, these and how many layers they have gone through."""
+    device, given = next(first.parameters()).device, [row for row in rows if isinstance(row, States)]
+    if given:
+        padded, hidden = upper_layers.padded(given)
+        return {key: value.to(device) for key, value in padded.items()}, hidden.to(device), given[0].layers
+    padded = pad(cast(Sequence[np.ndarray], rows), first.tokenizer.pad_token_id or 0)
+    return {key: value.to(device) for key, value in padded.items()}, None, 0
+
+
+def _run(first: nn.Module, features: dict[str, Any], weights: dict[str, torch.Tensor] | None) -> dict[str, Any]:
+    features = dict(features)  # the modules modify it
+    return first(features) if weights is None else torch.func.functional_call(first, weights, (features,))
 
 
 def _vectors(
-    modules: list[nn.Module], features: dict[str, Any], weights: dict[str, torch.Tensor] | None
+    modules: list[nn.Module],
+    features: dict[str, Any],
+    hidden: torch.Tensor | None,
+    layers: int,
+    weights: dict[str, torch.Tensor] | None,
 ) -> torch.Tensor:
     first, *rest = modules
-    features = dict(features)  # the modules modify it
-    if weights is None:
-        features = first(features)
-    else:
-        features = torch.func.functional_call(first, weights, (features,))
+    with upper_layers.entered(first, layers, hidden):
+        features = _run(first, features, weights)
+    if weights is not None:
         features["token_embeddings"] = features["token_embeddings"].float()
     for module in rest:
         features = module(features)

@@ -113,8 +113,16 @@ def _configuration(config: Any, layers: Sequence[int]) -> Any:
 
 def stack(model: SentenceTransformer) -> tuple[str, nn.ModuleList]:
     """The list that holds all layers, and its name."""
-    backbone: Any = model[0].auto_model
+    return stack_of(model[0].auto_model, "layers")
+
+
+def stack_of(backbone: Any, option: str) -> tuple[str, nn.ModuleList]:
+    """The same of a transformer; ``option`` is what the message names.
+
+    Raises:
+        UserError: No list has as many members as the transformer has layers.
+    """
     for name, module in backbone.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == backbone.config.num_hidden_layers:
             return name, module
-    raise UserError(f"layers: cannot find the layers of a {type(backbone).__name__}")
+    raise UserError(f"{option}: cannot find the layers of a {type(backbone).__name__}")

@@ -1,8 +1,8 @@
 """How far a student orders candidates as its teacher does.
 
 Measured over whole candidate lists of a fixed sample of training queries: KL divergence, Spearman correlation, and the
-share of the teacher's top candidates that are the student's. Knows scores of lists, and how a student scores them;
-must not know the trainer.
+share of the teacher's top candidates that are the student's; in hybrid-aware distillation, those of the student with
+BM25. Knows scores of lists, and how a student scores them; must not know the trainer.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Agreement:
         queries = len(batch["queries"])
         rows = [*batch["queries"], *batch["documents"]]
         vectors = encoder.encode_rows(student, rows, self.dtype, is_query=np.arange(len(rows)) < queries).cpu()
-        scores = (self.scale * vectors[:queries] @ vectors[queries:].T).gather(1, batch["positions"])
+        scores = self.scale * vectors[:queries] @ vectors[queries:].T
+        scores = (scores + batch.get("lexical", 0)).gather(1, batch["positions"])
         lists_of = zip(scores, batch["teacher"], batch["mask"], strict=True)
         return [(own[real].double().numpy(), teacher[real].double().numpy()) for own, teacher, real in lists_of]
 

@@ -1,22 +1,29 @@
 """From draws to the tensors of one step: every distinct text once, candidates by position, judgements by id.
 
-Knows groups and tokens; must not know models or objectives.
+Knows groups and texts as the student takes them; must not know objectives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from retrieval_distill.data.dataset import Qrels
+from retrieval_distill.student.encoder import Row
 from retrieval_distill.training.groups import Draw, Group
+from retrieval_distill.training.lexical import Pairs
 from retrieval_distill.training.teacher_vectors import TeacherVectors
-from retrieval_distill.training.token_store import TokenizedTexts
+
+
+class Rows(Protocol):
+    """Texts by id, as the student takes them."""
+
+    def __getitem__(self, id_: str) -> Row: ...
 
 
 class DrawDataset(TorchDataset):
@@ -36,21 +43,25 @@ class DrawDataset(TorchDataset):
 class Collator:
     """Turns the draws of a step into its batch.
 
-    The batch holds ``query_ids`` [Q], token rows (``queries`` [Q], ``documents`` [D distinct]), ``positions`` int64
-    [Q, C] into the documents, ``teacher`` and ``labels`` float32 [Q, C], ``mask`` bool [Q, C], ``in_batch_labels``
-    float32 [Q, D]; with an embedding teacher its ``teacher_queries`` [Q, E] and ``teacher_documents`` [D, E].
+    The batch holds ``query_ids`` [Q], token rows (``queries`` [Q], ``documents`` [S distinct]), ``document_ids`` [S],
+    ``remembered``, ids of documents of earlier steps that are none of these, ``positions`` int64 [Q, C] into the
+    documents, ``teacher`` and ``labels`` float32 [Q, C], ``mask`` bool [Q, C]; of the D documents of both kinds,
+    ``in_batch_labels`` float32 [Q, D]; with an embedding teacher its ``teacher_queries`` [Q, E] and
+    ``teacher_documents`` [D, E]; with ``lexical`` what BM25 adds to similarities, ``lexical`` float32 [Q, D].
     """
 
     groups: Sequence[Group]
-    queries: TokenizedTexts
-    documents: TokenizedTexts
+    queries: Rows
+    documents: Rows
     qrels: Qrels
     teacher_vectors: TeacherVectors | None = None
+    lexical: Pairs | None = None
 
-    def __call__(self, draws: Sequence[Draw]) -> dict[str, Any]:
-        """Assemble one step."""
+    def __call__(self, draws: Sequence[Draw], remembered: Sequence[str] = ()) -> dict[str, Any]:
+        """Assemble one step, with the documents in memory; those that are its own are not remembered."""
         drawn = [(self.groups[draw.group], draw.candidates) for draw in draws]
-        distinct = {doc: i for i, doc in enumerate(dict.fromkeys(g.doc_ids[c] for g, kept in drawn for c in kept))}
+        own = list(dict.fromkeys(g.doc_ids[c] for g, kept in drawn for c in kept))
+        distinct = {doc: i for i, doc in enumerate(dict.fromkeys([*own, *remembered]))}
         shape = (len(drawn), max(len(kept) for _, kept in drawn))
         positions, mask = np.zeros(shape, np.int64), np.zeros(shape, bool)
         teacher, labels = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -75,9 +86,13 @@ class Collator:
         if self.teacher_vectors is not None:
             tensors["teacher_queries"] = self.teacher_vectors.of("query", query_ids)
             tensors["teacher_documents"] = self.teacher_vectors.of("document", list(distinct))
+        if self.lexical is not None:
+            tensors["lexical"] = self.lexical(query_ids, list(distinct))
         return {
             "query_ids": query_ids,
             "queries": [self.queries[id_] for id_ in query_ids],
-            "documents": [self.documents[doc] for doc in distinct],
+            "documents": [self.documents[doc] for doc in own],
+            "document_ids": own,
+            "remembered": list(distinct)[len(own) :],
             **{name: torch.from_numpy(array) for name, array in tensors.items()},
         }

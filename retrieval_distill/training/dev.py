@@ -19,6 +19,7 @@ from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import mean_with_interval
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import encoder
+from retrieval_distill.training.lexical import Lexical
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,18 +70,32 @@ def logged_as(measure: str) -> str:
     return f"eval_{measure}"
 
 
-def retrieve(student: SentenceTransformer, dev: DevSet, depth: int) -> Run:
-    """The ``depth`` best documents of the pool for every dev query, by the student as it is."""
+def retrieve(
+    student: SentenceTransformer, dev: DevSet, depth: int, lexical: Lexical | None = None, scale: float = 1.0
+) -> Run:
+    """The ``depth`` best documents of the pool for every dev query, by the student as it is.
+
+    With ``lexical``, by what is trained: similarities times ``scale``, plus what BM25 adds.
+    """
     student.eval()
     queries = encoder.encode(student, dev.queries.take(), "query")
     scores = queries @ encoder.encode(student, dev.documents.take(), "document").T
+    if lexical is not None:
+        scores = scale * scores + lexical(dev.queries, dev.documents.ids)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
     query_ids = np.repeat(np.array(dev.queries.ids, dtype=object), best.shape[1])
     doc_ids = np.array(dev.documents.ids, dtype=object)[best.ravel()]
     return Run.from_columns(query_ids, doc_ids, np.take_along_axis(scores, best, axis=1).ravel())
 
 
-def measured(student: SentenceTransformer, dev: DevSet, measure: str, depth: int) -> dict[str, float]:
+def measured(
+    student: SentenceTransformer,
+    dev: DevSet,
+    measure: str,
+    depth: int,
+    lexical: Lexical | None = None,
+    scale: float = 1.0,
+) -> dict[str, float]:
     """The measure's mean over the dev queries, its 95 % interval and their number, as a row of the log.
 
     Args:
@@ -88,11 +103,15 @@ def measured(student: SentenceTransformer, dev: DevSet, measure: str, depth: int
         dev: What to ask.
         measure: As ir_measures names it, such as ``"nDCG@10"``.
         depth: Documents retrieved per query.
+        lexical: What BM25 adds to similarities in training; ``None``: nothing.
+        scale: What these are multiplied by there.
 
     Returns:
         ``eval_MEASURE``, ``eval_low``, ``eval_high``, ``eval_queries``.
     """
-    found = self_hits.drop_self_hits(retrieve(student, dev, depth), dev.queries, dev.documents, dev.qrels)
+    found = self_hits.drop_self_hits(
+        retrieve(student, dev, depth, lexical, scale), dev.queries, dev.documents, dev.qrels
+    )
     values = evaluate(found, dev.qrels, [measure])[measure].to_numpy()
     interval = mean_with_interval(values)
     return {

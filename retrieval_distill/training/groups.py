@@ -98,6 +98,7 @@ def schedule(
     seed: int,
     order: Order | None = None,
     easy_to_hard: bool = False,
+    stratified: bool = False,
 ) -> list[Draw]:
     """The whole training order, fixed by the seed: epochs of shuffled groups, fresh negatives each time.
 
@@ -109,6 +110,11 @@ def schedule(
     the relevant one, to its head (weight ``1 / (2 + |rank - r|)``, ``r`` falling linearly from the last rank to 0).
     Source: Zeng et al., "Curriculum Learning for Dense Retrieval Distillation", 2022, arXiv:2204.13679.
 
+    Stratified, the others come one from each of ``candidates - 1`` equal parts of the range of their teacher scores, so
+    that a step shows how good and bad they are and not only the best; where a part holds none, the one nearest to its
+    middle. Source: "Beyond Hard Negatives: The Importance of Score Distribution in Knowledge Distillation for Dense
+    Retrieval", SIGIR 2026, arXiv:2604.04734 (draws that cover the range evenly; the parts are ours).
+
     Args:
         groups: What is drawn from.
         steps: Batches.
@@ -117,21 +123,38 @@ def schedule(
         seed: Of every draw.
         order: Draws the groups, see :func:`retrieval_distill.training.shares.order`. ``None``: epochs of all, shuffled.
         easy_to_hard: The curriculum.
+        stratified: Whether the others cover the range of their scores; not together with the curriculum.
     """
     rng = np.random.default_rng(seed)
     drawn = shuffled(np.arange(len(groups)), rng) if order is None else order(rng)
     count = steps * queries_per_step
     ease = np.linspace(1, 0, count) if easy_to_hard else np.zeros(count)
     return [
-        Draw(group, _draw(groups[group], candidates, easy, rng))
+        Draw(group, _draw(groups[group], candidates, easy, stratified, rng))
         for group, easy in zip(islice(drawn, count), ease, strict=True)
     ]
 
 
-def _draw(group: Group, candidates: int, ease: float, rng: np.random.Generator) -> tuple[int, ...]:
+def _draw(group: Group, candidates: int, ease: float, stratified: bool, rng: np.random.Generator) -> tuple[int, ...]:
     relevant = [i for i, grade in enumerate(group.grades) if grade > 0]
     others = np.array([i for i, grade in enumerate(group.grades) if grade <= 0])
-    weight = 1.0 / (2.0 + np.abs(np.arange(len(others)) - ease * (len(others) - 1)))
     count = min(candidates - 1, len(others))
-    drawn = rng.choice(others, count, replace=False, p=weight / weight.sum())
+    if stratified:
+        drawn = others[_of_each_part(np.array(group.scores)[others], count, rng)]
+    else:
+        weight = 1.0 / (2.0 + np.abs(np.arange(len(others)) - ease * (len(others) - 1)))
+        drawn = rng.choice(others, count, replace=False, p=weight / weight.sum())
     return (int(rng.choice(relevant)), *sorted(int(i) for i in drawn))
+
+
+def _of_each_part(scores: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Places of ``count`` scores, one in each equal part of their range, drawn; an empty part's are the nearest."""
+    order = rng.permutation(len(scores))
+    half = np.ptp(scores) / count / 2
+    middles = scores.min() + half * (2 * np.arange(count) + 1)
+    beyond = (np.abs(scores[order] - middles[:, None]) - half * (1 + 1e-9)).clip(min=0)  # [parts, scores]
+    drawn: list[int] = []
+    for part in np.argsort(beyond.min(axis=1) > 0, kind="stable"):  # parts that hold some come first
+        drawn.append(int(np.argmin(beyond[part])))
+        beyond[:, drawn[-1]] = np.inf
+    return order[drawn]

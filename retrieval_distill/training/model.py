@@ -17,6 +17,7 @@ from retrieval_distill.objectives import CandidateLists, Mix, Vectors
 from retrieval_distill.objectives.views import FULL, View
 from retrieval_distill.student import encoder
 from retrieval_distill.training import distributed
+from retrieval_distill.training.memory import Memory
 
 
 class DistillationModel(nn.Module):
@@ -31,6 +32,7 @@ class DistillationModel(nn.Module):
         views: What the objectives see of the vectors; by default the vectors as they are.
         teacher_dimensions: Of the embedding teacher's vectors. Where they are not the student's, a linear projection
             of the student's vectors is trained with it and left behind when it is saved. ``None``: no such teacher.
+        memory: Holds vectors of earlier steps' documents; ``None``: batches remember none.
     """
 
     accepts_loss_kwargs = False
@@ -45,6 +47,7 @@ class DistillationModel(nn.Module):
         cache_texts: int | None = None,
         views: Sequence[View] = (View(FULL, 1.0),),
         teacher_dimensions: int | None = None,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
         self.dtype = dtype
@@ -53,6 +56,7 @@ class DistillationModel(nn.Module):
         self.scale = scale
         self.cache_texts = cache_texts
         self.views = views
+        self.memory = memory
         self.projection: nn.Module = nn.Identity()
         dimensions = int(student.get_embedding_dimension() or 0)
         if teacher_dimensions not in (None, dimensions):
@@ -73,9 +77,13 @@ class DistillationModel(nn.Module):
         shares = distributed.shares(lengths)
         embedded = self._embed(rows, is_query, shares)
         vectors = Vectors(embedded[: len(queries)], embedded[len(queries) :])
+        remembered = vectors.documents[:0]
+        if self.memory is not None:
+            remembered = self.memory.recall(batch["remembered"], vectors.documents)
+            self.memory.note(batch["document_ids"], vectors.documents, batch["remembered"])
         loss, components = embedded.new_zeros(()), dict[str, Tensor]()
         for view in self.views:
-            value, parts = self.objectives(self._lists(view, vectors, batch), self.progress)
+            value, parts = self.objectives(self._lists(view, vectors, remembered, batch), self.progress)
             loss = loss + view.weight * value
             suffix = "" if view.name == FULL else f"@{view.name}"
             components |= {f"{name}{suffix}": part.detach() for name, part in parts.items()}
@@ -86,9 +94,11 @@ class DistillationModel(nn.Module):
             "padded": sum(self._padded(lengths[share], is_query[share]) for share in shares),
         }
 
-    def _lists(self, view: View, vectors: Vectors, batch: dict[str, Tensor]) -> CandidateLists:
+    def _lists(self, view: View, vectors: Vectors, remembered: Tensor, batch: dict[str, Tensor]) -> CandidateLists:
         """What the objectives are given of a view."""
-        in_batch, whole = self._similarities(view(vectors)), view.name == FULL
+        every = Vectors(vectors.queries, torch.cat([vectors.documents, remembered])) if len(remembered) else vectors
+        added, whole = batch.get("lexical", 0), view.name == FULL
+        in_batch = self._similarities(view(every)) + added
         teacher = None
         if "teacher_queries" in batch:
             teacher = Vectors(batch["teacher_queries"], batch["teacher_documents"])
@@ -102,7 +112,7 @@ class DistillationModel(nn.Module):
             batch["positions"],
             vectors=self._projected(vectors) if whole and teacher else None,
             teacher_vectors=teacher,
-            whole=None if whole else self._similarities(vectors).detach(),
+            whole=None if whole else self._similarities(every).detach() + added,
         )
 
     def _similarities(self, vectors: Vectors) -> Tensor:

@@ -6,6 +6,7 @@ Knows groups, texts and the untrained student; must not know objectives or the t
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,13 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import encoder, lengths
 from retrieval_distill.student.routes import Kind
-from retrieval_distill.training import distributed, shares, token_store, topics
-from retrieval_distill.training.batches import Collator
+from retrieval_distill.training import distributed, frozen_layers, shares, token_store, topics
+from retrieval_distill.training.arguments import dtype
+from retrieval_distill.training.batches import Collator, Rows
 from retrieval_distill.training.groups import Draw, Group, schedule
+from retrieval_distill.training.lexical import Lexical
 from retrieval_distill.training.teacher_vectors import teacher_vectors
+from retrieval_distill.training.token_store import TokenizedTexts
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -43,16 +47,28 @@ def collator(
     qrels: Qrels,
     recipe: Recipe,
     folder: Path,
+    lexical: Lexical | None = None,
 ) -> Collator:
-    """Cut every text of the training once, at the training's length, and embed it where there is a teacher for that."""
+    """Cut every text of the training once, at the training's length, and embed it where there is a teacher for that.
+
+    Where layers are frozen, these run over every text once.
+    """
     own_queries, own_documents = texts["query"], texts["document"]
     limit = recipe.training.max_length
+    tokens: dict[Kind, TokenizedTexts] = {
+        "query": token_store.cut(student, own_queries, "query", limit, folder / "tokens" / "queries"),
+        "document": token_store.cut(student, own_documents, "document", limit, folder / "tokens" / "documents"),
+    }
+    rows: Mapping[Kind, Rows] = tokens
+    if count := recipe.training.frozen_layers:
+        rows = frozen_layers.keep(student, tokens, count, dtype(recipe.training), folder / "hidden-states")
     return Collator(
         groups,
-        token_store.cut(student, own_queries, "query", limit, folder / "tokens" / "queries"),
-        token_store.cut(student, own_documents, "document", limit, folder / "tokens" / "documents"),
+        rows["query"],
+        rows["document"],
         qrels,
         teacher_vectors(recipe, own_queries, own_documents, folder / "teacher-vectors"),
+        lexical.of(own_queries) if lexical else None,
     )
 
 
@@ -72,7 +88,8 @@ def draws(
     by_group = _topics(student, queries.select([group.query_id for group in groups]), recipe, batch, folder)
     order = shares.order(*_sources(groups, recipe), by_group, config, batch)
     count = steps * config.gradient_accumulation
-    return schedule(groups, count, batch, config.candidates, recipe.seed, order, config.easy_to_hard)
+    ways = config.easy_to_hard, config.draw == "stratified"
+    return schedule(groups, count, batch, config.candidates, recipe.seed, order, *ways)
 
 
 def _sources(groups: list[Group], recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:

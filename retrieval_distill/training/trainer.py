@@ -27,7 +27,7 @@ from retrieval_distill.objectives.scale import check_scale
 from retrieval_distill.runtime.progress import progress
 from retrieval_distill.runtime.stages import write_json
 from retrieval_distill.student import adapter, build
-from retrieval_distill.training import CHECKPOINTS, distributed, log, missing_scores, plan, untrained
+from retrieval_distill.training import CHECKPOINTS, distributed, frozen_layers, log, missing_scores, plan, untrained
 from retrieval_distill.training import dev as dev_queries
 from retrieval_distill.training.agreement import Agreement
 from retrieval_distill.training.arguments import arguments, dtype
@@ -37,7 +37,9 @@ from retrieval_distill.training.checkpoints import Advance, LogAtCheckpoints, Ma
 from retrieval_distill.training.dev import DevSet
 from retrieval_distill.training.early_stopping import StopEarly, exhausted
 from retrieval_distill.training.groups import Draw, Group, build_groups, counted, indifferent
+from retrieval_distill.training.lexical import Lexical, Scores
 from retrieval_distill.training.loop import DistillationTrainer
+from retrieval_distill.training.memory import Memory, Recalling
 from retrieval_distill.training.model import DistillationModel
 from retrieval_distill.training.objective_mix import objective_mix
 from retrieval_distill.training.trackers import trackers
@@ -51,6 +53,7 @@ def distill(
     folder: Path,
     dev: DevSet | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    bm25: Scores | None = None,
 ) -> dict[str, Any]:
     """Train a student on a teacher's scores and save it to ``folder`` (a sentence-transformers model).
 
@@ -65,6 +68,7 @@ def distill(
             token ids, topics, an embedding teacher's vectors. It is the caller's to remove, once the student is safe.
         dev: What ``training.evaluate_steps`` evaluates on.
         callbacks: The caller's own, beside ours.
+        bm25: BM25 over the documents, for ``training.lexical_weight``; ``None``: there is none.
 
     Returns:
         Counts: groups, steps taken, the step whose weights were kept, queries seen, parameters, dimensions, the
@@ -72,21 +76,26 @@ def distill(
 
     Raises:
         UserError: The teacher's scores are missing or out of the student's reach; there are no dev queries to
-            evaluate on; or a loss or gradient was no finite number: the message names the step, its queries and the
-            last good checkpoint, which is kept.
+            evaluate on, or no BM25; or a loss or gradient was no finite number: the message names the step, its
+            queries and the last good checkpoint, which is kept.
     """
     if recipe.training.evaluate_steps and dev is None:
         raise UserError("training.evaluate_steps needs dev queries; give some, or leave it out")
+    if recipe.training.lexical_weight and bm25 is None:
+        raise UserError("training.lexical_weight needs BM25 over the documents; give it, or leave it out")
     objective_mix(recipe)
     groups = _groups(training_set, recipe)
     torch.manual_seed(recipe.seed)
     logger.info("%s training queries; making the student of %s", f"{len(groups):,}", recipe.student.model)
     student = _student(groups, training_set, recipe)
     texts = plan.learnt(groups, training_set)
-    collator = plan.collator(student, groups, texts, training_set.qrels, recipe, folder / CHECKPOINTS)
+    lexical = None
+    if bm25 is not None and recipe.training.lexical_weight:
+        lexical = Lexical.weighted(bm25, recipe.training.lexical_weight, groups, texts["query"])
+    collator = plan.collator(student, groups, texts, training_set.qrels, recipe, folder / CHECKPOINTS, lexical)
     cut = distributed.from_first(lambda: plan.cut(student, texts, recipe))
     draws = plan.draws(student, groups, training_set.queries, recipe, folder / CHECKPOINTS / "topics")
-    training = _training(student, collator, draws, recipe, folder, dev)
+    training = _training(student, collator, draws, recipe, folder, dev, lexical)
     for callback in callbacks:
         training.trainer.add_callback(callback)
     start = distributed.from_first(lambda: training.agreed("before training"))
@@ -185,6 +194,8 @@ def _student(groups: list[Group], training_set: TrainingSet, recipe: Recipe) -> 
     )
     if recipe.training.dropout is not None:
         build.set_dropout(student, recipe.training.dropout)
+    if recipe.training.frozen_layers:
+        frozen_layers.freeze(student, recipe.training.frozen_layers)
     return student
 
 
@@ -195,6 +206,7 @@ def _training(
     recipe: Recipe,
     folder: Path,
     dev: DevSet | None,
+    lexical: Lexical | None,
 ) -> Training:
     """The trainer with all that listens to it."""
     config, computed = recipe.training, dtype(recipe.training)
@@ -204,16 +216,20 @@ def _training(
         config.agreement_queries, collator.groups, collator, recipe.student.scale, computed, recipe.seed
     )
     average = None if config.ema is None else WeightAverage(student, config.ema)
+    memory = Memory() if config.memory else None
     measure = recipe.evaluate.measures[0]
     logged = dev_queries.logged_as(measure) if config.evaluate_steps else None
 
     def evaluation() -> dict[str, float]:
         assert dev is not None
         current = average.student if average else student
-        return {**dev_queries.measured(current, dev, measure, recipe.evaluate.depth), **agreement(current)}
+        asked = dev, measure, recipe.evaluate.depth, lexical, recipe.student.scale
+        return {**dev_queries.measured(current, *asked), **agreement(current)}
 
-    listening = [StopEarly(logged, config.patience) if logged else None, LogAtCheckpoints(), average, MarkWhole()]
-    steps = len(draws) // (config.queries_per_step * distributed.count() * config.gradient_accumulation)
+    early = StopEarly(logged, config.patience) if logged else None
+    listening = [early, LogAtCheckpoints(), average, memory, MarkWhole()]
+    step = config.queries_per_step * distributed.count() * config.gradient_accumulation
+    steps = len(draws) // step
     trainer = DistillationTrainer(
         model=DistillationModel(
             student,
@@ -223,11 +239,12 @@ def _training(
             config.cache_texts,
             views,
             vectors.dimensions if vectors else None,
+            memory,
         ),
         args=arguments(config, steps, recipe.seed, logged, folder / CHECKPOINTS),
-        train_dataset=DrawDataset(draws),
+        train_dataset=DrawDataset(range(len(draws)) if config.memory else draws),
         eval_dataset=dev,
-        data_collator=collator,
+        data_collator=Recalling(collator, draws, config.memory, step) if config.memory else collator,
         callbacks=[*filter(None, listening), *trackers(config.report_to, folder)],
         evaluation=evaluation,
         layer_decay=config.layer_decay,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bm25s
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,6 +69,28 @@ def test_documents_without_words(documents, tmp_path, caplog):
     for index in (BM25(texts(documents)), BM25.cached(tmp_path / "bm25", texts(documents))):
         assert len(index.search(texts(["🎉", "the", "path", ""]), 5)) == 0
     assert "the documents have no words" in caplog.text
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_scores_of_pairs_are_those_of_the_search(dataset, tmp_path, kept):
+    documents, queries = dataset.documents, dataset.queries("test")
+    index = BM25.cached(tmp_path / "bm25", documents) if kept else BM25(documents)
+    found, ids = index.search(queries, len(documents)).as_dict(), documents.ids[::-1][:40]
+    expected = [[found[query].get(doc, 0.0) for doc in ids] for query in queries]
+    scores = index.score_matrix(queries, ids)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    assert 0 < (scores > 0).mean() < 1
+
+
+def test_scores_of_odd_pairs():
+    index = BM25(texts(["path file path", "file", "root"]))
+    once, twice, nothing, empty = index.score_matrix(texts(["path", "path path", "nowhere", ""]), ["2", "0"])
+    assert once[1] > 0 and twice[1] == pytest.approx(2 * once[1])
+    assert not (once[0] or twice[0] or nothing.any() or empty.any())
+    assert index.score_matrix(texts(["path"]), []).shape == (1, 0)
+    with pytest.raises(KeyError, match="7"):
+        index.score_matrix(texts(["path"]), ["7"])
 
 
 def test_queries_that_find_nothing_are_told(caplog):

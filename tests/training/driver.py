@@ -17,6 +17,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
+from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.runtime import processes
 from retrieval_distill.training import trainer
 from retrieval_distill.training.dev import DevSet
@@ -43,7 +44,7 @@ def distill(values: dict, folder: Path, run: Run | None = None) -> dict:
     recipe = parse_recipe(values)
     dev = dev_set(dataset) if recipe.training.evaluate_steps else None
     learnt = TrainingSet(run or teacher_run(dataset), dataset.qrels("train"), dataset.queries, dataset.documents)
-    return trainer.distill(learnt, recipe, folder, dev)
+    return trainer.distill(learnt, recipe, folder, dev, bm25=BM25(dataset.documents).score_matrix)
 
 
 def train(values: dict, folder: Path, run: Run | None = None) -> list[dict]:

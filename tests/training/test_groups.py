@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.relevance import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.tokens import Tokens
@@ -83,6 +84,38 @@ def test_a_curriculum_goes_from_easy_to_hard():
     thirds = [np.mean(part) for part in np.array_split(drawn, 3)]
     assert thirds[0] > thirds[1] + 0.1 > thirds[2] + 0.2
     assert schedule(groups, 6000, 1, 2, seed=2, easy_to_hard=False) != draws
+
+
+def test_stratified_draws_cover_the_range_of_scores():
+    """Most others score low; in each third of their range one is drawn, any of the third's alike."""
+    scores = (9.0, 6.0, 3.9, 3.8, 3.7, 1.5, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.0)
+    group = [Group("q", tuple("abcdefghijklm"), scores, (0, 1, *[0] * 11))]  # of grade 1: b, which has 6
+    draws = schedule(group, 3000, 1, 4, seed=0, stratified=True)
+    assert draws == schedule(group, 3000, 1, 4, seed=0, stratified=True)
+    thirds = [{0}, {2, 3, 4}, set(range(5, 13))]
+    for draw in draws:
+        assert draw.candidates[0] == 1
+        assert [len(third & set(draw.candidates)) for third in thirds] == [1, 1, 1]
+    counts = Counter(c for draw in draws for c in draw.candidates)
+    assert all(abs(counts[c] - 1000) < 110 for c in thirds[1])  # 4 standard errors
+    assert all(abs(counts[c] - 375) < 75 for c in thirds[2])
+
+
+def test_stratified_draws_where_parts_are_empty():
+    def drawn(scores, candidates):
+        group = [Group("q", tuple(map(str, range(len(scores) + 1))), (5.0, *scores), (1, *[0] * len(scores)))]
+        return [draw.candidates[1:] for draw in schedule(group, 200, 1, candidates, seed=3, stratified=True)]
+
+    assert set(drawn((10.0, 1.0, 0.9, 0.0), 4)) == {(1, 2, 3), (1, 2, 4)}  # 10, one below 3.3, the nearest to 5
+    assert Counter(drawn((10.0, 1.0, 0.9, 0.0), 4))[1, 2, 4] > 40
+    assert set(drawn((3.0, 2.0), 6)) == {(1, 2)}  # fewer than asked for: all
+    assert set(drawn((1.0, 1.0, 1.0), 3)) == {(1, 2), (1, 3), (2, 3)}  # all alike: any
+    assert set(drawn((4.0, 2.0), 2)) == {(1,), (2,)}
+
+
+def test_a_curriculum_is_not_stratified():
+    with pytest.raises(UserError, match=r"training: easy_to_hard draws by rank: leave out draw=stratified or"):
+        parse_recipe({"name": "x", "training": {"easy_to_hard": True, "draw": "stratified"}})
 
 
 def test_batch_by_hand():

@@ -110,8 +110,10 @@ def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(tiny_recipe, 
         {"dropout": 0.1, "cache_texts": 3},
         {"gradient_accumulation": 2, "queries_per_step": 4},
         {"evaluate_steps": 2, "learning_rate": 3e-3, "ema": 0.5, "topics": 3, "layer_decay": 0.8},
+        {"evaluate_steps": 2, "lexical_weight": 2.0, "memory": 21},
+        {"frozen_layers": 2, "draw": "stratified"},
     ],
-    ids=["cached", "accumulated", "evaluated"],
+    ids=["cached", "accumulated", "evaluated", "lexical", "frozen"],
 )
 def test_killed_at_any_step_it_ends_the_same(tiny_recipe, tmp_path, training):
     values = with_training(tiny_recipe, steps=9, save_steps=3, **training)
@@ -131,7 +133,7 @@ def test_killed_at_any_step_it_ends_the_same(tiny_recipe, tmp_path, training):
 @pytest.mark.parametrize("cache_texts", [None, 3])
 def test_two_processes_are_one(tiny_recipe, tmp_path, cache_texts):
     """Each embeds half of the texts; in-batch documents and means over pairs are those of the whole step."""
-    values = with_training(tiny_recipe, steps=5, gradient_accumulation=1 if cache_texts is None else 2)
+    values = with_training(tiny_recipe, steps=5, gradient_accumulation=1 if cache_texts is None else 2, memory=20)
     one = train(with_training(values, queries_per_step=8), tmp_path / "one")
     values = with_training(values, queries_per_step=4, cache_texts=cache_texts)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
