@@ -1,4 +1,5 @@
-"""How docstrings are read for the reference: ``Example:`` opens lines that are run, as ``Examples:`` does elsewhere.
+"""How docstrings are read for the reference: ``Example:`` opens lines that are run, as ``Examples:`` does elsewhere, and a name
+is code whether or not its kind is told.
 
 Knows griffe, which reads them for mkdocstrings; must not know any of them.
 """
@@ -12,9 +13,10 @@ import griffe
 
 
 class Examples(griffe.Extension):
-    """Names the section as griffe knows it."""
+    """Names the section as griffe knows it, and leaves out roles."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """A docstring's sections are told apart later."""
         if obj.docstring:
-            obj.docstring.value = re.sub(r"^( *)Example:$", r"\1Examples:", obj.docstring.value, flags=re.M)
+            value = re.sub(r"^( *)Example:$", r"\1Examples:", obj.docstring.value, flags=re.M)
+            obj.docstring.value = re.sub(r":(?:func|class|attr|meth|mod|data):(?=`)", "", value)

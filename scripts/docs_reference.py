@@ -20,7 +20,13 @@ from pydantic import BaseModel
 
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
-WORDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true` or `false`", "null": "`null`"}
+WORDS = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "`true` or `false`",
+    "null": "`null`",
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def _type(node: dict[str, Any]) -> str:
     if node.get("type") == "object":
         values = [node.get("additionalProperties"), *node.get("patternProperties", {}).values()]
         held = next((value for value in values if isinstance(value, dict)), None)
-        return f"names with {_type(held)}" if held else "names with values"
+        return f"`NAME`: {_type(held)}" if held else "`NAME`: value"
     bounds = " and ".join(f"{sign} {node[bound]:g}" for bound, sign in BOUNDS.items() if bound in node)
     text = WORDS[node["type"]] if "type" in node else "any value"
     return " ".join([text, bounds]).strip()
@@ -114,7 +120,12 @@ def keys() -> str:
     for part, of_part in grouped.items():
         if len(of_part) > 1:
             lines += [f"## {part}", "", of_part[0].meaning.replace("\\|", "|"), "", *_table(of_part[1:])]
-    lines += ["## fit-teacher", "", "Options of the command `fit-teacher`, given with `--set`; no part of a recipe.", ""]
+    lines += [
+        "## fit-teacher",
+        "",
+        "Options of the command `fit-teacher`, given with `--set`; no part of a recipe.",
+        "",
+    ]
     return "\n".join([*lines, *_table(recipe_keys(FitTeacherConfig))])
 
 
@@ -169,10 +180,13 @@ def transfers() -> str:
 
 
 def _classes(registry: dict[str, type]) -> str:
-    return "\n\n".join(
-        f"### {name}\n\n::: {one.__module__}.{one.__qualname__}\n    options:\n      members: false\n      show_root_heading: false\n"
-        for name, one in registry.items()
-    )
+    return "\n\n".join(_docstring(name, one, "members: false") for name, one in registry.items())
+
+
+def _docstring(name: str, documented: Any, *options: str) -> str:
+    """A heading, and what mkdocstrings makes of a docstring."""
+    told = "\n".join(f"      {option}" for option in ("show_root_heading: false", "heading_level: 4", *options))
+    return f"### {name}\n\n::: {documented.__module__}.{documented.__qualname__}\n    options:\n{told}\n"
 
 
 def recipes() -> str:
@@ -180,7 +194,8 @@ def recipes() -> str:
     from retrieval_distill.config import RECIPES
 
     return "\n\n".join(
-        f"## {path.stem}\n\n```yaml\n{path.read_text(encoding='utf-8').strip()}\n```" for path in sorted(RECIPES.glob("*.yaml"))
+        f"## {path.stem}\n\n```yaml\n{path.read_text(encoding='utf-8').strip()}\n```"
+        for path in sorted(RECIPES.glob("*.yaml"))
     )
 
 
@@ -193,8 +208,7 @@ def api() -> str:
     for title, names in (("Verbs", verbs), ("Nouns", nouns)):
         lines.append(f"## {title}\n")
         for name in names:
-            found = package.__getattr__(name)  # the verb, where a package has the same name
-            lines.append(f"### {name}\n\n::: {found.__module__}.{found.__qualname__}\n    options:\n      show_root_heading: false\n")
+            lines.append(_docstring(name, package.__getattr__(name)))  # the verb, where a package has the same name
     return "\n".join(lines)
 
 
