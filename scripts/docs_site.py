@@ -20,7 +20,7 @@ DOCS = ROOT / "docs"
 
 sys.path.insert(0, str(ROOT))
 
-from scripts import docs_reference
+from scripts import docs_reference  # noqa: E402 -- mkdocs reads this file from wherever it is started
 
 MADE = re.compile(r"^<!-- made: (\w+) -->$", re.M)
 ELSEWHERE = re.compile(r"\A\[[^\]]*\]\((\.\.[^)#]*)\)\s*\Z")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def test_every_command_is_one(name):
             group.commands[words[1]].make_context(words[1], words[2:])
             if words[1] in ("run", "demo"):
                 recipe = "demo" if words[1] == "demo" else words[2].replace("my.yaml", "own-corpus")
-                load_recipe(recipe, [value for flag, value in zip(words, words[1:], strict=False) if flag == "--set"])
+                load_recipe(recipe, [value for flag, value in pairwise(words) if flag == "--set"])
 
 
 @pytest.mark.parametrize("name", [*PAGES, *FILES])
@@ -185,6 +186,7 @@ def test_the_commands_of_the_guides_run(tmp_path, cross_encoders, encoders, tiny
             words = [cross_encoder if word == "starter" else word for word in words]
             if words[0] == "run" and words[1] == "gpl":
                 words += ["--set", "generate.ways={titles: 1, sentences: 1}"]
+            print(page, *words, flush=True)
             command(*words, *(part for key in shorter.get(words[0], []) for part in ("--set", key)))
             ran += 1
     assert ran > 40
