@@ -174,7 +174,7 @@ def objectives() -> str:
 
 def transfers() -> str:
     """Every transfer of the recipe's section ``compress``, from its docstring."""
-    from retrieval_distill.compress.transfers import TRANSFERS
+    from retrieval_distill.compress.transfer_mix import TRANSFERS
 
     return _classes(TRANSFERS)
 

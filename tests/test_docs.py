@@ -116,6 +116,13 @@ def test_links_of_files_lead_somewhere(name):
         assert not anchor or anchor in slugs(target.read_text(encoding="utf-8")), (name, path, anchor)
 
 
+@pytest.mark.parametrize("name", [*PAGES, *FILES])
+def test_files_that_are_named_are_there(name):
+    """Paths of the package, its tests and scripts."""
+    named = re.findall(r"`((?:retrieval_distill|tests|scripts|data)/[\w./-]*\w)`", {**PAGES, **FILES}[name])
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
 def test_every_page_is_in_the_navigation():
     told = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
     assert sorted(told) == sorted(PAGES)
@@ -186,7 +193,6 @@ def test_the_commands_of_the_guides_run(tmp_path, cross_encoders, encoders, tiny
             words = [cross_encoder if word == "starter" else word for word in words]
             if words[0] == "run" and words[1] == "gpl":
                 words += ["--set", "generate.ways={titles: 1, sentences: 1}"]
-            print(page, *words, flush=True)
             command(*words, *(part for key in shorter.get(words[0], []) for part in ("--set", key)))
             ran += 1
     assert ran > 40
