@@ -186,7 +186,7 @@ def test_the_commands_of_the_guides_run(pages, tmp_path, cross_encoders, encoder
     }
     few = ["training.steps=2", "training.queries_per_step=4", f"student.model={student}"]
     shorter = {
-        ("run", "own-corpus"): few,
+        ("run", "own-corpus"): [*few, f"teacher.model={cross_encoder}"],
         ("run", "gpl"): [*few, f"teacher.model={cross_encoder}", "generate.ways={titles: 1, sentences: 1}"],
         ("distill",): few,
         ("compress",): ["tokens=500", "tokens_per_step=256", "max_length=32"],
