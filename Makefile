@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs dist matrix clean
 
 demo: .venv/ready
 	$(BIN)/retrieval-distill demo --out runs/demo
@@ -17,6 +17,15 @@ check: .venv/ready-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+dist:
+	$(PYTHON) scripts/dist.py
+
+matrix:
+	$(PYTHON) scripts/matrix.py
+
 # torch comes first, at the exact version: a bare range would fetch the largest build there is
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,6 +35,10 @@ check: .venv/ready-test
 
 .venv/ready-test: .venv/ready
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+.venv/ready-docs: .venv/ready
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
 	touch $@
 
 clean:
