@@ -153,7 +153,7 @@ def _compared(table: pd.DataFrame, measure: str, count: int) -> dict[str, Any]:
     return {**summaries, "difference": asdict(difference), "p": p[""]}
 
 
-def _asked(out: Path, manifest: dict[str, Any]) -> list[str]:
+def _asked(out: Path, manifest: stages.Manifest) -> list[str]:
     """The fingerprint of every question that was put to test in this folder, the last one included."""
     path = out / "asked-of-test.json"
     before = files.read_json(path) if path.is_file() else []

@@ -100,7 +100,7 @@ class Judge:
         found = retrieve(student, self.dev, self.depth)
         if not np.isfinite(found.frame["score"]).all():
             raise UserError(f"the student's vectors are no finite numbers any more; {LOWER}")
-        found = self_hits.without(found, self.dev.queries, self.dev.documents, self.dev.qrels)
+        found = self_hits.drop_self_hits(found, self.dev.queries, self.dev.documents, self.dev.qrels)
         return evaluate(found, self.dev.qrels, [self.measure])[self.measure].to_numpy()
 
     def judged(self, job: Job) -> tuple[float, dict[str, Any]]:
