@@ -1,10 +1,10 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
 Nouns: ``Dataset``, ``Texts``, ``Run``, ``TrainingSet``, ``Teacher``, ``Gate``, ``ScoreStore``, ``Student``,
-``Embeddings``, ``Index``, ``Searcher``, ``Report``, ``Recipe``.
-Verbs: ``run``, ``demo``, ``load_dataset``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``, ``gate``,
-``score``, ``rerank``, ``filter_negatives``, ``fit_teacher``, ``compress``, ``distill``, ``embed``, ``export``,
-``index``, ``search``, ``evaluate``, ``benchmark``, ``report``; each but ``load_dataset`` is also a command.
+``Embeddings``, ``Index``, ``Searcher``, ``Report``, ``Tuning``, ``Recipe``.
+Verbs: ``run``, ``demo``, ``tune``, ``load_dataset``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``,
+``gate``, ``score``, ``rerank``, ``filter_negatives``, ``fit_teacher``, ``compress``, ``distill``, ``embed``,
+``export``, ``index``, ``search``, ``evaluate``, ``benchmark``, ``report``; each but ``load_dataset`` is also a command.
 ``show_progress`` shows what they are doing.
 
 Names are imported when first used, so importing the package is cheap and loads no torch. A verb and a package may share
@@ -32,6 +32,7 @@ WHERE = {
     "Teacher": "scores.teacher_contract",
     "Texts": "data.dataset",
     "TrainingSet": "data.training_set",
+    "Tuning": "tuning.results",
     "UserError": "errors",
     "benchmark": "api.measures",
     "compress": "api.students",
@@ -58,6 +59,7 @@ WHERE = {
     "score": "api.teachers",
     "search": "api.vectors",
     "show_progress": "runtime.progress",
+    "tune": "tuning",
 }
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "Teacher",
     "Texts",
     "TrainingSet",
+    "Tuning",
     "UserError",
     "benchmark",
     "compress",
@@ -100,6 +103,7 @@ __all__ = [
     "score",
     "search",
     "show_progress",
+    "tune",
 ]
 
 if TYPE_CHECKING:
@@ -142,6 +146,8 @@ if TYPE_CHECKING:
     from retrieval_distill.search.searcher import Searcher
     from retrieval_distill.student.student import Student
     from retrieval_distill.teacher.gate import Gate
+    from retrieval_distill.tuning import tune
+    from retrieval_distill.tuning.results import Tuning
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ Door = Callable[[Any, Given], None]
 """What is asked of an option that names what is written."""
 
 WAITS = ("benchmark", "compress", "convert", "demo", "distill", "embed", "fit-teacher", "gate", "generate", "index",
-         "mine", "prepare", "run")  # fmt: skip
+         "mine", "prepare", "run", "tune")  # fmt: skip
 """Commands that end in stages, which work in a folder by themselves."""
 
 
@@ -105,5 +105,6 @@ DOORS: dict[str, dict[str, Door]] = {
     "report": {"out": _file("a report", kinds.is_page)},
     "rerank": {"out": lambda out, given: (_run if out.suffix else _rerankers)(out, given)},
     "scores": {"export": _run_or_scores},
+    "tune": {"out": _kept("tune", lambda folder: (folder / "search.json").is_file())},
 }  # fmt: skip
 """Command -> option that names what is written -> what must hold for it."""

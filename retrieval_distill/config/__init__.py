@@ -26,6 +26,7 @@ from retrieval_distill.config.section import Section
 from retrieval_distill.config.student import LoRAConfig, StudentConfig
 from retrieval_distill.config.teacher import NO_LIMIT, EmbeddingTeacherConfig, LLMConfig, MemberConfig, TeacherConfig
 from retrieval_distill.config.training import TrainingConfig
+from retrieval_distill.config.tune import TuneConfig
 
 __all__ = [
     "NO_LIMIT",
@@ -55,6 +56,7 @@ __all__ = [
     "StudentConfig",
     "TeacherConfig",
     "TrainingConfig",
+    "TuneConfig",
     "UnpackConfig",
     "configured",
     "load_recipe",

@@ -19,6 +19,7 @@ from retrieval_distill.config.section import Section
 from retrieval_distill.config.student import StudentConfig
 from retrieval_distill.config.teacher import EmbeddingTeacherConfig, TeacherConfig
 from retrieval_distill.config.training import TrainingConfig
+from retrieval_distill.config.tune import TuneConfig
 
 
 def _chain(value: Any) -> Any:
@@ -63,6 +64,7 @@ class Recipe(Section):
     embed: EmbedConfig = EmbedConfig()
     index: IndexConfig = IndexConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    tune: TuneConfig = TuneConfig()
 
     @model_validator(mode="after")
     def _several_datasets(self) -> Recipe:

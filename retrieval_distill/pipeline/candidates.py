@@ -88,10 +88,13 @@ def filter_negatives(turn: Round) -> None:
 
 def find_dev(job: Job) -> None:
     """Candidates of the dev queries that the training is evaluated on."""
-    training, depth = job.recipe.training, job.recipe.retrieve.depth
-    if not training.evaluate_steps:
-        return
-    queries = job.dataset.queries(job.dev_split()).drawn(training.dev_queries, job.recipe.seed)
+    if job.recipe.training.evaluate_steps:
+        dev_candidates(job, job.out / "dev-candidates", job.recipe.training.dev_queries)
+
+
+def dev_candidates(job: Job, out: Path, count: int | None) -> Run:
+    """What BM25 and the start model, fused, find for so many dev queries; ``None``: for all."""
+    depth, queries = job.recipe.retrieve.depth, job.dataset.queries(job.dev_split()).drawn(count, job.recipe.seed)
 
     def work(folder: Path) -> dict[str, int]:
         found = api.retrieve(queries, job.dataset, depth=depth, dtype=job.recipe.embed.dtype, **job.first_stage)
@@ -103,7 +106,8 @@ def find_dev(job: Job) -> None:
         "start": job.manifests["index-start"]["fingerprint"],
         "retrieve": {"depth": depth, **job.recipe.retrieve.bm25},
     }
-    job.stage("retrieve-dev", "dev-candidates", inputs, work)
+    job.note("retrieve-dev", stages.stage("retrieve-dev", out, inputs, work))
+    return Run.load(out / "run.parquet")
 
 
 def _indexes(turn: Round) -> dict[str, Path]:

@@ -6,10 +6,11 @@ Knows the nouns of a run and where they are kept; must not know the order of the
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retrieval_distill import api, models
 from retrieval_distill.config import BM25Config, MemberConfig, Recipe
@@ -30,6 +31,9 @@ from retrieval_distill.teacher.calibration.calibration import Calibration
 from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.training.objective_mix import objective_mix
 
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
 logger = logging.getLogger("retrieval_distill")
 
 TAKEN = (*rivals.SYSTEMS, "start-own")
@@ -44,6 +48,10 @@ class Job:
     out: Path
     dataset: Dataset
     manifests: dict[str, Manifest] = field(default_factory=dict)
+    callbacks: Sequence[TrainerCallback] = ()
+    """Called while the student trains."""
+    retraining: int = 0
+    """Added to the recipe's seed for the training alone, to train once more on the same data."""
     _teachers: tuple[Teacher, ...] = ()
 
     def check(self) -> None:
@@ -259,10 +267,10 @@ class Job:
     @property
     def student_recipe(self) -> Recipe:
         """The recipe with the student that ``distill`` starts from: the last compressed one, where there is one."""
-        if not self.recipe.compress:
-            return self.recipe
-        student = self.recipe.student.model_copy(update={"model": str(self.compressed[-1])})
-        return self.recipe.model_copy(update={"student": student})
+        student, seed = self.recipe.student, self.recipe.seed + self.retraining
+        if self.recipe.compress:
+            student = student.model_copy(update={"model": str(self.compressed[-1])})
+        return self.recipe.model_copy(update={"student": student, "seed": seed})
 
     @property
     def teacher_name(self) -> str:

@@ -65,7 +65,8 @@ class Round:
         if self.before is None:
             return self.job.student_recipe
         student = self.job.recipe.student.model_copy(update={"model": self.start, **BUILT})
-        return self.job.recipe.model_copy(update={"student": student, "seed": self.job.recipe.seed + self.number - 1})
+        seed = self.job.student_recipe.seed + self.number - 1
+        return self.job.recipe.model_copy(update={"student": student, "seed": seed})
 
     def stage(self, name: str, folder: str, inputs: dict[str, Any], work: Any) -> None:
         """Do the work in a folder of the round, unless it is there from the same inputs."""

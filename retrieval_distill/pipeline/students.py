@@ -27,6 +27,7 @@ def distill(turn: Round) -> None:
         dev = Run.load(job.out / "dev-candidates" / "run.parquet"), job.dev_split()
     job.release_teachers()  # their scores are all there
     student = api.distill(
-        lists, job.dataset, out=turn.out / "student", recipe=turn.recipe, split=job.train_split, dev=dev
-    )
+        lists, job.dataset, out=turn.out / "student", recipe=turn.recipe, split=job.train_split, dev=dev,
+        callbacks=job.callbacks,
+    )  # fmt: skip
     turn.note("distill", student.manifest)

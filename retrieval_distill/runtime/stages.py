@@ -12,10 +12,12 @@ import ctypes
 import gc
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ __all__ = [
     "read_manifest",
     "release_memory",
     "reset_peak_memory",
+    "sharing",
     "stage",
     "verified_manifest",
     "write_json",
@@ -47,6 +50,9 @@ POLL_SECONDS = 0.2
 
 RENAME_EXCHANGE = 2
 """Flag of Linux's ``renameat2``."""
+
+RUNS: ContextVar[Sequence[Path]] = ContextVar("runs", default=())
+"""Folders of runs that share results; see :func:`sharing`."""
 
 VERSIONED = ("retrieval-distill", "torch", "transformers", "sentence-transformers", "faiss-cpu", "bm25s")
 
@@ -80,7 +86,7 @@ def stage(
             They are not part of the result and are removed once its manifest is written.
 
     Returns:
-        The manifest, with ``skipped``: whether the result was already there.
+        The manifest, with ``skipped``: whether the result was already there, or in another run that shares it.
 
     Raises:
         UserError: The folder holds files that this stage did not write, another process works on it, or nothing can
@@ -104,12 +110,54 @@ def stage(
             return {**done, "skipped": True}
         destination.check_replaceable(folder, name)
         partial = _work_folder(folder, mark, name)
-        manifest = _finished_manifest(partial, mark) or _run_work(name, partial, mark, given, work, scratch, cache)
+        shared = _take_shared(folder, partial, mark)
+        manifest = (
+            shared or _finished_manifest(partial, mark) or _run_work(name, partial, mark, given, work, scratch, cache)
+        )
         for path in scratch:
             trash.remove(partial / path)
         destination.check_stage_folder(folder, name, cache)  # again: files may have been put there meanwhile
         _commit(partial, folder)
-    return {**manifest, "skipped": False}
+    return {**manifest, "skipped": shared is not None}
+
+
+@contextmanager
+def sharing(runs: Sequence[Path]) -> Iterator[None]:
+    """Within, a stage of one of these runs takes over what a stage of another made of the same inputs.
+
+    The files are linked, not copied, where the file system can: a stage replaces files, and never writes into one that
+    is finished.
+
+    Args:
+        runs: Their folders. What a stage keeps in a place of one is looked for in the same place of the others.
+    """
+    before = RUNS.set(tuple(runs))
+    try:
+        yield
+    finally:
+        RUNS.reset(before)
+
+
+def _take_shared(folder: Path, partial: Path, mark: str) -> Manifest | None:
+    """The manifest of another run's result, which is put into ``partial``; ``None``: no other has it."""
+    runs = RUNS.get()
+    own = next((run for run in runs if folder.is_relative_to(run)), None)
+    if own is None:
+        return None
+    for theirs in (run / folder.relative_to(own) for run in runs if run != own):
+        if _finished_manifest(theirs, mark):
+            shutil.rmtree(partial)
+            shutil.copytree(theirs, partial, copy_function=_linked)
+            return _finished_manifest(partial, mark)
+    return None
+
+
+def _linked(source: str, target: str) -> str:
+    if Path(source).name != manifests.MARK:  # an attempt writes its mark where it stands
+        with suppress(OSError):  # another file system, or one without links
+            os.link(source, target)
+            return target
+    return shutil.copy2(source, target)
 
 
 def _run_work(

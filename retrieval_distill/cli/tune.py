@@ -1,0 +1,55 @@
+"""The command ``tune``: a search for better settings.
+
+Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from retrieval_distill.cli import shell
+from retrieval_distill.cli.commands import ARGUMENT, Spelled, command
+from retrieval_distill.cli.runs import Overrides
+
+
+@command("Train")
+def tune(
+    recipe: Annotated[str, ARGUMENT],
+    out: Path,
+    overrides: Overrides,
+    space: Annotated[shell.Repeated, Spelled(metavar="KEY=RANGE")] = None,
+    budget: str | None = None,
+    sampler: str | None = None,
+    pruning: str | None = None,
+    finalists: int | None = None,
+    seeds: int | None = None,
+) -> None:
+    """Search better settings for a recipe: dev queries choose, test queries are asked once.
+
+    The same command continues a killed search; with a larger budget it goes on.
+
+    Example: retrieval-distill tune demo --out runs/tuned --budget "20 trials"
+
+    Example: retrieval-distill tune my.yaml --out runs/tuned --space "training.learning_rate=1e-5..5e-5 log"
+    --space "mining=[hybrid, bm25-hard]"
+
+    Options:
+        space: Key of the recipe and its values: 16..64, 0.5..2.0, 16..64 step 16, 1e-5..5e-5 log, or [A, B].
+        budget: When no further trial begins: 30 trials, 90 min or 2 h.
+        sampler: tpe, random or grid.
+        pruning: halving, or none.
+        finalists: Best trials whose training is repeated with other seeds.
+        seeds: Trainings of each of them.
+    """
+    from retrieval_distill import tuning
+    from retrieval_distill.config import load_recipe, plain_yaml
+
+    given = {"budget": budget, "sampler": sampler, "pruning": pruning, "finalists": finalists, "seeds": seeds}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if space:
+        values = shell.pairs("--space", space)
+        options["space"] = {key: plain_yaml.load(value, f"--space {key}") for key, value in values.items()}
+    found = tuning.tune(load_recipe(recipe, overrides or ()), out=out, **options)
+    shell.say(str(found))
+    shell.say(f"{out / 'best.yaml'}: the chosen settings; {out / 'tuning.html'}: the same with plots")

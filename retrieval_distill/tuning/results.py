@@ -1,0 +1,100 @@
+"""What a search found: kept as ``tuning.json`` and ``best.yaml``, shown as Markdown and as a page.
+
+Knows finalists, trials and reports; must not know how they were made.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from retrieval_distill.config import Recipe, load_recipe
+from retrieval_distill.errors import UserError
+from retrieval_distill.reporting import tuned
+from retrieval_distill.runtime import files
+from retrieval_distill.tuning import space
+
+if TYPE_CHECKING:
+    from retrieval_distill.tuning.finals import Finalist
+    from retrieval_distill.tuning.search import Search
+
+logger = logging.getLogger("retrieval_distill")
+
+ASKED, FILE, BEST = "search.json", "tuning.json", "best.yaml"
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """A finished search; printed, a table of what was tried and the verdict.
+
+    Args:
+        folder: Where it is.
+        details: All of ``tuning.json``.
+    """
+
+    folder: Path
+    details: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Tuning:
+        """The search of a folder.
+
+        Raises:
+            UserError: The folder holds no finished search.
+        """
+        path = Path(folder) / FILE
+        if not path.is_file():
+            raise UserError(
+                f"{folder}: no finished search there; make one with: retrieval-distill tune RECIPE --out {folder}"
+            )
+        return cls(Path(folder), files.read_json(path))
+
+    @property
+    def best(self) -> Recipe:
+        """The recipe with the chosen settings."""
+        return load_recipe(self.folder / BEST)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Key of the recipe -> the chosen value; empty: the recipe's own settings were not beaten."""
+        return self.details["chosen"]["settings"]
+
+    @property
+    def verdict(self) -> str:
+        """What was chosen, and how sure it is that it is better."""
+        return tuned.verdict(self.details)
+
+    def __str__(self) -> str:
+        return tuned.table(self.details)
+
+
+def write(
+    search: Search, found: list[Finalist], best: Finalist, doubt: dict[str, Any], tested: dict[str, Any] | None
+) -> Tuning:
+    """Keep what a search found in its folder."""
+    recipe, out, dev = search.recipe, search.out, search.judge.dev
+    details = {
+        "recipe": recipe.name,
+        "measure": search.judge.measure,
+        "space": {key: str(knob) for key, knob in search.study.space.items()},
+        **recipe.tune.model_dump(mode="json", include={"sampler", "pruning", "budget", "seeds"}),
+        "dev": {"split": recipe.dataset.dev, "queries": len(dev.queries), "documents": len(dev.documents)},
+        "own": found[0].summary(),
+        "trials": [asdict(trial) for trial in search.study.trials],
+        "importance": search.study.importance(),
+        "finalists": [finalist.summary() for finalist in found],
+        "chosen": best.summary(),
+        **doubt,
+        "test": tested,
+    }
+    files.write_json(out / FILE, details)
+    values = space.as_values(recipe, best.summary()["settings"])
+    comment = f"# {tuned.chosen(details)}\n# retrieval-distill run {out / BEST} --out FOLDER\n"
+    files.write_text(out / BEST, comment + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    files.write_text(out / "tuning.md", tuned.markdown(details))
+    files.write_text(out / "tuning.html", tuned.page(details))
+    return Tuning.open(out)

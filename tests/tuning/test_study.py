@@ -1,0 +1,111 @@
+"""The study: the same suggestions whatever kills it, every trial counted once, and the better half goes on."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("optuna")
+
+from retrieval_distill.tuning.space import Choices, Range
+from retrieval_distill.tuning.study import HALVES, Study
+
+SPACE = {"rate": Range(1e-5, 1e-2, log=True), "size": Range(16, 64, step=16), "kind": Choices(("a", None, 2))}
+
+TRIALS = 16
+
+LOOP = """
+import sys, time
+from pathlib import Path
+from tests.tuning.test_study import searched
+print("begins", flush=True)
+searched(Path(sys.argv[1]), pause=0.01)
+"""
+
+
+def worth(settings: dict) -> float:
+    """What a setting is worth, without training anything."""
+    return -abs(settings["rate"] - 1e-3) - settings["size"] / 1000 + (settings["kind"] == "a")
+
+
+def searched(folder, sampler: str = "tpe", trials: int = TRIALS, pause: float = 0.0) -> list[dict]:
+    """A whole search, continued where there is one; what was tried and what became of it."""
+    study = Study(folder, SPACE, sampler, 7)
+    most = min(trials, study.most or trials)
+    while sum(trial.finished for trial in study.trials) < most:
+        trial = study.begin()
+        for rung, share in HALVES.items():
+            time.sleep(pause)
+            if not study.reach(trial, rung, share * worth(trial.settings)):
+                study.finish(trial, "pruned")
+                break
+        else:
+            study.finish(trial, "complete", worth(trial.settings))
+    found = study.trials
+    study.close()
+    return [(trial.number, trial.settings, trial.state, trial.value, trial.rungs) for trial in found]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> list[dict]:
+    return searched(tmp_path_factory.mktemp("study"))
+
+
+def test_a_search_that_is_killed_again_and_again_tries_the_same(whole, tmp_path):
+    rng, kills = random.Random(3), 0
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-c", LOOP, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "begins\n"
+        time.sleep(rng.uniform(0, 1.5))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills
+    assert searched(tmp_path) == whole
+
+
+def test_every_trial_is_counted_once(whole):
+    assert [number for number, *_ in whole] == list(range(TRIALS))
+    assert {state for _, _, state, *_ in whole} == {"complete", "pruned"}
+
+
+def test_a_trial_that_was_under_way_is_the_next_one(tmp_path):
+    study = Study(tmp_path, SPACE, "tpe", 7)
+    begun = study.begin()
+    study.reach(begun, 1, 0.3)
+    study.close()
+    again = Study(tmp_path, SPACE, "tpe", 7).begin()
+    assert (again.number, again.settings, again.rungs) == (begun.number, begun.settings, {1: 0.3})
+
+
+def test_the_better_half_of_those_before_it_goes_on(tmp_path):
+    study, values, seen = Study(tmp_path, SPACE, "random", 7), [5, 3, 6, 4, 7, 5.5, 1], []
+    for value in values:
+        trial = study.begin()
+        better = sum(other > value for other in seen)
+        seen.append(value)
+        assert study.reach(trial, 1, value) == (better < (len(seen) + 1) // 2), value
+        assert study.reach(trial, 1, value) == (better < (len(seen) + 1) // 2)  # asked again after a kill
+        study.finish(trial, "complete", value)
+
+
+def test_a_grid_ends_when_every_combination_was_tried(tmp_path):
+    found = searched(tmp_path, "grid", trials=100)
+    settings = [tuple(settings.values()) for _, settings, *_ in found]
+    assert len(settings) == len(set(settings)) == 3 * 4 * 3
+
+
+def test_the_key_that_decides_is_the_important_one(tmp_path):
+    study = Study(tmp_path, SPACE, "random", 7)
+    for count in range(30):
+        assert bool(study.importance()) == (count >= 8)
+        trial = study.begin()
+        study.finish(trial, "complete", trial.settings["size"] + count / 1000)
+    importance = study.importance()
+    assert set(importance) == set(SPACE)
+    assert max(importance, key=importance.get) == "size"
+    assert sum(importance.values()) == pytest.approx(1)
