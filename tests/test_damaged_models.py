@@ -44,14 +44,14 @@ DAMAGES = {
     "settings wrong": (lambda f: set_to(f / "config.json", hidden_size="many"), "hidden_size"),
     "family unknown": (lambda f: set_to(f / "config.json", model_type="nope"), "model type `nope`"),
     "activation unknown": (lambda f: set_to(f / "config.json", hidden_act="nope"), "KeyError 'nope'"),
-    "tokenizer cut": (lambda f: cut(f / "tokenizer.json"), "tokenizer.json is no JSON"),
+    "tokenizer cut": (lambda f: cut(f / "tokenizer.json"), "tokenizer.json is not JSON"),
     "tokenizer gone": (
         lambda f: [(f / name).unlink() for name in ("tokenizer.json", "tokenizer_config.json")],
         "has no tokenizer: its files, such as tokenizer.json, are missing",
     ),
 }
 MODULES = {
-    "modules cut": (lambda f: cut(f / "modules.json"), "modules.json is no JSON"),
+    "modules cut": (lambda f: cut(f / "modules.json"), "modules.json is not JSON"),
     "no modules": (lambda f: (f / "modules.json").write_text("[]"), "empty modules list"),
     "outside": (
         lambda f: (f / "modules.json").write_text(
