@@ -103,8 +103,8 @@ def links(text: str) -> list[tuple[str, str]]:
 def test_links_of_the_site_lead_somewhere(name):
     for path, anchor in links(PAGES[name]):
         target = ((DOCS / name).parent / path).resolve().relative_to(DOCS).as_posix() if path else name
-        picture = not target.endswith(".md")
-        assert target in PAGES or (picture and (ROOT / target).is_file()), (name, path)
+        file = not target.endswith(".md")
+        assert target in PAGES or (file and any((at / target).is_file() for at in (ROOT, DOCS))), (name, path)
         assert not anchor or anchor in slugs(PAGES[target]), (name, path, anchor)
 
 
@@ -208,8 +208,11 @@ PYTHON = [name for name in PAGES if blocks(PAGES[name], "python")]
 
 @pytest.mark.skipif(not STARTER_FOLDER.is_dir(), reason="the starter teacher is not in this checkout")
 @pytest.mark.parametrize("name", PYTHON)
-def test_python_blocks_run(name, tmp_path, monkeypatch):
+def test_python_blocks_run(name, tmp_path, tiny_recipe, monkeypatch):
+    """In a folder with the sample data, and a tiny recipe whose search has two settings to try."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(ROOT / "data")
+    search = {"space": {"training.learning_rate": [1e-4, 2e-4]}, "sampler": "grid", "finalists": 1, "seeds": 1}
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(tiny_recipe | {"tune": search}))
     for block in blocks(PAGES[name], "python"):
         exec(compile(block, name, "exec"), {"__name__": "__main__"})

@@ -31,6 +31,7 @@ FOLDERS = {
     "gate": ["run.trec", "--dataset", NOWHERE, "--store", "s", "--out"],
     "run": ["demo", "--out"],
     "demo": ["--out"],
+    "tune": ["demo", "--out"],
     "benchmark": ["--on", NOWHERE, "--out"],
     "rerank": ["run.trec", "--dataset", NOWHERE, "--store", "s", "--out"],
 }
@@ -53,7 +54,7 @@ FILES = {
 
 ENDINGS = {"export": ".parquet", "report": ".html", "evaluate": ".json", "convert": ".jsonl"}
 
-STAGES = [name for name in FOLDERS if name not in ("run", "demo", "benchmark", "rerank")]
+STAGES = [name for name in FOLDERS if name not in ("run", "demo", "tune", "benchmark", "rerank")]
 
 
 def seen(folder: Path) -> dict[str, bytes]:
@@ -100,7 +101,7 @@ def test_a_place_for_no_folder(verb, place, tmp_path, monkeypatch):
     (tmp_path / "to-nowhere").symlink_to("gone")
     names = {"a file": "afile", "a link to a folder": "to-folder", "a link to nowhere": "to-nowhere",
              "within a file": "afile/sub/out", "/proc": "/proc/foo"}  # fmt: skip
-    if verb in ("run", "demo", "benchmark", "rerank") and place == "a link to a folder":
+    if verb not in STAGES and place == "a link to a folder":
         pytest.skip("such a folder is added to, and not replaced")
     said = command(verb, *FOLDERS[verb], names[place], code=2)
     assert names[place] in said and "process" not in said and NOWHERE not in said
