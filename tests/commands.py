@@ -16,8 +16,7 @@ from retrieval_distill import cli
 def command(*arguments: object, code: int = 0) -> str:
     """What ``retrieval-distill`` prints, run through its own entry point; it must end with this code."""
     printed, ended = io.StringIO(), 0
-    log = logging.StreamHandler(printed)
-    log.setLevel(logging.WARNING)  # what is shown on the way is no part of the result
+    log = logging.StreamHandler(printed)  # warnings, unless a test lowers the logger's level
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
         patch.setattr(sys, "argv", ["retrieval-distill", *map(str, arguments)])
         patch.setattr(cli, "show_progress", lambda: None)

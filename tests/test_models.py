@@ -66,5 +66,5 @@ def test_offline_is_said_as_it_was_set_and_nothing_is_asked(setting, monkeypatch
     monkeypatch.setenv(*setting.split("="))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", absent)
     monkeypatch.setattr(huggingface_hub, "list_repo_files", asked)
-    with pytest.raises(UserError, match=f"'nobody/nothing' is not on disk and {setting} forbids downloading it"):
+    with pytest.raises(UserError, match=f"'nobody/nothing' is not on disk, and {setting} forbids downloading it"):
         models.resolve("nobody/nothing")

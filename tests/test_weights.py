@@ -153,7 +153,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(encoders, cross_encoder
         return {name: w * float("nan") if "layer.1.output.dense.weight" in name else w for name, w in held.items()}
 
     source = (encoders if role == "student" else cross_encoders)["bert"]
-    with pytest.raises(UserError, match=r"spoilt' holds NaN or infinite weights: .*layer\.1\.output\.dense\.weight"):
+    with pytest.raises(UserError, match=r"spoilt' has NaN or infinite weights: .*layer\.1\.output\.dense\.weight"):
         LOADERS[role](str(altered(source, tmp_path / "spoilt", spoilt)))
 
 
@@ -193,5 +193,5 @@ def test_static_embeddings_embed_and_are_no_student(static):
 def test_distances_are_refused(encoders, tmp_path, measure):
     saved = saved_student(encoders["bert"], tmp_path / "saved")
     set_to(saved / "config_sentence_transformers.json", similarity_fn_name=measure)
-    with pytest.raises(UserError, match=f"compared by '{measure}'"):
+    with pytest.raises(UserError, match=f"compares its vectors by '{measure}'"):
         models.similarity(str(saved))

@@ -32,14 +32,21 @@ FULL_DISK_MESSAGES = (
 class FullDiskError(UserError):
     """The disk is full."""
 
+    def __init__(self, place: str | Path, lost: str | None) -> None:
+        self.lost = lost
+        told = lost or "nothing of it was written"
+        super().__init__(f"{place}: the disk is full, {told}: make room and run the same command again")
+
 
 @contextmanager
-def explain_full_disk(place: str | Path, lost: str = "nothing of it was written") -> Iterator[None]:
+def explain_full_disk(place: str | Path, lost: str | None = None) -> Iterator[None]:
     """Raise a full disk or a missing permission within this block as a :class:`UserError`.
+
+    Of blocks within each other, the outermost names the place, and the innermost that knows it says what was lost.
 
     Args:
         place: The file or folder being written.
-        lost: What was lost and what was kept, for the message about a full disk.
+        lost: What was lost and what was kept, for the message about a full disk; ``None``: nothing was written.
 
     Raises:
         UserError: The disk is full, or nothing can be written there.
@@ -48,8 +55,8 @@ def explain_full_disk(place: str | Path, lost: str = "nothing of it was written"
         yield
     except Exception as error:
         if _is_full(error):
-            message = f"{place}: the disk is full, {lost}: make room and run the same command again"
-            raise FullDiskError(message) from error
+            known = error.lost if isinstance(error, FullDiskError) else None
+            raise FullDiskError(place, known or lost) from error
         number = error.errno if isinstance(error, OSError) else None
         if isinstance(error, OSError) and number in UNWRITABLE_NUMBERS and _concerns(error, Path(place)):
             raise unwritable_error(place, error) from error

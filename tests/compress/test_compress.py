@@ -204,7 +204,7 @@ def test_masks_stand_at_the_same_places_for_both():
         ),
         ({"layers": "first:9"}, "this model has 4 layers"),
         ({"width": 18}, "multiple of the 4 attention heads"),
-        ({"depths": [4]}, "the student has 4 layers; give smaller numbers"),
+        ({"depths": [4]}, "the student has only 4 layers; give smaller numbers"),
         ({"transfers": {"relations": {"heads": 5}}}, "set heads to one of: 1, 2, 4, 8, 16, 32"),
         ({"transfers": {"logits": 1.0}}, "without a masked-language-model head"),
         ({"stepz": 3}, "'stepz' does not exist; did you mean 'steps'"),

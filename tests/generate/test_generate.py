@@ -72,7 +72,7 @@ def test_only_a_full_set_of_options_is_taken(bare, corpus, tmp_path):
         api.generate(corpus, out=tmp_path / "x", ways=WAYS, round_trip={"teacher": 1})
     with pytest.raises(UserError, match=r"ways.*title"):
         api.generate(corpus, out=tmp_path / "x", ways={"title": 1})
-    with pytest.raises(UserError, match="no query is left of 40; dropped were"):
+    with pytest.raises(UserError, match="none of 40 queries is left; dropped"):
         api.generate(corpus, out=tmp_path / "x", ways={"titles": 1}, min_words=40)
     assert "generate.llm.endpoint" in command("generate", "--dataset", bare, "--ways", "llm", "--out", tmp_path / "y", code=2)  # fmt: skip
 

@@ -293,6 +293,6 @@ def test_texts_that_are_cut_are_counted(encoders, tmp_path, caplog):
     with caplog.at_level("INFO"):
         counts = embed(encoders["bert"], corpus(texts), tmp_path / "v", max_length=32)["counts"]
     assert counts["truncated"] == {"share": 0.25, "sample": 20, "max_length": 32}
-    assert "5 of 20 documents are longer than 32 tokens and are cut" in caplog.text
+    assert "5 of 20 documents are longer than 32 tokens and are truncated" in caplog.text
     more = corpus({**texts, "short": "path"})
     assert embed(encoders["bert"], more, tmp_path / "v", max_length=32)["counts"]["truncated"]["sample"] == 21

@@ -170,7 +170,7 @@ def test_a_folder_of_another_search_is_refused(found, recipe, change, said):
     ("options", "said"),
     [
         (["--space", "training.lerning_rate=1e-5..5e-5 log"], "did you mean 'learning_rate'"),
-        (["--space", "training.learning_rate"], "write it as NAME=RANGE"),
+        (["--space", "training.learning_rate"], "write it as NAME=VALUE"),
         (["--budget", "soon"], "tune: budget"),
         (["--sampler", "cmaes"], "tune: sampler"),
         (["--set", "dataset.dev=null"], "tune compares settings on dev queries: set dataset.dev"),

@@ -32,7 +32,7 @@ CASES = [
     ("c.jsonl", GOOD + b'{"id": "b", "text": " "}\n', ":2", "empty passage", "the passage 'b' is empty"),
     ("c.jsonl", GOOD + b'{"id": "b", "body": "x"}\n', ":2", "passage without id or text", "it has 'id', 'body'"),
     ("c.csv", b"id,text\ngood,fine\nb,x,y\n", ":3", "ragged row", "3 fields, but the header has 2"),
-    ("c.csv", b"id,text\ngood,fine\nb\n", ":3", "ragged row", "1 fields, but the header names 2"),
+    ("c.csv", b"id,text\ngood,fine\nb\n", ":3", "ragged row", "1 fields, but the header has 2"),
     ("c.csv", b'id,text\ngood,fine\nb,"x"y\n', ":3", "not valid CSV", "not valid CSV"),
     ("c.tsv", b"id\ttext\ngood\tfine\nb\tx\ty\n", ":3", "ragged row", "3 fields, but the header has 2"),
 ]

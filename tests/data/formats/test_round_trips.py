@@ -112,7 +112,7 @@ def test_ms_marco_folders(place, found):
     fields = [field for texts in (found.documents, found.queries) for record in texts.records() for field in record]
     marked = any(id_.startswith("\ufeff") for id_ in [*found.documents, *found.queries])
     if marked or any({"\t", "\n", "\r"} & {*field} for field in fields):
-        with pytest.raises(UserError, match="has a tab, a line break, a NUL byte or"):
+        with pytest.raises(UserError, match="contains a tab, a line break, a NUL byte or"):
             api.convert(found, out=folder, to="ms-marco")
     else:
         api.convert(found, out=folder, to="ms-marco")
