@@ -30,6 +30,8 @@ from retrieval_distill.teacher import cross_encoder
 STAGES = [
     "embed-start",
     "index-start",
+    "embed-start-own",
+    "index-start-own",
     "gate",
     "retrieve",
     "score",
@@ -37,8 +39,6 @@ STAGES = [
     "distill",
     "embed-student",
     "index-student",
-    "embed-start-own",
-    "index-start-own",
     "tune-fusion",
     "search",
 ]

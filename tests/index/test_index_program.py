@@ -121,7 +121,7 @@ def test_a_disk_that_fills_up_leaves_the_index_that_was_there(vectors, tmp_path,
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert "make room" in done.stderr
+    assert "free some disk space" in done.stderr
     assert done.stdout.split() == [sha256(tmp_path / "old" / name) for name in ("index.faiss", "ids.parquet")]
 
 
@@ -141,7 +141,7 @@ def test_vectors_that_are_not_as_they_should_be(tmp_path, fault):
         "missing": f"{shard.name}: this shard is missing",
         "altered": f"{shard.name}: this shard was altered (its checksum does not match)",
         "nan": "the vector of row 1100 holds NaN or infinity",
-        "nothing": "no embeddings there; create them with: retrieval-distill embed",
+        "nothing": "no embeddings there; make them with: retrieval-distill embed",
         "dimensions": "index dimensions 99: the vectors have 32",
     }
     asked = tmp_path / "elsewhere" if fault == "nothing" else folder
