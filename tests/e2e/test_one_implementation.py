@@ -11,7 +11,10 @@ import yaml
 
 import retrieval_distill as rd
 from retrieval_distill.config import parse_recipe
+from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
+from retrieval_distill.retrieval import hybrid
+from retrieval_distill.retrieval.hybrid import Fusion
 from tests.commands import command
 
 VARIANTS = {
@@ -43,6 +46,11 @@ def variant(request, tiny_recipe, tmp_path_factory) -> SimpleNamespace:
     )  # fmt: skip
 
 
+def fused(lexical: Run, dense: Run, qrels: dict) -> Run:
+    """The two fused as the judgements have it best: what a run's gate compares a teacher with."""
+    return Fusion(**hybrid.tune(lexical, dense, qrels)["chosen"]).fuse(lexical, dense).top(20)
+
+
 def from_python(given: SimpleNamespace, out: Path) -> None:
     """The stages one by one, as a script would write them."""
     recipe, start, store = given.recipe, given.model, out / "scores"
@@ -55,10 +63,9 @@ def from_python(given: SimpleNamespace, out: Path) -> None:
     teacher, calibration = rd.load_teacher(given.teacher, max_length=48), None
     if recipe.teacher.gate != "off":
         queries = data.queries("dev")
-        baselines = {
-            "bm25": rd.retrieve(queries, data, depth=20),
-            "start": rd.search(queries, index, model=start, depth=20),
-        }
+        untrained = rd.index(rd.embed(data.documents, start, out=out / "embeddings-own"))
+        lexical, dense = rd.retrieve(queries, data, depth=20), rd.search(queries, untrained, model=start, depth=20)
+        baselines = {"bm25": lexical, "start": dense, "hybrid-start": fused(lexical, dense, data.qrels("dev"))}
         options = {"baselines": baselines, "store": store, "config": recipe.teacher}
         calibration = rd.gate(data, teacher=teacher, **options).calibration
     for number in range(given.rounds):
@@ -106,9 +113,12 @@ def from_the_shell(given: SimpleNamespace, out: Path) -> None:
     if given.recipe.teacher.gate != "off":
         dev = ["--dataset", source, "--depth", 20]
         command("retrieve", *dev, "--split", "dev", "--out", out / "dev" / "bm25.parquet")
-        dense = ["--index", index, "--model", start, "--dtype", "auto", "--queries", "dev"]
+        command("embed", "--model", start, "--dataset", source, "--out", out / "embeddings-own")
+        command("index", out / "embeddings-own", "--out", out / "index-own")
+        dense = ["--index", out / "index-own", "--model", start, "--dtype", "auto", "--queries", "dev"]
         command("search", *dev, *dense, "--out", out / "dev" / "start.parquet")
-        runs = [out / "dev" / f"{name}.parquet" for name in ("bm25", "start")]
+        runs = [out / "dev" / f"{name}.parquet" for name in ("bm25", "start", "hybrid-start")]
+        fused(*map(Run.load, runs[:2]), rd.load_dataset(source).qrels("dev")).save(runs[2])
         command("gate", *runs, "--dataset", source, *teacher, *normalise, "--out", out / "gate")
         calibration = ["--calibration", out / "gate"]
     for number in range(given.rounds):
