@@ -43,4 +43,4 @@ def test_scores():
     assert "50.0%" in mining_report.scores_line(found)
     lonely = mining_report.of_scores(Run.from_dict({"q3": {"b": 7.0}}), QRELS)
     assert lonely == {"negatives": 1, "false_negatives": None, "margins": None}
-    assert "none of them" in mining_report.scores_line(lonely)
+    assert "no query has a scored relevant document" in mining_report.scores_line(lonely)
