@@ -8,8 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from retrieval_distill.reporting import findings, page
-from retrieval_distill.reporting.results import Report
+from retrieval_distill.reporting import findings, page, report_file
 
 STYLE = Path(page.__file__).parent / "templates" / "style.css"
 
@@ -20,8 +19,10 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--out", type=Path, default=Path("docs/demo.svg"))
     arguments = parser.parse_args()
-    report = Report.open(arguments.run)
-    ((_, plot, _),) = page.pareto(findings.latency(report.details), [], report.measures[0])
+    report = report_file.read(arguments.run)
+    if report is None:
+        parser.error(f"{arguments.run}: no finished run there")
+    ((_, plot, _),) = page.pareto(findings.latency(report), [], report.headline)
     opening, rest = str(plot).split(">", 1)
     style = f"<style>{STYLE.read_text(encoding='utf-8')} svg {{ font-family: sans-serif; }}</style>"
     arguments.out.write_text(f"{opening}>{style}{rest}\n", encoding="utf-8")

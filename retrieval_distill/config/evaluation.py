@@ -32,7 +32,7 @@ class EvaluateConfig(Section):
     answers (Success@5), then by ``measures``. Nothing is trained or tuned on them, and what is said of the student, and
     which system to use, never rests on them. ``None``: ``questions``, where the dataset has such a split."""
 
-    def beside(self, *others: str | None) -> tuple[str, ...]:
+    def other_splits(self, *others: str | None) -> tuple[str, ...]:
         """The splits to measure beside the test split, or to look for; none that has another part in the recipe.
 
         Args:

@@ -53,7 +53,7 @@ def _select_splits(part: Dataset, source: SourceConfig, recipe: Recipe) -> Datas
                 qrels[getattr(recipe.dataset, role) or role] = part.qrels(split)
             except UserError as error:
                 raise UserError(f"{error}; or set its {role} to null, if it has none") from None
-    qrels |= {split: part.qrels[split] for split in recipe.evaluate.beside(train, source.dev, source.test)
+    qrels |= {split: part.qrels[split] for split in recipe.evaluate.other_splits(train, source.dev, source.test)
               if split in part.qrels}  # fmt: skip
     if train is not None:
         drawn = part.queries(train).drawn(source.train_queries, recipe.seed)

@@ -40,7 +40,7 @@ def prepare_options(config: PrepareConfig, recipe: Recipe, source: DatasetConfig
         "student": student.model,
         "student_length": student.max_length,
         "train": source.train,
-        "held_out": (*filter(None, (source.dev, source.test)), *recipe.evaluate.beside(source.train)),
+        "held_out": (*filter(None, (source.dev, source.test)), *recipe.evaluate.other_splits(source.train)),
     }
     if kind == "cross-encoder":
         known |= {"teacher": model, "teacher_length": teacher.max_length}

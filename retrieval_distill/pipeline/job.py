@@ -109,7 +109,7 @@ class Job:
         also = self.recipe.evaluate.also or ()
         for split in also:
             self.dataset.qrels(split)
-        if taken := [split for split in also if split not in self.recipe.evaluate.beside(*self._parts)]:
+        if taken := [split for split in also if split not in self.recipe.evaluate.other_splits(*self._parts)]:
             raise UserError(f"evaluate.also={taken[0]}: that split has a part in this run already; name another one")
 
     @property
@@ -120,7 +120,7 @@ class Job:
     @property
     def also(self) -> tuple[str, ...]:
         """The splits that are measured beside the test split."""
-        found = self.recipe.evaluate.beside(*self._parts)
+        found = self.recipe.evaluate.other_splits(*self._parts)
         return tuple(split for split in dict.fromkeys(found) if self.dataset.qrels.get(split))
 
     @property

@@ -14,8 +14,8 @@ from retrieval_distill.evaluation import self_hits
 from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.evaluation.rivals import TRAINED
 from retrieval_distill.formatting import interval, number, p_value, share, signed
-from retrieval_distill.reporting import beside, provenance, systems, teaching, verdict, wins
-from retrieval_distill.reporting.beside import Beside
+from retrieval_distill.reporting import other_splits, provenance, systems, teaching, verdict, wins
+from retrieval_distill.reporting.other_splits import OtherSplit
 from retrieval_distill.reporting.plots.charts import Point
 from retrieval_distill.reporting.provenance import Stage
 from retrieval_distill.reporting.rankings import SideBySide
@@ -55,7 +55,7 @@ class Findings:
     comparisons: int
     doubts: list[str]
     fusion: list[list[str]]
-    beside: list[Beside]
+    other_splits: list[OtherSplit]
     timing: str
     facts: list[Fact]
     encoding: list[list[str]]
@@ -102,7 +102,7 @@ def collect(run: RunFolder) -> Findings:
         comparisons=verdict.comparisons(report) if report else 0,
         doubts=verdict.doubts(report) if report else [],
         fusion=systems.fusion(report) if report else [],
-        beside=beside.collect(report) if report else [],
+        other_splits=other_splits.collect(report) if report else [],
         timing=systems.timing(report) if report else "",
         facts=_facts(report, compared) if report else [],
         encoding=systems.encoding(report) if report else [],

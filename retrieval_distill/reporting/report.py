@@ -16,7 +16,7 @@ from retrieval_distill.evaluation import compare, rivals
 from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.hardware import devices
-from retrieval_distill.reporting import beside, distillation, fidelity, report_file, verdict
+from retrieval_distill.reporting import distillation, fidelity, other_splits, report_file, verdict
 from retrieval_distill.reporting.letters import TEST, beaten, marks
 from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.provenance import by_dataset
@@ -59,7 +59,7 @@ def write(
             queries={split: len(judged) for split, judged in dataset.qrels.items()},
         ),
         systems=systems,
-        also={split: beside.measure(out, dataset, split, names, recipe.evaluate.measures) for split in also},
+        also={split: other_splits.measure(out, dataset, split, names, recipe.evaluate.measures) for split in also},
         datasets={name: compare.summarise(of) for name, of in values.groupby(source) if name in dataset.sources},
         distillation=distillation.section(systems, recipe.evaluate.measures[0], out),
         fidelity=fidelity.section(out, runs["teacher"], values, dataset, recipe),
@@ -92,7 +92,7 @@ def table(finished: RunReport) -> str:
     shown = (verdict.headline(finished, against), *ways, verdict.use(finished))
     text = plain(120, *map(Text, shown), grid, *map(Text, verdict.doubts(finished)))
     datasets = (by_dataset(name, systems) for name, systems in finished.datasets.items())
-    return "\n".join([text, *datasets]) + beside.text(finished)
+    return "\n".join([text, *datasets]) + other_splits.text(finished)
 
 
 def _cell(name: str, values: Mapping[str, Measured]) -> str:

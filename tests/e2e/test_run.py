@@ -145,6 +145,15 @@ def test_the_page_its_twin_and_the_card_stand_beside_the_report(finished):
     assert "Not there yet" not in (out / "report.html").read_text(encoding="utf-8")
 
 
+def test_the_readmes_picture_is_drawn_of_a_run(finished, tmp_path):
+    out, picture = finished[0], tmp_path / "demo.svg"
+    command = [sys.executable, "scripts/demo_chart.py", out, "--out", picture]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    drawn = picture.read_text(encoding="utf-8")
+    assert drawn.startswith("<svg") and all(name in drawn for name in ("bm25", "hybrid-start", "student"))
+
+
 def test_the_student_is_the_librarys_and_its_vectors_are_ours(finished):
     out, _ = finished
     student = SentenceTransformer(str(out / "student"), device="cpu")

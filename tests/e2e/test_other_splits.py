@@ -107,7 +107,7 @@ def test_a_report_from_before_is_read(finished, tmp_path):
     run = RunFolder.open(out)
     old = {key: value for key, value in read_json(out / "report.json").items() if key != "also"}
     run.__dict__["report"] = RunReport.model_validate(old)
-    assert collect(run).beside == []
+    assert collect(run).other_splits == []
 
 
 @pytest.mark.parametrize(

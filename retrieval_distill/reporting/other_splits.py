@@ -26,7 +26,7 @@ SEEN = "Success@5"
 
 
 @dataclass(frozen=True)
-class Beside:
+class OtherSplit:
     """One split's results, ready to be shown; ``told``: what BM25 fused with the student has on it fused with the start
     model.
     """
@@ -64,10 +64,10 @@ def measure(out: Path, dataset: Dataset, split: str, names: Sequence[str], measu
     )
 
 
-def collect(report: RunReport) -> list[Beside]:
+def collect(report: RunReport) -> list[OtherSplit]:
     """The splits of a finished report."""
     return [
-        Beside(split, found.queries, found.measures, systems.rows(found), systems.legend(found), _told(found))
+        OtherSplit(split, found.queries, found.measures, systems.rows(found), systems.legend(found), _told(found))
         for split, found in report.also.items()
     ]
 
