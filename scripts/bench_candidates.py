@@ -299,8 +299,8 @@ def fused(lists: list[list[str]]) -> dict[str, float]:
 def tokens(args: argparse.Namespace) -> list[dict[str, Any]]:
     from transformers import AutoTokenizer
 
+    from retrieval_distill.data.dataset_loader import load
     from retrieval_distill.data.formats import beir
-    from retrieval_distill.data.load import load
     from retrieval_distill.data.tokens import tokenize
 
     data = beir.load(args.beir / "medquad") if args.beir else load("python-docs", args.work / "cache")

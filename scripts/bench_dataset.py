@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval_distill.data.load import load
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.runtime import stages
 
 PASSAGES, QUICK_PASSAGES = 8_800_000, 200_000

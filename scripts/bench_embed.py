@@ -40,7 +40,7 @@ from transformers.utils import logging
 from retrieval_distill import models
 from retrieval_distill.data import columns
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.data.load import load
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.embedding.storage import BITS
 from retrieval_distill.hardware import devices

@@ -44,7 +44,7 @@ import pyarrow.parquet as pq
 
 from retrieval_distill import models
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.load import load
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding import shards
 from retrieval_distill.embedding.embed import SHARD, Embeddings, comparable, embed

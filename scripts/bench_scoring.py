@@ -34,7 +34,7 @@ from sentence_transformers import CrossEncoder
 from transformers.utils import logging
 
 from retrieval_distill import api
-from retrieval_distill.data.load import load
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.run import Run
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import stages

@@ -64,7 +64,7 @@ from transformers.utils import logging
 from retrieval_distill import api, models
 from retrieval_distill.config import Recipe, parse_recipe
 from retrieval_distill.data.dataset import Dataset, Texts
-from retrieval_distill.data.load import load
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.relevance import with_relevant
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
@@ -74,7 +74,7 @@ from retrieval_distill.retrieval import hybrid
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import build
-from retrieval_distill.training import dev, trainer
+from retrieval_distill.training import dev_retrieval, distillation
 from retrieval_distill.training.groups import build_groups, schedule
 
 SOURCE = "python-docs"
@@ -222,7 +222,7 @@ def recipe_of(spec: dict[str, Any]) -> Recipe:
 def train_ours(spec: dict[str, Any], record: Record, folder: Path) -> None:
     """``distill`` as it stands, with a trainer that measures itself."""
     dataset = passages(spec["cache"], spec["lengths"])
-    trainer.DistillationTrainer = measured(trainer.DistillationTrainer, spec, record)
+    distillation.DistillationTrainer = measured(distillation.DistillationTrainer, spec, record)
     record.prepared_seconds -= time.perf_counter()
     distilled(spec, dataset, folder / "student")
 
@@ -230,7 +230,7 @@ def train_ours(spec: dict[str, Any], record: Record, folder: Path) -> None:
 def distilled(spec: dict[str, Any], dataset: Dataset, folder: Path) -> None:
     learnt = TrainingSet(Run.load(spec["run"]), dataset.qrels("train"), dataset.queries, dataset.documents)
     bm25 = BM25(dataset.documents).score_matrix if "lexical_weight" in spec.get("options", {}) else None
-    trainer.distill(learnt, recipe_of(spec), folder, bm25=bm25)
+    distillation.distill(learnt, recipe_of(spec), folder, bm25=bm25)
 
 
 def train_theirs(spec: dict[str, Any], record: Record, folder: Path) -> None:
@@ -389,7 +389,7 @@ def paths(
     names: list[str],
     dataset: Dataset,
     seconds: float,
-    asked: dict[str, dev.DevSet],
+    asked: dict[str, dev_retrieval.DevSet],
     folder: Path,
 ) -> list[dict[str, Any]]:
     """Each way of training beside the usual one: steps per second, and nDCG@10 after equal time."""
@@ -430,16 +430,16 @@ def paths(
     return rows
 
 
-def pool(dataset: Dataset, split: str, queries: int, documents: int) -> dev.DevSet:
+def pool(dataset: Dataset, split: str, queries: int, documents: int) -> dev_retrieval.DevSet:
     asked = dataset.queries(split).drawn(queries, SEED)
-    return dev.DevSet.pool(api.retrieve(asked, dataset.documents, depth=20), split, dataset, documents, SEED)
+    return dev_retrieval.DevSet.pool(api.retrieve(asked, dataset.documents, depth=20), split, dataset, documents, SEED)
 
 
-def quality(student: Path, asked: dict[str, dev.DevSet]) -> dict[str, float]:
+def quality(student: Path, asked: dict[str, dev_retrieval.DevSet]) -> dict[str, float]:
     """nDCG@10 of a student on test queries, alone and fused with BM25 as dev queries say."""
     model = SentenceTransformer(str(student), device=devices.device())
     lexical = {split: BM25(own.documents).search(own.queries, 100) for split, own in asked.items()}
-    dense = {split: dev.retrieve(model, own, 100) for split, own in asked.items()}
+    dense = {split: dev_retrieval.retrieve(model, own, 100) for split, own in asked.items()}
     chosen = hybrid.Fusion(**hybrid.tune(lexical["dev"], dense["dev"], asked["dev"].qrels)["chosen"])
     runs = {"student": dense["test"], "fused": chosen.fuse(lexical["test"], dense["test"])}
     return {

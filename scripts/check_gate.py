@@ -17,7 +17,7 @@ import torch
 
 from retrieval_distill import api, models
 from retrieval_distill.config import TeacherConfig
-from retrieval_distill.data.load import load
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.runtime import stages
 from retrieval_distill.teacher import cross_encoder, gate
 

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from retrieval_distill import api, models
-from retrieval_distill.data import load
+from retrieval_distill.data import dataset_loader
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 
 DEPTH = 30
@@ -31,7 +31,7 @@ def main() -> None:
     teacher = api.load_teacher(args.teacher, max_length=args.max_length)
     results = {}
     for name in args.datasets:
-        dataset = load.load(name if name == "python-docs" else str(args.beir / name), args.work)
+        dataset = dataset_loader.load(name if name == "python-docs" else str(args.beir / name), args.work)
         queries = dataset.queries("test")
         api.embed(dataset.documents, models.PACKAGED, out=args.work / f"{name}-vectors")
         api.index(args.work / f"{name}-vectors", out=args.work / f"{name}-index")

@@ -34,7 +34,7 @@ import torch
 
 from retrieval_distill import api, models
 from retrieval_distill.config import Recipe, load_recipe
-from retrieval_distill.data import load
+from retrieval_distill.data import dataset_loader
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.formats import beir
 from retrieval_distill.evaluation.seed_summary import summarise
@@ -91,7 +91,7 @@ def collection(name: str, args: argparse.Namespace) -> Path:
     """A folder with a part of a collection: the documents that are searched, and what distillation learns from."""
     folder = args.out / "collections" / name
     if not folder.is_dir():
-        whole = load.load(name if name == "python-docs" else str(args.beir / name), args.out / "cache")
+        whole = dataset_loader.load(name if name == "python-docs" else str(args.beir / name), args.out / "cache")
         if "dev" not in whole.qrels:  # SciFact's
             whole.qrels["dev"] = {}
         limits = {"train": DISTILLED["steps"] * DISTILLED["queries_per_step"], "dev": DEV_QUERIES}
@@ -121,7 +121,9 @@ class Study:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.out, self.args = args.out, args
-        self.datasets = {name: load.load(str(collection(name, args)), args.out / "cache") for name in COLLECTIONS}
+        self.datasets = {
+            name: dataset_loader.load(str(collection(name, args)), args.out / "cache") for name in COLLECTIONS
+        }
         self.texts = plain(self.datasets, args.tokens)
 
     def run(self) -> None:

@@ -27,8 +27,8 @@ from retrieval_distill import api, pipeline
 from retrieval_distill.config import ReadConfig, Recipe, parse_recipe
 from retrieval_distill.data import generated as copies
 from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.formats import beir
-from retrieval_distill.data.load import load
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import minimum_detectable_difference

@@ -33,8 +33,8 @@ import pandas as pd
 from retrieval_distill import api, pipeline
 from retrieval_distill.config import PRESETS, Recipe, load_recipe, parse_recipe
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.formats import beir
-from retrieval_distill.data.load import load
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.seed_summary import summarise

@@ -22,7 +22,7 @@ from retrieval_distill import api
 from retrieval_distill.benchmarks import paraphrases, sts
 from retrieval_distill.config import ReadConfig, load_recipe
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.load import load
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.run import Run
 from retrieval_distill.scores.score_files import read_scores
 from retrieval_distill.search import document_filter

@@ -34,14 +34,14 @@ import retrieval_distill.pipeline
 import retrieval_distill.teacher.ensemble
 import retrieval_distill.teacher.fitting.fit
 import retrieval_distill.teacher.gate
-import retrieval_distill.teacher.load
 import retrieval_distill.teacher.rerank
-import retrieval_distill.training.trainer  # noqa: F401
+import retrieval_distill.teacher.teacher_loader
+import retrieval_distill.training.distillation  # noqa: F401
 from retrieval_distill import api, pipeline
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.formats import beir, texts
-from retrieval_distill.data.load import load
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding import embed as embedding
 from retrieval_distill.embedding import workers

@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense
 
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
-from retrieval_distill.teacher.fitting import model as fit_model
+from retrieval_distill.teacher.fitting import trainable_model as fit_model
 
 
 def saved_student(encoder: str, folder: Path) -> Path:

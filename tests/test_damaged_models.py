@@ -17,7 +17,7 @@ from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import encoder
 from retrieval_distill.teacher import cross_encoder
-from retrieval_distill.teacher.fitting import model
+from retrieval_distill.teacher.fitting import trainable_model
 from tests.model_folders import saved_adapter, saved_student, set_to
 
 
@@ -36,8 +36,11 @@ def cut(file: Path) -> None:
 
 
 DAMAGES = {
-    "weights cut": (lambda f: cut(f / "model.safetensors"), "model.safetensors is damaged"),
-    "weights gone": (lambda f: (f / "model.safetensors").unlink(), "no file named model.safetensors"),
+    "weights cut": (lambda f: cut(f / "trainable_model.safetensors"), "trainable_model.safetensors is damaged"),
+    "weights gone": (
+        lambda f: (f / "trainable_model.safetensors").unlink(),
+        "no file named trainable_model.safetensors",
+    ),
     "settings cut": (lambda f: cut(f / "config.json"), "config.json is not JSON"),
     "settings a list": (lambda f: (f / "config.json").write_text("[]"), "config.json"),
     "settings nested": (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json is not JSON"),
@@ -59,9 +62,12 @@ MODULES = {
         ),
         "Invalid model path",
     ),
-    "dense cut": (lambda f: cut(f / "2_Dense" / "model.safetensors"), "2_Dense/model.safetensors is damaged"),
+    "dense cut": (
+        lambda f: cut(f / "2_Dense" / "trainable_model.safetensors"),
+        "2_Dense/trainable_model.safetensors is damaged",
+    ),
     "dense lacks": (
-        lambda f: save_file({"linear.bias": torch.zeros(16)}, f / "2_Dense" / "model.safetensors"),
+        lambda f: save_file({"linear.bias": torch.zeros(16)}, f / "2_Dense" / "trainable_model.safetensors"),
         'Missing key.* in state_dict: "linear.weight"',
     ),
     "dense wide": (
@@ -69,7 +75,7 @@ MODULES = {
             set_to(f / "2_Dense" / "config.json", in_features=8),
             save_file(
                 {"linear.bias": torch.zeros(16), "linear.weight": torch.zeros(16, 8)},
-                f / "2_Dense" / "model.safetensors",
+                f / "2_Dense" / "trainable_model.safetensors",
             ),
         ),
         "cannot embed a text",
@@ -97,7 +103,7 @@ def test_a_damaged_teacher_is_refused_with_folder_and_file(cross_encoders, tmp_p
         if role == "teacher":
             cross_encoder.load(str(folder))
         else:
-            model.build(FitTeacherConfig(model=str(folder)))
+            trainable_model.build(FitTeacherConfig(model=str(folder)))
     assert str(folder) in str(refused.value)
 
 
@@ -120,7 +126,7 @@ class Payload:
 
 
 def pickled(folder: Path, ran: Path) -> None:
-    (folder / "model.safetensors").unlink()
+    (folder / "trainable_model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"embeddings": Payload(ran)}))
 
 

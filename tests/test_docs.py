@@ -17,7 +17,7 @@ from retrieval_distill import cli
 from retrieval_distill.config import Recipe, load_recipe, parse_recipe
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.models import STARTER_FOLDER
-from retrieval_distill.teacher import load
+from retrieval_distill.teacher import teacher_loader
 from retrieval_distill.training.objective_mix import objective_mix
 from scripts import docs_reference, docs_site
 from tests.commands import command
@@ -155,7 +155,7 @@ def test_what_the_yaml_blocks_ask_for():
     (ensemble,) = blocks(PAGES["get-started/own-teacher.md"], "yaml")
     (training,) = blocks(PAGES["guides/training.md"], "yaml")
     members = parse_recipe({"name": "page", **yaml.safe_load(ensemble)}).teacher.members
-    assert [load.split(member.model)[0] for member in members] == ["cross-encoder", "bi-encoder"]
+    assert [teacher_loader.split(member.model)[0] for member in members] == ["cross-encoder", "bi-encoder"]
     mix, views = objective_mix(parse_recipe({"name": "page", **yaml.safe_load(training)}))
     assert set(mix.parts) == {"in_batch", "listwise_kl", "margin_mse"}
     assert [view.name for view in views] == ["full", "64", "int8"]

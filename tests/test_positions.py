@@ -14,7 +14,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.scores.teacher_contract import Pairs
 from retrieval_distill.student import encoder
 from retrieval_distill.teacher import cross_encoder
-from retrieval_distill.teacher.fitting import model as fit_model
+from retrieval_distill.teacher.fitting import trainable_model as fit_model
 
 LONG = "path " * 200
 PAIRS = Pairs(["q"], ["sort the list"], ["a", "b"], [LONG, "heap"], np.array([[0, 0], [0, 1]]), np.ones(2, bool))

@@ -21,7 +21,7 @@ from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import build, encoder
 from retrieval_distill.teacher import cross_encoder
-from retrieval_distill.teacher.fitting import model as fit_model
+from retrieval_distill.teacher.fitting import trainable_model as fit_model
 from tests.conftest import tiny_config
 from tests.model_folders import saved_adapter, saved_student, set_to
 

@@ -48,7 +48,7 @@ def load_dataset(
         >>> len(data.documents) > 0, "train" in data.qrels
         (True, True)
     """
-    from retrieval_distill.data.load import load
+    from retrieval_distill.data.dataset_loader import load
 
     return load(str(source), cache, configured(ReadConfig, config, options, "load_dataset"))
 

@@ -101,7 +101,7 @@ def distill(
 
     Raises:
         UserError: The dataset lacks a text of the run, ``training.evaluate_steps`` without ``dev``, or see
-            ``retrieval_distill.training.trainer``.
+            ``retrieval_distill.training.distillation``.
     """
     chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
     if model is not None:
@@ -109,7 +109,7 @@ def distill(
     chosen = configured(Recipe, chosen, sections, "distill")
     asked = None
     if dev:
-        from retrieval_distill.training.dev import DevSet
+        from retrieval_distill.training.dev_retrieval import DevSet
 
         asked = DevSet.pool(*dev, dataset, chosen.training.dev_documents, chosen.seed)
     seen = generated.training_view(dataset, split)
@@ -119,10 +119,10 @@ def distill(
     def work(folder: Path) -> dict[str, Any]:
         from retrieval_distill.retrieval.bm25 import BM25
         from retrieval_distill.student import card
-        from retrieval_distill.training import trainer
+        from retrieval_distill.training import distillation
 
         bm25 = BM25(seen.documents, **chosen.retrieve.bm25).score_matrix if chosen.training.lexical_weight else None
-        counts = trainer.distill(training_set, chosen, folder, asked, callbacks, bm25)
+        counts = distillation.distill(training_set, chosen, folder, asked, callbacks, bm25)
         if processes.rank() == 0:
             told = chosen.model_dump(mode="json", include={"name", "seed", "compress", *TRAINS})
             write_text(folder / card.FILE, card.training_card(folder, dataset.name, split, told, counts))

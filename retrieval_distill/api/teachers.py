@@ -67,10 +67,10 @@ def load_teacher(
     Raises:
         UserError: No such teacher, or an option is missing or unknown.
     """
-    from retrieval_distill.teacher import load
+    from retrieval_distill.teacher import teacher_loader
 
-    corpus = load.Corpus(None if documents is None else documents_of(documents))
-    return load.load(parse_teacher(fspath(name), max_length, dtype, **options), corpus)
+    corpus = teacher_loader.Corpus(None if documents is None else documents_of(documents))
+    return teacher_loader.load(parse_teacher(fspath(name), max_length, dtype, **options), corpus)
 
 
 def gate(
@@ -152,7 +152,7 @@ def score(
     if engine not in ENGINES:
         raise UserError(f"engine {engine!r} is unknown{nearest(engine, ENGINES)}")
     if engine == "ray":
-        from retrieval_distill.teacher.on_cluster import on_cluster
+        from retrieval_distill.teacher.cluster_teacher import on_cluster
 
         teacher = [on_cluster(*_members(teacher))]
     teachers = _members(teacher)

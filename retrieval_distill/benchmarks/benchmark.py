@@ -18,7 +18,7 @@ from retrieval_distill import models
 from retrieval_distill.benchmarks import mteb_task, paraphrases, sts
 from retrieval_distill.config import RetrieveConfig
 from retrieval_distill.data.dataset import Dataset, Texts
-from retrieval_distill.data.load import load
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
@@ -63,7 +63,7 @@ def benchmark(
     """Measure every system on every dataset.
 
     Args:
-        sources: Datasets (see :func:`retrieval_distill.data.load.load`), or tasks: ``sts:FILE``,
+        sources: Datasets (see :func:`retrieval_distill.data.dataset_loader.load`), or tasks: ``sts:FILE``,
             ``paraphrases:FILE``, ``mteb:TASK``, on which only models are measured.
         systems: Models and runs.
         out: Gets ``DATASET/SYSTEM/`` with what was made, ``DATASET/per_query.parquet`` and ``benchmark.json``.

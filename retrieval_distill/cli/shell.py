@@ -74,7 +74,7 @@ class Source:
 
     def load(self, reading: Reading | None = None) -> Any:
         """The dataset; ``None``: its format is recognised."""
-        from retrieval_distill.data.load import load
+        from retrieval_distill.data.dataset_loader import load
 
         return load(self.dataset, self.cache, reading.config() if reading else None)
 
@@ -105,20 +105,20 @@ class Teaching:
 
 def checked(config: Any) -> Any:
     """A section ``teacher``, once it is known that its models are to be had."""
-    from retrieval_distill.teacher import load
+    from retrieval_distill.teacher import teacher_loader
 
     for member in config.members:
-        kind, file = load.split(member.model)
+        kind, file = teacher_loader.split(member.model)
         if kind != "scores" or not Path(file).is_file():  # a file may be large, and is read later
-            load.check(member)
+            teacher_loader.check(member)
     return config
 
 
 def teachers(config: Any, data: Any) -> list[Any]:
     """The teachers that a section describes, for a dataset."""
-    from retrieval_distill.teacher import load
+    from retrieval_distill.teacher import teacher_loader
 
-    return [load.load(member, load.Corpus(data.documents)) for member in config.members]
+    return [teacher_loader.load(member, teacher_loader.Corpus(data.documents)) for member in config.members]
 
 
 def check_index(folder: Path) -> None:

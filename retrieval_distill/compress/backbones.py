@@ -15,7 +15,7 @@ from retrieval_distill import models, weights
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
 from retrieval_distill.student import encoder, routes
-from retrieval_distill.teacher.opening import open_model
+from retrieval_distill.teacher.cross_encoder_loader import open_model
 
 
 def load(name: str, dtype: str = "float32", learns: bool = False) -> SentenceTransformer:

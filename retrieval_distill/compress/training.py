@@ -29,11 +29,11 @@ from retrieval_distill.hardware import devices
 from retrieval_distill.runtime.progress import progress
 from retrieval_distill.runtime.stages import fingerprint, write_json
 from retrieval_distill.student import build, encoder
-from retrieval_distill.training import CHECKPOINTS, log
-from retrieval_distill.training.arguments import arguments, dtype
+from retrieval_distill.training import CHECKPOINTS, training_log
 from retrieval_distill.training.batches import DrawDataset
 from retrieval_distill.training.checkpoints import Advance, LogAtCheckpoints, MarkWhole, last_whole, reached, telling
-from retrieval_distill.training.loop import DistillationTrainer
+from retrieval_distill.training.distillation_trainer import DistillationTrainer
+from retrieval_distill.training.trainer_arguments import arguments, dtype
 
 SHARED = {*OptimiserConfig.model_fields, "learning_rate", "save_steps"}
 """Options shared with the section ``training``."""
@@ -123,7 +123,7 @@ def _train(
             trainer.add_callback(Advance(advance))
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         state = trainer.state
-    write_json(folder / "training_log.json", log.rows(state.log_history, state.global_step, {}))
+    write_json(folder / "training_log.json", training_log.rows(state.log_history, state.global_step, {}))
     tokens = sum(int(lengths[batch.rows].sum()) for batch in batches)
     return {"texts": len(rows), "steps": state.global_step, "tokens": tokens}
 

@@ -8,7 +8,11 @@ from retrieval_distill.config.dataset import DatasetConfig, ReadConfig, SourceCo
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.generate import GenerateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig, IntentConfig
-from retrieval_distill.config.load import (
+from retrieval_distill.config.mining import PRESETS, FilterConfig, MiningConfig
+from retrieval_distill.config.optimiser import OptimiserConfig
+from retrieval_distill.config.prepare import PrepareConfig
+from retrieval_distill.config.recipe import Recipe
+from retrieval_distill.config.recipe_loader import (
     RECIPES,
     configured,
     load_recipe,
@@ -17,10 +21,6 @@ from retrieval_distill.config.load import (
     parse_recipe,
     parse_teacher,
 )
-from retrieval_distill.config.mining import PRESETS, FilterConfig, MiningConfig
-from retrieval_distill.config.optimiser import OptimiserConfig
-from retrieval_distill.config.prepare import PrepareConfig
-from retrieval_distill.config.recipe import Recipe
 from retrieval_distill.config.retrieval import BM25Config, RetrieveConfig
 from retrieval_distill.config.section import Section
 from retrieval_distill.config.student import LoRAConfig, StudentConfig

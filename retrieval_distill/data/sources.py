@@ -11,7 +11,7 @@ from pathlib import Path
 from retrieval_distill.config import DatasetConfig, Recipe, SourceConfig
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset
-from retrieval_distill.data.load import load
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.mixture import join_datasets
 from retrieval_distill.errors import UserError
 

@@ -20,7 +20,7 @@ class EmbeddingDistillation(Objective):
     | student, teacher, labels | not used |
 
     If the two have different dimensions, the student's vectors go through a linear projection, trained with the student
-    and then discarded (:class:`retrieval_distill.training.model.DistillationModel`).
+    and then discarded (:class:`retrieval_distill.training.distillation_model.DistillationModel`).
 
     Source: Kim et al., "EmbedDistill: A Geometric Knowledge Distillation for Information Retrieval", 2023,
     arXiv:2301.12005, section 4.2.

@@ -9,10 +9,10 @@ from typing import Any
 from retrieval_distill import api
 from retrieval_distill.config import DatasetConfig, PrepareConfig, Recipe, SourceConfig
 from retrieval_distill.data import sources
-from retrieval_distill.data.load import load
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.runtime.stages import Manifest
-from retrieval_distill.teacher import load as teachers
+from retrieval_distill.teacher import teacher_loader as teachers
 
 
 def open_job(recipe: Recipe, out: Path) -> Job:

@@ -26,7 +26,7 @@ from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.runtime import destination, files, processes, stages
 from retrieval_distill.runtime.stages import Manifest, stage, write_json
 from retrieval_distill.scores.teacher_contract import Teacher
-from retrieval_distill.teacher import load as teachers
+from retrieval_distill.teacher import teacher_loader as teachers
 from retrieval_distill.teacher.calibration.calibration import Calibration
 from retrieval_distill.teacher.ensemble import Ensemble
 from retrieval_distill.training.objective_mix import objective_mix

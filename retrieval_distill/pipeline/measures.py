@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_distill import api
-from retrieval_distill.benchmarks import timed
-from retrieval_distill.benchmarks.timed import Timed
+from retrieval_distill.benchmarks import timed_systems
+from retrieval_distill.benchmarks.timed_systems import Timed
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.rivals import HYBRIDS, TEACHER
@@ -18,7 +18,7 @@ from retrieval_distill.pipeline.job import Job
 from retrieval_distill.retrieval import exact
 from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.runtime.stages import write_json
-from retrieval_distill.teacher.load import split
+from retrieval_distill.teacher.teacher_loader import split
 
 UNTUNED = "untuned"
 """Folder of the fused Runs as they are without tuning."""
@@ -36,7 +36,7 @@ def measure(job: Job) -> None:
             job.recipe.student.similarity, job.recipe.embed.dtype,
         )  # fmt: skip
         on_pool.save(folder / "student-on-pool.parquet")
-        speeds = timed.measure(_timed(job, queries), queries, job.dataset.documents)
+        speeds = timed_systems.measure(_timed(job, queries), queries, job.dataset.documents)
         if TEACHER not in speeds and counts["scored"]:
             each = 1000 * config.rerank_depth * scoring / counts["scored"]
             speeds[TEACHER] = {"latency_ms": {"p50": round(each, 3)}, "timed_as": "scoring rate"}
@@ -100,12 +100,14 @@ def _indexes(job: Job) -> dict[str, str]:
 def _timed(job: Job, queries: Texts) -> dict[str, Timed]:
     """Every system as it is timed; a teacher that answers elsewhere, or from a file, has no speed of its own."""
     documents, dtype, fused_by = job.dataset.documents, job.recipe.embed.dtype, fusions(job)
-    found = {"bm25": timed.lexical(job.bm25)}
+    found = {"bm25": timed_systems.lexical(job.bm25)}
     for name, index in _indexes(job).items():
-        found[name] = timed.dense(Index.open(job.out / f"index-{index}"), job.model(name), dtype, queries, documents)
+        found[name] = timed_systems.dense(
+            Index.open(job.out / f"index-{index}"), job.model(name), dtype, queries, documents
+        )
     for name, of in HYBRIDS.items():
-        found[name] = timed.hybrid(found["bm25"], found[of], fused_by[name])
+        found[name] = timed_systems.hybrid(found["bm25"], found[of], fused_by[name])
     if all(split(member.model)[0] in ("cross-encoder", "bi-encoder", "bm25") for member in job.recipe.teacher.members):
-        pool = timed.hybrid(found["bm25"], found["start"], Fusion())
-        found[TEACHER] = timed.reranked(pool, job.teachers, documents, job.recipe.evaluate.rerank_depth)
+        pool = timed_systems.hybrid(found["bm25"], found["start"], Fusion())
+        found[TEACHER] = timed_systems.reranked(pool, job.teachers, documents, job.recipe.evaluate.rerank_depth)
     return found

@@ -13,7 +13,7 @@ from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.runtime import stages
-from retrieval_distill.teacher import gate, precision
+from retrieval_distill.teacher import dtype_agreement, gate
 from retrieval_distill.teacher.calibration.calibration import Calibration
 from retrieval_distill.teacher.gate import Gate
 
@@ -86,7 +86,7 @@ def score(turn: Round) -> None:
 def _agreement(job: Job, raw: Sequence[Run]) -> list[Any]:
     """How far each teacher's ranking is that of float32, where it computes in less."""
     found = [
-        precision.against_float32(member, run, job.training_queries, job.trained.documents)
+        dtype_agreement.against_float32(member, run, job.training_queries, job.trained.documents)
         for member, run in zip(job.recipe.teacher.members, raw, strict=True)
     ]
     return [agreement for agreement in found if agreement]

@@ -64,10 +64,10 @@ def with_options(
     """
     searcher = with_fusion(searcher, place, hybrid)
     if rerank is not None:
-        from retrieval_distill.teacher import load
+        from retrieval_distill.teacher import teacher_loader
 
         config = parse(TeacherConfig, {"model": rerank, "bm25": place.bm25}, "teacher")
-        teacher = load.load(config, load.Corpus(place.dataset.documents))
+        teacher = teacher_loader.load(config, teacher_loader.Corpus(place.dataset.documents))
         searcher = replace(searcher, teacher=teacher, store=place.search_folder / "scores", rerank_depth=rerank_depth)
     if where is not None:
         from retrieval_distill.search import document_filter

@@ -14,8 +14,8 @@ from typing import Any
 from retrieval_distill.config import ReadConfig, RetrieveConfig, parse_recipe
 from retrieval_distill.data import sources
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.formats.names import KNOWN, columns
-from retrieval_distill.data.load import load
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
 

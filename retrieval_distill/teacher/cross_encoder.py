@@ -28,7 +28,7 @@ from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
 from retrieval_distill.student import decoder
 from retrieval_distill.teacher import exact_head, first_token
 from retrieval_distill.teacher import pairs as pair_encoding
-from retrieval_distill.teacher.opening import open_model
+from retrieval_distill.teacher.cross_encoder_loader import open_model
 from retrieval_distill.teacher.pairs import PairTemplate, Ragged
 
 logger = logging.getLogger("retrieval_distill")

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.student.encoder import Row
 from retrieval_distill.training.groups import Draw, Group
-from retrieval_distill.training.lexical import Pairs
+from retrieval_distill.training.lexical_term import Pairs
 from retrieval_distill.training.teacher_vectors import TeacherVectors
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.training.shares import Order, shuffled
+from retrieval_distill.training.query_order import Order, shuffled
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -121,7 +121,8 @@ def schedule(
         queries_per_step: Queries of a batch.
         candidates: Candidates of a query and batch.
         seed: Of every draw.
-        order: Draws the groups, see :func:`retrieval_distill.training.shares.order`. ``None``: epochs of all, shuffled.
+        order: Draws the groups, see :func:`retrieval_distill.training.query_order.order`. ``None``: epochs of all,
+            shuffled.
         easy_to_hard: The curriculum.
         stratified: Whether the others cover the range of their scores; not together with the curriculum.
     """

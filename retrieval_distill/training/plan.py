@@ -20,13 +20,13 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import encoder, lengths
 from retrieval_distill.student.routes import Kind
-from retrieval_distill.training import distributed, frozen_layers, shares, token_store, topics
-from retrieval_distill.training.arguments import dtype
+from retrieval_distill.training import distributed, frozen_layers, query_order, token_store, topics
 from retrieval_distill.training.batches import Collator, Rows
 from retrieval_distill.training.groups import Draw, Group, schedule
-from retrieval_distill.training.lexical import Lexical
+from retrieval_distill.training.lexical_term import Lexical
 from retrieval_distill.training.teacher_vectors import teacher_vectors
 from retrieval_distill.training.token_store import TokenizedTexts
+from retrieval_distill.training.trainer_arguments import dtype
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -86,7 +86,7 @@ def draws(
     batch = config.queries_per_step * distributed.count()
     steps = config.steps or max(1, round(config.epochs * len(groups) / (batch * config.gradient_accumulation)))
     by_group = _topics(student, queries.select([group.query_id for group in groups]), recipe, batch, folder)
-    order = shares.order(*_sources(groups, recipe), by_group, config, batch)
+    order = query_order.order(*_sources(groups, recipe), by_group, config, batch)
     count = steps * config.gradient_accumulation
     ways = config.easy_to_hard, config.draw == "stratified"
     return schedule(groups, count, batch, config.candidates, recipe.seed, order, *ways)
@@ -100,7 +100,7 @@ def _sources(groups: list[Group], recipe: Recipe) -> tuple[np.ndarray, np.ndarra
         raise UserError(f"training query {names.index(unknown[0])} is of none of the recipe's datasets: {unknown[0]!r}")
     sources = np.array([found[name] for name in names])
     weights = [recipe.datasets[name].weight if name else 1.0 for name in found]
-    of_sources = shares.shares(np.bincount(sources), weights, recipe.training.dataset_exponent)
+    of_sources = query_order.shares(np.bincount(sources), weights, recipe.training.dataset_exponent)
     if recipe.datasets:
         told = ", ".join(f"{name} {share:.1%}" for name, share in zip(found, of_sources, strict=True))
         logger.info("shares of the batches: %s", told)

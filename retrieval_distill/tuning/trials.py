@@ -31,8 +31,8 @@ from retrieval_distill.pipeline.vectors import embed_student
 from retrieval_distill.runtime import destination, files, stages, trash
 from retrieval_distill.runtime.stages import read_json, write_json
 from retrieval_distill.student import encoder
-from retrieval_distill.training.dev import DevSet, retrieve
-from retrieval_distill.training.loop import LOWER
+from retrieval_distill.training.dev_retrieval import DevSet, retrieve
+from retrieval_distill.training.distillation_trainer import LOWER
 
 logger = logging.getLogger("retrieval_distill")
 

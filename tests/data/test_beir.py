@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval_distill.data import load
+from retrieval_distill.data import dataset_loader
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.errors import UserError
@@ -58,11 +58,11 @@ def test_defects_are_named(tmp_path, file, text, message):
 
 def test_missing_folder_and_files(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
-        load.load(str(tmp_path / "nowhere"), tmp_path)
+        dataset_loader.load(str(tmp_path / "nowhere"), tmp_path)
     with pytest.raises(UserError, match=r"no corpus.jsonl"):
-        load.load(str(tmp_path), tmp_path)
+        dataset_loader.load(str(tmp_path), tmp_path)
     with pytest.raises(UserError, match="did you mean 'scifact'"):
-        load.load("beir:scifacts", tmp_path)
+        dataset_loader.load("beir:scifacts", tmp_path)
 
 
 def test_a_query_without_judgement_is_said(tmp_path, caplog):
@@ -109,21 +109,21 @@ def test_a_download_is_whole_or_not_there(dataset_folder, tmp_path, monkeypatch)
     from beir import util
 
     archive = Path(shutil.make_archive(str(tmp_path / "made"), "zip", Path(dataset_folder).parent, "tiny"))
-    monkeypatch.setattr(load, "BEIR_NAMES", ("tiny",))
+    monkeypatch.setattr(dataset_loader, "BEIR_NAMES", ("tiny",))
     monkeypatch.setattr(util, "download_url", lambda url, path, _: Path(path).write_bytes(archive.read_bytes()[:500]))
     with pytest.raises(UserError, match="'beir:tiny' could not be downloaded"):
-        load.load("beir:tiny", tmp_path / "cache")
+        dataset_loader.load("beir:tiny", tmp_path / "cache")
     assert not (tmp_path / "cache" / "tiny").exists()
     other = Path(shutil.make_archive(str(tmp_path / "other"), "zip", Path(dataset_folder)))
     monkeypatch.setattr(util, "download_url", lambda url, path, _: shutil.copy(other, path))
     with pytest.raises(UserError, match="'beir:tiny' could not be downloaded"):  # without the folder of that name
-        load.load("beir:tiny", tmp_path / "cache")
+        dataset_loader.load("beir:tiny", tmp_path / "cache")
     half = tmp_path / "cache" / "tiny.partial" / "tiny"
     half.mkdir(parents=True)
     (half / "corpus.jsonl").write_text("")
     monkeypatch.setattr(util, "download_url", lambda url, path, _: shutil.copy(archive, path))
-    found = load.load("beir:tiny", tmp_path / "cache")
+    found = dataset_loader.load("beir:tiny", tmp_path / "cache")
     assert found.documents.fingerprint == beir.load(dataset_folder).documents.fingerprint
     assert found.qrels == beir.load(dataset_folder).qrels
     monkeypatch.delattr(util, "download_url")  # not asked for again
-    assert load.load("beir:tiny", tmp_path / "cache").documents.ids == found.documents.ids
+    assert dataset_loader.load("beir:tiny", tmp_path / "cache").documents.ids == found.documents.ids

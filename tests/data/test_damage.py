@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from retrieval_distill import api, models
-from retrieval_distill.data import load
+from retrieval_distill.data import dataset_loader
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.formats import texts as texts_format
 from retrieval_distill.errors import UserError
@@ -39,11 +39,11 @@ def files_of(cache: Path) -> list[str]:
 
 def test_any_altered_file_of_a_texts_cache_is_made_again(mapped, dataset, dataset_folder, tmp_path):
     cache = tmp_path / "cache"
-    expected = load.load(dataset_folder, cache).documents
+    expected = dataset_loader.load(dataset_folder, cache).documents
     for name in files_of(cache):
         for damage in (flip, lambda path: path.write_bytes(b""), Path.unlink):
             damage(cache / name)
-            again = load.load(dataset_folder, cache)
+            again = dataset_loader.load(dataset_folder, cache)
             assert again.documents.fingerprint == expected.fingerprint == dataset.documents.fingerprint, name
             assert list(again.documents.records()) == list(dataset.documents.records())
 
@@ -51,11 +51,11 @@ def test_any_altered_file_of_a_texts_cache_is_made_again(mapped, dataset, datase
 def test_a_source_that_changed_within_the_same_size_and_time_is_read_again(mapped, dataset_folder, tmp_path):
     shutil.copytree(dataset_folder, tmp_path / "data")
     corpus = tmp_path / "data" / "corpus.jsonl"
-    before = load.load(str(tmp_path / "data"), tmp_path / "cache").documents
+    before = dataset_loader.load(str(tmp_path / "data"), tmp_path / "cache").documents
     seen = corpus.stat()
     corpus.write_bytes(corpus.read_bytes().replace(b"title path", b"title htap"))
     as_it_was(corpus, seen)
-    after = load.load(str(tmp_path / "data"), tmp_path / "cache").documents
+    after = dataset_loader.load(str(tmp_path / "data"), tmp_path / "cache").documents
     assert before.record("d0")[0] == "title path" and after.record("d0")[0] == "title htap"
 
 
@@ -73,7 +73,7 @@ def test_a_document_and_an_archive_that_changed_so_are_read_again(mapped, tmp_pa
         if seen[1]:
             as_it_was(archive, seen[1])
         for source in (docs, archive):
-            found = load.load(str(source), tmp_path / "cache").documents
+            found = dataset_loader.load(str(source), tmp_path / "cache").documents
             assert text in found.take()[0]
 
 
@@ -96,9 +96,9 @@ def test_a_prepared_dataset_that_was_altered_is_refused(dataset, tmp_path, make)
         api.convert(dataset, out=folder, to="beir")
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n")
     with pytest.raises(UserError, match=r"test\.tsv: this file was altered.*remove manifest\.json from the folder"):
-        load.load(str(folder), tmp_path / "cache")
+        dataset_loader.load(str(folder), tmp_path / "cache")
     (folder / "manifest.json").unlink()
-    assert load.load(str(folder), tmp_path / "cache").qrels["test"] == {}
+    assert dataset_loader.load(str(folder), tmp_path / "cache").qrels["test"] == {}
 
 
 def test_an_embedded_dataset_that_was_altered_is_made_again(dataset, tmp_path, monkeypatch):
@@ -106,10 +106,10 @@ def test_an_embedded_dataset_that_was_altered_is_made_again(dataset, tmp_path, m
         beir.save(dataset, folder)
         return {}
 
-    monkeypatch.setattr(load, "_build_python_docs", built)
-    load.load("python-docs", tmp_path)
+    monkeypatch.setattr(dataset_loader, "_build_python_docs", built)
+    dataset_loader.load("python-docs", tmp_path)
     (tmp_path / "python-docs" / "qrels" / "test.tsv").write_text("")
-    assert load.load("python-docs", tmp_path).qrels == dataset.qrels
+    assert dataset_loader.load("python-docs", tmp_path).qrels == dataset.qrels
 
 
 def test_a_models_altered_weights_are_refused(encoders, tmp_path):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from retrieval_distill.data import load, nanobeir
+from retrieval_distill.data import dataset_loader, nanobeir
 from retrieval_distill.errors import UserError
 
 ROWS = {
@@ -45,7 +45,7 @@ def test_a_collection_is_a_dataset(repository, tmp_path):
 
 
 def test_by_its_name_on_the_command_line(repository, tmp_path):
-    assert load.load(f"nanobeir:nq@{repository}", tmp_path).name == "nano-nq"
+    assert dataset_loader.load(f"nanobeir:nq@{repository}", tmp_path).name == "nano-nq"
 
 
 def test_unknown_collections_and_repositories(repository, tmp_path):

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from retrieval_distill.data import load, python_docs
+from retrieval_distill.data import dataset_loader, python_docs
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +109,12 @@ def test_a_cache_of_other_questions_is_built_anew_and_one_of_the_same_is_kept(bu
     shutil.copy(python_docs.WRITTEN, tmp_path / "questions.tsv")
     monkeypatch.setattr(python_docs, "WRITTEN", tmp_path / "questions.tsv")
     for _ in range(2):
-        assert load.load("python-docs", tmp_path / "cache").qrels["questions"] == built.qrels["questions"]
+        assert dataset_loader.load("python-docs", tmp_path / "cache").qrels["questions"] == built.qrels["questions"]
     assert len(builds) == 1
     counts = json.loads((tmp_path / "cache" / "python-docs" / "manifest.json").read_text())["counts"]
     assert counts["questions queries"] == len(built.qrels["questions"])
     (tmp_path / "questions.tsv").write_text("id\tquestion\tbest\talso\n")
-    load.load("python-docs", tmp_path / "cache")
+    dataset_loader.load("python-docs", tmp_path / "cache")
     assert len(builds) == 2
 
 

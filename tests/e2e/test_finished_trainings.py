@@ -17,7 +17,7 @@ from pathlib import Path
 from retrieval_distill import api as verbs
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.formats import beir
-from retrieval_distill.training import checkpoints, trainer
+from retrieval_distill.training import checkpoints, distillation
 from tests import kills
 from tests.training.driver import teacher_run
 
@@ -50,7 +50,7 @@ def noted(owner, name, told):
 
     setattr(owner, name, both)
 
-noted(trainer.Advance, "on_step_end", lambda state: "step\\n")
+noted(distillation.Advance, "on_step_end", lambda state: "step\\n")
 noted(checkpoints.MarkWhole, "on_save", lambda state: f"saved {kills.done()}\\n")
 work = {"distill": distill, "compress": compress, "fit-teacher": fit_teacher}[what]
 folder, log = out / "whole", out / "whole.log"

@@ -17,8 +17,8 @@ from retrieval_distill.api.teachers import fit_teacher
 from retrieval_distill.config import load_recipe, parse_recipe
 from retrieval_distill.data import generated
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.formats import beir
-from retrieval_distill.data.load import load
 from retrieval_distill.data.mixture import join_datasets
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError

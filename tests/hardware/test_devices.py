@@ -17,7 +17,7 @@ from retrieval_distill.config import TrainingConfig
 from retrieval_distill.hardware import devices
 from retrieval_distill.student import encoder
 from retrieval_distill.teacher import cross_encoder
-from retrieval_distill.training import arguments
+from retrieval_distill.training import trainer_arguments
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 
@@ -128,7 +128,7 @@ def test_bfloat16_without_instructions_for_it_is_said(native, cross_encoders, en
     acts = {
         "teacher": lambda dtype: cross_encoder.load(cross_encoders["bert"], 48, dtype),
         "embedder": lambda dtype: encoder.load(encoders["bert"], dtype),
-        "training": lambda dtype: arguments.dtype(TrainingConfig(bf16=dtype == "bfloat16")),
+        "training": lambda dtype: trainer_arguments.dtype(TrainingConfig(bf16=dtype == "bfloat16")),
     }
     for act in acts.values():
         for dtype in ("float32", "bfloat16"):

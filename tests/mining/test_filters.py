@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from retrieval_distill.config import FilterConfig
-from retrieval_distill.config.load import parse
+from retrieval_distill.config.recipe_loader import parse
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.mining.negative_filters import RULES, keep_negatives

@@ -19,7 +19,7 @@ from retrieval_distill.embedding import workers
 from retrieval_distill.embedding.embed import embed
 from retrieval_distill.errors import UserError
 from retrieval_distill.scores.store import ScoreStore
-from retrieval_distill.teacher import cross_encoder, on_cluster, scoring
+from retrieval_distill.teacher import cluster_teacher, cross_encoder, scoring
 from retrieval_distill.teacher.bi_encoder import BiEncoderTeacher
 
 
@@ -124,8 +124,8 @@ def test_scoring_with_a_node_lost(cluster, cross_encoders, dataset, tmp_path, mo
     )
     teacher = cross_encoder.load(cross_encoders["bert"], 48, "float32")
     here, _ = scoring.score(asked, dataset.queries, dataset.documents, teacher, ScoreStore(tmp_path / "here"))
-    spread = on_cluster.on_cluster(teacher)
-    lost = LostOnTheWay(cluster, monkeypatch, tmp_path / "marks", on_cluster, "_forward_there", spread, "_forward")
+    spread = cluster_teacher.on_cluster(teacher)
+    lost = LostOnTheWay(cluster, monkeypatch, tmp_path / "marks", cluster_teacher, "_forward_there", spread, "_forward")
     there, counts = scoring.score(asked, dataset.queries, dataset.documents, spread, ScoreStore(tmp_path / "there"))
     assert lost.calls("begun")
     assert counts == {"pairs": len(asked), "scored": len(asked), "stored": 0}
@@ -136,7 +136,7 @@ def test_scoring_with_a_node_lost(cluster, cross_encoders, dataset, tmp_path, mo
 
 def test_what_a_cluster_cannot_do(encoders, monkeypatch, dataset, tmp_path):
     with pytest.raises(UserError, match="scores with one cross-encoder"):
-        on_cluster.on_cluster(BiEncoderTeacher.__new__(BiEncoderTeacher))
+        cluster_teacher.on_cluster(BiEncoderTeacher.__new__(BiEncoderTeacher))
     with pytest.raises(UserError, match="engine 'rey' is unknown; did you mean 'ray'"):
         embed(encoders["bert"], dataset.documents, tmp_path / "v", engine="rey")
 

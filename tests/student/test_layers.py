@@ -14,7 +14,7 @@ from retrieval_distill.config import StudentConfig, load_recipe, parse_recipe
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import build, encoder, layer_selection, layers
-from retrieval_distill.training import untrained
+from retrieval_distill.training import group_ranking
 from retrieval_distill.training.groups import build_groups
 from tests.student.conftest import FAMILIES
 from tests.training.driver import teacher_run, train
@@ -145,7 +145,9 @@ def test_layers_chosen_by_how_they_rank_the_training_groups(tiny_recipe, familie
     qrels = dataset.qrels["train"]
     groups = build_groups(teacher_run(dataset), qrels)
     model = build.build(config[(1, 2)])
-    ours = untrained.ndcg(model, groups, TrainingSet(teacher_run(dataset), qrels, dataset.queries, dataset.documents))
+    ours = group_ranking.ndcg(
+        model, groups, TrainingSet(teacher_run(dataset), qrels, dataset.queries, dataset.documents)
+    )
     assert ours == pytest.approx(by_hand[(1, 2)], abs=1e-6)
 
     training = {**tiny_recipe["training"], "steps": 1, "learning_rate": 1e-12, "dropout": None}

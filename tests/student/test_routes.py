@@ -13,7 +13,7 @@ from retrieval_distill.config import StudentConfig
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import Mix
 from retrieval_distill.student import build, encoder, routes
-from retrieval_distill.training.model import DistillationModel
+from retrieval_distill.training.distillation_model import DistillationModel
 from tests.training.driver import train
 from tests.training.test_gradient_caching import PARTS, RAGGED, batch_of
 

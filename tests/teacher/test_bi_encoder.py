@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 from retrieval_distill import api
 from retrieval_distill.config import MemberConfig
 from retrieval_distill.errors import UserError
-from retrieval_distill.teacher import bi_encoder, load, precision, scoring
+from retrieval_distill.teacher import bi_encoder, dtype_agreement, scoring, teacher_loader
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
@@ -35,9 +35,9 @@ def test_stored_vectors_are_not_made_again(encoders, dataset, tmp_path, monkeypa
         api.embed(documents, model, out=tmp_path / "short", dtype="float32", max_length=16),
         api.embed(documents, model, out=tmp_path / "coarse", dtype="float32", max_length=48, storage="int8"),
     ]
-    fresh = load.load(config, load.Corpus(vectors=others))
-    teacher = load.load(config, load.Corpus(vectors=[*others, made]))
-    assert teacher.fingerprint == fresh.fingerprint == load.load(config).fingerprint
+    fresh = teacher_loader.load(config, teacher_loader.Corpus(vectors=others))
+    teacher = teacher_loader.load(config, teacher_loader.Corpus(vectors=[*others, made]))
+    assert teacher.fingerprint == fresh.fingerprint == teacher_loader.load(config).fingerprint
     embedded = []
     real = bi_encoder.encoder.encode_parts
     monkeypatch.setattr(bi_encoder.encoder, "encode_parts", lambda m, t, *k: embedded.extend(t) or real(m, t, *k))
@@ -53,7 +53,7 @@ def test_stored_vectors_are_not_made_again(encoders, dataset, tmp_path, monkeypa
 
 
 def test_only_wanted_texts_are_embedded(encoders, dataset, tmp_path, monkeypatch):
-    teacher = load.load(MemberConfig(model=f"bi-encoder:{encoders['bert']}", dtype="float32"))
+    teacher = teacher_loader.load(MemberConfig(model=f"bi-encoder:{encoders['bert']}", dtype="float32"))
     run = api.retrieve(dataset.queries, dataset.documents, depth=5)
     api.score(run.top(4), dataset, teacher=teacher, store=tmp_path)
     embedded = []
@@ -82,19 +82,19 @@ def test_what_was_scored_before_a_kill_changes_no_score(encoders, dataset, tmp_p
 def test_rank_agreement_with_float32(dataset, tmp_path):
     config = MemberConfig(model="starter", max_length=48, dtype="bfloat16")
     run = api.retrieve(dataset.queries, dataset.documents, depth=4)
-    scored = api.score(run, dataset, teacher=load.load(config), store=tmp_path)
-    found = precision.against_float32(config, scored, dataset.queries, dataset.documents)
+    scored = api.score(run, dataset, teacher=teacher_loader.load(config), store=tmp_path)
+    found = dtype_agreement.against_float32(config, scored, dataset.queries, dataset.documents)
     assert found["queries"] == 40 and found["pairs"] == len(run)
     assert 0.8 < found["kendall_tau"] <= 1.0 and 0 < found["max_difference"] < 0.5
     turned = scored.rescored(-scored.frame["score"])
-    assert precision.against_float32(config, turned, dataset.queries, dataset.documents)["kendall_tau"] < -0.8
+    assert dtype_agreement.against_float32(config, turned, dataset.queries, dataset.documents)["kendall_tau"] < -0.8
     exact = config.model_copy(update={"dtype": "float32"})
-    assert precision.against_float32(exact, scored, dataset.queries, dataset.documents) is None
+    assert dtype_agreement.against_float32(exact, scored, dataset.queries, dataset.documents) is None
 
 
 def test_kinds_by_name():
-    assert load.split("bi-encoder:packaged:all-MiniLM-L6-v2") == ("bi-encoder", "packaged:all-MiniLM-L6-v2")
-    assert load.split("llm:judge") == ("llm", "judge")
-    assert load.split("cross-encoder/ms-marco") == ("cross-encoder", "cross-encoder/ms-marco")
+    assert teacher_loader.split("bi-encoder:packaged:all-MiniLM-L6-v2") == ("bi-encoder", "packaged:all-MiniLM-L6-v2")
+    assert teacher_loader.split("llm:judge") == ("llm", "judge")
+    assert teacher_loader.split("cross-encoder/ms-marco") == ("cross-encoder", "cross-encoder/ms-marco")
     with pytest.raises(UserError, match=r"teacher\.llm\.endpoint"):
-        load.load(MemberConfig(model="llm:judge"))
+        teacher_loader.load(MemberConfig(model="llm:judge"))

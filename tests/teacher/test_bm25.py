@@ -16,7 +16,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.scores.store import ScoreStore
-from retrieval_distill.teacher import ensemble, load
+from retrieval_distill.teacher import ensemble, teacher_loader
 from tests.commands import command
 
 OPTIONS = [{}, {"k1": 0.9, "b": 0.4}, {"k1": 0.0, "b": 1.0}, {"language": "none", "stemmer": "english"}]
@@ -61,7 +61,9 @@ def test_a_document_outside_the_corpus_is_weighed_as_one_of_it(tmp_path):
 
 def test_what_it_knows_is_part_of_its_name(dataset):
     def teacher(documents, options):
-        return load.load(MemberConfig(model="bm25", bm25=BM25Config(**options)), load.Corpus(documents))
+        return teacher_loader.load(
+            MemberConfig(model="bm25", bm25=BM25Config(**options)), teacher_loader.Corpus(documents)
+        )
 
     others = [teacher(dataset.documents, options) for options in OPTIONS]
     others.append(teacher(dataset.documents.at(np.arange(10)), {}))
@@ -73,7 +75,10 @@ def test_what_it_knows_is_part_of_its_name(dataset):
 
 def test_nothing_is_scored_twice_and_the_silent_are_counted_again(dataset, tmp_path, caplog):
     caplog.set_level(logging.INFO, "retrieval_distill")
-    teacher, run = load.load(MemberConfig(model="bm25"), load.Corpus(dataset.documents)), every_pair(dataset)
+    teacher, run = (
+        teacher_loader.load(MemberConfig(model="bm25"), teacher_loader.Corpus(dataset.documents)),
+        every_pair(dataset),
+    )
     first = api.score(run, dataset, teacher=teacher, store=tmp_path)
     again = api.score(run, dataset, teacher=teacher, store=tmp_path)
     assert (again.facts["scored"], again.facts["stored"]) == (0, len(run))
@@ -100,21 +105,24 @@ def test_where_it_finds_nothing_at_all_only_the_others_count(dataset, tmp_path, 
 
 
 def test_its_scores_are_never_taken_for_a_sigmoids(dataset):
-    teacher = load.load(MemberConfig(model="bm25"), load.Corpus(dataset.documents))
+    teacher = teacher_loader.load(MemberConfig(model="bm25"), teacher_loader.Corpus(dataset.documents))
     run = Run.from_dict({f"q{i}": {"a": i / 40, "b": 1 - i / 50} for i in range(40)})
     fitted = ensemble.Ensemble.fit([teacher], [run], None, ["none"], [1.0], "refuse")
     assert not fitted.calibration.members[0].unsquash
 
 
 def test_wrong_names_and_options(dataset):
-    assert load.split("bm25") == ("bm25", "") and load.split("bm25s/model") == ("cross-encoder", "bm25s/model")
+    assert teacher_loader.split("bm25") == ("bm25", "") and teacher_loader.split("bm25s/model") == (
+        "cross-encoder",
+        "bm25s/model",
+    )
     with pytest.raises(UserError, match=r"needs the corpus .* documents="):
         api.load_teacher("bm25")
     with pytest.raises(UserError, match=r"'bm25:k1=2': write bm25; its options are keys"):
         api.load_teacher("bm25:k1=2", documents=dataset)
     with pytest.raises(UserError, match="stemmer 'englisch' is unknown; did you mean 'english'"):
-        load.check(MemberConfig(model="bm25", bm25=BM25Config(stemmer="englisch")))
-    load.check(MemberConfig(model="bm25"))
+        teacher_loader.check(MemberConfig(model="bm25", bm25=BM25Config(stemmer="englisch")))
+    teacher_loader.check(MemberConfig(model="bm25"))
 
 
 def test_from_the_command_line(dataset_folder, tmp_path):

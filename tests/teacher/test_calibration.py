@@ -28,7 +28,7 @@ from retrieval_distill.teacher.calibration.calibration import (
     squashed,
     unsquash,
 )
-from retrieval_distill.teacher.calibration.fit import JudgedLists
+from retrieval_distill.teacher.calibration.fit_parameters import JudgedLists
 from retrieval_distill.teacher.calibration.normalise import NORMALISATIONS
 from retrieval_distill.training.groups import build_groups
 

@@ -24,9 +24,9 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.stages import read_manifest
 from retrieval_distill.scores.teacher_contract import Pairs
 from retrieval_distill.teacher import cross_encoder
-from retrieval_distill.teacher.fitting import fit, training
-from retrieval_distill.teacher.fitting import model as fit_model
-from retrieval_distill.teacher.fitting.training import MEASURE
+from retrieval_distill.teacher.fitting import fit, list_trainer
+from retrieval_distill.teacher.fitting import trainable_model as fit_model
+from retrieval_distill.teacher.fitting.list_trainer import MEASURE
 from retrieval_distill.training.groups import build_groups, schedule
 from tests.conftest import sentence
 from tests.teacher.decoders import classifying_decoder
@@ -131,8 +131,8 @@ def test_the_folder_loads_as_what_was_trained(toy, encoders, tmp_path, monkeypat
 
     def watched(model, config, folder):
         run = candidates(toy, "dev")
-        asked = training.DevQueries(run, toy.qrels("dev"), toy.queries, toy.documents, False)
-        trained["scores"] = training.scores(model, asked.pairs)
+        asked = list_trainer.DevQueries(run, toy.qrels("dev"), toy.queries, toy.documents, False)
+        trained["scores"] = list_trainer.scores(model, asked.pairs)
         save(model, config, folder)
 
     monkeypatch.setattr(fit_model, "save", watched)
@@ -182,11 +182,11 @@ def test_the_listwise_loss_is_softmax_cross_entropy(toy, cross_encoders):
     model = fit_model.build(config).eval()
     groups = build_groups(candidates(toy, "train"), toy.qrels("train"))
     draws = schedule(groups, 1, 8, 5, seed=0)
-    collator = training.ListCollator(
+    collator = list_trainer.ListCollator(
         model.preprocess, groups=groups, draws=draws, queries=toy.queries, documents=toy.documents
     )
     batch = collator([{"draw": i} for i in range(8)])
-    loss = training.LOSSES["listwise"](model)([batch["query"], batch["documents"]], batch["label"])
+    loss = list_trainer.LOSSES["listwise"](model)([batch["query"], batch["documents"]], batch["label"])
     peer = CrossEncoder(cross_encoders["bert"], activation_fn=torch.nn.Identity(), device="cpu", max_length=32,
                         model_kwargs={"dtype": torch.float32})  # fmt: skip
     by_hand = []
@@ -230,7 +230,7 @@ def test_training_stops_early_and_keeps_the_best(toy, encoders, tmp_path, monkey
             raise KeyboardInterrupt
         saved.update(model.state_dict())
 
-    monkeypatch.setattr(training.DevQueries, "values", values)
+    monkeypatch.setattr(list_trainer.DevQueries, "values", values)
     monkeypatch.setattr(fit_model, "save", save)
     config = options(encoders["bert"], evaluate_every=2, patience=3, steps=40)
     with pytest.raises(KeyboardInterrupt):
@@ -252,7 +252,7 @@ def test_a_teacher_that_got_worse_is_noticed(caplog):
 
 DRIVER = """
 import gc, os, signal, sys
-from retrieval_distill.training import trainer
+from retrieval_distill.training import distillation
 from retrieval_distill.data.formats import beir
 from retrieval_distill.api.teachers import fit_teacher
 from retrieval_distill.teacher.fitting import fit
@@ -274,8 +274,8 @@ def die_at(owner, name, calls, before):
 data, out, options = sys.argv[1:]
 gc.freeze()
 whens = {
-    "step": (trainer.Advance, "on_step_end", 5, False),
-    "torn": (trainer.MarkWhole, "on_save", 2, True),  # the second checkpoint's files are there, its mark is not
+    "step": (distillation.Advance, "on_step_end", 5, False),
+    "torn": (distillation.MarkWhole, "on_save", 2, True),  # the second checkpoint's files are there, its mark is not
     "trained": (fit.fit_model, "save", 1, True),
 }
 for when, how in whens.items():

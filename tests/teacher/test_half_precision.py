@@ -12,7 +12,7 @@ from sentence_transformers import CrossEncoder
 from retrieval_distill.config import MemberConfig
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.scores.teacher_contract import Pairs
-from retrieval_distill.teacher import cross_encoder, load
+from retrieval_distill.teacher import cross_encoder, teacher_loader
 from tests.conftest import sentence
 from tests.teacher.decoders import classifying_decoder, yes_or_no_decoder
 
@@ -67,7 +67,7 @@ def test_scores_of_another_arithmetic_are_another_teachers(cross_encoders):
     assert described["bfloat16"].description["head"] == "float32"
     assert "head" not in described["float32"].description
     stages = {
-        dtype: load.identity(MemberConfig(model=cross_encoders["bert"], dtype=dtype), Texts.from_records([]))
+        dtype: teacher_loader.identity(MemberConfig(model=cross_encoders["bert"], dtype=dtype), Texts.from_records([]))
         for dtype in ("float32", "int8", "bfloat16", "float16")
     }
     assert [dtype for dtype, identity in stages.items() if "head" in identity] == ["bfloat16", "float16"]

@@ -14,7 +14,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.llm import chat
 from retrieval_distill.scores.teacher_contract import Pairs
 from retrieval_distill.teacher import llm_judge
-from retrieval_distill.teacher.load import load
+from retrieval_distill.teacher.teacher_loader import load
 from tests.teacher.test_llm_judge import Handler, Server, collect, logprobs
 
 

@@ -19,8 +19,8 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.runtime import processes
-from retrieval_distill.training import trainer
-from retrieval_distill.training.dev import DevSet
+from retrieval_distill.training import distillation
+from retrieval_distill.training.dev_retrieval import DevSet
 
 
 def teacher_run(dataset: Dataset) -> Run:
@@ -44,7 +44,7 @@ def distill(values: dict, folder: Path, run: Run | None = None) -> dict:
     recipe = parse_recipe(values)
     dev = dev_set(dataset) if recipe.training.evaluate_steps else None
     learnt = TrainingSet(run or teacher_run(dataset), dataset.qrels("train"), dataset.queries, dataset.documents)
-    return trainer.distill(learnt, recipe, folder, dev, bm25=BM25(dataset.documents).score_matrix)
+    return distillation.distill(learnt, recipe, folder, dev, bm25=BM25(dataset.documents).score_matrix)
 
 
 def train(values: dict, folder: Path, run: Run | None = None) -> list[dict]:
@@ -54,14 +54,14 @@ def train(values: dict, folder: Path, run: Run | None = None) -> list[dict]:
 
 
 def die_after(step: int) -> None:
-    real = trainer.Advance.on_step_end
+    real = distillation.Advance.on_step_end
 
     def dying(self, args, state, control, **rest):
         real(self, args, state, control, **rest)
         if state.global_step == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    trainer.Advance.on_step_end = dying
+    distillation.Advance.on_step_end = dying
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.training.groups import Group, build_groups, counted, indifferent
 from retrieval_distill.training.missing_scores import settle
 from tests.training.driver import teacher_run, train
-from tests.training.test_trainer import with_training
+from tests.training.test_distillation import with_training
 
 NAN = math.nan
 SCORES = {"q1": {"a": 3.0, "b": NAN, "c": 1.0, "d": -2.0}, "q2": {"e": NAN, "f": NAN}, "q3": {"g": 0.0, "h": 5.0}}

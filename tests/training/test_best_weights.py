@@ -12,10 +12,10 @@ from retrieval_distill import api
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.training import dev, trainer
+from retrieval_distill.training import dev_retrieval, distillation
 from retrieval_distill.training.early_stopping import exhausted
 from tests.training.driver import distill, teacher_run, train
-from tests.training.test_trainer import weights, with_training
+from tests.training.test_distillation import weights, with_training
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def scripted(monkeypatch):
             value = values[len(seen) - 1]
             return {"eval_nDCG@10": value, "eval_low": value, "eval_high": value, "eval_queries": 6}
 
-        monkeypatch.setattr(dev, "measured", measured)
+        monkeypatch.setattr(dev_retrieval, "measured", measured)
         return seen
 
     return script
@@ -89,7 +89,7 @@ def test_killed_after_it_stopped_it_stays_stopped(tiny_recipe, tmp_path, scripte
     whole = distill(values, tmp_path / "whole")
     scripted([0.3, 0.5, 0.5, 0.9])
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(trainer.log, "rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(distillation.log, "rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         distill(values, tmp_path / "killed")
     scripted([])
     again = distill(values, tmp_path / "killed")
@@ -115,13 +115,13 @@ def test_evaluations_change_nothing_else(tiny_recipe, tmp_path):
 def test_the_average_by_hand(tiny_recipe, tmp_path, monkeypatch):
     """The first step's weights, then ``0.7 * average + 0.3 * weights``, in float64."""
     steps = []
-    real = trainer.Advance.on_step_end
+    real = distillation.Advance.on_step_end
 
     def keep(self, args, state, control, model, **rest):
         steps.append({name: weight.double().clone() for name, weight in model.student.state_dict().items()})
         real(self, args, state, control, **rest)
 
-    monkeypatch.setattr(trainer.Advance, "on_step_end", keep)
+    monkeypatch.setattr(distillation.Advance, "on_step_end", keep)
     train(with_training(tiny_recipe, steps=5, ema=0.7, learning_rate=1e-3), tmp_path / "student")
     average = steps[0]
     for step in steps[1:]:
@@ -159,7 +159,7 @@ def test_evaluation_needs_dev_queries(tiny_recipe, dataset, tmp_path):
 
 def test_the_stage_knows_what_it_was_evaluated_on(tiny_recipe, dataset, tmp_path, monkeypatch):
     """Other dev queries, another measure: another student. Another tracker: the same."""
-    monkeypatch.setattr(trainer, "trackers", lambda *_: [])
+    monkeypatch.setattr(distillation, "trackers", lambda *_: [])
     run = teacher_run(dataset)
     values = with_training(tiny_recipe, steps=1, evaluate_steps=1, dev_documents=20, agreement_queries=0)
     asked = Run.from_dict({query: {"d1": 1.0} for query in dataset.qrels("dev")})

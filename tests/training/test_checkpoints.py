@@ -10,7 +10,7 @@ import pytest
 
 from retrieval_distill.training.checkpoints import MarkWhole, last_whole
 from tests.training.driver import train
-from tests.training.test_trainer import program, with_training
+from tests.training.test_distillation import program, with_training
 
 
 def save(folder: Path, step: int, best: int | None = None) -> Path:

@@ -17,11 +17,11 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import Mix
 from retrieval_distill.student import build, encoder
 from retrieval_distill.training import frozen_layers, token_store
-from retrieval_distill.training.model import DistillationModel
+from retrieval_distill.training.distillation_model import DistillationModel
 from tests.student.conftest import FAMILIES, families, gpt2_tokenizer  # noqa: F401
 from tests.training.driver import train
+from tests.training.test_distillation import with_training
 from tests.training.test_gradient_caching import batch_of
-from tests.training.test_trainer import with_training
 
 TEXTS = ["path file", "a much longer text about the graph " * 6, "Hash Byte buffer", "sort node edge tree " * 8, "x"]
 

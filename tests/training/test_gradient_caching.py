@@ -9,7 +9,7 @@ import torch
 from retrieval_distill.config import StudentConfig
 from retrieval_distill.objectives import Mix
 from retrieval_distill.student import build, encoder
-from retrieval_distill.training.model import DistillationModel
+from retrieval_distill.training.distillation_model import DistillationModel
 
 PARTS = {"margin_mse": 0.05, "listwise_kl": 1.0, "in_batch": 0.5}
 

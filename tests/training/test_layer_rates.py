@@ -9,11 +9,11 @@ import pytest
 from retrieval_distill.config import StudentConfig
 from retrieval_distill.objectives import Mix
 from retrieval_distill.student import build
-from retrieval_distill.training import trainer
+from retrieval_distill.training import distillation
+from retrieval_distill.training.distillation_model import DistillationModel
 from retrieval_distill.training.layer_rates import parameter_groups, steps_below_top
-from retrieval_distill.training.model import DistillationModel
 from tests.training.driver import train
-from tests.training.test_trainer import with_training
+from tests.training.test_distillation import with_training
 
 LAYER = {
     "bert": r"encoder\.layer\.(\d)\.",
@@ -63,12 +63,12 @@ def test_pruned_and_frozen(encoders):
 def test_the_optimiser_steps_with_them(tiny_recipe, tmp_path, monkeypatch):
     made = []
 
-    class Kept(trainer.DistillationTrainer):
+    class Kept(distillation.DistillationTrainer):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             made.append(self)
 
-    monkeypatch.setattr(trainer, "DistillationTrainer", Kept)
+    monkeypatch.setattr(distillation, "DistillationTrainer", Kept)
     values = with_training(tiny_recipe, steps=2, warmup=0, learning_rate=1e-3, layer_decay=0.5)
     log = train(values, tmp_path / "student")
     groups = made[0].optimizer.param_groups
@@ -79,12 +79,12 @@ def test_the_optimiser_steps_with_them(tiny_recipe, tmp_path, monkeypatch):
 
 def test_without_decay_groups_are_the_librarys(tiny_recipe, tmp_path, monkeypatch):
     made = []
-    real = trainer.DistillationTrainer.create_optimizer
+    real = distillation.DistillationTrainer.create_optimizer
 
     def create(self, model=None):
         made.append(real(self, model))
         return made[-1]
 
-    monkeypatch.setattr(trainer.DistillationTrainer, "create_optimizer", create)
+    monkeypatch.setattr(distillation.DistillationTrainer, "create_optimizer", create)
     train(with_training(tiny_recipe, steps=1), tmp_path / "student")
     assert len(made[0].param_groups) == 2

@@ -11,7 +11,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.student import encoder
 from retrieval_distill.training import out_of_memory
 from tests.training.driver import train
-from tests.training.test_trainer import weights, with_training
+from tests.training.test_distillation import weights, with_training
 
 
 @pytest.mark.parametrize(("accumulation", "failing"), [(1, {1, 5}), (2, {2, 6})])

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval_distill.training import trainer
+from retrieval_distill.training import distillation
 from tests.training.driver import train
-from tests.training.test_trainer import with_training
+from tests.training.test_distillation import with_training
 
 
 @pytest.mark.parametrize(("step", "kept"), [(1, None), (5, 4)])
 def test_a_stopped_training_says_what_is_kept(tiny_recipe, tmp_path, monkeypatch, caplog, step, kept):
     values = with_training(tiny_recipe, steps=6, save_steps=2)
     steps = []
-    real = trainer.Advance.on_step_end
+    real = distillation.Advance.on_step_end
 
     def stopping(self, args, state, control, **rest):
         real(self, args, state, control, **rest)
@@ -21,7 +21,7 @@ def test_a_stopped_training_says_what_is_kept(tiny_recipe, tmp_path, monkeypatch
         if state.global_step == step and len(steps) == step:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer.Advance, "on_step_end", stopping)
+    monkeypatch.setattr(distillation.Advance, "on_step_end", stopping)
     with pytest.raises(KeyboardInterrupt):
         train(values, tmp_path / "student")
     said = f"checkpoint-{kept} is kept" if kept else "no checkpoint was reached yet, so it will begin anew"

@@ -10,7 +10,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.training import trackers as module
 from retrieval_distill.training.trackers import trackers
 from tests.training.driver import train
-from tests.training.test_trainer import with_training
+from tests.training.test_distillation import with_training
 
 
 class Notebook(TrainerCallback):

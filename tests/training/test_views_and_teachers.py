@@ -17,7 +17,7 @@ from retrieval_distill.objectives.views import parse_views
 from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import build, encoder
-from retrieval_distill.training.model import DistillationModel
+from retrieval_distill.training.distillation_model import DistillationModel
 from retrieval_distill.training.objective_mix import objective_mix
 from tests.conftest import tiny_config
 from tests.training.driver import teacher_run, train

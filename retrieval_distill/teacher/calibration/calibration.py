@@ -17,7 +17,7 @@ from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.runtime import stages
-from retrieval_distill.teacher.calibration.fit import combine, fit_temperature, fit_weights
+from retrieval_distill.teacher.calibration.fit_parameters import combine, fit_temperature, fit_weights
 from retrieval_distill.teacher.calibration.normalise import check_name, normalise, squashed, unsquash
 
 __all__ = ["Calibration", "Member", "combine", "fit_temperature", "fit_weights", "normalise", "squashed", "unsquash"]

@@ -21,9 +21,9 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import differences_with_intervals, mean_with_interval, paired_p
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import Manifest
-from retrieval_distill.teacher.fitting import model as fit_model
-from retrieval_distill.teacher.fitting import training
-from retrieval_distill.teacher.fitting.training import LOGGED, MEASURE, DevQueries, ListCollator
+from retrieval_distill.teacher.fitting import list_trainer
+from retrieval_distill.teacher.fitting import trainable_model as fit_model
+from retrieval_distill.teacher.fitting.list_trainer import LOGGED, MEASURE, DevQueries, ListCollator
 from retrieval_distill.training import CHECKPOINTS
 from retrieval_distill.training.groups import build_groups, schedule
 
@@ -81,9 +81,11 @@ def _fit(config: FitTeacherConfig, training_set: TrainingSet, dev: TrainingSet |
         model.preprocess, groups=groups, draws=draws, queries=training_set.queries, documents=training_set.documents,
         loss=config.loss,
     )  # fmt: skip
-    asked = DevQueries(dev.scored, dev.qrels, dev.queries, dev.documents, training.uses_bf16(config)) if dev else None
+    asked = (
+        DevQueries(dev.scored, dev.qrels, dev.queries, dev.documents, list_trainer.uses_bf16(config)) if dev else None
+    )
     before = _baseline(asked, model, out) if asked else None
-    state = training.train(model, collator, asked, config, steps, out / CHECKPOINTS)
+    state = list_trainer.train(model, collator, asked, config, steps, out / CHECKPOINTS)
     counts: dict[str, Any] = {
         "groups": len(groups),
         "steps": state.global_step,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.config import ReadConfig, UnpackConfig
-from retrieval_distill.data import load
+from retrieval_distill.data import dataset_loader
 from retrieval_distill.data.formats import archive
 from retrieval_distill.errors import UserError
 
@@ -141,8 +141,8 @@ def test_many_files(tmp_path):
     for source in (zipped(tmp_path / "a.zip", *members), tar(tmp_path / "a.tar", *members, mode="w")):
         refused(source, tmp_path, "exceeds the limit files=4", files=4)
     with pytest.raises(UserError, match="exceeds the limit files=4"):
-        load.load(source, tmp_path / "cache", ReadConfig(unpack={"files": 4}))
-    found = load.load(source, tmp_path / "cache", ReadConfig(unpack={"files": 5}))
+        dataset_loader.load(source, tmp_path / "cache", ReadConfig(unpack={"files": 4}))
+    found = dataset_loader.load(source, tmp_path / "cache", ReadConfig(unpack={"files": 5}))
     assert found.documents.ids == [f"{number}.txt" for number in range(5)]
 
 
@@ -182,4 +182,4 @@ def test_a_zip_file_of_macos(tmp_path):
         ("mine/._corpus.jsonl", b"\0\5\26\7"), ("mine/qrels/._test.tsv", b"\0\5\26\7\xff"), ("mine/.DS_Store", b"\0"),
         ("__MACOSX/._mine", b"\0"), ("__MACOSX/mine/qrels/._test.tsv", b"\0\5\26\7\xff"),
     )  # fmt: skip
-    assert load.load(source, tmp_path / "cache").qrels == {"test": {"q": {"d": 1}}}
+    assert dataset_loader.load(source, tmp_path / "cache").qrels == {"test": {"q": {"d": 1}}}

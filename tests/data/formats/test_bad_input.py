@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from retrieval_distill.config import ReadConfig
-from retrieval_distill.data import load
+from retrieval_distill.data import dataset_loader
 from retrieval_distill.data.formats import lines
 from retrieval_distill.errors import UserError
 
@@ -43,9 +43,9 @@ def test_rows(tmp_path, caplog, name, content, row, reason, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as refused:
-        load.load(str(path), tmp_path)
+        dataset_loader.load(str(path), tmp_path)
     assert str(refused.value).startswith(f"{path}{row}: ")
-    kept = load.load(str(path), tmp_path, ReadConfig(on_bad="skip"))
+    kept = dataset_loader.load(str(path), tmp_path, ReadConfig(on_bad="skip"))
     assert kept.documents.ids == ["good"]
     assert kept.left_out == {reason: {"count": 1, "first": [f"{path}{row}"]}}
     assert f"1 left out: {reason}; first {path}{row}" in caplog.text
@@ -62,9 +62,9 @@ def test_a_line_beyond_the_bound_is_passed_over_in_little_memory(tmp_path):
             out.write(b"x" * (1 << 20))
         out.write(b'"}\n' + GOOD)
     with pytest.raises(UserError, match=rf"{path}:1: the line has more than 16,777,216 characters"):
-        load.load(str(path), tmp_path)
+        dataset_loader.load(str(path), tmp_path)
     tracemalloc.start()
-    kept = load.load(str(path), tmp_path, ReadConfig(on_bad="skip"))
+    kept = dataset_loader.load(str(path), tmp_path, ReadConfig(on_bad="skip"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert kept.documents.ids == ["good"]
@@ -84,14 +84,14 @@ def test_other_encodings_are_named_not_guessed(tmp_path):
         "f.csv": ["utf-16-le"],
     }
     for name, encoding in ((name, encoding) for name, encodings in named.items() for encoding in encodings):
-        found = load.load(str(tmp_path / name), tmp_path, ReadConfig(encoding=encoding))
+        found = dataset_loader.load(str(tmp_path / name), tmp_path, ReadConfig(encoding=encoding))
         assert list(found.documents.records()) == [("a", "", "café")]
     with pytest.raises(UserError, match=r"c.csv:2: byte 0xe9 at column 6 is not utf-8"):
-        load.load(str(tmp_path / "c.csv"), tmp_path)
+        dataset_loader.load(str(tmp_path / "c.csv"), tmp_path)
     with pytest.raises(UserError, match=r"f.csv: .*without a byte-order mark.* use utf-16-le or utf-16-be"):
-        load.load(str(tmp_path / "f.csv"), tmp_path, ReadConfig(encoding="utf-16"))
+        dataset_loader.load(str(tmp_path / "f.csv"), tmp_path, ReadConfig(encoding="utf-16"))
     with pytest.raises(UserError, match="encoding 'utf-9' is unknown"):
-        load.load(str(tmp_path / "c.csv"), tmp_path, ReadConfig(encoding="utf-9"))
+        dataset_loader.load(str(tmp_path / "c.csv"), tmp_path, ReadConfig(encoding="utf-9"))
 
 
 def test_an_unclosed_quote_does_not_swallow_the_file(tmp_path, monkeypatch):
@@ -99,7 +99,7 @@ def test_an_unclosed_quote_does_not_swallow_the_file(tmp_path, monkeypatch):
     path = tmp_path / "c.csv"
     path.write_text('id,text\na,fine\nb,"never closed\n' + "".join(f"r{row},text of row {row}\n" for row in range(200)))
     with pytest.raises(UserError, match=r"not valid CSV \(field larger than field limit"):
-        load.load(str(path), tmp_path)
+        dataset_loader.load(str(path), tmp_path)
 
 
 def judged(tmp_path, text, **options):
@@ -107,7 +107,7 @@ def judged(tmp_path, text, **options):
     (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "ask"}\n')
     (tmp_path / "qrels").mkdir()
     (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + text)
-    return lambda on_bad: load.load(str(tmp_path), tmp_path / "cache", ReadConfig(on_bad=on_bad))
+    return lambda on_bad: dataset_loader.load(str(tmp_path), tmp_path / "cache", ReadConfig(on_bad=on_bad))
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ def test_ids_that_are_equal_once_they_are_strings(tmp_path):
 
     pq.write_table(pa.table({"id": [7, 8, 7], "text": ["one", "two", "three"]}), tmp_path / "c.parquet")
     with pytest.raises(UserError, match=r"c.parquet:3: duplicate id '7', first used on line 1"):
-        load.load(str(tmp_path / "c.parquet"), tmp_path)
-    kept = load.load(str(tmp_path / "c.parquet"), tmp_path, ReadConfig(on_bad="skip"))
+        dataset_loader.load(str(tmp_path / "c.parquet"), tmp_path)
+    kept = dataset_loader.load(str(tmp_path / "c.parquet"), tmp_path, ReadConfig(on_bad="skip"))
     assert list(kept.documents.records()) == [("7", "", "one"), ("8", "", "two")]
     assert kept.left_out["duplicate id"]["count"] == 1
 
@@ -164,7 +164,7 @@ def test_ids_that_are_equal_once_they_are_strings(tmp_path):
 def test_a_file_that_is_no_parquet(tmp_path):
     (tmp_path / "c.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(UserError, match=r"c.parquet: not a readable Parquet file"):
-        load.load(str(tmp_path / "c.parquet"), tmp_path)
+        dataset_loader.load(str(tmp_path / "c.parquet"), tmp_path)
 
 
 def archived(path, name):
@@ -195,7 +195,7 @@ def test_an_archive_that_leads_outside_is_refused(tmp_path, ending, name):
     inside.mkdir()
     source = archived(inside / f"a.{ending}", name)
     with pytest.raises(UserError) as refused:
-        load.load(source, tmp_path / "cache")
+        dataset_loader.load(source, tmp_path / "cache")
     assert f"a.{ending}: refused, {name!r} in it" in str(refused.value)
     assert not list(tmp_path.rglob("*evil*"))
 
@@ -203,8 +203,8 @@ def test_an_archive_that_leads_outside_is_refused(tmp_path, ending, name):
 @pytest.mark.parametrize("ending", ["zip", "tar.gz"])
 def test_an_archive_is_read_as_its_folder(tmp_path, ending):
     source = archived(tmp_path / f"a.{ending}", "docs/sub/one.txt")
-    found = load.load(source, tmp_path / "cache")
+    found = dataset_loader.load(source, tmp_path / "cache")
     assert list(found.documents.records()) == [("sub/one.txt", "", GOOD.decode())]
     (tmp_path / "b.zip").write_bytes(b"PK no archive")
     with pytest.raises(UserError, match=r"b.zip: not a readable archive"):
-        load.load(str(tmp_path / "b.zip"), tmp_path / "cache")
+        dataset_loader.load(str(tmp_path / "b.zip"), tmp_path / "cache")

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from retrieval_distill import api
 from retrieval_distill.config import ReadConfig
-from retrieval_distill.data import load, metadata, mixture
+from retrieval_distill.data import dataset_loader, metadata, mixture
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import texts as texts_format
 from retrieval_distill.errors import UserError
 
 
 def read(path, **options):
-    return load.load(str(path), path.parent / "cache", ReadConfig(**options))
+    return dataset_loader.load(str(path), path.parent / "cache", ReadConfig(**options))
 
 
 def further(dataset):

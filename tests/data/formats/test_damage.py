@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from retrieval_distill import api
 from retrieval_distill.config import ReadConfig
-from retrieval_distill.data import generated, load
+from retrieval_distill.data import dataset_loader, generated
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.errors import UserError
 
@@ -54,7 +54,7 @@ def test_any_byte(folders, tmp_path_factory, name, data):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
     try:
-        load.load(
+        dataset_loader.load(
             str(folder), folder.parent / "cache", ReadConfig(on_bad=data.draw(st.sampled_from(["refuse", "skip"])))
         )
     except UserError as error:
@@ -71,7 +71,7 @@ def test_damaged_pages_of_parquet(tmp_path):
     content[place : place + 2000] = bytes(2000)
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"{path}: damaged data after row \d*,?\d+ \("):
-        load.load(str(path), tmp_path / "cache")
+        dataset_loader.load(str(path), tmp_path / "cache")
 
 
 def test_a_string_of_parquet_that_is_no_text(tmp_path):
@@ -79,8 +79,8 @@ def test_a_string_of_parquet_that_is_no_text(tmp_path):
     text = pa.array([b"fine", b"caf\xe9", b"well"], pa.binary()).cast(pa.string(), safe=False)
     pq.write_table(pa.table({"id": ["a", "b", "c"], "text": text}), tmp_path / "docs.parquet")
     with pytest.raises(UserError, match=r"docs.parquet:2: .*UTF8"):
-        load.load(str(tmp_path / "docs.parquet"), tmp_path / "cache")
-    kept = load.load(str(tmp_path / "docs.parquet"), tmp_path / "cache", ReadConfig(on_bad="skip"))
+        dataset_loader.load(str(tmp_path / "docs.parquet"), tmp_path / "cache")
+    kept = dataset_loader.load(str(tmp_path / "docs.parquet"), tmp_path / "cache", ReadConfig(on_bad="skip"))
     assert kept.documents.ids == ["a", "c"]
     assert kept.left_out["value that cannot be read"]["count"] == 1
 
@@ -91,13 +91,13 @@ def test_what_stands_beside_a_dataset(folders, tmp_path, name):
     shutil.copytree(folders / "beir", folder)
     (folder / name).write_bytes(b"PAR1 no")
     with pytest.raises(UserError, match=f"{folder / name}: this file was altered \\(its checksum does not match\\)"):
-        load.load(str(folder), tmp_path / "cache")
+        dataset_loader.load(str(folder), tmp_path / "cache")
     (folder / "manifest.json").unlink()  # as that message offers
     with pytest.raises(UserError, match=f"{folder / name}: not a readable Parquet file"):
-        load.load(str(folder), tmp_path / "cache")
+        dataset_loader.load(str(folder), tmp_path / "cache")
     pq.write_table(pa.table({"other": ["x"]}), folder / name)
     with pytest.raises(UserError, match=f"{folder / name} has no column"):
-        load.load(str(folder), tmp_path / "cache")
+        dataset_loader.load(str(folder), tmp_path / "cache")
 
 
 def test_a_file_that_may_not_be_read(tmp_path):
@@ -105,7 +105,7 @@ def test_a_file_that_may_not_be_read(tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.txt").write_text("x")
     with pytest.raises(UserError, match=r"docs.jsonl"):
-        load.load(str(tmp_path / "docs.jsonl"), tmp_path / "cache")
+        dataset_loader.load(str(tmp_path / "docs.jsonl"), tmp_path / "cache")
     for name in ("nowhere.jsonl", "nowhere.parquet", "nowhere.zip"):
         with pytest.raises(UserError, match=name):
-            load.load(str(tmp_path / name), tmp_path / "cache")
+            dataset_loader.load(str(tmp_path / name), tmp_path / "cache")

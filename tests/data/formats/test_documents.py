@@ -7,7 +7,7 @@ import io
 import pytest
 
 from retrieval_distill.config import ReadConfig
-from retrieval_distill.data import load, metadata
+from retrieval_distill.data import dataset_loader, metadata
 from retrieval_distill.errors import UserError
 
 pytest.importorskip("bs4", reason="needs the extra files")
@@ -42,7 +42,7 @@ def pdf(text: str, title: str = "") -> bytes:
 
 
 def read(folder, **options):
-    return load.load(str(folder), folder.parent / "cache", ReadConfig(**options))
+    return dataset_loader.load(str(folder), folder.parent / "cache", ReadConfig(**options))
 
 
 def test_text_of_every_kind(tmp_path):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from retrieval_distill.data import load
+from retrieval_distill.data import dataset_loader
 from retrieval_distill.errors import UserError
 
 
@@ -39,16 +39,16 @@ def test_splits(tmp_path, monkeypatch):
         "toy/test": Collection(documents, [("q2", "more")], [("q2", "d2", 0)]),
     }
     monkeypatch.setitem(sys.modules, "ir_datasets", SimpleNamespace(load=lambda name: known[name]))
-    found = load.load("ir:toy", tmp_path)
+    found = dataset_loader.load("ir:toy", tmp_path)
     assert list(found.documents.records()) == [("d1", "T", "one"), ("d2", "T", "two")]
     assert found.queries["q2"] == "more"
     assert found.qrels == {"train": {"q1": {"d1": 2}}, "test": {"q2": {"d2": 0}}}
-    assert load.load("ir:toy/train", tmp_path).qrels == {"test": {"q1": {"d1": 2}}}
+    assert dataset_loader.load("ir:toy/train", tmp_path).qrels == {"test": {"q1": {"d1": 2}}}
     with pytest.raises(UserError, match="no collection of that id"):
-        load.load("ir:none", tmp_path)
+        dataset_loader.load("ir:none", tmp_path)
 
 
 def test_without_the_library(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ir_datasets", None)
     with pytest.raises(UserError, match=r"pip install 'retrieval-distill\[ir\]'"):
-        load.load("ir:toy", tmp_path)
+        dataset_loader.load("ir:toy", tmp_path)

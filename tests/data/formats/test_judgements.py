@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval_distill.config import ReadConfig
-from retrieval_distill.data import load
+from retrieval_distill.data import dataset_loader
 from retrieval_distill.errors import UserError
 
 FORMATS = ("tsv", "trec", "csv", "jsonl", "parquet")
@@ -43,7 +43,7 @@ def judged(path, format_, rows):
 
 
 def read(path, **options):
-    return load.load(str(path), path / "cache", ReadConfig(**options))
+    return dataset_loader.load(str(path), path / "cache", ReadConfig(**options))
 
 
 @pytest.mark.parametrize("format_", FORMATS)

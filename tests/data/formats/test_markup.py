@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.config import ReadConfig
-from retrieval_distill.data import load
+from retrieval_distill.data import dataset_loader
 from retrieval_distill.data.prepare.sentences import sentences
 from retrieval_distill.generate import offline
 
@@ -54,7 +54,7 @@ def read(tmp_path, **files):
     folder.mkdir(exist_ok=True)
     for name, text in files.items():
         (folder / name.replace("_", ".")).write_text(text, encoding="utf-8")
-    return load.load(str(folder), tmp_path / "cache", ReadConfig())
+    return dataset_loader.load(str(folder), tmp_path / "cache", ReadConfig())
 
 
 def test_markdown(tmp_path):

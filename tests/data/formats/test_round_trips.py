@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from retrieval_distill import api
 from retrieval_distill.config import ReadConfig
-from retrieval_distill.data import generated, load
+from retrieval_distill.data import dataset_loader, generated
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import texts as texts_format
 from retrieval_distill.data.formats import training_table
@@ -62,7 +62,7 @@ def place(tmp_path_factory):
 def test_folders(place, to, found):
     folder = place()
     api.convert(found, out=folder, to=to)
-    assert same(load.load(str(folder), folder / "cache"), found)
+    assert same(dataset_loader.load(str(folder), folder / "cache"), found)
 
 
 @pytest.mark.parametrize("to", ["beir", "jsonl", "csv", "parquet", "hugging-face", "ms-marco"])
@@ -74,11 +74,11 @@ def test_what_a_folder_tells_of_its_passages_and_generated_queries(tmp_path, to)
     marks.loc[0] = ["g", "titles", "a#1", "", "o"]
     told = replace(plain, parents=parents, generated=pa.Table.from_pandas(marks, generated.MARKS, preserve_index=False))
     api.convert(told, out=tmp_path / "x", to=to)
-    again = load.load(str(tmp_path / "x"), tmp_path / "cache")
+    again = dataset_loader.load(str(tmp_path / "x"), tmp_path / "cache")
     assert same(again, told)
     assert again.parents.to_pylist() == ["a", "a"] and again.generated.equals(told.generated)
     api.convert(plain, out=tmp_path / "x", to=to)
-    bare = load.load(str(tmp_path / "x"), tmp_path / "cache")
+    bare = dataset_loader.load(str(tmp_path / "x"), tmp_path / "cache")
     assert bare.parents is None and bare.generated is None
 
 
@@ -88,7 +88,7 @@ def test_what_a_folder_tells_of_its_passages_and_generated_queries(tmp_path, to)
 def test_nul_where_the_format_holds_it(place, to, found):
     folder = place()
     api.convert(found, out=folder, to=to)
-    assert same(load.load(str(folder), folder / "cache"), found)
+    assert same(dataset_loader.load(str(folder), folder / "cache"), found)
 
 
 def test_csv_refuses_nul(tmp_path):
@@ -116,7 +116,7 @@ def test_ms_marco_folders(place, found):
             api.convert(found, out=folder, to="ms-marco")
     else:
         api.convert(found, out=folder, to="ms-marco")
-        assert same(load.load(str(folder), folder / "cache"), found)
+        assert same(dataset_loader.load(str(folder), folder / "cache"), found)
 
 
 @settings(max_examples=20)
@@ -128,7 +128,7 @@ def test_trec_judgements(place, found):
     options = ReadConfig(
         queries=str(folder / "corpus" / "queries.parquet"), qrels={"train": str(folder / "judged" / "train.qrels")}
     )
-    assert same(load.load(str(folder / "corpus" / "corpus.parquet"), folder, options), found)
+    assert same(dataset_loader.load(str(folder / "corpus" / "corpus.parquet"), folder, options), found)
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl", "csv"])
@@ -184,7 +184,7 @@ def test_negatives_as_a_list_and_a_triplet(tmp_path):
         '{"anchor": "q", "positive": "n", "negative": "m"}\n'
     )
     options = ReadConfig(format="sentence-transformers")
-    found = load.load(str(tmp_path / "t.jsonl"), tmp_path, options)
+    found = dataset_loader.load(str(tmp_path / "t.jsonl"), tmp_path, options)
     (query,) = found.queries
     grades = {found.documents[doc]: grade for doc, grade in found.qrels["train"][query].items()}
     assert grades == {"p": 1, "n": 1, "m": 0}
@@ -201,12 +201,12 @@ def test_named_columns_of_files_that_stand_apart(tmp_path):
                  "qrels.document": "did", "qrels.score": "grade"},
         queries=str(tmp_path / "asked.tsv"), qrels={"test": str(tmp_path / "judged.csv")},
     )  # fmt: skip
-    found = load.load(str(tmp_path / "docs.csv"), tmp_path, options)
+    found = dataset_loader.load(str(tmp_path / "docs.csv"), tmp_path, options)
     assert list(found.documents.records()) == [("1", "T", "one, two"), ("2", "", "three")]
     assert found.queries["7"] == 'say "so"'
     assert found.qrels == {"test": {"7": {"1": 2}}}
     with pytest.raises(UserError, match="role 'idd' is unknown; did you mean 'id'"):
-        load.load(str(tmp_path / "docs.csv"), tmp_path, ReadConfig(columns={"idd": "x"}))
+        dataset_loader.load(str(tmp_path / "docs.csv"), tmp_path, ReadConfig(columns={"idd": "x"}))
 
 
 @settings(max_examples=5)
@@ -225,7 +225,7 @@ def test_hugging_face_folder(place, found):
         if rows[name]
     }
     datasets.DatasetDict(tables).save_to_disk(str(folder))
-    again = load.load(str(folder), folder / "cache")
+    again = dataset_loader.load(str(folder), folder / "cache")
     assert list(again.documents.records()) == rows["corpus"]
     assert [(i, t) for i, _, t in again.queries.records()] == rows["queries"]
     assert again.qrels.get("train", {}) == found.qrels["train"]
@@ -235,19 +235,19 @@ def test_whole_numbers_as_ids(tmp_path):
     datasets.Dataset.from_dict({"id": [1, 20], "text": ["a", "b"]}).save_to_disk(str(tmp_path / "d"))
     datasets.Dataset.from_dict({"id": [1, 20], "text": ["a", "b"]}).to_parquet(str(tmp_path / "d.parquet"))
     for source in ("d", "d.parquet"):
-        assert load.load(str(tmp_path / source), tmp_path).documents.ids == ["1", "20"]
+        assert dataset_loader.load(str(tmp_path / source), tmp_path).documents.ids == ["1", "20"]
 
 
 def test_triples_of_texts(tmp_path):
     (tmp_path / "triples.train.tsv").write_text('what "is"\tthis one\tother\nwhat "is"\tother\tthird\n')
-    found = load.load(str(tmp_path / "triples.train.tsv"), tmp_path)
+    found = dataset_loader.load(str(tmp_path / "triples.train.tsv"), tmp_path)
     (query,) = found.queries
     assert found.queries[query] == 'what "is"'
     grades = {found.documents[doc]: grade for doc, grade in found.qrels["train"][query].items()}
     assert grades == {"this one": 1, "other": 1, "third": 0}
     (tmp_path / "triples.train.tsv").write_text("a\tb\n")
     with pytest.raises(UserError, match=r"triples.train.tsv:1: 2 fields; a triple is"):
-        load.load(str(tmp_path / "triples.train.tsv"), tmp_path)
+        dataset_loader.load(str(tmp_path / "triples.train.tsv"), tmp_path)
 
 
 one_line = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=9).filter(str.strip)
@@ -263,7 +263,7 @@ def test_ms_marco(place, passages, asked):
     write("queries.train.tsv", (f"{row}\t{text}" for row, text in enumerate(asked)))
     write("qrels.dev.small.tsv", ["0\t0\t1\t1"])
     write("qidpidtriples.train.tsv", ["0\t1\t0", "0\t1\t0"])
-    found = load.load(str(folder), folder / "cache")
+    found = dataset_loader.load(str(folder), folder / "cache")
     assert list(found.documents.records()) == [(str(row), "", text) for row, text in enumerate(passages)]
     assert found.queries.table["text"].to_pylist() == asked
     assert found.qrels == {"dev.small": {"0": {"1": 1}}, "train": {"0": {"1": 1, "0": 0}}}
@@ -275,7 +275,7 @@ def test_large_sources_are_mapped_once_and_read_anew_when_they_change(tmp_path, 
     path.write_text('{"id": "a", "text": "one"}\n{"id": 7.5, "text": "x"}\n{"id": "a", "text": "two"}\n')
     options = ReadConfig(on_bad="skip")
     for _ in range(2):  # the second time from the cache: what was left out is still told
-        found = load.load(str(path), tmp_path / "cache", options)
+        found = dataset_loader.load(str(path), tmp_path / "cache", options)
         assert list(found.documents.records()) == [("a", "", "one")]
         assert {reason: case["first"] for reason, case in found.left_out.items()} == {
             "id that is no string": [f"{path}:2"],
@@ -283,4 +283,4 @@ def test_large_sources_are_mapped_once_and_read_anew_when_they_change(tmp_path, 
         }
     assert len(list((tmp_path / "cache" / "texts").rglob("*.arrow"))) == 1
     path.write_text('{"id": "b", "text": "other"}\n')
-    assert load.load(str(path), tmp_path / "cache", options).documents.ids == ["b"]
+    assert dataset_loader.load(str(path), tmp_path / "cache", options).documents.ids == ["b"]

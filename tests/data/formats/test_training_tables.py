@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval_distill.config import ReadConfig
-from retrieval_distill.data import load
+from retrieval_distill.data import dataset_loader
 from retrieval_distill.data.formats import training_table
 from retrieval_distill.data.formats.reading import Reading
 from retrieval_distill.errors import UserError
@@ -35,7 +35,7 @@ def written(tmp_path, ending, rows):
 
 def grades(source):
     """Query -> text -> grade."""
-    found = load.load(source, "unused", OPTIONS)
+    found = dataset_loader.load(source, "unused", OPTIONS)
     return {
         found.queries[query]: {found.documents[doc]: grade for doc, grade in judged.items()}
         for query, judged in found.qrels["train"].items()
@@ -44,7 +44,7 @@ def grades(source):
 
 def scores(source):
     """Query -> text -> score."""
-    found, run = load.load(source, "unused", OPTIONS), training_table.scores(source, Reading.of(OPTIONS))
+    found, run = dataset_loader.load(source, "unused", OPTIONS), training_table.scores(source, Reading.of(OPTIONS))
     pairs = zip(run.pairs, run.frame["score"], strict=True)
     return {(found.queries[query], found.documents[doc]): score for (query, doc), score in pairs}
 

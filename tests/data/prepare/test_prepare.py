@@ -7,7 +7,7 @@ import pytest
 
 from retrieval_distill import api
 from retrieval_distill.config import ReadConfig
-from retrieval_distill.data import load
+from retrieval_distill.data import dataset_loader
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
@@ -41,7 +41,7 @@ def toy() -> Dataset:
 
 def prepared(tmp_path, **options):
     api.prepare(toy(), out=tmp_path / "out", **options)
-    return load.load(str(tmp_path / "out"), tmp_path / "cache"), read_json(tmp_path / "out" / "report.json")
+    return dataset_loader.load(str(tmp_path / "out"), tmp_path / "cache"), read_json(tmp_path / "out" / "report.json")
 
 
 def test_every_step_by_hand(tmp_path):
@@ -138,7 +138,7 @@ def test_near_leaks(tmp_path):
         {"train": [("q1", "d3", 1), ("q3", "d1", 1)], "test": [("q2", "d2", 1)]},
     )
     api.prepare(dataset, out=tmp_path / "out", duplicates="exact", leakage="remove-all")
-    assert load.load(str(tmp_path / "out"), tmp_path).qrels["train"] == {}
+    assert dataset_loader.load(str(tmp_path / "out"), tmp_path).qrels["train"] == {}
     assert read_json(tmp_path / "out" / "report.json")["leakage"] == {
         "training query near a held-out one: removed": {"count": 1, "first": ["q1"]},
         "training pair whose passage is near a held-out relevant one: removed": {"count": 1, "first": ["q3 d1"]},
@@ -159,7 +159,10 @@ def test_languages(tmp_path):
         {"test": [("q", "en", 1), ("q", "de", 1)]},
     )
     api.prepare(dataset, out=tmp_path / "out", languages=["en"])
-    assert load.load(str(tmp_path / "out"), tmp_path).documents.ids == ["en", "code"]  # too unclear to tell: stays
+    assert dataset_loader.load(str(tmp_path / "out"), tmp_path).documents.ids == [
+        "en",
+        "code",
+    ]  # too unclear to tell: stays
     assert read_json(tmp_path / "out" / "report.json")["dropped"] == {
         "document in another language (de)": {"count": 1, "first": ["de"]},
         "judgement of a dropped document": {"count": 1, "first": ["q de"]},
@@ -185,7 +188,7 @@ def test_passages(tmp_path, encoders, tokenizers_by_kind, rule, judged):
     limit = max(len(tokenizers_by_kind["bert"](f"title {text}")["input_ids"]) for text in SENTENCES)
     options = {"segment": True, "student": encoders["bert"], "student_length": limit, "overlap": 0}
     api.prepare(long_documents(), out=tmp_path / "out", judged_passages=rule, **options)
-    found = load.load(str(tmp_path / "out"), tmp_path / "cache")
+    found = dataset_loader.load(str(tmp_path / "out"), tmp_path / "cache")
     assert list(found.documents.records()) == [
         *((f"d#{number}", "title", text) for number, text in enumerate(SENTENCES, 1)),
         ("e", "", "Tree list count."),
@@ -251,7 +254,7 @@ def test_a_teacher_reads_query_and_document_together(tmp_path, encoders, tokeniz
 
 def test_bad_input_is_in_the_report(tmp_path):
     (tmp_path / "d.jsonl").write_text('{"id": "a", "text": "fine"}\n{"id": 3.5, "text": "x"}\n')
-    dataset = load.load(str(tmp_path / "d.jsonl"), tmp_path, ReadConfig(on_bad="skip"))
+    dataset = dataset_loader.load(str(tmp_path / "d.jsonl"), tmp_path, ReadConfig(on_bad="skip"))
     api.prepare(dataset, out=tmp_path / "out")
     report = read_json(tmp_path / "out" / "report.json")
     assert report["left_out_as_bad_input"]["id that is no string"] == {"count": 1, "first": [f"{tmp_path}/d.jsonl:2"]}

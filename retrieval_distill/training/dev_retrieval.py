@@ -19,7 +19,7 @@ from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import mean_with_interval
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import encoder
-from retrieval_distill.training.lexical import Lexical
+from retrieval_distill.training.lexical_term import Lexical
 
 
 @dataclass(frozen=True, eq=False)

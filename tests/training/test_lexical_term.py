@@ -14,13 +14,13 @@ from retrieval_distill.objectives import Mix
 from retrieval_distill.objectives.views import parse_views
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.student import build, encoder
-from retrieval_distill.training import dev, trainer
+from retrieval_distill.training import dev_retrieval, distillation
+from retrieval_distill.training.distillation_model import DistillationModel
 from retrieval_distill.training.groups import build_groups
-from retrieval_distill.training.lexical import Lexical
-from retrieval_distill.training.model import DistillationModel
+from retrieval_distill.training.lexical_term import Lexical
 from tests.training.driver import dev_set, distill, teacher_run, train
+from tests.training.test_distillation import with_training
 from tests.training.test_gradient_caching import batch_of
-from tests.training.test_trainer import with_training
 
 
 def test_the_weight_is_in_standard_deviations_of_the_candidates(dataset):
@@ -97,8 +97,8 @@ def test_a_training_uses_it_and_tells_by_it(tiny_recipe, dataset, tmp_path, monk
     asked = dev_set(dataset)
     student = build.build(StudentConfig(model=tiny_recipe["student"]["model"]))
     lexical = Lexical(index.score_matrix, 1e4)
-    expected = dev.measured(student, asked, "nDCG@10", 20, lexical, 1.0)["eval_nDCG@10"]
-    alone = dev.measured(student, asked, "nDCG@10", 20)["eval_nDCG@10"]
+    expected = dev_retrieval.measured(student, asked, "nDCG@10", 20, lexical, 1.0)["eval_nDCG@10"]
+    alone = dev_retrieval.measured(student, asked, "nDCG@10", 20)["eval_nDCG@10"]
     assert log[-1]["eval_nDCG@10"] == pytest.approx(expected) and abs(expected - alone) > 0.1
 
 
@@ -106,7 +106,7 @@ def test_what_is_refused(tiny_recipe, dataset, tmp_path):
     values = with_training(tiny_recipe, lexical_weight=1.0)
     learnt = TrainingSet(teacher_run(dataset), dataset.qrels("train"), dataset.queries, dataset.documents)
     with pytest.raises(UserError, match=r"training\.lexical_weight needs BM25 over the documents"):
-        trainer.distill(learnt, parse_recipe(values), tmp_path / "student")
+        distillation.distill(learnt, parse_recipe(values), tmp_path / "student")
     with pytest.raises(UserError, match=r"training\.lexical_weight: BM25 scores all candidates .* retrieve\.language"):
         Lexical.weighted(
             lambda queries, ids: np.ones((len(queries), len(ids)), np.float32), 1.0,

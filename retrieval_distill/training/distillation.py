@@ -27,22 +27,30 @@ from retrieval_distill.objectives.scale import check_scale
 from retrieval_distill.runtime.progress import progress
 from retrieval_distill.runtime.stages import write_json
 from retrieval_distill.student import adapter, build
-from retrieval_distill.training import CHECKPOINTS, distributed, frozen_layers, log, missing_scores, plan, untrained
-from retrieval_distill.training import dev as dev_queries
+from retrieval_distill.training import (
+    CHECKPOINTS,
+    dev_retrieval,
+    distributed,
+    frozen_layers,
+    group_ranking,
+    missing_scores,
+    plan,
+    training_log,
+)
 from retrieval_distill.training.agreement import Agreement
-from retrieval_distill.training.arguments import arguments, dtype
-from retrieval_distill.training.averaging import WeightAverage
 from retrieval_distill.training.batches import Collator, DrawDataset
 from retrieval_distill.training.checkpoints import Advance, LogAtCheckpoints, MarkWhole, last_whole, reached, telling
-from retrieval_distill.training.dev import DevSet
+from retrieval_distill.training.cross_batch_memory import Memory, Recalling
+from retrieval_distill.training.dev_retrieval import DevSet
+from retrieval_distill.training.distillation_model import DistillationModel
+from retrieval_distill.training.distillation_trainer import DistillationTrainer
 from retrieval_distill.training.early_stopping import StopEarly, exhausted
 from retrieval_distill.training.groups import Draw, Group, build_groups, counted, indifferent
-from retrieval_distill.training.lexical import Lexical, Scores
-from retrieval_distill.training.loop import DistillationTrainer
-from retrieval_distill.training.memory import Memory, Recalling
-from retrieval_distill.training.model import DistillationModel
+from retrieval_distill.training.lexical_term import Lexical, Scores
 from retrieval_distill.training.objective_mix import objective_mix
 from retrieval_distill.training.trackers import trackers
+from retrieval_distill.training.trainer_arguments import arguments, dtype
+from retrieval_distill.training.weight_average import WeightAverage
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -140,7 +148,7 @@ class Training:
         logger.info("saving the student, with the weights of step %d", kept)
         adapter.merge(self.student)
         weights.save(self.student, self.folder)
-        write_json(self.folder / "training_log.json", log.rows(state.log_history, kept, end))
+        write_json(self.folder / "training_log.json", training_log.rows(state.log_history, kept, end))
         return {
             "groups": len(self.agreement.collator.groups),
             "steps": state.global_step,
@@ -190,7 +198,7 @@ def _student(groups: list[Group], training_set: TrainingSet, recipe: Recipe) -> 
     student = build.build(
         recipe.student,
         {"query": queries, "document": training_set.documents},
-        partial(untrained.ndcg, groups=groups, training_set=training_set),
+        partial(group_ranking.ndcg, groups=groups, training_set=training_set),
     )
     if recipe.training.dropout is not None:
         build.set_dropout(student, recipe.training.dropout)
@@ -218,13 +226,13 @@ def _training(
     average = None if config.ema is None else WeightAverage(student, config.ema)
     memory = Memory() if config.memory else None
     measure = recipe.evaluate.measures[0]
-    logged = dev_queries.logged_as(measure) if config.evaluate_steps else None
+    logged = dev_retrieval.logged_as(measure) if config.evaluate_steps else None
 
     def evaluation() -> dict[str, float]:
         assert dev is not None
         current = average.student if average else student
         asked = dev, measure, recipe.evaluate.depth, lexical, recipe.student.scale
-        return {**dev_queries.measured(current, *asked), **agreement(current)}
+        return {**dev_retrieval.measured(current, *asked), **agreement(current)}
 
     early = StopEarly(logged, config.patience) if logged else None
     listening = [early, LogAtCheckpoints(), average, memory, MarkWhole()]

@@ -14,7 +14,7 @@ from retrieval_distill.config import TrainingConfig, parse_recipe
 from retrieval_distill.errors import UserError
 from retrieval_distill.training import plan
 from retrieval_distill.training.groups import Group, schedule
-from retrieval_distill.training.shares import order, shares, turns
+from retrieval_distill.training.query_order import order, shares, turns
 
 WEIGHTS = st.lists(st.floats(0.01, 1), min_size=1, max_size=7).map(np.array)
 

@@ -11,7 +11,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.significance import mean_with_interval
 from retrieval_distill.student import build
-from retrieval_distill.training.dev import DevSet, measured, retrieve
+from retrieval_distill.training.dev_retrieval import DevSet, measured, retrieve
 
 SMALL = Dataset.from_records(
     "small",

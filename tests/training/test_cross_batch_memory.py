@@ -15,12 +15,12 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import OBJECTIVES, Mix
 from retrieval_distill.objectives.views import parse_views
 from retrieval_distill.student import build, encoder
+from retrieval_distill.training.cross_batch_memory import Memory, Recalling
+from retrieval_distill.training.distillation_model import DistillationModel
 from retrieval_distill.training.groups import Draw, Group
-from retrieval_distill.training.memory import Memory, Recalling
-from retrieval_distill.training.model import DistillationModel
 from retrieval_distill.training.objective_mix import objective_mix
 from tests.training.driver import teacher_run, train
-from tests.training.test_trainer import with_training
+from tests.training.test_distillation import with_training
 
 
 @given(

@@ -6,7 +6,7 @@ were measured there:
 * ``step``, ``epoch``; ``loss``, ``learning_rate`` (the top layer's) and ``grad_norm``; each objective's value under its
   name; ``tokens_per_second`` and ``padding_share``;
 * at evaluations ``eval_MEASURE`` (such as ``eval_nDCG@10``), ``eval_low`` and ``eval_high`` (its 95 % interval),
-  ``eval_queries``, see :mod:`retrieval_distill.training.dev`;
+  ``eval_queries``, see :mod:`retrieval_distill.training.dev_retrieval`;
 * at evaluations, and where the student's weights are from, ``agreement_kl``, ``agreement_spearman``,
   ``agreement_top1``, ``agreement_top3``, see :mod:`retrieval_distill.training.agreement`;
 * ``kept``, true on the row of the step whose weights the student has, and absent from the others.

@@ -17,7 +17,7 @@ from retrieval_distill.objectives import CandidateLists, Mix, Vectors
 from retrieval_distill.objectives.views import FULL, View
 from retrieval_distill.student import encoder
 from retrieval_distill.training import distributed
-from retrieval_distill.training.memory import Memory
+from retrieval_distill.training.cross_batch_memory import Memory
 
 
 class DistillationModel(nn.Module):

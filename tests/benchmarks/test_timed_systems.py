@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval_distill.benchmarks import timed
+from retrieval_distill.benchmarks import timed_systems
 from retrieval_distill.config import MemberConfig
 from retrieval_distill.embedding.embed import embed
 from retrieval_distill.index.faiss_index import Index, index
@@ -12,36 +12,36 @@ from retrieval_distill.index.faiss_index import search as search_index
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.student import build, encoder
-from retrieval_distill.teacher import load
+from retrieval_distill.teacher import teacher_loader
 
 
 @pytest.fixture(scope="module")
 def systems(dataset, encoders, cross_encoders, tmp_path_factory):
     """BM25, one architecture at two lengths, their fusion with BM25, and a teacher above one of them."""
     folder, queries = tmp_path_factory.mktemp("timed"), dataset.queries("test")
-    found = {"bm25": timed.lexical(BM25(dataset.documents))}
+    found = {"bm25": timed_systems.lexical(BM25(dataset.documents))}
     for name, limit in (("short", 16), ("long", 64), ("again", 64)):
         embed(encoders["bert"], dataset.documents, folder / name, "float32", limit)
         index(folder / name, folder / f"index-{name}")
         opened = Index.open(folder / f"index-{name}")
-        found[name] = timed.dense(opened, encoders["bert"], "float32", queries, dataset.documents)
-    found["fused"] = timed.hybrid(found["bm25"], found["long"], Fusion("score", 0.7))
-    teachers = [load.load(MemberConfig(model=cross_encoders["bert"], max_length=48))]
-    found["teacher"] = timed.reranked(found["fused"], teachers, dataset.documents, 5)
+        found[name] = timed_systems.dense(opened, encoders["bert"], "float32", queries, dataset.documents)
+    found["fused"] = timed_systems.hybrid(found["bm25"], found["long"], Fusion("score", 0.7))
+    teachers = [teacher_loader.load(MemberConfig(model=cross_encoders["bert"], max_length=48))]
+    found["teacher"] = timed_systems.reranked(found["fused"], teachers, dataset.documents, 5)
     return found, folder
 
 
 @pytest.fixture(scope="module")
 def measured(systems, dataset):
-    return timed.measure(systems[0], dataset.queries("test"), dataset.documents)
+    return timed_systems.measure(systems[0], dataset.queries("test"), dataset.documents)
 
 
 def test_they_find_what_a_search_finds(systems, dataset, encoders):
     found, folder = systems
     queries = dataset.queries("test")
     opened = Index.open(folder / "index-long")
-    dense = search_index(opened, encoders["bert"], queries, timed.FUSION_DEPTH, "float32")
-    fused = Fusion("score", 0.7).fuse(BM25(dataset.documents).search(queries, timed.FUSION_DEPTH), dense)
+    dense = search_index(opened, encoders["bert"], queries, timed_systems.FUSION_DEPTH, "float32")
+    fused = Fusion("score", 0.7).fuse(BM25(dataset.documents).search(queries, timed_systems.FUSION_DEPTH), dense)
     for number, (_, docs, _) in enumerate(fused.top(7)):
         alone = found["fused"].search(queries.take()[number], 7)
         assert alone.frame["doc_id"].tolist() == docs
@@ -88,6 +88,6 @@ def test_a_teacher_reads_its_pool_for_every_query(systems, dataset):
             asked.append((pairs.queries, len(pairs)))
             yield pairs.positions, pairs.positions
 
-    reranked = timed.reranked(systems[0]["bm25"], [Counting(), Counting()], dataset.documents, 3)
+    reranked = timed_systems.reranked(systems[0]["bm25"], [Counting(), Counting()], dataset.documents, 3)
     reranked.search("path file root", 10)
     assert asked == [(["path file root"], 3)] * 2  # every member of an ensemble, and no store in between

@@ -14,7 +14,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime.progress import progress
 from retrieval_distill.scores.teacher_contract import Teacher
-from retrieval_distill.teacher import load
+from retrieval_distill.teacher import teacher_loader
 from retrieval_distill.teacher.scoring import pairs_of
 
 
@@ -29,11 +29,11 @@ def against_float32(
         queries: Texts of the run's queries.
         documents: Texts of its documents.
     """
-    kind, name = load.split(config.model)
+    kind, name = teacher_loader.split(config.model)
     dtype = devices.dtype_name(config.dtype)
     if kind != "cross-encoder" or dtype == "float32":
         return None
-    reference = load.load(config.model_copy(update={"dtype": "float32"}))
+    reference = teacher_loader.load(config.model_copy(update={"dtype": "float32"}))
     return {"model": name, "dtype": dtype, **rank_agreement(scored, reference, queries, documents)}
 
 

@@ -21,7 +21,7 @@ from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import decoder
 from retrieval_distill.student.build import set_dropout
-from retrieval_distill.teacher.opening import open_model
+from retrieval_distill.teacher.cross_encoder_loader import open_model
 
 TOKENS_PER_FORWARD = {"cpu": 4096, "cuda": 65536}
 """Padded tokens of one forward pass, by device type."""

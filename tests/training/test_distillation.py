@@ -17,7 +17,7 @@ from retrieval_distill.data.formats import beir
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import CandidateLists, Objective
-from retrieval_distill.training import trainer
+from retrieval_distill.training import distillation
 from tests.training.driver import teacher_run, train
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def test_the_log_of_each_window(tiny_recipe, tmp_path):
 
 
 def test_scores_that_are_not_numbers_stop_the_training(tiny_recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "check_scale", lambda *_: [])  # which would have refused them at the door
+    monkeypatch.setattr(distillation, "check_scale", lambda *_: [])  # which would have refused them at the door
     run = teacher_run(beir.load(tiny_recipe["dataset"]["source"]))
     scores = run.as_dict()
     broken = sorted(scores)[5]

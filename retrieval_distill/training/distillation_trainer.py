@@ -18,8 +18,8 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.training import distributed, out_of_memory
 from retrieval_distill.training.checkpoints import last_whole
 from retrieval_distill.training.layer_rates import parameter_groups
+from retrieval_distill.training.log_window import Window
 from retrieval_distill.training.out_of_memory import Begun
-from retrieval_distill.training.window import Window
 
 LOWER = "try a lower training.learning_rate or student.scale, or training.bf16=false"
 
