@@ -76,8 +76,8 @@ def tokenize_both(
     """The texts' token ids for both tokenizers, cached in ``folder``."""
     limits = [model.max_seq_length or max_length for model in (student, teacher)]
     limit = min(max_length, *limits)
-    own = token_store.cut(student, texts, "document", limit, folder / "student").tokens
-    return own, token_store.cut(teacher, texts, "document", limit, folder / "teacher").tokens
+    own = token_store.tokenize(student, texts, "document", limit, folder / "student").tokens
+    return own, token_store.tokenize(teacher, texts, "document", limit, folder / "teacher").tokens
 
 
 def refuse_misaligned(

@@ -31,7 +31,14 @@ from retrieval_distill.runtime.stages import fingerprint, write_json
 from retrieval_distill.student import build, encoder
 from retrieval_distill.training import CHECKPOINTS, training_log
 from retrieval_distill.training.batches import DrawDataset
-from retrieval_distill.training.checkpoints import Advance, LogAtCheckpoints, MarkWhole, last_whole, reached, telling
+from retrieval_distill.training.checkpoints import (
+    Advance,
+    LogAtCheckpoints,
+    MarkComplete,
+    last_complete,
+    load_state,
+    report_interrupt,
+)
 from retrieval_distill.training.distillation_trainer import DistillationTrainer
 from retrieval_distill.training.trainer_arguments import arguments, dtype
 
@@ -42,24 +49,24 @@ SHARED = {*OptimiserConfig.model_fields, "learning_rate", "save_steps"}
 class CompressionTrainer(DistillationTrainer):
     """The training loop over batches of plain texts."""
 
-    ids, called = "text_ids", "texts"
-    lower = "try a lower compress.learning_rate, or compress.bf16=false"
+    ids_key, ids_noun = "text_ids", "texts"
+    nan_advice = "try a lower compress.learning_rate, or compress.bf16=false"
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Loss and gradients of a batch."""
-        self.begin(inputs)
+        self.snapshot(inputs)
         try:
             loss = Trainer.training_step(self, model, inputs, *args, **kwargs)
         except RuntimeError as error:
             if not devices.is_out_of_memory(error):
                 raise
             raise UserError("not enough memory for a batch; lower compress.tokens_per_step") from None
-        self.count()
+        self.log_batch()
         return loss
 
     def remedy(self, inputs: dict[str, Any]) -> str:
         """Advice for a NaN or infinite loss."""
-        return self.lower
+        return self.nan_advice
 
 
 def compress(config: CompressConfig, plain: Texts, folder: Path, seed: int) -> dict[str, Any]:
@@ -110,16 +117,16 @@ def _train(
         args=arguments(training, len(batches) // micro, seed, None, folder / CHECKPOINTS),
         train_dataset=DrawDataset(batches),
         data_collator=collator,
-        callbacks=[LogAtCheckpoints(), MarkWhole()],
+        callbacks=[LogAtCheckpoints(), MarkComplete()],
     )
     trainer.pop_callback(PrinterCallback)
-    last = last_whole(folder / CHECKPOINTS)
-    state = reached(last)
+    last = last_complete(folder / CHECKPOINTS)
+    state = load_state(last)
     if state.global_step >= trainer.args.max_steps:  # killed after the last step
         trainer._load_from_checkpoint(str(last))
     else:
         bar = progress("compressing", trainer.args.max_steps, "steps", state.global_step)
-        with bar as advance, telling(folder / CHECKPOINTS):
+        with bar as advance, report_interrupt(folder / CHECKPOINTS):
             trainer.add_callback(Advance(advance))
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         state = trainer.state

@@ -35,7 +35,7 @@ class FullDiskError(UserError):
     def __init__(self, place: str | Path, lost: str | None) -> None:
         self.lost = lost
         told = lost or "nothing of it was written"
-        super().__init__(f"{place}: the disk is full, {told}: make room and run the same command again")
+        super().__init__(f"{place}: the disk is full, {told}; free some disk space and run the same command again")
 
 
 @contextmanager

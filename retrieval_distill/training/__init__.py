@@ -1,4 +1,4 @@
 """Training: groups, batches and the trainer."""
 
 CHECKPOINTS = "checkpoints"
-"""Folder, in that of what is trained, of all that only a resumed training reads; it goes once the result is safe."""
+"""Folder inside the trained model's with everything that only resuming needs; removed once the model is saved."""

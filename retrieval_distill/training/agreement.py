@@ -1,8 +1,8 @@
-"""How far a student orders candidates as its teacher does.
+"""Agreement between a student and its teacher on the order of candidates.
 
-Measured over whole candidate lists of a fixed sample of training queries: KL divergence, Spearman correlation, and the
-share of the teacher's top candidates that are the student's; in hybrid-aware distillation, those of the student with
-BM25. Knows scores of lists, and how a student scores them; must not know the trainer.
+Measured on the full candidate lists of a fixed sample of training queries: KL divergence, Spearman correlation and
+overlap of the top candidates. In hybrid-aware distillation the student's scores include BM25. Knows lists of scores,
+and how a student scores them; must not know the trainer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from retrieval_distill.training.batches import Collator
 from retrieval_distill.training.groups import Draw, Group
 
 TOPS = (1, 3)
-"""Lengths of the tops that are compared."""
+"""Depths at which the overlap is measured."""
 
 LISTS_AT_ONCE = 16
 """Lists whose texts are embedded together."""
@@ -29,7 +29,7 @@ LISTS_AT_ONCE = 16
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Asks a student for its scores of the sampled lists; ``scale`` multiplies its similarities, as in training."""
+    """Measures a student on sampled lists; ``scale`` multiplies its similarities, as in training."""
 
     lists: Sequence[Draw]
     collator: Collator
@@ -40,13 +40,13 @@ class Agreement:
     def sample(
         cls, count: int, groups: Sequence[Group], collator: Collator, scale: float, dtype: torch.dtype | None, seed: int
     ) -> Agreement:
-        """Over ``count`` groups at most, drawn by the seed; all candidates of each."""
+        """A random sample of at most ``count`` groups, with all their candidates."""
         drawn = np.random.default_rng(seed).choice(len(groups), min(count, len(groups)), replace=False)
         lists = [Draw(int(row), tuple(range(len(groups[row].doc_ids)))) for row in sorted(drawn)]
         return cls(lists, collator, scale, dtype)
 
     def __call__(self, student: SentenceTransformer) -> dict[str, float]:
-        """The student's agreement, see :func:`agreement`; nothing without lists."""
+        """The student's :func:`agreement` with its teacher; empty if there are no lists."""
         student.eval()
         scored: list[tuple[np.ndarray, np.ndarray]] = []
         for start in range(0, len(self.lists), LISTS_AT_ONCE):
@@ -69,10 +69,10 @@ def agreement(lists: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float
     """Means over lists of (student scores, teacher scores), both [candidates].
 
     Returns:
-        ``agreement_kl``: KL(teacher || student) of the scores' softmax, in nats. ``agreement_spearman``: rank
-        correlation, ties sharing their mean rank; lists that either side scores all alike have none and are passed
-        over. ``agreement_top1``, ``agreement_top3``: share of the teacher's best candidates among the student's best;
-        lists no longer than that are passed over. A mean over no list is left out.
+        ``agreement_kl``: KL(teacher || student) of the softmax of the scores, in nats. ``agreement_spearman``: rank
+        correlation with mean ranks for ties; lists in which all scores of one side are equal are skipped.
+        ``agreement_top1``, ``agreement_top3``: share of the teacher's best candidates that are among the student's
+        best; lists of no more candidates than that are skipped. A measure without any list is absent.
     """
     values: dict[str, list[float]] = {"agreement_kl": [], "agreement_spearman": []}
     for student, teacher in lists:

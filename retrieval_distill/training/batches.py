@@ -1,6 +1,6 @@
-"""From draws to the tensors of one step: every distinct text once, candidates by position, judgements by id.
+"""Collates draws into the tensors of one step: each distinct text once, candidates by their position among these.
 
-Knows groups and texts as the student takes them; must not know objectives.
+Knows groups and the student's input rows; must not know objectives.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from retrieval_distill.training.teacher_vectors import TeacherVectors
 
 
 class Rows(Protocol):
-    """Texts by id, as the student takes them."""
+    """Input rows of the student by text id."""
 
     def __getitem__(self, id_: str) -> Row: ...
 
@@ -43,11 +43,11 @@ class DrawDataset(TorchDataset):
 class Collator:
     """Turns the draws of a step into its batch.
 
-    The batch holds ``query_ids`` [Q], token rows (``queries`` [Q], ``documents`` [S distinct]), ``document_ids`` [S],
-    ``remembered``, ids of documents of earlier steps that are none of these, ``positions`` int64 [Q, C] into the
-    documents, ``teacher`` and ``labels`` float32 [Q, C], ``mask`` bool [Q, C]; of the D documents of both kinds,
-    ``in_batch_labels`` float32 [Q, D]; with an embedding teacher its ``teacher_queries`` [Q, E] and
-    ``teacher_documents`` [D, E]; with ``lexical`` what BM25 adds to similarities, ``lexical`` float32 [Q, D].
+    The batch has ``query_ids`` [Q], token rows (``queries`` [Q], ``documents`` [S distinct]), ``document_ids`` [S],
+    ``remembered`` (ids of the documents in memory), ``positions`` int64 [Q, C] into the documents, ``teacher`` and
+    ``labels`` float32 [Q, C], ``mask`` bool [Q, C]; over all D documents, embedded or in memory, ``in_batch_labels``
+    float32 [Q, D]; with an embedding teacher ``teacher_queries`` [Q, E] and ``teacher_documents`` [D, E]; with a
+    lexical term ``lexical`` float32 [Q, D].
     """
 
     groups: Sequence[Group]
@@ -58,7 +58,7 @@ class Collator:
     lexical: Pairs | None = None
 
     def __call__(self, draws: Sequence[Draw], remembered: Sequence[str] = ()) -> dict[str, Any]:
-        """Assemble one step, with the documents in memory; those that are its own are not remembered."""
+        """Assemble one step; its own documents are removed from ``remembered``."""
         drawn = [(self.groups[draw.group], draw.candidates) for draw in draws]
         own = list(dict.fromkeys(g.doc_ids[c] for g, kept in drawn for c in kept))
         distinct = {doc: i for i, doc in enumerate(dict.fromkeys([*own, *remembered]))}
@@ -84,8 +84,8 @@ class Collator:
             "in_batch_labels": in_batch,
         }
         if self.teacher_vectors is not None:
-            tensors["teacher_queries"] = self.teacher_vectors.of("query", query_ids)
-            tensors["teacher_documents"] = self.teacher_vectors.of("document", list(distinct))
+            tensors["teacher_queries"] = self.teacher_vectors.take("query", query_ids)
+            tensors["teacher_documents"] = self.teacher_vectors.take("document", list(distinct))
         if self.lexical is not None:
             tensors["lexical"] = self.lexical(query_ids, list(distinct))
         return {

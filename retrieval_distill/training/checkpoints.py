@@ -1,6 +1,6 @@
-"""Checkpoints that a killed training continues from: marked when whole, and no window of the log reaches across one.
+"""Checkpoints from which a killed training resumes: marked when complete, with the log aligned to them.
 
-The mark names the checkpoint's files with their hashes, so one that was altered is not continued from. Knows the
+The mark lists the checkpoint's files with their hashes, so an altered checkpoint is not resumed from. Knows the
 trainer's folders and events; must not know what is trained.
 """
 
@@ -22,17 +22,17 @@ from retrieval_distill.runtime.files import read_json, write_json
 
 logger = logging.getLogger("retrieval_distill")
 
-WHOLE = "whole"
-"""File that marks a checkpoint written to its end, and lists its files; one without it is torn and not resumed from."""
+MARK = "whole"
+"""File that marks a checkpoint as complete and lists its files; a checkpoint without it is not resumed from."""
 
 KEPT = 2
-"""Checkpoints that are kept: the newest, and the best one or else the newest but one."""
+"""Number of checkpoints kept: the newest, and the best or else the second newest."""
 
 
-class MarkWhole(TrainerCallback):
-    """Marks a checkpoint once all its files are written, and only then removes older ones.
+class MarkComplete(TrainerCallback):
+    """Marks a checkpoint when all its files are written, and only then removes older ones.
 
-    The trainer's own ``save_total_limit`` removes them before: killed in between, the best one could be gone.
+    The trainer's own ``save_total_limit`` removes them earlier, so a kill in between could lose the best one.
     """
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
@@ -43,17 +43,17 @@ class MarkWhole(TrainerCallback):
 
 
 class LogAtCheckpoints(TrainerCallback):
-    """Closes the window that is logged with every checkpoint, so that a resumed training logs the same ones."""
+    """Ends a row of the log at every checkpoint, so that a resumed training logs the same rows."""
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer after every optimiser step."""
         control.should_log |= control.should_save
 
 
-def last_whole(folder: Path) -> Path | None:
-    """The newest checkpoint that is as it was written; torn and altered ones are removed.
+def last_complete(folder: Path) -> Path | None:
+    """The newest intact checkpoint; incomplete and altered ones are removed.
 
-    So are those whose best weights so far were in one of these: what would be kept in the end is gone.
+    Checkpoints that refer to a removed one as the best so far are removed too.
     """
     found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     defects = {path: _defect(path) for path in found}
@@ -63,58 +63,58 @@ def last_whole(folder: Path) -> Path | None:
             good.discard(path.name)
             defects[path] = f"its best weights so far were those of {best}"
         if defects[path]:
-            logger.warning("%s is not continued from: %s", path, defects[path])
+            logger.warning("not resuming from %s: %s", path, defects[path])
             shutil.rmtree(path)
     return next((path for path in reversed(found) if path.name in good), None)
 
 
 @contextmanager
-def telling(folder: Path) -> Iterator[None]:
-    """A training, with a word on what is kept for those who stop it with Ctrl-C."""
+def report_interrupt(folder: Path) -> Iterator[None]:
+    """On Ctrl-C, log which checkpoint is kept."""
     try:
         yield
     except KeyboardInterrupt:
-        last = last_whole(folder)
-        kept = f"{last} is kept" if last else "no checkpoint was reached yet, so it will begin anew"
-        logger.warning("the training is stopped; %s", kept)
+        last = last_complete(folder)
+        kept = f"{last} is kept" if last else "there is no checkpoint yet, so it will start from the beginning"
+        logger.warning("training stopped; %s", kept)
         raise
 
 
 def _mark(checkpoint: Path) -> None:
-    """Mark a checkpoint as whole. Other processes write their own files at the same time, which are not listed."""
+    """Mark a checkpoint as complete. The files that other processes may still be writing are not listed."""
     others = [f"rng_state_{other}.pth" for other in range(1, processes.count())]
     listed = {
-        name: entry for name, entry in manifests.describe_files(checkpoint).items() if name not in (WHOLE, *others)
+        name: entry for name, entry in manifests.describe_files(checkpoint).items() if name not in (MARK, *others)
     }
-    write_json(checkpoint / WHOLE, listed)
+    write_json(checkpoint / MARK, listed)
 
 
 def _defect(checkpoint: Path) -> str:
-    """Why a checkpoint cannot be continued from; empty: it can."""
-    mark = checkpoint / WHOLE
+    """Why a checkpoint cannot be resumed from; empty if it can."""
+    mark = checkpoint / MARK
     if not mark.is_file():
-        return "it was not written to its end"
+        return "it is incomplete"
     if not mark.stat().st_size:
         return ""  # an older version's, which lists no files
     try:
         name, defect = next(manifests.find_damaged(checkpoint, read_json(mark)), ("", ""))
     except (UserError, AttributeError, KeyError, TypeError):
-        return f"{WHOLE} was altered"
+        return f"{MARK} was altered"
     return f"{name} is {defect}" if name else ""
 
 
 def _best(checkpoint: Path) -> str:
-    """The checkpoint with the best weights when this one was written; empty: none was the best."""
+    """Name of the best checkpoint at the time this one was written; empty if there was none."""
     return Path(read_json(checkpoint / "trainer_state.json").get("best_model_checkpoint") or "").name
 
 
-def reached(checkpoint: Path | None) -> TrainerState:
-    """How far a training was at a checkpoint; ``None``: it has not begun."""
+def load_state(checkpoint: Path | None) -> TrainerState:
+    """The trainer's state at a checkpoint, or an initial state for ``None``."""
     return TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else TrainerState()
 
 
 class Advance(TrainerCallback):
-    """Passes the trainer's steps on to our progress."""
+    """Advances a progress bar with the trainer's steps."""
 
     def __init__(self, advance: Any) -> None:
         self.advance = advance

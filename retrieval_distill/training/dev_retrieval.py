@@ -1,7 +1,7 @@
-"""How well a student retrieves for dev queries while it trains: real retrieval, over a bounded pool of documents.
+"""Retrieval quality on dev queries during training, over a bounded pool of documents.
 
-The pool holds what is hard to tell apart, and the relevant documents, so values lie above those over the whole
-corpus: they compare steps of one training, no more. Knows datasets, students and measures; must not know the trainer.
+The pool holds hard candidates and the relevant documents, so values are higher than over the whole corpus and only
+comparable within one training. Knows datasets, students and measures; must not know the trainer.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import mean_with_interval
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import encoder
-from retrieval_distill.training.lexical_term import Lexical
+from retrieval_distill.training.lexical_term import LexicalTerm
 
 
 @dataclass(frozen=True, eq=False)
 class DevSet:
-    """Dev queries, their judgements, and the documents they are asked over."""
+    """Dev queries, their judgements, and the pool of documents to search."""
 
     queries: Texts
     qrels: Qrels
@@ -32,20 +32,19 @@ class DevSet:
 
     @classmethod
     def pool(cls, candidates: Run, split: str, dataset: Dataset, size: int, seed: int) -> DevSet:
-        """The queries of a Run over a pool of ``size`` documents at most.
+        """The queries of a Run with a pool of at most ``size`` documents.
 
-        Into the pool go, as long as there is room: relevant documents, candidates (all first ones, all second ones,
-        and so on), and documents drawn by the seed.
+        The pool is filled with relevant documents, then candidates (first ranks first), then random documents.
 
         Args:
             candidates: First-stage results of the dev queries.
-            split: Which judgements.
+            split: Split of the judgements.
             dataset: Texts and judgements.
-            size: Documents of the pool.
-            seed: Draws the documents that fill it up.
+            size: Size of the pool.
+            seed: Random seed of the documents that fill the pool up.
 
         Raises:
-            UserError: The dataset has no such split, the split judges none of the queries, or a text is missing.
+            UserError: There is no such split, it has no judgements of these queries, or a text is missing.
         """
         judged = dataset.qrels(split)
         checks.check_run("dev", candidates, judged)
@@ -65,17 +64,17 @@ class DevSet:
         return stages.fingerprint([self.queries.fingerprint, self.qrels, self.documents.fingerprint])
 
 
-def logged_as(measure: str) -> str:
-    """What the log calls a measure."""
+def log_key(measure: str) -> str:
+    """A measure's key in the log."""
     return f"eval_{measure}"
 
 
 def retrieve(
-    student: SentenceTransformer, dev: DevSet, depth: int, lexical: Lexical | None = None, scale: float = 1.0
+    student: SentenceTransformer, dev: DevSet, depth: int, lexical: LexicalTerm | None = None, scale: float = 1.0
 ) -> Run:
-    """The ``depth`` best documents of the pool for every dev query, by the student as it is.
+    """The student's ``depth`` best documents of the pool for every dev query.
 
-    With ``lexical``, by what is trained: similarities times ``scale``, plus what BM25 adds.
+    With ``lexical``, scores are as in training: similarities times ``scale``, plus the lexical term.
     """
     student.eval()
     queries = encoder.encode(student, dev.queries.take(), "query")
@@ -88,23 +87,23 @@ def retrieve(
     return Run.from_columns(query_ids, doc_ids, np.take_along_axis(scores, best, axis=1).ravel())
 
 
-def measured(
+def measure(
     student: SentenceTransformer,
     dev: DevSet,
     measure: str,
     depth: int,
-    lexical: Lexical | None = None,
+    lexical: LexicalTerm | None = None,
     scale: float = 1.0,
 ) -> dict[str, float]:
-    """The measure's mean over the dev queries, its 95 % interval and their number, as a row of the log.
+    """The measure's mean over the dev queries with its 95 % interval, as a row of the log.
 
     Args:
         student: The bi-encoder.
-        dev: What to ask.
+        dev: Queries, judgements and pool.
         measure: As ir_measures names it, such as ``"nDCG@10"``.
         depth: Documents retrieved per query.
-        lexical: What BM25 adds to similarities in training; ``None``: nothing.
-        scale: What these are multiplied by there.
+        lexical: The lexical term used in training; ``None``: none.
+        scale: Multiplies similarities, as in training; only with ``lexical``.
 
     Returns:
         ``eval_MEASURE``, ``eval_low``, ``eval_high``, ``eval_queries``.
@@ -115,7 +114,7 @@ def measured(
     values = evaluate(found, dev.qrels, [measure])[measure].to_numpy()
     interval = mean_with_interval(values)
     return {
-        logged_as(measure): interval.mean,
+        log_key(measure): interval.mean,
         "eval_low": interval.low,
         "eval_high": interval.high,
         "eval_queries": len(values),

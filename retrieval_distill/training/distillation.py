@@ -1,7 +1,7 @@
 """``distill``: teacher scores in, a trained student out, on the Hugging Face trainer.
 
-Knows students, groups and objectives; must not know how candidates were found or who scored them. The order of
-training is fixed before it starts, so a training killed at any step and started again ends with the same student.
+The order of training is fixed before it starts, so a training that was killed at any step and started again yields the
+same student. Knows students, groups and objectives; must not know how candidates were found or scored.
 """
 
 from __future__ import annotations
@@ -39,14 +39,21 @@ from retrieval_distill.training import (
 )
 from retrieval_distill.training.agreement import Agreement
 from retrieval_distill.training.batches import Collator, DrawDataset
-from retrieval_distill.training.checkpoints import Advance, LogAtCheckpoints, MarkWhole, last_whole, reached, telling
-from retrieval_distill.training.cross_batch_memory import Memory, Recalling
+from retrieval_distill.training.checkpoints import (
+    Advance,
+    LogAtCheckpoints,
+    MarkComplete,
+    last_complete,
+    load_state,
+    report_interrupt,
+)
+from retrieval_distill.training.cross_batch_memory import Memory, MemoryCollator
 from retrieval_distill.training.dev_retrieval import DevSet
 from retrieval_distill.training.distillation_model import DistillationModel
 from retrieval_distill.training.distillation_trainer import DistillationTrainer
 from retrieval_distill.training.early_stopping import StopEarly, exhausted
-from retrieval_distill.training.groups import Draw, Group, build_groups, counted, indifferent
-from retrieval_distill.training.lexical_term import Lexical, Scores
+from retrieval_distill.training.groups import Draw, Group, build_groups, summarize_ids, uniformly_scored
+from retrieval_distill.training.lexical_term import LexicalTerm, Scores
 from retrieval_distill.training.objective_mix import objective_mix
 from retrieval_distill.training.trackers import trackers
 from retrieval_distill.training.trainer_arguments import arguments, dtype
@@ -65,27 +72,28 @@ def distill(
 ) -> dict[str, Any]:
     """Train a student on a teacher's scores and save it to ``folder`` (a sentence-transformers model).
 
-    Started by ``torchrun`` or ``accelerate launch``, the processes train one student together and the first saves it;
-    a script of your own calls ``retrieval_distill.runtime.processes.leave()`` last.
+    When started by ``torchrun`` or ``accelerate launch``, the processes train one student together and the first one
+    saves it; your own script should call ``retrieval_distill.runtime.processes.leave()`` at its end.
 
     Args:
         training_set: Scored candidates, judgements and texts.
-        recipe: Sections ``student``, ``objectives``, ``views``, ``embedding_teacher``, ``training`` and ``seed`` are
-            used, and ``evaluate`` with ``dev``.
-        folder: Where the student goes; its folder ``checkpoints`` holds what a resumed training reads: checkpoints,
-            token ids, topics, an embedding teacher's vectors. It is the caller's to remove, once the student is safe.
-        dev: What ``training.evaluate_steps`` evaluates on.
-        callbacks: The caller's own, beside ours.
+        recipe: Sections ``student``, ``objectives``, ``views``, ``embedding_teacher``, ``training`` and ``seed``; with
+            ``dev`` also ``evaluate``.
+        folder: Where the student is saved. Its subfolder ``checkpoints`` holds all that a resumed training reads:
+            checkpoints, token ids, topics, an embedding teacher's vectors; the caller removes it when the student is
+            safe.
+        dev: Dev queries for ``training.evaluate_steps``; ``None``: there are none.
+        callbacks: Additional callbacks for the trainer.
         bm25: BM25 over the documents, for ``training.lexical_weight``; ``None``: there is none.
 
     Returns:
-        Counts: groups, steps taken, the step whose weights were kept, queries seen, parameters, dimensions, the
-        agreement with the teacher at the start and in the end, and how many texts were too long and cut.
+        Counts: groups, steps, the step whose weights were kept, queries seen, parameters, dimensions, the agreement
+        with the teacher before and after training, and the number of truncated texts.
 
     Raises:
-        UserError: The teacher's scores are missing or out of the student's reach; there are no dev queries to
-            evaluate on, or no BM25; or a loss or gradient was no finite number: the message names the step, its
-            queries and the last good checkpoint, which is kept.
+        UserError: Teacher scores are missing or out of the student's reach; dev queries or BM25 are needed and missing;
+            or a loss or gradient is NaN or infinite: the message names the step, its queries and the last good
+            checkpoint, which is kept.
     """
     if recipe.training.evaluate_steps and dev is None:
         raise UserError("training.evaluate_steps needs dev queries; give some, or leave it out")
@@ -96,24 +104,24 @@ def distill(
     torch.manual_seed(recipe.seed)
     logger.info("%s training queries; making the student of %s", f"{len(groups):,}", recipe.student.model)
     student = _student(groups, training_set, recipe)
-    texts = plan.learnt(groups, training_set)
+    texts = plan.training_texts(groups, training_set)
     lexical = None
     if bm25 is not None and recipe.training.lexical_weight:
-        lexical = Lexical.weighted(bm25, recipe.training.lexical_weight, groups, texts["query"])
-    collator = plan.collator(student, groups, texts, training_set.qrels, recipe, folder / CHECKPOINTS, lexical)
-    cut = distributed.from_first(lambda: plan.cut(student, texts, recipe))
-    draws = plan.draws(student, groups, training_set.queries, recipe, folder / CHECKPOINTS / "topics")
+        lexical = LexicalTerm.from_weight(bm25, recipe.training.lexical_weight, groups, texts["query"])
+    collator = plan.build_collator(student, groups, texts, training_set.qrels, recipe, folder / CHECKPOINTS, lexical)
+    cut = distributed.broadcast_from_first(lambda: plan.count_truncated(student, texts, recipe))
+    draws = plan.schedule_draws(student, groups, training_set.queries, recipe, folder / CHECKPOINTS / "topics")
     training = _training(student, collator, draws, recipe, folder, dev, lexical)
     for callback in callbacks:
         training.trainer.add_callback(callback)
-    start = distributed.from_first(lambda: training.agreed("before training"))
+    start = distributed.broadcast_from_first(lambda: training.measure_agreement("before training"))
     training.run()
-    return distributed.from_first(lambda: {**training.finish(start), "truncated": cut})
+    return distributed.broadcast_from_first(lambda: {**training.finish(start), "truncated": cut})
 
 
 @dataclass(eq=False)
 class Training:
-    """A training under way."""
+    """A training in progress."""
 
     trainer: DistillationTrainer
     student: SentenceTransformer
@@ -124,11 +132,11 @@ class Training:
     folder: Path
 
     def run(self) -> None:
-        """Train, from the last whole checkpoint on where there is one; after the last step there is nothing to do."""
+        """Train from the last complete checkpoint, if any; do nothing if the last step is already done."""
         trainer, folder = self.trainer, self.folder / CHECKPOINTS
         with trainer.args.main_process_first(local=False):
-            last = last_whole(folder)
-        state = reached(last)
+            last = last_complete(folder)
+        state = load_state(last)
         if self._is_over(state):
             trainer.state = state
             return
@@ -136,15 +144,15 @@ class Training:
             steps = trainer.args.max_steps if trainer.is_world_process_zero() else state.global_step
             bar = progress("training the student", steps, "steps", state.global_step)
             trainer.add_callback(Advance(stack.enter_context(bar)))
-            stack.enter_context(telling(folder))
+            stack.enter_context(report_interrupt(folder))
             trainer.train(resume_from_checkpoint=str(last) if last else None)
 
     def finish(self, start: dict[str, float]) -> dict[str, Any]:
-        """Save the best or last weights, or their average, and the log; give back the counts."""
+        """Save the best or last weights, or their average, and the log; return the counts."""
         state, config = self.trainer.state, self.recipe.training
         kept = state.best_global_step or state.global_step
         self._take_weights(kept)
-        end = self.agreed("after training")
+        end = self.measure_agreement("after training")
         logger.info("saving the student, with the weights of step %d", kept)
         adapter.merge(self.student)
         weights.save(self.student, self.folder)
@@ -159,14 +167,14 @@ class Training:
             "agreement": {"start": start, "end": end},
         }
 
-    def agreed(self, when: str) -> dict[str, float]:
-        """The student's agreement with its teacher as it is now."""
+    def measure_agreement(self, when: str) -> dict[str, float]:
+        """The student's current agreement with its teacher."""
         if self.agreement.lists:
-            logger.info("asking how far the student agrees with its teacher %s", when)
+            logger.info("measuring the student's agreement with its teacher %s", when)
         return self.agreement(self.student)
 
     def _is_over(self, state: TrainerState) -> bool:
-        """Whether no step is left to take."""
+        """Whether no step is left."""
         stopped = self.measure and exhausted(state.log_history, self.measure, self.recipe.training.patience)
         return bool(stopped) or state.global_step >= self.trainer.args.max_steps
 
@@ -181,12 +189,12 @@ class Training:
 
 
 def _groups(training_set: TrainingSet, recipe: Recipe) -> list[Group]:
-    """What is learnt from, with a word on all that looks wrong."""
-    scored = missing_scores.refuse_absurd(training_set.scored)
-    scored = missing_scores.settle(scored, recipe.training.missing_scores)
+    """The training groups; logs a warning for everything that looks wrong."""
+    scored = missing_scores.check_magnitudes(training_set.scored)
+    scored = missing_scores.resolve(scored, recipe.training.missing_scores)
     groups = build_groups(scored, training_set.qrels)
-    if alike := indifferent(groups):
-        logger.warning("training queries all of whose candidates the teacher scores alike: %s", counted(alike))
+    if alike := uniformly_scored(groups):
+        logger.warning("training queries whose candidates all have the same teacher score: %s", summarize_ids(alike))
     scores = [np.array(group.scores) for group in groups]
     for warning in check_scale(scores, recipe.student.similarity, recipe.student.scale, recipe.objectives):
         logger.warning(warning)
@@ -214,9 +222,9 @@ def _training(
     recipe: Recipe,
     folder: Path,
     dev: DevSet | None,
-    lexical: Lexical | None,
+    lexical: LexicalTerm | None,
 ) -> Training:
-    """The trainer with all that listens to it."""
+    """The trainer with its callbacks."""
     config, computed = recipe.training, dtype(recipe.training)
     objectives, views = objective_mix(recipe)
     vectors = collator.teacher_vectors if "embedding" in objectives.parts else None
@@ -226,16 +234,16 @@ def _training(
     average = None if config.ema is None else WeightAverage(student, config.ema)
     memory = Memory() if config.memory else None
     measure = recipe.evaluate.measures[0]
-    logged = dev_retrieval.logged_as(measure) if config.evaluate_steps else None
+    logged = dev_retrieval.log_key(measure) if config.evaluate_steps else None
 
     def evaluation() -> dict[str, float]:
         assert dev is not None
         current = average.student if average else student
-        asked = dev, measure, recipe.evaluate.depth, lexical, recipe.student.scale
-        return {**dev_retrieval.measured(current, *asked), **agreement(current)}
+        options = dev, measure, recipe.evaluate.depth, lexical, recipe.student.scale
+        return {**dev_retrieval.measure(current, *options), **agreement(current)}
 
     early = StopEarly(logged, config.patience) if logged else None
-    listening = [early, LogAtCheckpoints(), average, memory, MarkWhole()]
+    listening = [early, LogAtCheckpoints(), average, memory, MarkComplete()]
     step = config.queries_per_step * distributed.count() * config.gradient_accumulation
     steps = len(draws) // step
     trainer = DistillationTrainer(
@@ -252,7 +260,7 @@ def _training(
         args=arguments(config, steps, recipe.seed, logged, folder / CHECKPOINTS),
         train_dataset=DrawDataset(range(len(draws)) if config.memory else draws),
         eval_dataset=dev,
-        data_collator=Recalling(collator, draws, config.memory, step) if config.memory else collator,
+        data_collator=MemoryCollator(collator, draws, config.memory, step) if config.memory else collator,
         callbacks=[*filter(None, listening), *trackers(config.report_to, folder)],
         evaluation=evaluation,
         layer_decay=config.layer_decay,

@@ -1,6 +1,6 @@
-"""A student under its objectives: a batch in, the loss and its components out.
+"""The module that the trainer optimises: a batch in, the loss and its components out.
 
-Knows vectors and similarities; must not know how a batch was drawn or what becomes of the loss.
+Knows vectors and similarities; must not know how a batch was drawn or how the loss is used.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from retrieval_distill.training.cross_batch_memory import Memory
 
 
 class DistillationModel(nn.Module):
-    """What the trainer trains.
+    """A student with its objectives, and a projection where an embedding teacher needs one.
 
     Args:
         student: The bi-encoder.
-        objectives: What is minimised.
-        scale: Factor on similarities.
-        dtype: What the transformer computes in; ``None``: its weights' own.
+        objectives: The weighted losses to minimise.
+        scale: Multiplies every similarity.
+        dtype: The transformer's compute dtype; ``None``: that of its weights.
         cache_texts: Gradient caching, see :func:`retrieval_distill.student.encoder.encode_rows`.
-        views: What the objectives see of the vectors; by default the vectors as they are.
-        teacher_dimensions: Of the embedding teacher's vectors. Where they are not the student's, a linear projection
-            of the student's vectors is trained with it and left behind when it is saved. ``None``: no such teacher.
-        memory: Holds vectors of earlier steps' documents; ``None``: batches remember none.
+        views: Forms of the vectors on which the objectives are computed; by default the full vectors.
+        teacher_dimensions: Dimensions of the embedding teacher's vectors. If the student's differ, a linear projection
+            is trained with the student and not saved. ``None``: there is no embedding teacher.
+        memory: Vectors of earlier steps' documents; ``None``: no memory.
     """
 
     accepts_loss_kwargs = False
-    """Tells the trainer that accumulated micro-steps are its to average; it would infer the opposite."""
+    """Makes the trainer average the loss over accumulated micro-steps; it would infer the opposite from ``forward``."""
 
     def __init__(
         self,
@@ -62,25 +62,25 @@ class DistillationModel(nn.Module):
         if teacher_dimensions not in (None, dimensions):
             self.projection = nn.Linear(dimensions, teacher_dimensions, bias=False, device=student.device)
         self.progress = 0.0
-        """Share of the training that is done, for objectives that come and go; set by the trainer."""
+        """Fraction of the training that is done, for scheduled objectives; set by the trainer."""
 
     def forward(self, queries: list[Any], documents: list[Any], **batch: Any) -> dict[str, Any]:
         """One step; see :class:`retrieval_distill.training.batches.Collator` for the batch.
 
         Returns:
-            ``loss``; ``components`` by name (``NAME@VIEW`` in a view that is not the whole); ``tokens`` of the step's
-            texts and ``padded`` tokens computed for them.
+            ``loss``; ``components`` by name (``NAME@VIEW`` for views other than ``full``); ``tokens``, the number of
+            tokens in the step's texts, and ``padded``, that number with padding.
         """
         rows = [*queries, *documents]
         is_query = np.arange(len(rows)) < len(queries)
         lengths = np.array([len(row) for row in rows])
-        shares = distributed.shares(lengths)
+        shares = distributed.split_by_length(lengths)
         embedded = self._embed(rows, is_query, shares)
         vectors = Vectors(embedded[: len(queries)], embedded[len(queries) :])
         remembered = vectors.documents[:0]
         if self.memory is not None:
             remembered = self.memory.recall(batch["remembered"], vectors.documents)
-            self.memory.note(batch["document_ids"], vectors.documents, batch["remembered"])
+            self.memory.store(batch["document_ids"], vectors.documents, batch["remembered"])
         loss, components = embedded.new_zeros(()), dict[str, Tensor]()
         for view in self.views:
             value, parts = self.objectives(self._lists(view, vectors, remembered, batch), self.progress)
@@ -95,7 +95,7 @@ class DistillationModel(nn.Module):
         }
 
     def _lists(self, view: View, vectors: Vectors, remembered: Tensor, batch: dict[str, Tensor]) -> CandidateLists:
-        """What the objectives are given of a view."""
+        """The objectives' input for one view."""
         every = Vectors(vectors.queries, torch.cat([vectors.documents, remembered])) if len(remembered) else vectors
         added, whole = batch.get("lexical", 0), view.name == FULL
         in_batch = self._similarities(view(every)) + added
@@ -124,7 +124,7 @@ class DistillationModel(nn.Module):
     def _embed(self, rows: list[Any], is_query: np.ndarray, shares: list[np.ndarray]) -> Tensor:
         if len(shares) == 1:
             return encoder.encode_rows(self.student, rows, self.dtype, self.cache_texts, is_query)
-        mine = distributed.mine(shares)
+        mine = distributed.own_rows(shares)
         own = [rows[row] for row in mine]
         return distributed.gather(
             encoder.encode_rows(self.student, own, self.dtype, self.cache_texts, is_query[mine]), shares

@@ -1,7 +1,7 @@
-"""Several processes on one step: each embeds its share of the texts, and every one sees every vector.
+"""Data parallelism within a step: each process embeds its share of the texts, and gathers the vectors of all.
 
-All processes draw the same global step and compute the same loss over it, so an objective cannot tell how many
-there are: in-batch documents, means over pairs and texts that queries share are those of one process. Knows rows and
+All processes draw the same global step and compute the same loss over it, so results do not depend on the number of
+processes: in-batch documents, means over pairs and deduplicated texts are those of a single process. Knows rows and
 vectors; must not know models or objectives.
 """
 
@@ -20,27 +20,27 @@ from retrieval_distill.runtime.processes import count, rank
 T = TypeVar("T")
 
 
-def from_first(work: Callable[[], T]) -> T:
-    """What ``work`` gives in the first process, in every process; the others wait for it."""
+def broadcast_from_first(work: Callable[[], T]) -> T:
+    """Call ``work`` in the first process, and return its result in all of them; the others wait."""
     return broadcast_object_list([work() if rank() == 0 else None])[0]
 
 
-def shares(lengths: np.ndarray) -> list[np.ndarray]:
-    """The rows of each process: dealt out by length, so that all have as much to do."""
+def split_by_length(lengths: np.ndarray) -> list[np.ndarray]:
+    """The rows of each process, balanced by length."""
     order = np.argsort(-lengths, kind="stable")
     return [order[rank :: count()] for rank in range(count())]
 
 
-def mine(rows_by_rank: list[np.ndarray]) -> np.ndarray:
-    """This process's share."""
+def own_rows(rows_by_rank: list[np.ndarray]) -> np.ndarray:
+    """The rows of this process."""
     return rows_by_rank[distributed.get_rank()]
 
 
 def gather(vectors: Tensor, rows_by_rank: list[np.ndarray]) -> Tensor:
-    """The vectors of all rows in their order, from each process's own, with gradients to these.
+    """Gather the vectors of all rows, in order, from the processes; gradients flow back to the process's own vectors.
 
-    Processes average their gradients in the end, while the gradient of a step is the sum over its texts; so that it
-    comes out right, what flows back is multiplied by the number of processes.
+    Gradients are multiplied by the number of processes, because these average them afterwards, while the gradient of a
+    step is a sum over its texts.
     """
     return _Gather.apply(vectors, rows_by_rank)
 
@@ -60,5 +60,5 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        own = torch.from_numpy(mine(ctx.rows_by_rank))
+        own = torch.from_numpy(own_rows(ctx.rows_by_rank))
         return gradients[0][own] * len(ctx.rows_by_rank), None

@@ -1,8 +1,8 @@
-"""Training that is evaluated as it goes, and stops when nothing gets better.
+"""Early stopping that survives a kill.
 
-Knows the trainer's log and events; must not know what is measured. The library's ``EarlyStoppingCallback`` counts in
-memory: killed after the last evaluation and started again, it would train on. What is read from the log, which
-checkpoints hold, is the same in a resumed training.
+The library's ``EarlyStoppingCallback`` counts in memory, so a training that was killed after its last evaluation would
+train on when resumed. Here the evaluations are read from the log, which is part of every checkpoint. Knows the
+trainer's log and events; must not know what is measured.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ logger = logging.getLogger("retrieval_distill")
 
 
 class StopEarly(TrainerCallback):
-    """Evaluates after the last step too, keeps a checkpoint of every evaluation, and stops when patience is exhausted.
+    """Evaluates after the last step too, saves a checkpoint at every evaluation, and stops when patience is exhausted.
 
     Args:
-        logged: What the log calls the measure; more is better.
+        logged: The measure's key in the log; higher is better.
         patience: See :func:`exhausted`.
     """
 
@@ -40,6 +40,6 @@ class StopEarly(TrainerCallback):
 
 
 def exhausted(history: list[dict[str, float]], logged: str, patience: int | None) -> bool:
-    """Whether the last ``patience`` evaluations of a trainer's log brought nothing better; ``None``: never."""
+    """Whether the last ``patience`` evaluations in a trainer's log brought no improvement; ``None``: never stop."""
     values = [row[logged] for row in history if logged in row]
     return patience is not None and len(values) > patience and max(values[-patience:]) <= max(values[:-patience])

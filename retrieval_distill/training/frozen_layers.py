@@ -1,7 +1,7 @@
-"""Lower layers that stay as they are, and what they make of every text, kept on disk.
+"""Frozen lower layers, whose hidden states for every text are computed once and stored on disk.
 
-A step then runs the upper layers alone, forwards and backwards; the gradients of these are what they would be if all
-layers ran. Frozen layers have no dropout. Knows students, tokens and files; must not know objectives or the trainer.
+A training step then runs only the upper layers, forward and backward; their gradients are the same as if all layers
+ran. Frozen layers have no dropout. Knows students, tokens and files; must not know objectives or the trainer.
 
 Source: freezing lower layers, Lee et al., "What Would Elsa Do? Freezing Layers During Transformer Fine-Tuning", 2019,
 arXiv:1911.03090.
@@ -35,15 +35,15 @@ logger = logging.getLogger("retrieval_distill")
 
 OPTION = "training.frozen_layers"
 
-STORED = {torch.float32: torch.float32, torch.bfloat16: torch.int16}
-"""What hidden states of a dtype are on disk, bit by bit; NumPy has no bfloat16."""
+STORAGE_DTYPES = {torch.float32: torch.float32, torch.bfloat16: torch.int16}
+"""Compute dtype -> dtype of the same size on disk, because NumPy has no bfloat16."""
 
 PROBES = ("a", "the quick brown fox jumps over the lazy dog")
 
 
 @dataclass(frozen=True, eq=False)
 class HiddenStates:
-    """Hidden states by id, memory-mapped: ``flat`` [tokens of all texts, width], as ``STORED`` says."""
+    """Hidden states by id, memory-mapped: ``flat`` [tokens of all texts, width] in a dtype of ``STORAGE_DTYPES``."""
 
     texts: TokenizedTexts
     flat: np.ndarray
@@ -57,12 +57,12 @@ class HiddenStates:
 
 
 def freeze(student: SentenceTransformer, count: int) -> None:
-    """Freeze all that the layer above the lowest ``count`` is given depends on, in place, in each encoder.
+    """Freeze, in place, the lowest ``count`` layers of each encoder and all else that their output depends on.
 
-    That is these layers, the embeddings, and what all layers share, such as MPNet's position bias.
+    These are the embeddings, and parameters that all layers share, such as MPNet's position bias.
 
     Raises:
-        UserError: The transformer has no such layers or no more than these, or it cannot be entered above them.
+        UserError: The transformer has no more layers than that, or cannot be run from a middle layer on.
     """
     for kind in KINDS:
         _freeze(student, kind, count)
@@ -72,16 +72,16 @@ def _freeze(student: SentenceTransformer, kind: Kind, count: int) -> None:
     backbone = routes.path(student, kind)[0].auto_model
     _, stack = layers.stack_of(backbone, OPTION)
     if count >= len(stack):
-        raise UserError(f"{OPTION}={count}: the student has {len(stack)} layers, and at least one has to learn")
+        raise UserError(f"{OPTION}={count}: the student has {len(stack)} layers, and at least one must be trained")
     name = type(backbone).__name__
-    message = f"{OPTION}: a {name} cannot be entered above its lowest {count} layers; leave the option out"
+    message = f"{OPTION}: a {name} cannot be run without its lowest {count} layers; leave the option out"
     with weights.blame_model(lambda _: message):
-        if not _frozen(student, kind, count):
+        if not _freeze_and_verify(student, kind, count):
             raise UserError(message)
 
 
-def _frozen(student: SentenceTransformer, kind: Kind, count: int) -> bool:
-    """Freeze one way; whether texts keep their vectors if states are taken out at a layer and put in there again."""
+def _freeze_and_verify(student: SentenceTransformer, kind: Kind, count: int) -> bool:
+    """Freeze one encoder; whether its vectors stay the same if it is run from the stored hidden states."""
     tokens, was_training = encoder.tokens_of(student, PROBES, kind), student.training
     rows = [tokens[row] for row in range(len(tokens))]
     student.eval()
@@ -98,31 +98,31 @@ def _frozen(student: SentenceTransformer, kind: Kind, count: int) -> bool:
     return torch.allclose(upper, whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
 
 
-def keep(
+def hidden_states(
     student: SentenceTransformer,
     texts: Mapping[Kind, TokenizedTexts],
     count: int,
     dtype: torch.dtype | None,
     folder: Path,
 ) -> dict[Kind, HiddenStates]:
-    """What the lowest layers make of queries and documents; kept from an earlier call with the same layers and texts.
+    """The frozen layers' outputs for all texts; reused from an earlier call with the same layers and texts.
 
     Args:
         student: Its lowest layers are frozen.
         texts: Token rows, by kind.
-        count: How many layers.
-        dtype: What the transformer computes in; ``None``: float32.
-        folder: Where they are kept.
+        count: Number of frozen layers.
+        dtype: The transformer's compute dtype; ``None``: float32.
+        folder: Where the hidden states are stored.
 
     Raises:
         UserError: They do not fit on the disk.
     """
     computed = dtype or torch.float32
-    _say_cost(student, texts, computed, count, folder)
-    return {kind: _kept(student, texts[kind], kind, count, computed, folder / kind) for kind in KINDS}
+    _check_disk(student, texts, computed, count, folder)
+    return {kind: _hidden_states_of(student, texts[kind], kind, count, computed, folder / kind) for kind in KINDS}
 
 
-def _say_cost(
+def _check_disk(
     student: SentenceTransformer,
     texts: Mapping[Kind, TokenizedTexts],
     dtype: torch.dtype,
@@ -132,31 +132,32 @@ def _say_cost(
     needed = sum(len(own.tokens.flat) * _width(student, kind) * dtype.itemsize for kind, own in texts.items())
     folder.mkdir(parents=True, exist_ok=True)
     free, rows = shutil.disk_usage(folder).free, sum(len(own.tokens) for own in texts.values())
-    told = f"the outputs of {count} frozen layers for {rows:,} texts take {size(needed)} of {folder}"
+    cost = f"the outputs of {count} frozen layers for {rows:,} texts take {size(needed)} of {folder}"
     if needed > free + sum(path.stat().st_size for path in folder.rglob("states.npy")):
         raise UserError(
-            f"{OPTION}: {told}, the disk has {size(free)} left: make room, lower training.max_length, or leave it out"
+            f"{OPTION}: {cost}, the disk has {size(free)} left; free some disk space, lower training.max_length, or "
+            "leave the option out"
         )
-    logger.info("%s; %s are free", told, size(free))
+    logger.info("%s; %s are free", cost, size(free))
 
 
 def _width(student: SentenceTransformer, kind: Kind) -> int:
     return int(routes.path(student, kind)[0].auto_model.config.hidden_size)
 
 
-def _kept(
+def _hidden_states_of(
     student: SentenceTransformer, texts: TokenizedTexts, kind: Kind, count: int, dtype: torch.dtype, folder: Path
 ) -> HiddenStates:
     first, tokens = routes.path(student, kind)[0], texts.tokens
 
     def work(out: Path) -> dict[str, int]:
         shape = (len(tokens.flat), _width(student, kind))
-        stored = torch.empty(0, dtype=STORED[dtype]).numpy().dtype
+        stored = torch.empty(0, dtype=STORAGE_DTYPES[dtype]).numpy().dtype
         flat = np.lib.format.open_memmap(out / "states.npy", "w+", stored, shape)
         unit = {"query": "queries", "document": "documents"}[kind]
         with progress("running the frozen layers", len(tokens), unit) as advance:
-            for row, states in _computed(student, texts, kind, count, dtype):
-                flat[tokens.offsets[row] : tokens.offsets[row + 1]] = states.values.view(STORED[dtype]).numpy()
+            for row, states in _compute(student, texts, kind, count, dtype):
+                flat[tokens.offsets[row] : tokens.offsets[row + 1]] = states.values.view(STORAGE_DTYPES[dtype]).numpy()
                 advance(1)
         flat.flush()
         return {"texts": len(tokens), "tokens": len(tokens.flat), "layers": count, "bytes": flat.nbytes}
@@ -171,10 +172,10 @@ def _kept(
     return HiddenStates(texts, np.load(folder / "states.npy", mmap_mode="r"), dtype, count)
 
 
-def _computed(
+def _compute(
     student: SentenceTransformer, texts: TokenizedTexts, kind: Kind, count: int, dtype: torch.dtype
 ) -> Iterator[tuple[int, States]]:
-    """Every row and its hidden states, in the dtype that steps compute in."""
+    """Every row and its hidden states, in the compute dtype."""
     first = routes.path(student, kind)[0]
     lent = None if dtype == torch.float32 else {name: w.to(dtype) for name, w in first.named_parameters()}
     student.eval()

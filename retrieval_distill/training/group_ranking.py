@@ -1,4 +1,4 @@
-"""How well an encoder ranks the training groups before it is trained: what a choice between students goes by.
+"""The nDCG@10 of an untrained encoder on training groups, by which variants of a student are compared.
 
 Knows groups and judgements; must not know how a student is built.
 """
@@ -15,7 +15,7 @@ from retrieval_distill.student import encoder
 from retrieval_distill.training.groups import Group
 
 QUERIES = 200
-"""Training queries asked at most: drawn once, the same for every encoder."""
+"""Number of training queries at most; the same sample for every encoder."""
 
 
 def ndcg(model: SentenceTransformer, groups: list[Group], training_set: TrainingSet) -> float:

@@ -1,6 +1,6 @@
 """Training groups: candidates, teacher scores and judgements of one query, by id.
 
-A positive is known by its grade in the qrels, never by its place. Knows Runs and qrels; must not know tokens,
+A positive is identified by its grade in the qrels, never by its position. Knows Runs and qrels; must not know tokens,
 models or objectives.
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.training.query_order import Order, shuffled
+from retrieval_distill.training.query_order import Order, shuffle_epochs
 
 logger = logging.getLogger("retrieval_distill")
 
-NAMED = 3
-"""Queries that a warning names."""
+SHOWN = 3
+"""Number of query ids shown in a warning."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Group:
 
 
 def build_groups(teacher_run: Run, qrels: Qrels) -> list[Group]:
-    """A group per query that has a relevant document and at least one other; a warning counts and names the rest.
+    """One group for each query with a relevant and another candidate; a warning counts and names the other queries.
 
     Args:
         teacher_run: Candidates under raw teacher scores, best first.
@@ -49,12 +49,12 @@ def build_groups(teacher_run: Run, qrels: Qrels) -> list[Group]:
     for query_id, doc_ids, scores in teacher_run:
         judged = qrels.get(query_id, {})
         grades = tuple(max(judged.get(doc, 0), 0) for doc in doc_ids)
-        if fault := _fault(grades):
-            left_out.setdefault(fault, []).append(query_id)
+        if reason := _exclusion_reason(grades):
+            left_out.setdefault(reason, []).append(query_id)
         else:
             groups.append(Group(query_id, tuple(doc_ids), tuple(scores.tolist()), grades))
-    for fault, ids in left_out.items():
-        logger.warning("training queries left out because %s: %s", fault, counted(ids))
+    for reason, ids in left_out.items():
+        logger.warning("training queries left out because %s: %s", reason, summarize_ids(ids))
     if not groups:
         raise UserError(
             "no training query has both a relevant document and another candidate; "
@@ -63,28 +63,28 @@ def build_groups(teacher_run: Run, qrels: Qrels) -> list[Group]:
     return groups
 
 
-def _fault(grades: Sequence[int]) -> str | None:
-    """Why a query's candidates teach nothing."""
+def _exclusion_reason(grades: Sequence[int]) -> str | None:
+    """Why a query cannot be trained on; ``None`` if it can."""
     if len(grades) < 2:
-        return "they have one candidate only"
+        return "they have only one candidate"
     if not any(grades):
         return "none of their candidates is judged relevant"
     return "all their candidates are judged relevant" if all(grades) else None
 
 
-def indifferent(groups: Sequence[Group]) -> list[str]:
-    """The queries all of whose candidates the teacher scores alike: they teach that no candidate is better."""
+def uniformly_scored(groups: Sequence[Group]) -> list[str]:
+    """Queries whose candidates all have the same teacher score, which teach that no candidate is better."""
     return [group.query_id for group in groups if min(group.scores) == max(group.scores)]
 
 
-def counted(ids: Sequence[str]) -> str:
-    """How many, and the first by name: ``"5 (q1, q2, q3, ...)"``."""
-    return f"{len(ids):,} ({', '.join(ids[:NAMED])}{', ...' if len(ids) > NAMED else ''})"
+def summarize_ids(ids: Sequence[str]) -> str:
+    """Count and first few ids: ``"5 (q1, q2, q3, ...)"``."""
+    return f"{len(ids):,} ({', '.join(ids[:SHOWN])}{', ...' if len(ids) > SHOWN else ''})"
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What one group contributes to one step: its row in the list of groups, and which of its candidates."""
+    """The candidates of one group in one step: the group's index, and the indices of its candidates."""
 
     group: int
     candidates: tuple[int, ...]
@@ -100,34 +100,35 @@ def schedule(
     easy_to_hard: bool = False,
     stratified: bool = False,
 ) -> list[Draw]:
-    """The whole training order, fixed by the seed: epochs of shuffled groups, fresh negatives each time.
+    """The whole training order, fixed by the seed: epochs of shuffled groups, with fresh negatives each time.
 
-    A draw holds one relevant candidate (each relevant one equally often over time) and ``candidates - 1`` others,
-    the higher in the teacher's order the likelier (weight ``1 / (2 + rank)``), without repetition. Knowing every
-    step beforehand is what makes a resumed training equal to an uninterrupted one.
+    A draw has one relevant candidate, chosen uniformly, and ``candidates - 1`` others without replacement, with
+    probability proportional to ``1 / (2 + rank)`` in the teacher's order. Because every step is known beforehand, a
+    resumed training equals an uninterrupted one.
 
-    A curriculum moves what is likeliest from the end of the teacher's order, where candidates are easy to tell from
-    the relevant one, to its head (weight ``1 / (2 + |rank - r|)``, ``r`` falling linearly from the last rank to 0).
-    Source: Zeng et al., "Curriculum Learning for Dense Retrieval Distillation", 2022, arXiv:2204.13679.
+    With a curriculum, the most likely rank moves from the end of the teacher's order, where candidates are easy to tell
+    from the relevant one, to its head: weight ``1 / (2 + |rank - r|)``, where ``r`` falls linearly from the last rank
+    to 0. Source: Zeng et al., "Curriculum Learning for Dense Retrieval Distillation", 2022, arXiv:2204.13679.
 
-    Stratified, the others come one from each of ``candidates - 1`` equal parts of the range of their teacher scores, so
-    that a step shows how good and bad they are and not only the best; where a part holds none, the one nearest to its
-    middle. Source: "Beyond Hard Negatives: The Importance of Score Distribution in Knowledge Distillation for Dense
-    Retrieval", SIGIR 2026, arXiv:2604.04734 (draws that cover the range evenly; the parts are ours).
+    With stratified sampling, the range of the teacher scores is divided into ``candidates - 1`` bins of equal width,
+    and one candidate is drawn from each, so that a step covers the whole range and not only the hardest negatives; for
+    an empty bin, the candidate nearest to its middle is taken. Source: "Beyond Hard Negatives: The Importance of Score
+    Distribution in Knowledge Distillation for Dense Retrieval", SIGIR 2026, arXiv:2604.04734 (draws that cover the
+    range evenly; the bins are ours).
 
     Args:
-        groups: What is drawn from.
-        steps: Batches.
-        queries_per_step: Queries of a batch.
-        candidates: Candidates of a query and batch.
-        seed: Of every draw.
-        order: Draws the groups, see :func:`retrieval_distill.training.query_order.order`. ``None``: epochs of all,
-            shuffled.
-        easy_to_hard: The curriculum.
-        stratified: Whether the others cover the range of their scores; not together with the curriculum.
+        groups: The groups to draw from.
+        steps: Number of batches.
+        queries_per_step: Queries per batch.
+        candidates: Candidates per query.
+        seed: Random seed.
+        order: Order of the groups, see :func:`retrieval_distill.training.query_order.order`. ``None``: epochs of all
+            groups, shuffled.
+        easy_to_hard: Whether to use the curriculum.
+        stratified: Whether to use stratified sampling; excludes the curriculum.
     """
     rng = np.random.default_rng(seed)
-    drawn = shuffled(np.arange(len(groups)), rng) if order is None else order(rng)
+    drawn = shuffle_epochs(np.arange(len(groups)), rng) if order is None else order(rng)
     count = steps * queries_per_step
     ease = np.linspace(1, 0, count) if easy_to_hard else np.zeros(count)
     return [
@@ -141,21 +142,21 @@ def _draw(group: Group, candidates: int, ease: float, stratified: bool, rng: np.
     others = np.array([i for i, grade in enumerate(group.grades) if grade <= 0])
     count = min(candidates - 1, len(others))
     if stratified:
-        drawn = others[_of_each_part(np.array(group.scores)[others], count, rng)]
+        drawn = others[_stratified_sample(np.array(group.scores)[others], count, rng)]
     else:
         weight = 1.0 / (2.0 + np.abs(np.arange(len(others)) - ease * (len(others) - 1)))
         drawn = rng.choice(others, count, replace=False, p=weight / weight.sum())
     return (int(rng.choice(relevant)), *sorted(int(i) for i in drawn))
 
 
-def _of_each_part(scores: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Places of ``count`` scores, one in each equal part of their range, drawn; an empty part's are the nearest."""
+def _stratified_sample(scores: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices of ``count`` scores, one drawn from each bin of their range, or the nearest score for an empty bin."""
     order = rng.permutation(len(scores))
     half = np.ptp(scores) / count / 2
     middles = scores.min() + half * (2 * np.arange(count) + 1)
-    beyond = (np.abs(scores[order] - middles[:, None]) - half * (1 + 1e-9)).clip(min=0)  # [parts, scores]
+    distances = (np.abs(scores[order] - middles[:, None]) - half * (1 + 1e-9)).clip(min=0)  # [bins, scores]
     drawn: list[int] = []
-    for part in np.argsort(beyond.min(axis=1) > 0, kind="stable"):  # parts that hold some come first
-        drawn.append(int(np.argmin(beyond[part])))
-        beyond[:, drawn[-1]] = np.inf
+    for part in np.argsort(distances.min(axis=1) > 0, kind="stable"):  # bins that are not empty come first
+        drawn.append(int(np.argmin(distances[part])))
+        distances[:, drawn[-1]] = np.inf
     return order[drawn]

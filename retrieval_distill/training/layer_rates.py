@@ -1,7 +1,7 @@
-"""Layer-wise learning rates: the lower a layer, the slower it learns.
+"""Layer-wise learning rates: the lower a layer, the lower its rate.
 
-What lower layers know of language is general and best kept; what upper layers know belongs to the task they were
-trained for. Knows parameters and where they stand in a transformer; must not know optimisers or what is trained.
+Lower layers hold general knowledge of language that should be kept, upper layers what is specific to the task. Knows
+parameters and their layer in a transformer; must not know optimisers or what is trained.
 
 Source: Howard and Ruder, "Universal Language Model Fine-tuning for Text Classification", 2018, arXiv:1801.06146,
 section 3.2 (discriminative fine-tuning; their factor is 2.6, a decay of 0.38, for three layers of an LSTM).
@@ -22,14 +22,14 @@ def parameter_groups(
     """An optimiser's parameter groups: the rate of a parameter is ``learning_rate * decay ** steps_below_top``.
 
     Args:
-        model: Holds one transformer, or several (queries' and documents'), each with rates of its own depth.
-        learning_rate: Of the top layer and of all above the layers: final norms, pooling, dense layers, heads.
-        decay: What each layer downwards multiplies the rate by.
-        weight_decay: Of parameters named in ``decayed``; the others have none.
+        model: Contains one transformer, or two (for queries and documents).
+        learning_rate: Rate of the top layer and everything above it: final norms, pooling, dense layers, heads.
+        decay: Factor from each layer to the one below.
+        weight_decay: Weight decay of the parameters in ``decayed``; the others have none.
         decayed: Names of parameters.
 
     Returns:
-        Groups with ``params``, ``lr`` and ``weight_decay``, the highest rate first (it is the one that is logged).
+        Groups with ``params``, ``lr`` and ``weight_decay``, the highest rate first, because the first one is logged.
     """
     below = steps_below_top(model)
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
@@ -43,10 +43,10 @@ def parameter_groups(
 
 
 def steps_below_top(model: nn.Module) -> dict[str, int]:
-    """How many layers below the top one each transformer parameter stands: 0 in it and above, embeddings the most.
+    """Each transformer parameter's distance from the top layer, in layers: 0 in it and above, embeddings the farthest.
 
-    Layers are the one list that is as long as the configuration says; what is registered before it (embeddings and
-    their norms) lies below all layers, what comes after it above. So it is in every transformer of the library.
+    The layers are the module list of the configured length. Parameters registered before it (embeddings and their
+    norms) lie below all layers, those after it above. This holds for every transformer of the library.
     """
     below: dict[str, int] = {}
     for prefix, backbone in model.named_modules():

@@ -1,16 +1,16 @@
-"""Hybrid-aware distillation: the student learns what BM25 lacks.
+"""Hybrid-aware distillation: the student learns what BM25 misses.
 
-What is served is often the fusion of the student with BM25. So the objectives hold ``similarity + weight * BM25 / sd``
-against the teacher, for every pair of a step: candidates, in-batch documents and remembered ones alike. The student's
-part is then a residual, and its capacity goes to what words do not tell. ``sd`` is the standard deviation of the BM25
-scores of training candidates, so the weight is in units of the similarities as training has them (``student.scale``
-included), whatever the collection. Nothing is subtracted: a pair without a common word stays at 0, and a level that all
-documents of a query share is the same to every objective but ``score_mse``.
+A student is often served fused with BM25. The objectives therefore compare ``similarity + weight * BM25 / sd`` with the
+teacher, for every pair of a step: candidates, in-batch documents and documents in memory. The student learns the
+residual, so its capacity goes to what words do not tell. ``sd`` is the standard deviation of the BM25 scores of
+training candidates, so the weight has the unit of the scaled similarities (``student.scale`` included) on every
+collection. BM25 is not centred: a pair without a common word stays at 0, and an offset shared by all documents of a
+query matters to no objective but ``score_mse``.
 
 Knows scores of pairs; must not know where they come from, models or objectives.
 
 Source: Gao et al., "Complementing Lexical Retrieval with Semantic Residual Embedding", 2021, arXiv:2004.13969 (their
-residual is in the margin of a hinge loss; here it is in the similarity, so that every objective has it).
+residual is in the margin of a hinge loss; here it is in the similarity, so that it applies to every objective).
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ from retrieval_distill.training.groups import Group
 logger = logging.getLogger("retrieval_distill")
 
 Scores = Callable[[Texts, Sequence[str]], np.ndarray]
-"""Queries and ids of documents to the BM25 scores of all their pairs, float32 [queries, documents]."""
+"""Function from queries and document ids to the BM25 scores of all pairs, float32 [queries, documents]."""
 
 Pairs = Callable[[Sequence[str], Sequence[str]], np.ndarray]
-"""Ids of queries and of documents to what is added to the similarities of all their pairs, float32 of that shape."""
+"""Function from query ids and document ids to the term of all pairs, float32 [queries, documents]."""
 
 SAMPLED = 1000
-"""Training queries whose candidates tell the standard deviation, at most."""
+"""Training queries, at most, from whose candidates the standard deviation is computed."""
 
 
 @dataclass(frozen=True, eq=False)
-class Lexical:
-    """What BM25 adds to the student's similarities: ``factor`` times its scores."""
+class LexicalTerm:
+    """The term added to the student's similarities: ``factor`` times the BM25 scores."""
 
     scores: Scores
     factor: float
 
     @classmethod
-    def weighted(cls, scores: Scores, weight: float, groups: Sequence[Group], queries: Texts) -> Lexical:
-        """BM25 by a weight in units of the similarities.
+    def from_weight(cls, scores: Scores, weight: float, groups: Sequence[Group], queries: Texts) -> LexicalTerm:
+        """The term for a weight in units of the similarities.
 
         Args:
-            scores: BM25's.
-            weight: What one standard deviation of these adds to a similarity.
-            groups: The training groups; evenly spaced ones tell the standard deviation of their candidates' scores.
-            queries: Their texts.
+            scores: BM25 scores.
+            weight: Added to a similarity per standard deviation of the BM25 scores.
+            groups: Training groups; the standard deviation is over the candidates of an evenly spaced sample of them.
+            queries: Texts of the groups' queries.
 
         Raises:
-            UserError: BM25 scores all candidates alike.
+            UserError: All candidates have the same BM25 score.
         """
         rows = np.linspace(0, len(groups) - 1, min(SAMPLED, len(groups))).round().astype(int)
         sampled = [groups[row] for row in rows]
@@ -63,16 +63,16 @@ class Lexical:
         deviation = float(np.concatenate(found).std(dtype=np.float64))
         if deviation == 0:
             raise UserError(
-                "training.lexical_weight: BM25 scores all candidates of the training queries alike and adds nothing; "
-                "leave it out, or see to retrieve.language and retrieve.stemmer"
+                "training.lexical_weight: BM25 gives all candidates of the training queries the same score; leave the "
+                "option out, or check retrieve.language and retrieve.stemmer"
             )
-        logger.info("the student learns what BM25 lacks: similarities + %g * BM25 / %.3g", weight, deviation)
+        logger.info("hybrid-aware distillation: similarities + %g * BM25 / %.3g", weight, deviation)
         return cls(scores, weight / deviation)
 
     def __call__(self, queries: Texts, doc_ids: Sequence[str]) -> np.ndarray:
-        """What is added for all pairs, float32 [queries, documents]."""
+        """The term of all pairs, float32 [queries, documents]."""
         return (self.factor * self.scores(queries, doc_ids)).astype(np.float32)
 
-    def of(self, queries: Texts) -> Pairs:
-        """The same for some of these queries, by their ids."""
+    def for_queries(self, queries: Texts) -> Pairs:
+        """The term as a function of query ids and document ids, for ids among ``queries``."""
         return lambda query_ids, doc_ids: self(queries.select(query_ids), doc_ids)

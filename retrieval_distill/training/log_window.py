@@ -1,4 +1,4 @@
-"""What is logged of a few steps together: objectives, throughput, padding.
+"""Statistics of the steps between two rows of the log: objectives, throughput, padding.
 
 Knows numbers and clocks; must not know the trainer or the model.
 """
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class Window:
-    """The steps since the last log; the first window's clock starts with :meth:`start`."""
+class LogWindow:
+    """The steps since the last row of the log; the clock starts with :meth:`start`."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -23,24 +23,26 @@ class Window:
         self._tokens = self._padded = 0
 
     def start(self) -> None:
-        """Start the clock, unless it runs."""
+        """Start the clock if it is not running."""
         if self._since is None:
             self._since = time.monotonic()
 
     def pause(self) -> None:
-        """Stop the clock until the next step: what is done between them is no training."""
+        """Stop the clock until the next step, because the time in between is not training."""
         self._since = None
 
     def add(self, components: Mapping[str, Any], tokens: int, padded: int) -> None:
-        """Take in one step: its objectives, its texts' tokens, and the tokens computed for them."""
+        """Add one step: the values of its objectives, and its number of tokens without and with padding."""
         for name, value in components.items():
             self._components[name].append(float(value))
         self._tokens += tokens
         self._padded += padded
 
     def close(self) -> dict[str, float]:
-        """Each objective's mean, ``tokens_per_second`` (padding not counted, checkpoints and batches in the time)
-        and ``padding_share`` of the tokens computed; the next window starts.
+        """Start the next window and return this one's statistics.
+
+        These are each objective's mean, ``tokens_per_second`` (without padding, over the time including batches and
+        checkpoints) and ``padding_share``.
         """
         now = time.monotonic()
         seconds = max(now - (self._since or now), 1e-9)

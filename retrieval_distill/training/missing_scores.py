@@ -1,8 +1,7 @@
-"""Candidates that the teacher left without a score: refused, dropped, or taken for the worst of their list.
+"""Candidates without a teacher score: refuse them, drop them, or give them the lowest score of their list.
 
-Scores that cannot be of relevance, for their size, are refused too: one of them would be the whole of a loss.
-
-Knows Runs; must not know what a score is used for.
+Scores too large to mean relevance are refused too, because a single one would dominate the loss. Knows Runs; must not
+know what a score is used for.
 """
 
 from __future__ import annotations
@@ -19,19 +18,18 @@ logger = logging.getLogger("retrieval_distill")
 
 How = Literal["refuse", "drop", "lowest"]
 
-NAMED = 3
-"""Pairs that a message names."""
-
+SHOWN = 3
+"""Number of pairs shown in a message."""
 
 LARGEST = 1e6
-"""Size of a score that some teacher may give; logits stay below 100, inner products of long vectors below 10,000."""
+"""Largest magnitude of a plausible score; logits stay below 100, inner products of long vectors below 10,000."""
 
 
-def refuse_absurd(run: Run) -> Run:
-    """The Run, once its scores are shown to be of a size that relevance has.
+def check_magnitudes(run: Run) -> Run:
+    """Return the Run unchanged if no score exceeds :data:`LARGEST` in magnitude.
 
     Raises:
-        UserError: One is beyond :data:`LARGEST`; the message names the first.
+        UserError: A score does; the message names the first one.
     """
     scores = run.frame["score"]
     absurd = run.frame[np.isfinite(scores) & (scores.abs() > LARGEST)]
@@ -39,18 +37,19 @@ def refuse_absurd(run: Run) -> Run:
         query, doc, score = absurd[["query_id", "doc_id", "score"]].iloc[0]
         raise UserError(
             f"{len(absurd):,} of {len(run):,} teacher scores are larger than {LARGEST:g}, the first is {score:g} of "
-            f"{query}/{doc} (query/document): no relevance is; score these pairs again, or scale the scores down"
+            f"{query}/{doc} (query/document), too large to mean relevance; score these pairs again, or scale the "
+            "scores down"
         )
     return run
 
 
-def settle(run: Run, how: How) -> Run:
+def resolve(run: Run, how: How) -> Run:
     """A Run in which every pair has a score.
 
     Args:
-        run: Teacher scores; NaN is a missing one.
-        how: ``"refuse"`` stops; ``"drop"`` takes the candidate out of its list; ``"lowest"`` gives it the lowest score
-            of its list, and takes out lists without any score.
+        run: Teacher scores; a missing one is NaN.
+        how: ``"refuse"`` raises an error; ``"drop"`` removes the candidate; ``"lowest"`` gives it the lowest score of
+            its list, and removes lists without any score.
 
     Raises:
         UserError: A score is missing and ``how`` is ``"refuse"``.
@@ -58,7 +57,7 @@ def settle(run: Run, how: How) -> Run:
     missing = run.frame["score"].isna()
     if not missing.any():
         return run
-    pairs = run.frame[missing].head(NAMED)
+    pairs = run.frame[missing].head(SHOWN)
     first = ", ".join(f"{query}/{doc}" for query, doc in zip(pairs["query_id"], pairs["doc_id"], strict=True))
     found = f"{missing.sum():,} of {len(run):,} candidates have no teacher score (query/document: {first})"
     if how == "refuse":

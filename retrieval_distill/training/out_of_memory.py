@@ -1,7 +1,6 @@
-"""Too little memory for a step: the same step again, with fewer texts held at once.
+"""Recovery from running out of memory: repeat the step with fewer texts in memory at once.
 
-Gradient caching changes what is kept in memory, not what is computed. Knows errors and random states; must not know
-models.
+Gradient caching changes memory use, not the result. Knows errors and random states; must not know models.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ logger = logging.getLogger("retrieval_distill")
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A batch whose gradients are to be added up, and the random state it began under."""
+class BatchSnapshot:
+    """A batch of the current step, and the random state in which its computation started."""
 
     inputs: dict[str, Any]
     cpu: torch.Tensor = field(default_factory=torch.get_rng_state)
@@ -31,28 +30,28 @@ class Begun:
     )
 
     def restore(self) -> None:
-        """Go back to that random state."""
+        """Restore that random state."""
         torch.set_rng_state(self.cpu)
         if self.gpu is not None:
             torch.cuda.set_rng_state(self.gpu)
 
     @property
     def texts(self) -> int:
-        """Distinct texts of the batch."""
+        """Number of distinct texts in the batch."""
         return len(self.inputs["queries"]) + len(self.inputs["documents"])
 
 
-def fewer(error: RuntimeError, cache_texts: int | None, texts: int) -> int:
-    """The ``cache_texts`` to try next: half of what it was, or of the batch's texts if nothing was cached.
+def reduce_cache_texts(error: RuntimeError, cache_texts: int | None, texts: int) -> int:
+    """The next ``cache_texts`` to try: half the current one, or half the batch's texts if it was ``None``.
 
     Args:
-        error: What a step raised.
-        cache_texts: What it ran under.
-        texts: Of its batch.
+        error: Raised by the step.
+        cache_texts: Its value during that step.
+        texts: Number of texts in the batch.
 
     Raises:
-        RuntimeError: ``error`` itself, where it is not about memory.
-        UserError: Nothing is left to halve; or several processes train, which would wait for one another.
+        RuntimeError: ``error`` itself, if it is not an out-of-memory error.
+        UserError: A single text does not fit; or several processes train together, so one cannot repeat a step alone.
     """
     if not devices.is_out_of_memory(error):
         raise error
@@ -63,12 +62,12 @@ def fewer(error: RuntimeError, cache_texts: int | None, texts: int) -> int:
         ) from None
     if processes.count() > 1:
         raise UserError(f"not enough memory for a step; set training.cache_texts={held // 2} or lower") from None
-    logger.warning("not enough memory for a step: again, and from here on, with training.cache_texts=%d", held // 2)
+    logger.warning("not enough memory for a step; repeating it with training.cache_texts=%d from now on", held // 2)
     return held // 2
 
 
-def release() -> None:
-    """Give back what the failed step held."""
+def free_memory() -> None:
+    """Free the memory that the failed step held."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

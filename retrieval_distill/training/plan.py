@@ -1,4 +1,4 @@
-"""What is fixed before the first step: token ids, topics and the order of training, so that a kill changes nothing.
+"""The training plan, fixed before the first step so that a resumed training repeats it: tokens, topics and order.
 
 Knows groups, texts and the untrained student; must not know objectives or the trainer.
 """
@@ -23,7 +23,7 @@ from retrieval_distill.student.routes import Kind
 from retrieval_distill.training import distributed, frozen_layers, query_order, token_store, topics
 from retrieval_distill.training.batches import Collator, Rows
 from retrieval_distill.training.groups import Draw, Group, schedule
-from retrieval_distill.training.lexical_term import Lexical
+from retrieval_distill.training.lexical_term import LexicalTerm
 from retrieval_distill.training.teacher_vectors import teacher_vectors
 from retrieval_distill.training.token_store import TokenizedTexts
 from retrieval_distill.training.trainer_arguments import dtype
@@ -31,8 +31,8 @@ from retrieval_distill.training.trainer_arguments import dtype
 logger = logging.getLogger("retrieval_distill")
 
 
-def learnt(groups: list[Group], training_set: TrainingSet) -> dict[Kind, Texts]:
-    """The texts of the training: the groups' queries, and every candidate once."""
+def training_texts(groups: list[Group], training_set: TrainingSet) -> dict[Kind, Texts]:
+    """The texts to train on: the queries of all groups, and each of their candidates once."""
     doc_ids = dict.fromkeys(doc for group in groups for doc in group.doc_ids)
     return {
         "query": training_set.queries.select([group.query_id for group in groups]),
@@ -40,48 +40,50 @@ def learnt(groups: list[Group], training_set: TrainingSet) -> dict[Kind, Texts]:
     }
 
 
-def collator(
+def build_collator(
     student: SentenceTransformer,
     groups: list[Group],
     texts: dict[Kind, Texts],
     qrels: Qrels,
     recipe: Recipe,
     folder: Path,
-    lexical: Lexical | None = None,
+    lexical: LexicalTerm | None = None,
 ) -> Collator:
-    """Cut every text of the training once, at the training's length, and embed it where there is a teacher for that.
+    """Prepare all training texts: tokenize them, and embed them if there is an embedding teacher.
 
-    Where layers are frozen, these run over every text once.
+    If layers are frozen, their hidden states are computed as well.
     """
     own_queries, own_documents = texts["query"], texts["document"]
     limit = recipe.training.max_length
     tokens: dict[Kind, TokenizedTexts] = {
-        "query": token_store.cut(student, own_queries, "query", limit, folder / "tokens" / "queries"),
-        "document": token_store.cut(student, own_documents, "document", limit, folder / "tokens" / "documents"),
+        "query": token_store.tokenize(student, own_queries, "query", limit, folder / "tokens" / "queries"),
+        "document": token_store.tokenize(student, own_documents, "document", limit, folder / "tokens" / "documents"),
     }
     rows: Mapping[Kind, Rows] = tokens
     if count := recipe.training.frozen_layers:
-        rows = frozen_layers.keep(student, tokens, count, dtype(recipe.training), folder / "hidden-states")
+        rows = frozen_layers.hidden_states(student, tokens, count, dtype(recipe.training), folder / "hidden-states")
     return Collator(
         groups,
         rows["query"],
         rows["document"],
         qrels,
         teacher_vectors(recipe, own_queries, own_documents, folder / "teacher-vectors"),
-        lexical.of(own_queries) if lexical else None,
+        lexical.for_queries(own_queries) if lexical else None,
     )
 
 
-def cut(student: SentenceTransformer, texts: dict[Kind, Texts], recipe: Recipe) -> dict[Kind, lengths.Truncation]:
-    """How many queries and documents of the training are longer than it takes, by kind; see ``student.lengths``."""
+def count_truncated(
+    student: SentenceTransformer, texts: dict[Kind, Texts], recipe: Recipe
+) -> dict[Kind, lengths.Truncation]:
+    """How many training queries and documents exceed the maximum length; see ``student.lengths``."""
     name, limit = recipe.student.model, recipe.training.max_length
     return {kind: lengths.report_truncation(name, student, own, kind, limit) for kind, own in texts.items()}
 
 
-def draws(
+def schedule_draws(
     student: SentenceTransformer, groups: list[Group], queries: Texts, recipe: Recipe, folder: Path
 ) -> list[Draw]:
-    """The whole training order: as many draws as all steps of all processes take."""
+    """The whole training order, for all steps and processes."""
     config = recipe.training
     batch = config.queries_per_step * distributed.count()
     steps = config.steps or max(1, round(config.epochs * len(groups) / (batch * config.gradient_accumulation)))
@@ -93,24 +95,26 @@ def draws(
 
 
 def _sources(groups: list[Group], recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """The dataset of every group, from 0, and each dataset's share of the batches."""
+    """The dataset of each group, from 0, and the share of each dataset."""
     names = [source_of(group.query_id) if recipe.datasets else "" for group in groups]
     found = {name: place for place, name in enumerate(dict.fromkeys(names))}
     if unknown := [name for name in found if recipe.datasets and name not in recipe.datasets]:
-        raise UserError(f"training query {names.index(unknown[0])} is of none of the recipe's datasets: {unknown[0]!r}")
+        query_id = groups[names.index(unknown[0])].query_id
+        known = ", ".join(recipe.datasets)
+        raise UserError(f"training query {query_id!r} belongs to none of the recipe's datasets ({known})")
     sources = np.array([found[name] for name in names])
     weights = [recipe.datasets[name].weight if name else 1.0 for name in found]
-    of_sources = query_order.shares(np.bincount(sources), weights, recipe.training.dataset_exponent)
+    of_sources = query_order.stream_shares(np.bincount(sources), weights, recipe.training.dataset_exponent)
     if recipe.datasets:
-        told = ", ".join(f"{name} {share:.1%}" for name, share in zip(found, of_sources, strict=True))
-        logger.info("shares of the batches: %s", told)
+        listed = ", ".join(f"{name} {share:.1%}" for name, share in zip(found, of_sources, strict=True))
+        logger.info("shares of the datasets: %s", listed)
     return sources, of_sources
 
 
 def _topics(
     student: SentenceTransformer, queries: Texts, recipe: Recipe, batch: int, folder: Path
 ) -> np.ndarray | None:
-    """The topic of every query, clustered once; a resumed training reads it."""
+    """The topic of each query; clustered once and stored, for a resumed training."""
     count = recipe.training.topics
     if count is None:
         return None
@@ -129,6 +133,6 @@ def _topics(
     stages.stage("topics", folder, inputs, work)
     found = np.load(folder / "topics.npy")
     if recipe.training.topic_batches == "one":
-        share = topics.share_of_one_topic(found, batch)
-        logger.info("%d topics: %.0f %% of the queries come in batches of one topic", count, 100 * share)
+        share = topics.single_topic_share(found, batch)
+        logger.info("%d topics: %.0f %% of the queries are in batches of a single topic", count, 100 * share)
     return found

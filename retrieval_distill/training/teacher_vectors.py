@@ -1,4 +1,4 @@
-"""An embedding teacher's vectors of the training texts, on disk and by id.
+"""An embedding teacher's vectors of the training texts, stored on disk and read by id.
 
 Knows texts and the embedder; must not know objectives or batches.
 """
@@ -17,7 +17,7 @@ from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.student.encoder import Kind
 
 START = "start"
-"""As an embedding teacher's name: the student before training."""
+"""Name of the embedding teacher that is the student itself before training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,24 +29,24 @@ class TeacherVectors:
 
     @property
     def dimensions(self) -> int:
-        """Of one vector."""
+        """Number of dimensions of the teacher's vectors."""
         return int(self.queries.manifest["counts"]["dimensions"])
 
-    def of(self, kind: Kind, ids: Sequence[str]) -> np.ndarray:
-        """The vectors of texts: float32 [ids, dimensions]."""
+    def take(self, kind: Kind, ids: Sequence[str]) -> np.ndarray:
+        """Vectors by id: float32 [ids, dimensions]."""
         return (self.queries if kind == "query" else self.documents).take(ids)
 
 
 def teacher_vectors(recipe: Recipe, queries: Texts, documents: Texts, folder: Path) -> TeacherVectors | None:
-    """Embed the training texts with the recipe's embedding teacher; ``None`` where it names none.
+    """Embed the training texts with the recipe's embedding teacher; ``None`` if the recipe has none.
 
-    A killed training finds what was embedded before it.
+    A resumed training reuses the vectors that are already there.
 
     Args:
-        recipe: Its section ``embedding_teacher`` is used, and ``student.model`` for the teacher ``start``.
+        recipe: Section ``embedding_teacher``, and ``student.model`` for the teacher ``start``.
         queries: The training queries.
         documents: Their candidates.
-        folder: Where the vectors are kept.
+        folder: Where the vectors are stored.
     """
     config = recipe.embedding_teacher
     if config.model is None:

@@ -1,4 +1,4 @@
-"""The texts of a training, cut into token ids once and read from disk as steps need them.
+"""Training texts tokenized once, and read from disk as steps need them.
 
 Knows texts, tokenizers and files; must not know groups or models' weights.
 """
@@ -19,7 +19,7 @@ from retrieval_distill.student import encoder
 from retrieval_distill.student.routes import path
 
 CHUNK = 8192
-"""Texts that are cut at once: what is held in memory."""
+"""Texts tokenized at once; bounds memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +33,17 @@ class TokenizedTexts:
         return self.tokens[self.rows[id_]]
 
 
-def cut(
+def tokenize(
     student: SentenceTransformer, texts: Texts, kind: encoder.Kind, max_length: int | None, folder: Path
 ) -> TokenizedTexts:
-    """The token ids of texts, memory-mapped; kept from an earlier call with the same tokenizer, texts and options.
+    """Token ids of texts, memory-mapped; reused from an earlier call with the same tokenizer, texts and options.
 
     Args:
-        student: Whose tokenizer and prompts cut.
-        texts: What to cut.
-        kind: Which of the student's prompts, and of its tokenizers, applies.
-        max_length: Ids kept per text; ``None``: the student's own limit.
-        folder: Where the store is.
+        student: Its tokenizer and prompt are used.
+        texts: The texts.
+        kind: Selects the student's prompt and tokenizer.
+        max_length: Tokens per text; ``None``: the student's own limit.
+        folder: Where the tokens are stored.
     """
 
     def work(out: Path) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Topic-aware batches: queries are clustered once, and the queries of a step are of one topic.
 
-Negatives that queries of a step lend one another are then about the same things, and hard. Knows vectors and the
-order of queries; must not know where vectors come from.
+In-batch negatives are then on the same topic as the query, and therefore hard. Knows vectors and the order of queries;
+must not know where vectors come from.
 
 Source: Hofstaetter et al., "Efficiently Teaching an Effective Dense Retriever with Balanced Topic Aware Sampling",
 2021, arXiv:2104.06967, section 3 (one topic per batch; their margin-balanced pairs are not part of this).
@@ -20,7 +20,7 @@ from retrieval_distill.errors import UserError
 logger = logging.getLogger("retrieval_distill")
 
 ITERATIONS = 25
-"""Of k-means: FAISS's own default."""
+"""Iterations of k-means; FAISS's own default."""
 
 
 def cluster(vectors: np.ndarray, topics: int, seed: int) -> np.ndarray:
@@ -28,8 +28,8 @@ def cluster(vectors: np.ndarray, topics: int, seed: int) -> np.ndarray:
 
     Args:
         vectors: float32 [queries, dimensions].
-        topics: How many.
-        seed: Of k-means.
+        topics: Number of topics.
+        seed: Random seed of k-means.
 
     Raises:
         UserError: There are fewer queries than topics.
@@ -38,9 +38,9 @@ def cluster(vectors: np.ndarray, topics: int, seed: int) -> np.ndarray:
 
 
 def fit(vectors: np.ndarray, topics: int, seed: int, option: str) -> faiss.Index:
-    """The topics' means as an index; see :func:`cluster`. ``option`` is what the message names."""
+    """An index of the topics' centroids; see :func:`cluster`. ``option`` is named in the error message."""
     if len(vectors) < topics:
-        raise UserError(f"{option}={topics}: only {len(vectors)} texts to find topics of; set it to fewer than that")
+        raise UserError(f"{option}={topics}: there are only {len(vectors)} texts; set it to fewer than that")
     # FAISS would cluster a sample of 256 per topic, and warn of topics of fewer than 39
     kmeans = faiss.Kmeans(
         vectors.shape[1], topics, niter=ITERATIONS, seed=seed, min_points_per_centroid=1,
@@ -50,22 +50,22 @@ def fit(vectors: np.ndarray, topics: int, seed: int, option: str) -> faiss.Index
     return kmeans.index
 
 
-def nearest(means: faiss.Index, vectors: np.ndarray) -> np.ndarray:
-    """The topic of every vector, int64 [vectors]: that of the nearest mean."""
-    return means.search(np.ascontiguousarray(vectors, np.float32), 1)[1][:, 0]
+def nearest(centroids: faiss.Index, vectors: np.ndarray) -> np.ndarray:
+    """The topic of each vector, int64 [vectors]: that of the nearest centroid."""
+    return centroids.search(np.ascontiguousarray(vectors, np.float32), 1)[1][:, 0]
 
 
 def by_topic(topics: np.ndarray, size: int, rng: np.random.Generator) -> Iterator[int]:
-    """Queries without end, in batches of ``size`` that are of one topic as far as topics allow.
+    """An endless stream of queries, in batches of ``size`` that have a single topic where possible.
 
-    An epoch deals out each topic's queries in fresh batches. What is left of topics, less than a batch of each, is
-    joined to batches of several topics, and batches come in random order. What does not fill a last batch opens the
-    next epoch's left-overs: after any epoch, every query was drawn once per epoch but for those fewer than ``size``.
+    Every epoch splits each topic's queries into new batches. The remainders, fewer than a batch per topic, are joined
+    to batches of mixed topics, and all batches are shuffled. Queries that do not fill a last mixed batch are carried
+    over to the next epoch, so after any epoch all but fewer than ``size`` queries were drawn once per epoch.
 
     Args:
-        topics: The topic of every query, int64 [queries].
-        size: Queries of a batch.
-        rng: Draws the order.
+        topics: The topic of each query, int64 [queries].
+        size: Queries per batch.
+        rng: Random generator.
     """
     left = np.empty(0, np.int64)
     while True:
@@ -81,6 +81,6 @@ def by_topic(topics: np.ndarray, size: int, rng: np.random.Generator) -> Iterato
             yield from batch.tolist()
 
 
-def share_of_one_topic(topics: np.ndarray, size: int) -> float:
-    """The share of an epoch's queries that come in batches of one topic."""
+def single_topic_share(topics: np.ndarray, size: int) -> float:
+    """The share of an epoch's queries that are in batches of a single topic."""
     return float((np.bincount(topics) // size * size).sum() / len(topics))

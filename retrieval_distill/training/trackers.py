@@ -1,4 +1,4 @@
-"""Experiment trackers: TensorBoard, Weights & Biases, trackio, MLflow and the others that the trainer can report to.
+"""Experiment trackers that the trainer can report to: TensorBoard, Weights & Biases, trackio, MLflow and others.
 
 Knows their names and packages; must not know what is reported.
 """
@@ -15,15 +15,15 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 from retrieval_distill.errors import UserError, nearest
 
 PACKAGES = {"azure_ml": "azureml-sdk", "comet_ml": "comet-ml"}
-"""What to install where the package is not called as the tracker is."""
+"""Packages to install, where their name differs from the tracker's."""
 
 
 def trackers(names: Sequence[str], folder: Path | None = None) -> list[TrainerCallback]:
-    """The trainer's callbacks of these trackers, which are given every row of the log.
+    """The trainer's callbacks for these trackers, which report every row of the log.
 
     Args:
-        names: As the library knows them, such as ``"tensorboard"``.
-        folder: Where TensorBoard's events go, in ``tensorboard``; ``None``: where the library puts them.
+        names: The library's names, such as ``"tensorboard"``.
+        folder: TensorBoard's events are written to its subfolder ``tensorboard``; ``None``: to the library's default.
 
     Raises:
         UserError: No such tracker, or its package is not installed.

@@ -1,4 +1,4 @@
-"""From a recipe's training section to the library's own arguments. Knows both; must not know what is trained."""
+"""The trainer's arguments from a recipe's training section. Knows both; must not know what is trained."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from retrieval_distill.config import TrainingConfig
 from retrieval_distill.hardware import devices
 
 LOGGING_STEPS = 5
-"""Steps of a row of the log; checkpoints and evaluations close one too."""
+"""Steps per row of the log; checkpoints and evaluations end a row too."""
 
 
 def dtype(config: TrainingConfig) -> torch.dtype | None:
-    """What the transformer computes in; ``None``: its weights' own."""
+    """The transformer's compute dtype; ``None``: that of its weights."""
     return torch.bfloat16 if devices.uses_bfloat16(config.bf16) else None
 
 
@@ -24,10 +24,10 @@ def arguments(config: TrainingConfig, steps: int, seed: int, measure: str | None
 
     Args:
         config: The training section.
-        steps: Optimiser steps.
-        seed: Of whatever the library draws.
-        measure: Key of the log that tells the best weights; ``None``: nothing is evaluated.
-        folder: For checkpoints.
+        steps: Number of optimiser steps.
+        seed: Random seed of the library.
+        measure: Key in the log of the measure that selects the best weights; ``None``: no evaluation.
+        folder: Folder for checkpoints.
     """
     return TrainingArguments(
         output_dir=str(folder),

@@ -1,17 +1,17 @@
-"""``training_log.json``: what a finished student's folder tells of its training.
+"""``training_log.json``: the log of a training, kept in the finished student's folder.
 
-A list of rows, one for every few steps, every checkpoint and every evaluation. Rows are flat; a row has the keys that
-were measured there:
+A list of flat rows: one for every few steps, every checkpoint and every evaluation. A row has the keys that were
+measured at its step:
 
 * ``step``, ``epoch``; ``loss``, ``learning_rate`` (the top layer's) and ``grad_norm``; each objective's value under its
   name; ``tokens_per_second`` and ``padding_share``;
 * at evaluations ``eval_MEASURE`` (such as ``eval_nDCG@10``), ``eval_low`` and ``eval_high`` (its 95 % interval),
   ``eval_queries``, see :mod:`retrieval_distill.training.dev_retrieval`;
-* at evaluations, and where the student's weights are from, ``agreement_kl``, ``agreement_spearman``,
+* at evaluations, and at the step whose weights were kept, ``agreement_kl``, ``agreement_spearman``,
   ``agreement_top1``, ``agreement_top3``, see :mod:`retrieval_distill.training.agreement`;
-* ``kept``, true on the row of the step whose weights the student has, and absent from the others.
+* ``kept``, true at the step whose weights the student has, absent elsewhere.
 
-Knows rows; must not know how values came about.
+Knows rows; must not know how values are measured.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from collections.abc import Sequence
 
 
 def rows(history: Sequence[dict[str, float]], kept: int, agreement: dict[str, float]) -> list[dict[str, float]]:
-    """The trainer's log with one row per step.
+    """Merge the trainer's log into one row per step.
 
     Args:
         history: The trainer's rows; its summary of the whole training is left out.
         kept: The step whose weights the student has.
-        agreement: The finished student's, for that step's row.
+        agreement: The finished student's agreement, added to that step's row.
     """
     by_step: dict[float, dict[str, float]] = {}
     for row in history:

@@ -66,8 +66,8 @@ def test_each_stage_is_numbered(trained):
     numbers = re.findall(r"stage (\d+) of (\d+): ", said)
     assert numbers == [(str(number), str(len(numbers))) for number in range(1, len(numbers) + 1)]
     assert len(numbers) == 7
-    for before, after in (("making the student of", "asking how far the student agrees with its teacher before training"),
-                          ("training the student: ", "asking how far the student agrees with its teacher after training"),
+    for before, after in (("making the student of", "measuring the student's agreement with its teacher before training"),
+                          ("training the student: ", "measuring the student's agreement with its teacher after training"),
                           ("the teacher scores ", "pairs of ")):  # fmt: skip
         assert -1 < said.index(before) < said.index(after)
 

@@ -237,7 +237,7 @@ if when == "scoring":
 elif when.startswith("training"):
     from retrieval_distill.training import distillation
     # torn: the third checkpoint's files are there, its mark is not
-    die_after(distillation.MarkWhole, "on_save", 3, before=when == "training-torn")
+    die_after(distillation.MarkComplete, "on_save", 3, before=when == "training-torn")
 elif when == "step":
     from retrieval_distill.training import distillation
     die_after(distillation.Advance, "on_step_end", 7)

@@ -333,7 +333,7 @@ def test_a_full_disk_is_said_whatever_the_stage_does(tmp_path, error):
     def work(out: Path) -> dict:
         raise error
 
-    with pytest.raises(UserError, match=r"out: the disk is full.*make room and run the same command again"):
+    with pytest.raises(UserError, match=r"out: the disk is full.*free some disk space and run the same command again"):
         stages.stage("try", tmp_path / "out", {}, work)
     assert whole(tmp_path / "out", "a")
 
@@ -362,7 +362,7 @@ def test_a_disk_that_is_full(small_disk, tmp_path, verb):
     (tmp_path / "docs.jsonl").write_text("\n".join(rows))
     named = {"data": tmp_path / "docs.jsonl", "disk": small_disk}
     said = command(*(word.format(**named) for word in verb), "--cache", tmp_path / "cache", code=2)
-    assert "out: the disk is full" in said and "make room" in said
+    assert "out: the disk is full" in said and "free some disk space" in said
     assert not (small_disk / "out").exists()
 
 

@@ -275,7 +275,7 @@ data, out, options = sys.argv[1:]
 gc.freeze()
 whens = {
     "step": (distillation.Advance, "on_step_end", 5, False),
-    "torn": (distillation.MarkWhole, "on_save", 2, True),  # the second checkpoint's files are there, its mark is not
+    "torn": (distillation.MarkComplete, "on_save", 2, True),  # the second checkpoint's files are there, its mark is not
     "trained": (fit.fit_model, "save", 1, True),
 }
 for when, how in whens.items():

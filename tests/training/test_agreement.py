@@ -80,7 +80,7 @@ def setting(encoders, dataset, tmp_path):
     ]
 
     def cut(texts: Texts, kind):
-        return token_store.cut(student, texts, kind, 40, tmp_path / kind)
+        return token_store.tokenize(student, texts, kind, 40, tmp_path / kind)
 
     collator = Collator(
         groups, cut(dataset.queries, "query"), cut(dataset.documents, "document"), {g.query_id: {} for g in groups}

@@ -10,8 +10,8 @@ import pytest
 
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.training.groups import Group, build_groups, counted, indifferent
-from retrieval_distill.training.missing_scores import settle
+from retrieval_distill.training.groups import Group, build_groups, counted, uniformly_scored
+from retrieval_distill.training.missing_scores import resolve
 from tests.training.driver import teacher_run, train
 from tests.training.test_distillation import with_training
 
@@ -29,16 +29,16 @@ def test_refused_by_name():
         r"score them, or set training.missing_scores=drop or training.missing_scores=lowest"
     )
     with pytest.raises(UserError, match=expected):
-        settle(run(), "refuse")
+        resolve(run(), "refuse")
 
 
 def test_dropped(caplog):
-    assert settle(run(), "drop").as_dict() == {"q1": {"a": 3.0, "c": 1.0, "d": -2.0}, "q3": {"g": 0.0, "h": 5.0}}
+    assert resolve(run(), "drop").as_dict() == {"q1": {"a": 3.0, "c": 1.0, "d": -2.0}, "q3": {"g": 0.0, "h": 5.0}}
     assert "3 of 8 candidates have no teacher score" in caplog.text
 
 
 def test_the_lowest_of_the_list():
-    settled = settle(run(), "lowest")
+    settled = resolve(run(), "lowest")
     assert settled.as_dict() == {
         "q1": {"a": 3.0, "c": 1.0, "d": -2.0, "b": -2.0}, "q3": {"h": 5.0, "g": 0.0},
     }  # fmt: skip
@@ -49,7 +49,7 @@ def test_the_lowest_of_the_list():
 @pytest.mark.parametrize("how", ["refuse", "drop", "lowest"])
 def test_nothing_missing_nothing_done(how, caplog):
     whole = Run.from_dict({"q": {"a": 1.0, "b": -math.inf}})
-    assert settle(whole, how) is whole
+    assert resolve(whole, how) is whole
     assert not caplog.text
 
 
@@ -60,10 +60,10 @@ def test_a_training_does_as_the_recipe_says(tiny_recipe, dataset, tmp_path, capl
     with pytest.raises(UserError, match="5 of 144 candidates have no teacher score"):
         train(tiny_recipe, tmp_path / "student", Run.from_dict(scores))
     train(with_training(tiny_recipe, steps=1, missing_scores="drop"), tmp_path / "drop", Run.from_dict(scores))
-    assert f"training queries left out because they have one candidate only: 1 ({query})" in caplog.text
+    assert f"training queries left out because they have only one candidate: 1 ({query})" in caplog.text
     caplog.clear()
     train(with_training(tiny_recipe, steps=1, missing_scores="lowest"), tmp_path / "lowest", Run.from_dict(scores))
-    assert f"training queries all of whose candidates the teacher scores alike: 1 ({query})" in caplog.text
+    assert f"training queries whose candidates all have the same teacher score: 1 ({query})" in caplog.text
 
 
 def test_groups_that_teach_nothing_are_counted_and_named(caplog):
@@ -77,14 +77,14 @@ def test_groups_that_teach_nothing_are_counted_and_named(caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "training queries left out because none of their candidates is judged relevant: 4 (none0, none1, none2, ...)",
         "training queries left out because all their candidates are judged relevant: 4 (all0, all1, all2, ...)",
-        "training queries left out because they have one candidate only: 1 (single)",
+        "training queries left out because they have only one candidate: 1 (single)",
     ]
 
 
 def test_indifferent_lists():
     scores = [(1.0, 1.0, 1.0), (1.0, 1.0, 1.1), (0.0, 0.0, 0.0)]
     groups = [Group(f"q{i}", ("a", "b", "c"), row, (1, 0, 0)) for i, row in enumerate(scores)]
-    assert indifferent(groups) == ["q0", "q2"]
+    assert uniformly_scored(groups) == ["q0", "q2"]
     assert counted(["a", "b", "c"]) == "3 (a, b, c)"
 
 

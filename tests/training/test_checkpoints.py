@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from retrieval_distill.training.checkpoints import MarkWhole, last_whole
+from retrieval_distill.training.checkpoints import MarkComplete, last_complete
 from tests.training.driver import train
 from tests.training.test_distillation import program, with_training
 
@@ -22,15 +22,15 @@ def save(folder: Path, step: int, best: int | None = None) -> Path:
     named = str(folder / f"checkpoint-{best}") if best else None
     (checkpoint / "trainer_state.json").write_text(json.dumps({"best_model_checkpoint": named}))
     state = SimpleNamespace(is_world_process_zero=True, global_step=step, best_model_checkpoint=named)
-    MarkWhole().on_save(SimpleNamespace(output_dir=str(folder)), state, None)
+    MarkComplete().on_save(SimpleNamespace(output_dir=str(folder)), state, None)
     return checkpoint
 
 
 def test_the_newest_is_continued_from(tmp_path):
-    assert last_whole(tmp_path) is None
+    assert last_complete(tmp_path) is None
     save(tmp_path, 8)
     newest = save(tmp_path, 16)
-    assert last_whole(tmp_path) == newest
+    assert last_complete(tmp_path) == newest
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json", "whole"])
@@ -40,22 +40,22 @@ def test_an_altered_one_is_passed_over(tmp_path, name, caplog):
     data = bytearray((newest / name).read_bytes())
     data[len(data) // 2] ^= 1
     (newest / name).write_bytes(data)
-    assert last_whole(tmp_path) == tmp_path / "checkpoint-8"
-    assert f"checkpoint-16 is not continued from: {name}" in caplog.text and not newest.exists()
+    assert last_complete(tmp_path) == tmp_path / "checkpoint-8"
+    assert f"not resuming from {newest}: {name}" in caplog.text and not newest.exists()
 
 
 def test_torn_ones_and_ones_of_older_versions(tmp_path):
     older = save(tmp_path, 8)
     (older / "whole").write_text("")  # which marked them, and did not list their files
     (save(tmp_path, 16) / "whole").unlink()
-    assert last_whole(tmp_path) == older
+    assert last_complete(tmp_path) == older
 
 
 def test_what_was_best_so_far_must_be_there_too(tmp_path):
     best = save(tmp_path, 8, best=8)
     save(tmp_path, 16, best=8)
     (best / "model.safetensors").write_text("altered")
-    assert last_whole(tmp_path) is None
+    assert last_complete(tmp_path) is None
     assert not list(tmp_path.iterdir())
 
 
@@ -67,9 +67,9 @@ def test_the_files_of_other_processes_are_not_waited_for(tmp_path, monkeypatch):
     (checkpoint / "rng_state_1.pth").write_text("half of i")
     (checkpoint / "trainer_state.json").write_text("{}")
     state = SimpleNamespace(is_world_process_zero=True, global_step=8, best_model_checkpoint=None)
-    MarkWhole().on_save(SimpleNamespace(output_dir=str(tmp_path)), state, None)
+    MarkComplete().on_save(SimpleNamespace(output_dir=str(tmp_path)), state, None)
     (checkpoint / "rng_state_1.pth").write_text("half of it, and the rest")
-    assert last_whole(tmp_path) == checkpoint
+    assert last_complete(tmp_path) == checkpoint
 
 
 def test_a_training_with_an_altered_checkpoint_ends_the_same(tiny_recipe, tmp_path):

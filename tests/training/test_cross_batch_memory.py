@@ -15,7 +15,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import OBJECTIVES, Mix
 from retrieval_distill.objectives.views import parse_views
 from retrieval_distill.student import build, encoder
-from retrieval_distill.training.cross_batch_memory import Memory, Recalling
+from retrieval_distill.training.cross_batch_memory import Memory, MemoryCollator
 from retrieval_distill.training.distillation_model import DistillationModel
 from retrieval_distill.training.groups import Draw, Group
 from retrieval_distill.training.objective_mix import objective_mix
@@ -35,13 +35,13 @@ def test_what_is_remembered_is_there_to_be_found(lists, size, batch, accumulatio
     groups = [Group(f"q{i}", tuple(f"d{doc}" for doc in docs), (), ()) for i, docs in enumerate(lists)]
     draws = [Draw(i, tuple(range(len(docs)))) for i, docs in enumerate(lists)]
     step = batch * accumulation
-    recalling = Recalling(SimpleNamespace(groups=groups), draws, size, step)
+    recalling = MemoryCollator(SimpleNamespace(groups=groups), draws, size, step)
     memory, like = Memory(), torch.zeros(1, 1)
     for place in range(0, len(draws), batch):
         start = place // step * step
         earlier = [doc for group in groups[:start] for doc in group.doc_ids]
         latest = sorted(set(earlier), key=lambda doc: -max(i for i, other in enumerate(earlier) if other == doc))
-        wanted = recalling.before(place)
+        wanted = recalling.remembered_at(place)
         last_draw = set().union(*(groups[i].doc_ids for i in range(start - 1, start)[:1])) if start else set()
         assert len(wanted) == min(size, len(latest)) == len(set(wanted))
         assert set(wanted) <= set(earlier) and (not last_draw or set(wanted) & last_draw)
@@ -50,7 +50,7 @@ def test_what_is_remembered_is_there_to_be_found(lists, size, batch, accumulatio
         found = memory.recall(others, like).ravel().tolist()
         latest_step = {doc: i // step for i, group in enumerate(groups[:start]) for doc in group.doc_ids}
         assert found == [latest_step[doc] for doc in others]
-        memory.note(own, torch.full((len(own), 1), float(place // step)), others)
+        memory.store(own, torch.full((len(own), 1), float(place // step)), others)
         if (place + batch) % step == 0:
             memory.on_step_end(None, None, None)
 

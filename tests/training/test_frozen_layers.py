@@ -1,4 +1,4 @@
-"""Frozen layers run once: the others learn as if they ran every time, and what cannot be entered is refused by name."""
+"""Frozen layers run once: the others learn as if they ran every time, and a model that cannot be run without them is refused by name."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_gradients_are_those_of_a_step_in_which_all_layers_run(families, kind, c
     student = frozen(families[kind], count)
     ids = [f"t{number}" for number in range(len(TEXTS))]
     texts = Texts.from_records((id_, "", text) for id_, text in zip(ids, TEXTS, strict=True))
-    cut = {way: token_store.cut(student, texts, way, None, tmp_path / way) for way in ("query", "document")}
-    kept = frozen_layers.keep(student, cut, count, None, tmp_path / "states")
+    cut = {way: token_store.tokenize(student, texts, way, None, tmp_path / way) for way in ("query", "document")}
+    kept = frozen_layers.hidden_states(student, cut, count, None, tmp_path / "states")
     batch = batch_of([1] * 7, 2, 3)
     asked, found = ["t0", "t3"], ["t4", "t1", "t2", "t3", "t0"]
     batch |= {"queries": [cut["query"][id_] for id_ in asked], "documents": [cut["document"][id_] for id_ in found]}
@@ -69,9 +69,11 @@ def test_states_are_kept_as_they_were_computed(encoders, tmp_path, dtype, caplog
     """In bfloat16 they are the bits that a step would have had; a second call computes nothing."""
     student = frozen(encoders["bert"], 2)
     texts = Texts.from_records((f"t{i}", "", text) for i, text in enumerate(TEXTS))
-    cut = token_store.cut(student, texts, "query", None, tmp_path / "tokens")
+    cut = token_store.tokenize(student, texts, "query", None, tmp_path / "tokens")
     with caplog.at_level(logging.INFO, "retrieval_distill"):
-        kept = frozen_layers.keep(student, {"query": cut, "document": cut}, 2, dtype, tmp_path / "states")["query"]
+        kept = frozen_layers.hidden_states(student, {"query": cut, "document": cut}, 2, dtype, tmp_path / "states")[
+            "query"
+        ]
     width = 2 if dtype else 4
     assert (
         f"the outputs of 2 frozen layers for 10 texts take {2 * 32 * width * len(cut.tokens.flat) / 1000:.1f} kB"
@@ -85,11 +87,13 @@ def test_states_are_kept_as_they_were_computed(encoders, tmp_path, dtype, caplog
         assert kept[id_].values.dtype == (dtype or torch.float32) and kept[id_].layers == 2
         torch.testing.assert_close(kept[id_].values, alone.values, atol=1e-5 if dtype is None else 0.1, rtol=1e-4)
     before = (tmp_path / "states" / "query" / "states.npy").stat().st_mtime_ns
-    frozen_layers.keep(student, {"query": cut, "document": cut}, 2, dtype, tmp_path / "states")
+    frozen_layers.hidden_states(student, {"query": cut, "document": cut}, 2, dtype, tmp_path / "states")
     assert (tmp_path / "states" / "query" / "states.npy").stat().st_mtime_ns == before
     with torch.no_grad():
         student[0].auto_model.encoder.layer[1].output.dense.bias.add_(1)
-    other = frozen_layers.keep(student, {"query": cut, "document": cut}, 2, dtype, tmp_path / "states")["query"]
+    other = frozen_layers.hidden_states(student, {"query": cut, "document": cut}, 2, dtype, tmp_path / "states")[
+        "query"
+    ]
     assert not torch.equal(other["t0"].values, kept["t0"].values)
 
 
@@ -149,7 +153,7 @@ def test_architectures_without_such_layers_are_refused_by_name(tokenizers_by_kin
     t5 = T5Config(d_model=32, d_kv=8, d_ff=64, num_layers=4, num_heads=4, **sizes)
     biased = save(T5EncoderModel(t5), tokenizer, tmp_path / "t5")  # the first layer's position bias serves all others
     with pytest.raises(
-        UserError, match=r"training\.frozen_layers: a T5EncoderModel cannot be entered above its lowest 2"
+        UserError, match=r"training\.frozen_layers: a T5EncoderModel cannot be run without its lowest 2"
     ):
         frozen(biased, 2)
     with pytest.raises(
@@ -161,7 +165,7 @@ def test_architectures_without_such_layers_are_refused_by_name(tokenizers_by_kin
 def test_a_disk_without_room_is_told_before(tiny_recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(frozen_layers.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(
-        UserError, match=r"training\.frozen_layers: the outputs of 2 .* kB of .* 1\.0 kB left: make room"
+        UserError, match=r"training\.frozen_layers: the outputs of 2 .* kB of .* 1\.0 kB left; free some disk space"
     ):
         train(with_training(tiny_recipe, frozen_layers=2), tmp_path / "student")
     assert parse_recipe(tiny_recipe).training.frozen_layers is None

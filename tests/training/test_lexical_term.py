@@ -17,7 +17,7 @@ from retrieval_distill.student import build, encoder
 from retrieval_distill.training import dev_retrieval, distillation
 from retrieval_distill.training.distillation_model import DistillationModel
 from retrieval_distill.training.groups import build_groups
-from retrieval_distill.training.lexical_term import Lexical
+from retrieval_distill.training.lexical_term import LexicalTerm
 from tests.training.driver import dev_set, distill, teacher_run, train
 from tests.training.test_distillation import with_training
 from tests.training.test_gradient_caching import batch_of
@@ -25,10 +25,10 @@ from tests.training.test_gradient_caching import batch_of
 
 def test_the_weight_is_in_standard_deviations_of_the_candidates(dataset):
     groups, index = build_groups(teacher_run(dataset), dataset.qrels("train")), BM25(dataset.documents)
-    lexical = Lexical.weighted(index.score_matrix, 3.0, groups, dataset.queries)
+    lexical = LexicalTerm.from_weight(index.score_matrix, 3.0, groups, dataset.queries)
     found = index.search(dataset.queries, len(dataset.documents)).as_dict()
     scores = [found[group.query_id].get(doc, 0.0) for group in groups for doc in group.doc_ids]
-    pairs = lexical.of(dataset.queries)(["q3", "q1"], ["d1", "d3", "d40"])
+    pairs = lexical.for_queries(dataset.queries)(["q3", "q1"], ["d1", "d3", "d40"])
     expected = [
         [3 / np.std(scores) * found[query].get(doc, 0.0) for doc in ("d1", "d3", "d40")] for query in ("q3", "q1")
     ]
@@ -96,9 +96,9 @@ def test_a_training_uses_it_and_tells_by_it(tiny_recipe, dataset, tmp_path, monk
     log = train({**values, "objectives": {"in_batch": 1.0}}, tmp_path / "student")
     asked = dev_set(dataset)
     student = build.build(StudentConfig(model=tiny_recipe["student"]["model"]))
-    lexical = Lexical(index.score_matrix, 1e4)
-    expected = dev_retrieval.measured(student, asked, "nDCG@10", 20, lexical, 1.0)["eval_nDCG@10"]
-    alone = dev_retrieval.measured(student, asked, "nDCG@10", 20)["eval_nDCG@10"]
+    lexical = LexicalTerm(index.score_matrix, 1e4)
+    expected = dev_retrieval.measure(student, asked, "nDCG@10", 20, lexical, 1.0)["eval_nDCG@10"]
+    alone = dev_retrieval.measure(student, asked, "nDCG@10", 20)["eval_nDCG@10"]
     assert log[-1]["eval_nDCG@10"] == pytest.approx(expected) and abs(expected - alone) > 0.1
 
 
@@ -107,8 +107,8 @@ def test_what_is_refused(tiny_recipe, dataset, tmp_path):
     learnt = TrainingSet(teacher_run(dataset), dataset.qrels("train"), dataset.queries, dataset.documents)
     with pytest.raises(UserError, match=r"training\.lexical_weight needs BM25 over the documents"):
         distillation.distill(learnt, parse_recipe(values), tmp_path / "student")
-    with pytest.raises(UserError, match=r"training\.lexical_weight: BM25 scores all candidates .* retrieve\.language"):
-        Lexical.weighted(
+    with pytest.raises(UserError, match=r"training\.lexical_weight: BM25 gives all candidates .* retrieve\.language"):
+        LexicalTerm.from_weight(
             lambda queries, ids: np.ones((len(queries), len(ids)), np.float32), 1.0,
             build_groups(learnt.scored, learnt.qrels), dataset.queries,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A step that does not fit in memory is taken again with fewer texts held, and is the same step."""
+"""A step that does not fit in memory is taken again with reduce_cache_texts texts held, and is the same step."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_same_step_with_less_held(tiny_recipe, tmp_path, monkeypatch, caplog
 
 def test_the_random_state_is_that_of_the_first_attempt():
     torch.manual_seed(5)
-    begun = out_of_memory.Begun({"queries": [1], "documents": [1, 2]})
+    begun = out_of_memory.BatchSnapshot({"queries": [1], "documents": [1, 2]})
     first = torch.rand(3)
     torch.rand(7)
     begun.restore()
@@ -55,18 +55,18 @@ def test_the_random_state_is_that_of_the_first_attempt():
 
 def test_halving():
     error = torch.OutOfMemoryError("no memory left")
-    assert out_of_memory.fewer(error, None, 41) == 20
-    assert out_of_memory.fewer(error, 1000, 41) == 20  # more than there are texts is no limit
-    assert out_of_memory.fewer(error, 3, 41) == 1
+    assert out_of_memory.reduce_cache_texts(error, None, 41) == 20
+    assert out_of_memory.reduce_cache_texts(error, 1000, 41) == 20  # more than there are texts is no limit
+    assert out_of_memory.reduce_cache_texts(error, 3, 41) == 1
     with pytest.raises(UserError, match="not enough memory to train on a single text"):
-        out_of_memory.fewer(error, 1, 41)
+        out_of_memory.reduce_cache_texts(error, 1, 41)
     other = RuntimeError("shapes differ")
     with pytest.raises(RuntimeError, match="shapes differ"):
-        out_of_memory.fewer(other, None, 41)
+        out_of_memory.reduce_cache_texts(other, None, 41)
 
 
 def test_several_processes_cannot_go_back(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match=r"set training\.cache_texts=20 or lower"):
-        out_of_memory.fewer(torch.OutOfMemoryError("no memory left"), None, 41)
+        out_of_memory.reduce_cache_texts(torch.OutOfMemoryError("no memory left"), None, 41)

@@ -14,7 +14,7 @@ from retrieval_distill.config import TrainingConfig, parse_recipe
 from retrieval_distill.errors import UserError
 from retrieval_distill.training import plan
 from retrieval_distill.training.groups import Group, schedule
-from retrieval_distill.training.query_order import order, shares, turns
+from retrieval_distill.training.query_order import order, stream_shares, take_turns
 
 WEIGHTS = st.lists(st.floats(0.01, 1), min_size=1, max_size=7).map(np.array)
 
@@ -23,17 +23,17 @@ WEIGHTS = st.lists(st.floats(0.01, 1), min_size=1, max_size=7).map(np.array)
 def test_every_stream_has_had_its_share_at_all_times(weights):
     of_streams = weights / weights.sum()
     had = np.zeros(len(weights))
-    for turn, stream in enumerate(islice(turns(of_streams), 300), 1):
+    for turn, stream in enumerate(islice(take_turns(of_streams), 300), 1):
         had[stream] += 1
         assert np.abs(had - turn * of_streams).max() < 1
 
 
 def test_shares_by_hand():
     sizes = np.array([100, 400])
-    assert shares(sizes, [1, 1], 1) == pytest.approx([0.2, 0.8])
-    assert shares(sizes, [1, 1], 0.5) == pytest.approx([1 / 3, 2 / 3])  # 10 to 20
-    assert shares(sizes, [1, 1], 0) == pytest.approx([0.5, 0.5])
-    assert shares(sizes, [6, 1], 0.5) == pytest.approx([0.75, 0.25])  # 60 to 20
+    assert stream_shares(sizes, [1, 1], 1) == pytest.approx([0.2, 0.8])
+    assert stream_shares(sizes, [1, 1], 0.5) == pytest.approx([1 / 3, 2 / 3])  # 10 to 20
+    assert stream_shares(sizes, [1, 1], 0) == pytest.approx([0.5, 0.5])
+    assert stream_shares(sizes, [6, 1], 0.5) == pytest.approx([0.75, 0.25])  # 60 to 20
 
 
 SOURCES = np.repeat([0, 1, 2], [90, 40, 10])
@@ -95,7 +95,7 @@ def recipe(**training):
 
 
 def drawn(tmp_path, **training):
-    return plan.draws(None, GROUPS, QUERIES, recipe(**training), tmp_path)
+    return plan.schedule_draws(None, GROUPS, QUERIES, recipe(**training), tmp_path)
 
 
 class Queries:
@@ -121,13 +121,13 @@ def test_the_recipes_weights_and_a_longer_training_begins_like_a_shorter_one(tmp
 
 def test_one_dataset_is_shuffled_as_ever(tmp_path):
     alone = parse_recipe({"name": "one", "training": {"steps": 5, "queries_per_step": 7}})
-    assert plan.draws(None, GROUPS, QUERIES, alone, tmp_path) == schedule(GROUPS, 5, 7, 6, alone.seed)
+    assert plan.schedule_draws(None, GROUPS, QUERIES, alone, tmp_path) == schedule(GROUPS, 5, 7, 6, alone.seed)
 
 
 def test_a_query_of_no_dataset(tmp_path):
     stray = [*GROUPS, Group("c/q", ("x", "y"), (2.0, 1.0), (1, 0))]
-    with pytest.raises(UserError, match="36 is of none of the recipe's datasets: 'c'"):
-        plan.draws(None, stray, QUERIES, recipe(), tmp_path)
+    with pytest.raises(UserError, match="'c/q' belongs to none of the recipe's datasets"):
+        plan.schedule_draws(None, stray, QUERIES, recipe(), tmp_path)
 
 
 def test_options_that_do_not_go_together():

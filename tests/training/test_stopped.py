@@ -24,8 +24,8 @@ def test_a_stopped_training_says_what_is_kept(tiny_recipe, tmp_path, monkeypatch
     monkeypatch.setattr(distillation.Advance, "on_step_end", stopping)
     with pytest.raises(KeyboardInterrupt):
         train(values, tmp_path / "student")
-    said = f"checkpoint-{kept} is kept" if kept else "no checkpoint was reached yet, so it will begin anew"
-    assert f"the training is stopped; {'' if kept is None else tmp_path / 'student' / 'checkpoints'}" in caplog.text
+    said = f"checkpoint-{kept} is kept" if kept else "there is no checkpoint yet, so it will start from the beginning"
+    assert f"training stopped; {'' if kept is None else tmp_path / 'student' / 'checkpoints'}" in caplog.text
     assert said in caplog.text
     train(values, tmp_path / "student")
     assert steps[step:] == list(range((kept or 0) + 1, 7))

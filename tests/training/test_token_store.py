@@ -45,7 +45,7 @@ def student(encoders) -> SentenceTransformer:
 
 
 def cut(student, texts, folder, kind="query", max_length=8):
-    return token_store.cut(student, texts.select(["b", "a", "c"]), kind, max_length, folder)
+    return token_store.tokenize(student, texts.select(["b", "a", "c"]), kind, max_length, folder)
 
 
 TEXTS = Texts.from_records([("a", "", "path file"), ("b", "title", "graph node " * 9), ("c", "", "x"), ("d", "", "y")])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.training.groups import Group, schedule
-from retrieval_distill.training.topics import by_topic, cluster, share_of_one_topic
+from retrieval_distill.training.topics import by_topic, cluster, single_topic_share
 
 TOPICS = st.lists(st.integers(0, 4), min_size=1, max_size=40).map(np.array)
 
@@ -40,7 +40,7 @@ def test_as_many_batches_of_one_topic_as_there_can_be(topics, size):
     pure = sum(len({topics[query] for query in batch}) == 1 for batch in first)
     possible = sum(count // size for count in Counter(topics.tolist()).values())
     assert pure >= possible  # left-overs of one topic may happen to meet
-    assert share_of_one_topic(topics, size) == pytest.approx(possible * size / len(topics))
+    assert single_topic_share(topics, size) == pytest.approx(possible * size / len(topics))
 
 
 def test_the_seed_fixes_the_order_and_epochs_differ():

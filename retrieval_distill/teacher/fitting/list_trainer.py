@@ -32,7 +32,14 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime.progress import progress
-from retrieval_distill.training.checkpoints import Advance, LogAtCheckpoints, MarkWhole, last_whole, reached, telling
+from retrieval_distill.training.checkpoints import (
+    Advance,
+    LogAtCheckpoints,
+    MarkComplete,
+    last_complete,
+    load_state,
+    report_interrupt,
+)
 from retrieval_distill.training.early_stopping import StopEarly, exhausted
 from retrieval_distill.training.groups import Draw, Group
 
@@ -182,16 +189,16 @@ def train(
         data_collator=collator,
         loss=LOSSES[config.loss](model),
         evaluator=dev,
-        callbacks=[LogAtCheckpoints(), MarkWhole(), *([StopEarly(LOGGED, config.patience)] if dev else [])],
+        callbacks=[LogAtCheckpoints(), MarkComplete(), *([StopEarly(LOGGED, config.patience)] if dev else [])],
     )
     trainer.pop_callback(PrinterCallback)
-    last = last_whole(checkpoints)
-    state = reached(last)
+    last = last_complete(checkpoints)
+    state = load_state(last)
     with ExitStack() as stack, models.quiet_transformers():
         if state.global_step < steps and not exhausted(state.log_history, LOGGED, config.patience):
             bar = progress("training the teacher", steps, "steps", state.global_step)
             trainer.add_callback(Advance(stack.enter_context(bar)))
-            stack.enter_context(telling(checkpoints))
+            stack.enter_context(report_interrupt(checkpoints))
             trainer.train(resume_from_checkpoint=str(last) if last else None)
             state = trainer.state
         # the library's own load_best_model_at_end only logs when it fails
