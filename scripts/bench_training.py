@@ -431,7 +431,7 @@ def paths(
 
 
 def pool(dataset: Dataset, split: str, queries: int, documents: int) -> dev_retrieval.DevSet:
-    asked = dataset.queries(split).drawn(queries, SEED)
+    asked = dataset.queries(split).sample(queries, SEED)
     return dev_retrieval.DevSet.pool(api.retrieve(asked, dataset.documents, depth=20), split, dataset, documents, SEED)
 
 

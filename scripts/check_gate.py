@@ -58,10 +58,10 @@ def main() -> None:
             teacher = api.load_teacher(model, max_length=args.max_length)
             scored = api.score(gate.union(baselines), dataset, teacher=teacher, store=args.work / "scores")
             few = {system: run.select(sample) for system, run in baselines.items()}
-            asked, _ = gate.ask(
+            asked, _ = gate.decide(
                 [teacher], [scored.select(sample)], few, {q: qrels[q] for q in sample}, TeacherConfig(), "nDCG@10"
             )
-            full, _ = gate.ask([teacher], [scored], baselines, qrels, TeacherConfig(), "nDCG@10")
+            full, _ = gate.decide([teacher], [scored], baselines, qrels, TeacherConfig(), "nDCG@10")
             results[name] = {"gate": asked, "full": full}
             print(f"{dataset.name}, {name}")
             for what, verdict in results[name].items():

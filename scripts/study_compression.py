@@ -95,7 +95,7 @@ def collection(name: str, args: argparse.Namespace) -> Path:
         if "dev" not in whole.qrels:  # SciFact's
             whole.qrels["dev"] = {}
         limits = {"train": DISTILLED["steps"] * DISTILLED["queries_per_step"], "dev": DEV_QUERIES}
-        ids = {split: whole.queries(split).drawn(limits.get(split), 0).ids for split in ("train", "dev", "test")}
+        ids = {split: whole.queries(split).sample(limits.get(split), 0).ids for split in ("train", "dev", "test")}
         qrels = {split: {query: whole.qrels(split)[query] for query in ids[split]} for split in ids if ids[split]}
         documents = base.searched(whole, args.documents).ids
         judged = (doc for split in qrels.values() for docs in split.values() for doc in docs)
@@ -112,7 +112,7 @@ def plain(datasets: dict[str, Dataset], budget: int) -> Texts:
     return Texts.from_records(
         (f"{name}/{id_}", title, text)
         for name, data in datasets.items()
-        for id_, title, text in data.documents.drawn(count, 0).records()
+        for id_, title, text in data.documents.sample(count, 0).records()
     )
 
 

@@ -68,7 +68,7 @@ def main() -> None:
         dev, api.index(vectors, out=args.out / "index"), model=args.start, documents=data, depth=100
     )  # fmt: skip
     fusion = Fusion(**hybrid.tune(lexical, dense, grades)["chosen"])
-    asked = dev.drawn(args.queries, 7)
+    asked = dev.sample(args.queries, 7)
     qrels = {id_: grades[id_] for id_ in asked}
     rivals = {"bm25": lexical, "start": dense, f"hybrid-start, {fusion}": fusion.fuse(lexical, dense)}
     rivals = {name: run.select(asked.ids).top(args.depth) for name, run in rivals.items()}

@@ -75,7 +75,7 @@ def retrieve(
     asked, texts = queries_of(queries), documents_of(documents)
     lexical = bm25 or BM25(texts, k1, b, stemmer, language)
     parts = by_source(documents, asked) if isinstance(documents, Dataset) else [(asked, None)]
-    found = Run.joined(lexical.search(own, depth, allowed) for own, allowed in parts)
+    found = Run.concat(lexical.search(own, depth, allowed) for own, allowed in parts)
     if index is None or model is None:
         return found
     dense = search(asked, index, model=model, documents=documents, depth=depth, dtype=dtype)

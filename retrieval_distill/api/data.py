@@ -119,7 +119,7 @@ def prepare(dataset: Dataset, *, out: str | Path, config: PrepareConfig | None =
     from retrieval_distill.data.prepare import prepare as prepare_into
 
     manifest = prepare_into(dataset, out, configured(PrepareConfig, config, options, "prepare"))
-    return beir.load(out).made_by(manifest)
+    return beir.load(out).replace(manifest=manifest)
 
 
 def generate(
@@ -194,8 +194,8 @@ def generate(
     judges = Judges(find, scored if teacher else None, _identity(index, bm25, teacher, teacher_config))
     manifest = generate_into(dataset, out, chosen, seed, judges, save)
     if corpus:
-        return beir.load(out).made_by(manifest)
-    return generated.add_generated(dataset, pd.read_parquet(Path(out) / GENERATED)).made_by(manifest)
+        return beir.load(out).replace(manifest=manifest)
+    return generated.add_generated(dataset, pd.read_parquet(Path(out) / GENERATED)).replace(manifest=manifest)
 
 
 def _identity(index: Any, bm25: Any, teacher: Any, config: TeacherConfig | None) -> dict[str, Any]:

@@ -48,7 +48,9 @@ def evaluate(
     measured, judged = by_document(found, dataset, qrels) if dataset else (found, qrels)
     documents = None
     if dataset is not None and dataset.parents is None:
-        documents = dataset.documents.known(id_ for run in measured.values() for id_ in run.frame["doc_id"].unique())
+        documents = dataset.documents.intersection(
+            id_ for run in measured.values() for id_ in run.frame["doc_id"].unique()
+        )
     return Report.of_values(compare.per_query(measured, judged, measures or DEFAULT_MEASURES, documents))
 
 

@@ -83,7 +83,7 @@ def benchmark(
     """
     out = Path(out)
     destination.check_appendable(out, "benchmark", is_benchmark)
-    names = _named(sources)
+    names = _name_sources(sources)
     tasks = {name for name, source in names.items() if source.partition(":")[0] in TASKS}
     for run, file in systems.runs.items():
         if len(names) - len(tasks) > 1 and "{dataset}" not in file:
@@ -93,11 +93,13 @@ def benchmark(
     for name, source in names.items():
         if name in tasks:
             destination.claim(out, "benchmark", is_benchmark)
-            report["tasks"][name] = {model: _task(source, systems, model, out / name) for model in systems.models}
+            report["tasks"][name] = {
+                model: _measure_task(source, systems, model, out / name) for model in systems.models
+            }
             continue
         dataset = load(source, cache)
         destination.claim(out, "benchmark", is_benchmark)
-        runs = _runs(name, dataset, dataset.queries(split), systems, out / name, dataset.in_passages(depth))
+        runs = _retrieve(name, dataset, dataset.queries(split), systems, out / name, dataset.in_passages(depth))
         measured, judged = by_document(runs, dataset, dataset.qrels(split))
         values[name] = compare.per_query(
             measured, judged, measures, dataset.documents if dataset.parents is None else None
@@ -107,7 +109,7 @@ def benchmark(
         report["datasets"][name] = {
             "docs": len(dataset.documents),
             "queries": len(dataset.qrels(split)),
-            "systems": _plain(compare.summarise(values[name])),
+            "systems": _as_dicts(compare.summarise(values[name])),
             "minimum_detectable": compare.minimum_detectable(values[name]),
         }
     report["average"] = average(values, measures)
@@ -130,14 +132,14 @@ def average(values: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> dict
     def macro(system: str, measure: str) -> Mean:
         return macro_mean_with_interval([frames[system][measure].to_numpy() for frames in by_dataset])
 
-    return _plain({system: {measure: macro(system, measure) for measure in measures} for system in by_dataset[0]})
+    return _as_dicts({system: {measure: macro(system, measure) for measure in measures} for system in by_dataset[0]})
 
 
-def _plain(means: Mapping[str, Mapping[str, Mean]]) -> dict[str, dict[str, Any]]:
+def _as_dicts(means: Mapping[str, Mapping[str, Mean]]) -> dict[str, dict[str, Any]]:
     return {system: {measure: asdict(mean) for measure, mean in of.items()} for system, of in means.items()}
 
 
-def _named(sources: Iterable[str]) -> dict[str, str]:
+def _name_sources(sources: Iterable[str]) -> dict[str, str]:
     """Name -> source; the name is that of the folder, collection or file."""
     found: dict[str, str] = {}
     for source in sources:
@@ -153,7 +155,7 @@ def _named(sources: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _task(source: str, systems: Systems, model: str, folder: Path) -> dict[str, Any]:
+def _measure_task(source: str, systems: Systems, model: str, folder: Path) -> dict[str, Any]:
     """One task's number for one model, measured or kept."""
     kind, _, name = source.partition(":")
     where = Path(name)
@@ -172,22 +174,26 @@ def _task(source: str, systems: Systems, model: str, folder: Path) -> dict[str, 
     return read_json(folder / model / "result.json")
 
 
-def _runs(name: str, dataset: Dataset, queries: Texts, systems: Systems, folder: Path, depth: int) -> dict[str, Run]:
+def _retrieve(
+    name: str, dataset: Dataset, queries: Texts, systems: Systems, folder: Path, depth: int
+) -> dict[str, Run]:
     """Every system's run over a dataset's queries, found or kept."""
     asked = {"documents": dataset.documents.fingerprint, "queries": queries.fingerprint, "depth": depth}
     options = RetrieveConfig().bm25
     lexical = {**asked, "retrieve": options}
-    found = {"bm25": _kept(folder / "bm25", lexical, lambda: BM25(dataset.documents, **options).search(queries, depth))}
+    found = {
+        "bm25": _run_stage(folder / "bm25", lexical, lambda: BM25(dataset.documents, **options).search(queries, depth))
+    }
     for system, model in systems.models.items():
         vectors, similarity = folder / system / "vectors", models.similarity(model)
         embedded = embed(model, dataset.documents, vectors, systems.dtype)
         inputs = {**asked, "vectors": embedded["fingerprint"], "similarity": similarity}
         retrieve = partial(exact.search, Embeddings.open(vectors), model, queries, depth, similarity, systems.dtype)
-        found[system] = _kept(folder / system / "search", inputs, retrieve)
+        found[system] = _run_stage(folder / system / "search", inputs, retrieve)
     return found | {run: Run.load(file.replace("{dataset}", name)) for run, file in systems.runs.items()}
 
 
-def _kept(folder: Path, inputs: dict[str, Any], retrieve: Callable[[], Run]) -> Run:
+def _run_stage(folder: Path, inputs: dict[str, Any], retrieve: Callable[[], Run]) -> Run:
     def work(out: Path) -> dict[str, Any]:
         found = retrieve()
         found.save(out / "run.parquet")

@@ -91,7 +91,7 @@ def cost(reranker: Teacher, pairs: Pairs) -> dict[str, Any]:
     by_query = [np.flatnonzero(pairs.rows[:, 0] == query) for query in np.unique(pairs.rows[:, 0])]
     chosen = by_query[:: max(1, len(by_query) // (TIMED_QUERIES + 1))][: TIMED_QUERIES + 1]
     stages.reset_peak_memory()
-    seconds = [speed.seconds(_score, reranker, _alone(pairs, positions)) for positions in chosen]
+    seconds = [speed.seconds(_score, reranker, _single_query(pairs, positions)) for positions in chosen]
     seconds = seconds[1:] or seconds  # the first one warms up
     timed = sum(len(positions) for positions in chosen[-len(seconds) :])
     return {
@@ -101,7 +101,7 @@ def cost(reranker: Teacher, pairs: Pairs) -> dict[str, Any]:
     }
 
 
-def _alone(pairs: Pairs, positions: np.ndarray) -> Pairs:
+def _single_query(pairs: Pairs, positions: np.ndarray) -> Pairs:
     """One query's pairs and texts and no others, as a search service would hold them."""
     query, documents = int(pairs.rows[positions[0], 0]), pairs.rows[positions, 1]
     rows = np.stack([np.zeros(len(positions), np.int64), np.arange(len(positions))], axis=1)

@@ -37,7 +37,7 @@ BUCKET_TEXTS, WARM_UP_TEXTS, ENCODING_ROUNDS = 64, 8, 3
 """Documents of each length that are encoded in a round, at most and at least, and rounds."""
 
 
-def once(systems: Mapping[str, Hashable]) -> dict[str, str]:
+def representatives(systems: Mapping[str, Hashable]) -> dict[str, str]:
     """System -> the one that is timed for it, the first that does the same work; most stand for themselves.
 
     Args:
@@ -60,7 +60,7 @@ def latencies(systems: Mapping[str, Ask], queries: Sequence[str]) -> dict[str, d
         something else, as when a service is asked now and then; without an interval), ``queries_per_second``,
         ``peak_memory_bytes`` (of the whole process while this system was asked) and ``hardware``.
     """
-    counts = {name: _in_a_turn(ask, queries) for name, ask in systems.items()}
+    counts = {name: _queries_per_turn(ask, queries) for name, ask in systems.items()}
     turns: dict[str, list[np.ndarray]] = {name: [] for name in systems}
     peaks = dict.fromkeys(systems, 0)
     for turn in range(ROUNDS):
@@ -73,7 +73,7 @@ def latencies(systems: Mapping[str, Ask], queries: Sequence[str]) -> dict[str, d
     cold = {name: queries[-min(COLD_QUERIES, counts[name]) :] for name in systems}
     return {
         name: {
-            "latency_ms": _with_interval(turns[name]),
+            "latency_ms": _summarize_turns(turns[name]),
             "cold_latency_ms": milliseconds(latency(ask, cold[name], warm_up=0, cold=True)),
             "queries_per_second": round(sum(map(len, turns[name])) / sum(map(np.sum, turns[name])), 2),
             "peak_memory_bytes": peaks[name],
@@ -179,12 +179,12 @@ def milliseconds(taken: Sequence[float] | np.ndarray) -> dict[str, float]:
     return {"p50": round(float(p50), 3), "p95": round(float(p95), 3)}
 
 
-def _in_a_turn(ask: Ask, queries: Sequence[str]) -> int:
+def _queries_per_turn(ask: Ask, queries: Sequence[str]) -> int:
     """Queries that a system answers in the time of a turn, judged by the last of a few that warm it up."""
     taken = [seconds(ask, query) for query in queries[:WARM_UP]][-1]
     return max(1, min(QUERIES_PER_TURN, int(SECONDS_PER_TURN / max(taken, 1e-9))))
 
 
-def _with_interval(turns: Sequence[np.ndarray]) -> dict[str, float]:
+def _summarize_turns(turns: Sequence[np.ndarray]) -> dict[str, float]:
     medians = [milliseconds(turn)["p50"] for turn in turns]
     return {**milliseconds(np.concatenate(turns)), "low": min(medians), "high": max(medians)}

@@ -35,7 +35,7 @@ QUERY = "q"
 
 
 @dataclass(frozen=True, eq=False)
-class Timed:
+class TimedSystem:
     """A system to be timed.
 
     Args:
@@ -55,16 +55,16 @@ class Timed:
     index_search_ms: dict[str, float] = field(default_factory=dict)
 
 
-def lexical(bm25: BM25) -> Timed:
+def bm25_system(bm25: BM25) -> TimedSystem:
     """BM25 over its documents."""
 
     def search(text: str, depth: int) -> Run:
-        return bm25.search(_alone(text), depth)
+        return bm25.search(_single_query(text), depth)
 
-    return Timed(search, {"index_bytes": bm25.bytes}, "bm25")
+    return TimedSystem(search, {"index_bytes": bm25.bytes}, "bm25")
 
 
-def dense(index: Index, model: str, dtype: str, queries: Texts, documents: Texts) -> Timed:
+def dense_system(index: Index, model: str, dtype: str, queries: Texts, documents: Texts) -> TimedSystem:
     """A bi-encoder with its index.
 
     Its facts: ``parameters``, ``dimensions``, ``model_bytes`` (weights as they compute), ``index_bytes`` (on disk) and
@@ -75,7 +75,7 @@ def dense(index: Index, model: str, dtype: str, queries: Texts, documents: Texts
 
     loaded = encoder.load(model, dtype, index.manifest["inputs"]["max_length"])
     shapes = tuple((tuple(weight.shape), str(weight.dtype)) for weight in loaded.parameters())
-    sample, asked = documents.take(_spread(documents.ids, SAMPLE)), queries.take()
+    sample, asked = documents.take(_evenly_spaced(documents.ids, SAMPLE)), queries.take()
     read = encoder.tokens_of(loaded, sample, "document").lengths
     counts = index.manifest["counts"]
 
@@ -97,28 +97,28 @@ def dense(index: Index, model: str, dtype: str, queries: Texts, documents: Texts
         facts["max_length"] = limit
     tokens = encoder.tokens_of(loaded, asked, "query").lengths
     about_index = (counts["kind"], counts["documents"], counts["dimensions"], repr(counts["search"]))
-    return Timed(
+    return TimedSystem(
         search, facts, ("dense", shapes, tokens.tobytes(), about_index), (encode, read), (shapes, read.tobytes()),
         speed.milliseconds([speed.seconds(index.search, vector[None], DEPTH) for vector in vectors]),
     )  # fmt: skip
 
 
-def hybrid(lexical: Timed, dense: Timed, fusion: Fusion) -> Timed:
+def hybrid_system(lexical: TimedSystem, dense: TimedSystem, fusion: Fusion) -> TimedSystem:
     """BM25 and a bi-encoder fused; its index is both."""
 
     def search(text: str, depth: int) -> Run:
         return fusion.fuse(lexical.search(text, FUSION_DEPTH), dense.search(text, FUSION_DEPTH)).top(depth)
 
     index_bytes = lexical.facts["index_bytes"] + dense.facts["index_bytes"]
-    return Timed(search, dense.facts | {"index_bytes": index_bytes}, ("hybrid", dense.work, fusion.method))
+    return TimedSystem(search, dense.facts | {"index_bytes": index_bytes}, ("hybrid", dense.work, fusion.method))
 
 
-def reranked(first: Timed, teachers: Sequence[Teacher], documents: Texts, depth: int) -> Timed:
+def reranking_system(first: TimedSystem, teachers: Sequence[Teacher], documents: Texts, depth: int) -> TimedSystem:
     """What a first stage finds, the best ``depth`` of it scored by teachers without a store; sizes are of both."""
 
     def search(text: str, _: int) -> Run:
         found = first.search(text, depth)
-        pairs = pairs_of(found, _alone(text), documents)
+        pairs = pairs_of(found, _single_query(text), documents)
         for teacher in teachers:
             list(teacher.score(pairs))  # the scores are not needed, the time is
         return found
@@ -129,10 +129,10 @@ def reranked(first: Timed, teachers: Sequence[Teacher], documents: Texts, depth:
         "model_bytes": first.facts.get("model_bytes", 0) + _bytes(weights),
         "index_bytes": first.facts["index_bytes"],
     }
-    return Timed(search, facts, ("reranked", first.work))
+    return TimedSystem(search, facts, ("reranked", first.work))
 
 
-def measure(systems: Mapping[str, Timed], queries: Texts, documents: Texts) -> dict[str, dict[str, Any]]:
+def measure(systems: Mapping[str, TimedSystem], queries: Texts, documents: Texts) -> dict[str, dict[str, Any]]:
     """Size and speed of every system by name, measured in turns.
 
     Returns:
@@ -141,12 +141,12 @@ def measure(systems: Mapping[str, Timed], queries: Texts, documents: Texts) -> d
         same work, whose figures it then has.
     """
     asks = {name: (lambda text, of=system: of.search(text, DEPTH)) for name, system in systems.items()}
-    same = speed.once({name: system.work for name, system in systems.items()})
-    with _quietly():
+    same = speed.representatives({name: system.work for name, system in systems.items()})
+    with _quiet_logger():
         timed = speed.latencies({name: asks[name] for name in dict.fromkeys(same.values())}, queries.take())
     encoders = {name: system.encode for name, system in systems.items() if system.encode is not None}
-    alike = speed.once({name: systems[name].encodes for name in encoders})
-    sample = documents.take(_spread(documents.ids, SAMPLE))
+    alike = speed.representatives({name: systems[name].encodes for name in encoders})
+    sample = documents.take(_evenly_spaced(documents.ids, SAMPLE))
     encoded = speed.throughputs({name: encoders[name] for name in dict.fromkeys(alike.values())}, sample)
     return {
         name: {
@@ -161,7 +161,7 @@ def measure(systems: Mapping[str, Timed], queries: Texts, documents: Texts) -> d
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def _quiet_logger() -> Iterator[None]:
     """Without what retrievers and teachers say of every query."""
     before = logger.level
     logger.setLevel(logging.WARNING)
@@ -175,10 +175,10 @@ def _bytes(weights: Iterable[Any]) -> int:
     return sum(weight.numel() * weight.element_size() for weight in weights)
 
 
-def _alone(text: str) -> Texts:
+def _single_query(text: str) -> Texts:
     return Texts.from_records([(QUERY, "", text)])
 
 
-def _spread(ids: list[str], count: int) -> list[str]:
+def _evenly_spaced(ids: list[str], count: int) -> list[str]:
     """As many ids, spread over the whole corpus."""
     return ids[:: max(1, -(-len(ids) // count))]

@@ -45,7 +45,7 @@ def gate(
         return found.facts
 
     stages.stage("gate", out, {"verdict": found.verdict, "calibration": asdict(found.calibration)}, write)
-    shell.say(found.say(teacher))
+    shell.say(found.summary(teacher))
     shell.say(f"{out}: gate.json, calibration.json (for `score --calibration {out}`)")
 
 

@@ -58,7 +58,7 @@ def student(config: CompressConfig, name: str, texts: Texts, seed: int) -> tuple
 
 def _likeness(whole: SentenceTransformer, texts: Texts, seed: int) -> Callable[[SentenceTransformer], float]:
     """Mean cosine of an encoder's vectors with the full encoder's, over a sample of texts."""
-    sample = texts.drawn(SAMPLE, seed).take()
+    sample = texts.sample(SAMPLE, seed).take()
 
     @cache
     def wanted() -> Tensor:

@@ -5,10 +5,11 @@ Knows ids, texts and grades; must not know files of any format, models or retrie
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -106,8 +107,8 @@ class Texts:
     def __contains__(self, id_: object) -> bool:
         return id_ in self.rows
 
-    def known(self, ids: Iterable[str]) -> set[str]:
-        """The ids that exist, of those given."""
+    def intersection(self, ids: Iterable[str]) -> set[str]:
+        """Those of the ids that exist."""
         distinct = list(dict.fromkeys(ids))
         return {id_ for id_, row in zip(distinct, self.rows.find(distinct), strict=True) if row >= 0}
 
@@ -138,7 +139,7 @@ class Texts:
         """The texts of these rows, in this order."""
         return Texts(columns.gather(self._chunks, rows) if len(rows) else self.table.slice(0, 0))
 
-    def drawn(self, limit: int | None, seed: int) -> Texts:
+    def sample(self, limit: int | None, seed: int) -> Texts:
         """A random sample of at most ``limit`` texts, in their order; ``None``: all."""
         if limit is None or limit >= len(self):
             return self
@@ -274,13 +275,9 @@ class Dataset:
         for key, value in values.items():
             object.__setattr__(self, key, value)
 
-    def replaced(self, **fields: Any) -> Dataset:
+    def replace(self, **fields: Any) -> Dataset:
         """The same dataset with other values of some fields."""
-        return replace(self, **fields)
-
-    def made_by(self, manifest: Manifest) -> Dataset:
-        """The same dataset with the manifest of the stage that made it."""
-        return self.replaced(manifest=manifest)
+        return dataclasses.replace(self, **fields)
 
     def __repr__(self) -> str:
         judged = ", ".join(f"{split} {len(queries):,}" for split, queries in self.qrels.items())

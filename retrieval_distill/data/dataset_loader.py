@@ -57,7 +57,7 @@ def load(source: str, cache: str | Path, options: ReadConfig | None = None) -> D
         manifests.verified_manifest(source, message=manifests.altered_input_error)
     dataset = formats.read(source, reading)
     reading.bad.report()
-    return dataset.replaced(left_out=reading.bad.as_dict())
+    return dataset.replace(left_out=reading.bad.as_dict())
 
 
 def _build_python_docs(folder: Path) -> dict[str, int]:

@@ -38,7 +38,7 @@ def add_generated(dataset: Dataset, made: pd.DataFrame) -> Dataset:
     refuse_generated(dataset)
     queries = Texts.from_records((id_, "", text) for id_, text in zip(made["query_id"], made["query"], strict=True))
     qrels = {query: {doc: 1} for query, doc in zip(made["query_id"], made["doc_id"], strict=True)}
-    return dataset.replaced(
+    return dataset.replace(
         queries=_concatenate(dataset.queries, queries),
         qrels={**dataset.qrels, SPLIT: qrels},
         generated=pa.Table.from_pandas(made[MARKS.names], MARKS, preserve_index=False),
@@ -80,7 +80,7 @@ def training_view(dataset: Dataset, split: str) -> Dataset:
         query: {**grades, **{copy: 1 for doc, grade in grades.items() if grade > 0 for copy in siblings.get(doc, ())}}
         for query, grades in qrels.items()
     }
-    return dataset.replaced(documents=with_copies(dataset), qrels={**dataset.qrels, split: judged}, parents=None)
+    return dataset.replace(documents=with_copies(dataset), qrels={**dataset.qrels, split: judged}, parents=None)
 
 
 def with_copies(dataset: Dataset) -> Texts:

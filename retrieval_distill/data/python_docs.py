@@ -83,7 +83,7 @@ def build() -> Dataset:
         documents=[(doc.name, "", doc.body) for doc in documents],
         queries=[*made, *((id_, text) for id_, (text, _) in asked.items())],
         qrels={**summaries, QUESTIONS: judged},
-    ).replaced(left_out=left_out.as_dict())
+    ).replace(left_out=left_out.as_dict())
 
 
 def questions(path: Path, known: Container[str]) -> tuple[dict[str, tuple[str, dict[str, int]]], Ledger]:

@@ -61,8 +61,8 @@ class Run:
         return cls.from_columns(ids, doc_ids[hit], scores[hit])
 
     @classmethod
-    def joined(cls, runs: Iterable[Run]) -> Run:
-        """Join Runs of different queries."""
+    def concat(cls, runs: Iterable[Run]) -> Run:
+        """Concatenate Runs of different queries."""
         return cls(pd.concat([run.frame for run in runs], ignore_index=True))
 
     @classmethod
@@ -113,7 +113,7 @@ class Run:
         """Only the rows of these queries."""
         return Run(self.frame[self.frame["query_id"].isin(list(query_ids))].reset_index(drop=True))
 
-    def rescored(self, scores: Sequence[float] | np.ndarray) -> Run:
+    def with_scores(self, scores: Sequence[float] | np.ndarray) -> Run:
         """The same pairs with other scores (aligned with ``frame``), sorted anew."""
         return Run._ordered(self.frame.assign(score=np.asarray(scores, np.float64)))
 

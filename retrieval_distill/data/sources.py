@@ -40,7 +40,7 @@ def prepared_folder(folder: Path, name: str) -> Path:
 def _open(name: str, source: DatasetConfig | SourceConfig, recipe: Recipe, folder: Path) -> Dataset:
     if recipe.prepare is None:
         return load(source.source, folder, source)
-    return load(str(prepared_folder(folder, name)), folder).replaced(name=name or Path(source.source).name)
+    return load(str(prepared_folder(folder, name)), folder).replace(name=name or Path(source.source).name)
 
 
 def _select_splits(part: Dataset, source: SourceConfig, recipe: Recipe) -> Dataset:
@@ -56,6 +56,6 @@ def _select_splits(part: Dataset, source: SourceConfig, recipe: Recipe) -> Datas
     qrels |= {split: part.qrels[split] for split in recipe.evaluate.other_splits(train, source.dev, source.test)
               if split in part.qrels}  # fmt: skip
     if train is not None:
-        drawn = part.queries(train).drawn(source.train_queries, recipe.seed)
+        drawn = part.queries(train).sample(source.train_queries, recipe.seed)
         qrels[recipe.dataset.train] = {id_: part.qrels(train)[id_] for id_ in drawn}
-    return part.replaced(qrels=qrels)
+    return part.replace(qrels=qrels)

@@ -39,7 +39,7 @@ def choose_runtime(
     if not path.is_file():
         from retrieval_distill.student.backends import installed_backends
 
-        sample = documents.drawn(MEASUREMENT_DOCUMENTS, seed=0).take() or [""]
+        sample = documents.sample(MEASUREMENT_DOCUMENTS, seed=0).take() or [""]
         stages.write_json(path, choose(encoding, sample, installed_backends()))
     choice = stages.read_json(path)
     return replace(encoding, backend=choice["backend"]), choice["measured"]
@@ -52,7 +52,7 @@ def choose_storage(
     if old is not None and (name != "int8" or old.manifest["counts"]["documents"]):
         return old.storage.save(out)
     if not (out / "storage.json").is_file():
-        sample = documents.drawn(CALIBRATION_DOCUMENTS if name == "int8" else 1, seed=0)
+        sample = documents.sample(CALIBRATION_DOCUMENTS if name == "int8" else 1, seed=0)
         found = encode_all(encoders[0], sample.take() or [""])
         if name == "int8":  # its ranges are saved before the first shard is checked
             vector_checks.require_finite(encoding.model, found, sample.ids, encoding.kind)

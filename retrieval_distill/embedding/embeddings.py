@@ -102,7 +102,7 @@ class Embeddings:
         for number in range(len(self.files)):
             yield self.storage.decode(self._checked(number).open())
 
-    def stored(self, number: int) -> np.ndarray:
+    def open_shard(self, number: int) -> np.ndarray:
         """A shard in its stored format, memory-mapped; the map is cached.
 
         Raises:
@@ -133,7 +133,7 @@ class Embeddings:
         for number in np.unique(holders):
             positions = np.flatnonzero(holders == number)
             within = rows[positions] - (ends[number] - self.files[number].rows)
-            vectors[positions] = self.storage.decode(self.stored(number)[within])
+            vectors[positions] = self.storage.decode(self.open_shard(number)[within])
         return vectors
 
     @cached_property

@@ -78,7 +78,7 @@ def generate(
 def _generate_all(dataset: Dataset, config: GenerateConfig, seed: int, folder: Path) -> pd.DataFrame:
     """Every way's queries with ``way`` and ``query_id``, such as ``titles:DOCUMENT#1``."""
     folder.mkdir(exist_ok=True)
-    documents = dataset.documents.drawn(config.documents, seed)
+    documents = dataset.documents.sample(config.documents, seed)
     tables = []
     for name, rate in config.ways.items():
         made = blocks.generate_blocks(name, ways.build(name, config, seed, documents), documents, rate, seed, folder)
@@ -95,7 +95,7 @@ def _filter(
     kept = round_trip.keep_round_trips(kept, dataset, config.round_trip, judges, dropped)
     if kept.empty:
         raise UserError(f"generate: none of {len(made)} queries is left; dropped: {dict(dropped.counts)}")
-    if taken := dataset.queries.known(kept["query_id"]):
+    if taken := dataset.queries.intersection(kept["query_id"]):
         raise UserError(
             f"dataset {dataset.name!r} already has a query {min(taken)!r}, the id of a generated one; rename it"
         )

@@ -102,4 +102,4 @@ def search_dataset(index: Index, model: str, queries: Texts, depth: int, dataset
         rows = queries.rows.find(own.ids)
         scores, found = index.search(vectors[rows], depth, index.allowed_rows(dataset.documents, allowed))
         parts.append(Run.from_best(own.ids, found, scores))
-    return Run.joined(parts)
+    return Run.concat(parts)

@@ -92,7 +92,7 @@ class Retrievers:
 
     def _lexical(self, queries: Texts, depth: int) -> Run:
         found = (self._bm25.search(own, depth, allowed) for own, allowed in by_source(self.dataset, queries))
-        return Run.joined(found)
+        return Run.concat(found)
 
     @cached_property
     def _bm25(self) -> BM25:

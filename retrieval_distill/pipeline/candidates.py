@@ -94,7 +94,7 @@ def find_dev(job: Job) -> None:
 
 def dev_candidates(job: Job, out: Path, count: int | None) -> Run:
     """What BM25 and the start model, fused, find for so many dev queries; ``None``: for all."""
-    depth, queries = job.recipe.retrieve.depth, job.dataset.queries(job.dev_split()).drawn(count, job.recipe.seed)
+    depth, queries = job.recipe.retrieve.depth, job.dataset.queries(job.dev_split()).sample(count, job.recipe.seed)
 
     def work(folder: Path) -> dict[str, int]:
         found = api.retrieve(queries, job.dataset, depth=depth, dtype=job.recipe.embed.dtype, **job.first_stage)

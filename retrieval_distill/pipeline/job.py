@@ -152,7 +152,7 @@ class Job:
     def training_queries(self) -> Texts:
         """The training split's queries, or as many as the recipe takes, drawn by the seed."""
         queries = self.dataset.queries(self.train_split)
-        return queries.drawn(self.recipe.dataset.train_queries, self.recipe.seed)
+        return queries.sample(self.recipe.dataset.train_queries, self.recipe.seed)
 
     @cached_property
     def judged_dev(self) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from retrieval_distill import api
 from retrieval_distill.benchmarks import timed_systems
-from retrieval_distill.benchmarks.timed_systems import Timed
+from retrieval_distill.benchmarks.timed_systems import TimedSystem
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.rivals import HYBRIDS, TEACHER
@@ -97,17 +97,17 @@ def _indexes(job: Job) -> dict[str, str]:
     return {"start": job.rival, "student": "student", **{name: name for name in job.baselines}}
 
 
-def _timed(job: Job, queries: Texts) -> dict[str, Timed]:
+def _timed(job: Job, queries: Texts) -> dict[str, TimedSystem]:
     """Every system as it is timed; a teacher that answers elsewhere, or from a file, has no speed of its own."""
     documents, dtype, fused_by = job.dataset.documents, job.recipe.embed.dtype, fusions(job)
-    found = {"bm25": timed_systems.lexical(job.bm25)}
+    found = {"bm25": timed_systems.bm25_system(job.bm25)}
     for name, index in _indexes(job).items():
-        found[name] = timed_systems.dense(
+        found[name] = timed_systems.dense_system(
             Index.open(job.out / f"index-{index}"), job.model(name), dtype, queries, documents
         )
     for name, of in HYBRIDS.items():
-        found[name] = timed_systems.hybrid(found["bm25"], found[of], fused_by[name])
+        found[name] = timed_systems.hybrid_system(found["bm25"], found[of], fused_by[name])
     if all(split(member.model)[0] in ("cross-encoder", "bi-encoder", "bm25") for member in job.recipe.teacher.members):
-        pool = timed_systems.hybrid(found["bm25"], found["start"], Fusion())
-        found[TEACHER] = timed_systems.reranked(pool, job.teachers, documents, job.recipe.evaluate.rerank_depth)
+        pool = timed_systems.hybrid_system(found["bm25"], found["start"], Fusion())
+        found[TEACHER] = timed_systems.reranking_system(pool, job.teachers, documents, job.recipe.evaluate.rerank_depth)
     return found

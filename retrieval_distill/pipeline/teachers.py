@@ -27,7 +27,7 @@ def ask_gate(job: Job) -> None:
     """Is the teacher better than BM25, the start model and the two fused, here? Asked before the costly part."""
     config, split, depth = job.recipe.teacher, job.judged_dev, job.dataset.in_passages(job.recipe.evaluate.depth)
     every = job.dataset.queries(split) if split else job.training_queries
-    queries = every.drawn(config.gate_queries, job.recipe.seed)
+    queries = every.sample(config.gate_queries, job.recipe.seed)
     searched = every if split else queries  # the fusion is tuned on all of them, as the one that is reported
 
     def work(folder: Path) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def ask_gate(job: Job) -> None:
         "depths": [config.gate_depth, depth],
     }
     job.stage("gate", "gate", inputs, work)
-    gate.apply(Gate.open(job.out / "gate").verdict, config.gate, job.teacher_name)
+    gate.enforce(Gate.open(job.out / "gate").verdict, config.gate, job.teacher_name)
 
 
 def score(turn: Round) -> None:
@@ -86,7 +86,7 @@ def score(turn: Round) -> None:
 def _agreement(job: Job, raw: Sequence[Run]) -> list[Any]:
     """How far each teacher's ranking is that of float32, where it computes in less."""
     found = [
-        dtype_agreement.against_float32(member, run, job.training_queries, job.trained.documents)
+        dtype_agreement.compare_with_float32(member, run, job.training_queries, job.trained.documents)
         for member, run in zip(job.recipe.teacher.members, raw, strict=True)
     ]
     return [agreement for agreement in found if agreement]

@@ -75,7 +75,7 @@ def rescore(
     texts = queries.select(run.query_ids)
     vectors = comparable(embed_queries(model, texts, embeddings.manifest, embeddings.folder, dtype), similarity)
     query_rows = texts.rows.rows_of(run.frame["query_id"].tolist())
-    return run.rescored(products(vectors, embeddings.shards, query_rows, rows, similarity))
+    return run.with_scores(products(vectors, embeddings.shards, query_rows, rows, similarity))
 
 
 def best(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str = "dot") -> tuple[np.ndarray, np.ndarray]:

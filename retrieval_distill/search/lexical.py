@@ -66,7 +66,7 @@ def tune(searcher: Searcher, place: SearchLocation, split: str, most: int | None
         UserError: The dataset has no such split.
     """
     dataset, judged = searcher.dataset, searcher.dataset.qrels(split)
-    asked, depth = dataset.queries(split).drawn(most, 0), dataset.in_passages(FUSION_DEPTH)
+    asked, depth = dataset.queries(split).sample(most, 0), dataset.in_passages(FUSION_DEPTH)
     pool, grades = pooling(dataset, {id_: judged[id_] for id_ in asked})
     found = hybrid.tune(lexical(place).search(asked, depth), searcher.dense(asked, depth), grades, pool)
     found |= {"split": split, "key": _key(searcher)}

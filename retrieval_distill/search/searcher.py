@@ -201,6 +201,6 @@ def _in_order(parts: list[Run], queries: Texts) -> Run:
     """Join runs of different queries, in the order of the queries."""
     if len(parts) == 1:
         return parts[0]
-    frame, place = Run.joined(parts).frame, {id_: number for number, id_ in enumerate(queries.ids)}
+    frame, place = Run.concat(parts).frame, {id_: number for number, id_ in enumerate(queries.ids)}
     order = np.argsort(frame["query_id"].map(place).to_numpy(), kind="stable")
     return Run(frame.iloc[order].reset_index(drop=True))

@@ -46,7 +46,7 @@ def report_truncation(
         max_length: Tokens kept of a text; ``None``: the model's own limit.
 
     """
-    sample, limit = texts.drawn(SAMPLE, seed=0), encoder.limit(model, kind, max_length)
+    sample, limit = texts.sample(SAMPLE, seed=0), encoder.limit(model, kind, max_length)
     found: Truncation = {"share": 0.0, "sample": len(sample), "max_length": limit}
     if limit is None or not len(sample):
         return found

@@ -22,7 +22,7 @@ from retrieval_distill.runtime import stages
 from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
 from retrieval_distill.student import encoder
 
-STORED = 4096
+VECTORS_PER_READ = 4096
 """Stored vectors that are read at once."""
 
 
@@ -33,7 +33,7 @@ class BiEncoderTeacher:
     model: SentenceTransformer
     fingerprint: str
     description: dict[str, Any]
-    stored: Embeddings | None = None
+    document_vectors: Embeddings | None = None
     """Vectors that the model has made of documents: these texts are not embedded again."""
 
     def score(self, pairs: Pairs) -> ScoreStream:
@@ -60,12 +60,12 @@ class BiEncoderTeacher:
     def _vectors(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Rows of documents, and their vectors, some at a time."""
         known = np.full(len(texts), -1)
-        if self.stored is not None and len(self.stored):
-            known = _places(text_hashes(texts), self.stored.hashes)
+        if self.document_vectors is not None and len(self.document_vectors):
+            known = _find(text_hashes(texts), self.document_vectors.hashes)
             there = np.flatnonzero(known >= 0)
-            for start in range(0, len(there), STORED):
-                rows = there[start : start + STORED]
-                yield rows, self.stored.take(self.stored.ids_of(known[rows]).tolist())
+            for start in range(0, len(there), VECTORS_PER_READ):
+                rows = there[start : start + VECTORS_PER_READ]
+                yield rows, self.document_vectors.take(self.document_vectors.ids_of(known[rows]).tolist())
         new = np.flatnonzero(known < 0)
         for batch, found in encoder.encode_parts(self.model, [texts[int(row)] for row in new], "document"):
             yield new[batch], found
@@ -96,17 +96,17 @@ def load(
         "model": identity["model"], "max_length": None if max_length and max_length >= NO_LIMIT else max_length,
         "dtype": computed, "kind": "document", "storage": "float32", "backend": "torch",
     }  # fmt: skip
-    usable = (vectors for vectors in stored if made.items() <= _made(vectors).items())
+    usable = (vectors for vectors in stored if made.items() <= _provenance(vectors).items())
     return BiEncoderTeacher(model, stages.fingerprint(identity)[:32], {**identity, "model": name}, next(usable, None))
 
 
-def _made(vectors: Embeddings) -> dict[str, Any]:
+def _provenance(vectors: Embeddings) -> dict[str, Any]:
     """How vectors were made."""
     inputs = vectors.manifest["inputs"]
     return {**inputs, "dtype": devices.dtype_name(inputs["dtype"])}
 
 
-def _places(wanted: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+def _find(wanted: np.ndarray, hashes: np.ndarray) -> np.ndarray:
     """Where each hash stands among others; -1: nowhere."""
     order = np.argsort(hashes, kind="stable")
     found = np.searchsorted(hashes, wanted, sorter=order)

@@ -25,7 +25,7 @@ class ClusterTeacher(CrossEncoderTeacher):
         yield from [cluster.share(self.model)] * (2 * cluster.connect())
 
     def _forward(self, model: Any, features: dict[str, np.ndarray]) -> np.ndarray:
-        return cluster.call(_forward_there, model, features, self.label)
+        return cluster.call(_forward_remote, model, features, self.label)
 
 
 def on_cluster(teacher: object, *others: object) -> ClusterTeacher:
@@ -42,7 +42,7 @@ def on_cluster(teacher: object, *others: object) -> ClusterTeacher:
     )
 
 
-def _forward_there(
+def _forward_remote(
     model: cluster.Shared[CrossEncoder], features: dict[str, np.ndarray], label: int | None
 ) -> np.ndarray:
     return forward(model.get().to(devices.device()), features, label)

@@ -18,7 +18,7 @@ from retrieval_distill.teacher import teacher_loader
 from retrieval_distill.teacher.scoring import pairs_of
 
 
-def against_float32(
+def compare_with_float32(
     config: MemberConfig, scored: Run, queries: Texts, documents: Texts
 ) -> dict[str, str | float] | None:
     """:func:`rank_agreement` of a cross-encoder with itself in float32; ``None`` where it computes in float32.

@@ -80,7 +80,7 @@ class Gate:
             raise UserError(f"{folder}: no verdict of the gate there")
         return cls(stages.read_json(Path(folder) / "gate.json"), Calibration.open(folder))
 
-    def say(self, teacher: str) -> str:
+    def summary(self, teacher: str) -> str:
         """The verdict as a sentence."""
         return _sentence(self.verdict, teacher)
 
@@ -111,7 +111,7 @@ def calibrate(
     return Ensemble.fit(teachers, raw, qrels, normalise, weights, config.squashed).calibration
 
 
-def ask(
+def decide(
     teachers: Sequence[Teacher],
     raw: Sequence[Run],
     baselines: Mapping[str, Run],
@@ -185,7 +185,7 @@ def agreement(teacher: Run, baselines: Mapping[str, Run]) -> Verdict:
     return {"queries": len(teacher.query_ids), "against": against, "better": None}
 
 
-def apply(verdict: Verdict, rule: Literal["stop", "warn", "off"], teacher: str) -> None:
+def enforce(verdict: Verdict, rule: Literal["stop", "warn", "off"], teacher: str) -> None:
     """Say the verdict and act on it.
 
     Raises:

@@ -20,10 +20,10 @@ from retrieval_distill.llm.completions import text_of
 
 Mode = Literal["log-odds", "graded"]
 
-READING = 2
+PARSER_VERSION = 2
 """Raised when the same answer would give another score."""
 
-LEAST_MASS = 1e-7
+MIN_MASS = 1e-7
 """Probability below which "what the listed tokens leave over" is only the rounding of float32."""
 
 IMPOSSIBLE = -9999.0
@@ -55,7 +55,9 @@ _GRADE = re.compile(r"\D*?(?<![^\W_])(?<![-\u2010-\u2015\u2212])(\d+(?:\.\d+|,\d
 """A text with one number in it, which is no part of a word, not negative and no percentage."""
 
 
-def reader(mode: Mode, positive: Collection[str], negative: Collection[str]) -> Callable[[dict[str, Any]], float]:
+def answer_parser(
+    mode: Mode, positive: Collection[str], negative: Collection[str]
+) -> Callable[[dict[str, Any]], float]:
     """What makes a score of a choice of a completion; see :class:`retrieval_distill.teacher.llm_judge.LLMJudge`.
 
     Args:
@@ -95,7 +97,7 @@ def _log_odds(positive: set[str], negative: set[str], choice: dict[str, Any]) ->
 
 def _odds(yes: list[float], no: list[float], listed: list[float]) -> float:
     left = 1 - sum(map(math.exp, listed))
-    bound = min(math.log(max(left, LEAST_MASS)), *listed)
+    bound = min(math.log(max(left, MIN_MASS)), *listed)
     odds = float(np.logaddexp.reduce(yes or [bound]) - np.logaddexp.reduce(no or [bound]))
     if not math.isfinite(odds):
         raise ValueError(odds)

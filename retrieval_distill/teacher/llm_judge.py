@@ -16,7 +16,14 @@ from retrieval_distill.llm import chat, prompts
 from retrieval_distill.llm.chat import Endpoint, Questions
 from retrieval_distill.runtime import stages
 from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
-from retrieval_distill.teacher.llm_answers import ANSWER_TOKENS, PROMPTS, READING, TOP_LOGPROBS, Mode, reader
+from retrieval_distill.teacher.llm_answers import (
+    ANSWER_TOKENS,
+    PARSER_VERSION,
+    PROMPTS,
+    TOP_LOGPROBS,
+    Mode,
+    answer_parser,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +120,7 @@ def load(
     asked = chat.endpoint(model, endpoint, api_key=api_key, **options)
     description = {"kind": "llm", "model": model, "mode": mode, "prompt": template, "max_characters": max_characters}
     words = {"positive": list(positive), "negative": list(negative)} if mode == "log-odds" else {}
-    description |= {**words, "reading": READING}
+    description |= {**words, "reading": PARSER_VERSION}
     return LLMJudge(
         fingerprint=stages.fingerprint(description)[:32],
         description={**description, "endpoint": asked.url},
@@ -121,7 +128,7 @@ def load(
         mode=mode,
         prompt=template,
         max_characters=max_characters,
-        read=reader(mode, positive, negative),
+        read=answer_parser(mode, positive, negative),
     )
 
 

@@ -74,7 +74,7 @@ def score(
             "teacher %r has nothing to say on %s of %s pairs; it scores them %g",
             teacher.description["model"], f"{counts['silent']:,}", f"{len(run):,}", teacher.silent,
         )  # fmt: skip
-    return run.rescored(_by_ids(teacher, pairs, found) if isinstance(teacher, ScoresByIds) else found), counts
+    return run.with_scores(_by_ids(teacher, pairs, found) if isinstance(teacher, ScoresByIds) else found), counts
 
 
 def pairs_of(run: Run, queries: Texts, documents: Texts) -> Pairs:

@@ -65,5 +65,5 @@ def resolve(run: Run, how: How) -> Run:
     logger.warning("%s; training.missing_scores=%s", found, how)
     if how == "lowest":
         lowest = run.frame.groupby("query_id")["score"].transform("min")
-        run = run.rescored(run.frame["score"].fillna(lowest))
+        run = run.with_scores(run.frame["score"].fillna(lowest))
     return Run(run.frame[run.frame["score"].notna()].reset_index(drop=True))

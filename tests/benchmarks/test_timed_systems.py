@@ -19,15 +19,15 @@ from retrieval_distill.teacher import teacher_loader
 def systems(dataset, encoders, cross_encoders, tmp_path_factory):
     """BM25, one architecture at two lengths, their fusion with BM25, and a teacher above one of them."""
     folder, queries = tmp_path_factory.mktemp("timed"), dataset.queries("test")
-    found = {"bm25": timed_systems.lexical(BM25(dataset.documents))}
+    found = {"bm25": timed_systems.bm25_system(BM25(dataset.documents))}
     for name, limit in (("short", 16), ("long", 64), ("again", 64)):
         embed(encoders["bert"], dataset.documents, folder / name, "float32", limit)
         index(folder / name, folder / f"index-{name}")
         opened = Index.open(folder / f"index-{name}")
-        found[name] = timed_systems.dense(opened, encoders["bert"], "float32", queries, dataset.documents)
-    found["fused"] = timed_systems.hybrid(found["bm25"], found["long"], Fusion("score", 0.7))
+        found[name] = timed_systems.dense_system(opened, encoders["bert"], "float32", queries, dataset.documents)
+    found["fused"] = timed_systems.hybrid_system(found["bm25"], found["long"], Fusion("score", 0.7))
     teachers = [teacher_loader.load(MemberConfig(model=cross_encoders["bert"], max_length=48))]
-    found["teacher"] = timed_systems.reranked(found["fused"], teachers, dataset.documents, 5)
+    found["teacher"] = timed_systems.reranking_system(found["fused"], teachers, dataset.documents, 5)
     return found, folder
 
 
@@ -88,6 +88,6 @@ def test_a_teacher_reads_its_pool_for_every_query(systems, dataset):
             asked.append((pairs.queries, len(pairs)))
             yield pairs.positions, pairs.positions
 
-    reranked = timed_systems.reranked(systems[0]["bm25"], [Counting(), Counting()], dataset.documents, 3)
+    reranked = timed_systems.reranking_system(systems[0]["bm25"], [Counting(), Counting()], dataset.documents, 3)
     reranked.search("path file root", 10)
     assert asked == [(["path file root"], 3)] * 2  # every member of an ensemble, and no store in between

@@ -71,7 +71,7 @@ def test_splits_of_each_under_the_recipes_names(tmp_path, folders):
     folders["x"]["train_queries"] = 1
     recipe = parse_recipe({"name": "mix", "datasets": folders})
     found = sources.of_run(recipe, tmp_path / "cache")
-    [drawn] = ONE.queries("train").drawn(1, recipe.seed).ids
+    [drawn] = ONE.queries("train").sample(1, recipe.seed).ids
     assert set(found.qrels["train"]) == {f"x/{drawn}", "y/q1"}
     assert set(found.qrels["test"]) == {"x/q2"}
     folders["y"].pop("test")

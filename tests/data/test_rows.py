@@ -79,9 +79,9 @@ def test_what_was_kept_is_what_is_computed(tmp_path):
 
 def test_a_draw_is_fixed_by_its_seed_and_in_order():
     held = Texts.from_records((f"d{row}", "", str(row)) for row in range(50))
-    drawn = held.drawn(9, 3)
+    drawn = held.sample(9, 3)
     assert drawn.ids == [f"d{row}" for row in sorted(np.random.default_rng(3).choice(50, 9, replace=False))]
-    assert held.drawn(None, 3) is held and held.drawn(50, 3) is held
+    assert held.sample(None, 3) is held and held.sample(50, 3) is held
 
 
 def test_mapped_texts_equal_texts_in_memory(tmp_path, monkeypatch):

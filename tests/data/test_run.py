@@ -18,7 +18,7 @@ def test_order_is_trec_evals():
     assert run.pairs == [("q2", "b"), ("q2", "c"), ("q2", "a"), ("q1", "x")]  # a tie: the larger id first
     assert run.query_ids == ["q2", "q1"]
     assert run.top(1).pairs == [("q2", "b"), ("q1", "x")]
-    assert run.rescored([0.0, 5.0, 9.0, 1.0]).pairs == [("q2", "a"), ("q2", "c"), ("q2", "b"), ("q1", "x")]
+    assert run.with_scores([0.0, 5.0, 9.0, 1.0]).pairs == [("q2", "a"), ("q2", "c"), ("q2", "b"), ("q1", "x")]
 
 
 def test_fusion_by_hand():

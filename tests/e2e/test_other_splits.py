@@ -28,7 +28,7 @@ def asked(dataset, tmp_path_factory) -> tuple[str, Dataset]:
     words = {id_: dataset.documents[f"d{number}"].split() for number, id_ in enumerate(ASKED)}
     records = [(id_, "", f"how {words[id_][-1]} {words[id_][3]}") for id_ in ASKED]
     records[0] = ("ask0", "", dataset.queries["q0"])
-    made = dataset.replaced(
+    made = dataset.replace(
         queries=Texts.from_records([*dataset.queries.records(), *records]),
         qrels={**dataset.qrels, "questions": ASKED},
     )

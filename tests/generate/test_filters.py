@@ -106,7 +106,7 @@ def test_round_trip_by_the_teacher(options, left):
 
     def score(run, made):
         pairs, documents = copies.use_copies(run, made), copies.with_copies(made)
-        return pairs.rescored([logits[made.queries[query], documents[doc]] for query, doc in pairs.pairs])
+        return pairs.with_scores([logits[made.queries[query], documents[doc]] for query, doc in pairs.pairs])
 
     config = RoundTripConfig(candidates=2, **options)
     kept = round_trip.keep_round_trips(made, DATA, config, Judges(find, score, {}), Ledger())

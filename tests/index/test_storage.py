@@ -52,7 +52,7 @@ def test_smaller_folders(fake_model, tmp_path, monkeypatch, name, kind, size):
     texts = {f"d{i}": f"text {i}" for i in range(11)}
     manifest = embed(fake_model[0], corpus(texts), tmp_path / "v", storage=name)
     opened = Embeddings.open(tmp_path / "v")
-    assert (opened.stored(0).dtype, opened.stored(0).nbytes) == (kind, 4 * size)
+    assert (opened.open_shard(0).dtype, opened.open_shard(0).nbytes) == (kind, 4 * size)
     assert (manifest["counts"]["dimensions"], manifest["counts"]["bytes"]) == (DIMENSIONS, 11 * size)
     exact = np.stack([vector_of(text) for text in texts.values()])
     stored = opened.take(list(texts))

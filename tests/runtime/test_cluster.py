@@ -125,7 +125,9 @@ def test_scoring_with_a_node_lost(cluster, cross_encoders, dataset, tmp_path, mo
     teacher = cross_encoder.load(cross_encoders["bert"], 48, "float32")
     here, _ = scoring.score(asked, dataset.queries, dataset.documents, teacher, ScoreStore(tmp_path / "here"))
     spread = cluster_teacher.on_cluster(teacher)
-    lost = LostOnTheWay(cluster, monkeypatch, tmp_path / "marks", cluster_teacher, "_forward_there", spread, "_forward")
+    lost = LostOnTheWay(
+        cluster, monkeypatch, tmp_path / "marks", cluster_teacher, "_forward_remote", spread, "_forward"
+    )
     there, counts = scoring.score(asked, dataset.queries, dataset.documents, spread, ScoreStore(tmp_path / "there"))
     assert lost.calls("begun")
     assert counts == {"pairs": len(asked), "scored": len(asked), "stored": 0}

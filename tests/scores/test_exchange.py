@@ -102,7 +102,7 @@ def test_the_teacher_and_the_import_share_their_scores(store, tmp_path):
     path = saved(RUN, tmp_path / "run.parquet")
     scored, counts = score(RUN, QUERIES, DOCUMENTS, score_files.load(path), store)
     assert counts["scored"] == 4
-    assert scored.as_dict() == RUN.rescored(RUN.frame["score"].to_numpy(np.float32)).as_dict()
+    assert scored.as_dict() == RUN.with_scores(RUN.frame["score"].to_numpy(np.float32)).as_dict()
     assert import_scores(store, path, QUERIES, DOCUMENTS, {})[1]["imported"] == 0
 
 

@@ -83,13 +83,15 @@ def test_rank_agreement_with_float32(dataset, tmp_path):
     config = MemberConfig(model="starter", max_length=48, dtype="bfloat16")
     run = api.retrieve(dataset.queries, dataset.documents, depth=4)
     scored = api.score(run, dataset, teacher=teacher_loader.load(config), store=tmp_path)
-    found = dtype_agreement.against_float32(config, scored, dataset.queries, dataset.documents)
+    found = dtype_agreement.compare_with_float32(config, scored, dataset.queries, dataset.documents)
     assert found["queries"] == 40 and found["pairs"] == len(run)
     assert 0.8 < found["kendall_tau"] <= 1.0 and 0 < found["max_difference"] < 0.5
-    turned = scored.rescored(-scored.frame["score"])
-    assert dtype_agreement.against_float32(config, turned, dataset.queries, dataset.documents)["kendall_tau"] < -0.8
+    turned = scored.with_scores(-scored.frame["score"])
+    assert (
+        dtype_agreement.compare_with_float32(config, turned, dataset.queries, dataset.documents)["kendall_tau"] < -0.8
+    )
     exact = config.model_copy(update={"dtype": "float32"})
-    assert dtype_agreement.against_float32(exact, scored, dataset.queries, dataset.documents) is None
+    assert dtype_agreement.compare_with_float32(exact, scored, dataset.queries, dataset.documents) is None
 
 
 def test_kinds_by_name():

@@ -24,8 +24,8 @@ from retrieval_distill.teacher.calibration.calibration import (
     combine,
     fit_temperature,
     fit_weights,
+    is_squashed,
     normalise,
-    squashed,
     unsquash,
 )
 from retrieval_distill.teacher.calibration.fit_parameters import JudgedLists
@@ -126,7 +126,7 @@ def test_unknown_names_and_bad_temperatures():
 def test_an_empty_run():
     empty = Run.from_columns([], [], [])
     assert all(len(normalise(empty, how)) == 0 for how in NORMALISATIONS)
-    assert not squashed(empty)
+    assert not is_squashed(empty)
 
 
 @pytest.mark.parametrize("true_temperature", [0.25, 1.0, 8.0])
@@ -233,7 +233,7 @@ def test_the_gradient():
     qrels["q0"] = {"d0": 1, "d3": 2, "d7": 0}
     lists = JudgedLists.of([run_of(s * 5) for s in scores], qrels)
     for point in np.random.default_rng(0).normal(size=(5, 3)):
-        for function in (lists.loss, lists.penalised):
+        for function in (lists.loss, lists.penalised_loss):
             assert check_grad(lambda w, f=function: f(w)[0], lambda w, f=function: f(w)[1], point) < 1e-6
 
 
@@ -295,11 +295,11 @@ def test_different_pairs(other):
 
 def test_what_looks_squashed():
     logits = np.random.default_rng(0).normal(0, 4, (10, 10))
-    assert squashed(run_of(expit(logits)))
-    assert not squashed(run_of(logits))
-    assert not squashed(run_of(expit(logits[:1])))  # 10 pairs
-    assert not squashed(run_of(logits > 0))  # grades
-    assert not squashed(run_of(np.round(expit(logits), 1)))  # 11 grades
+    assert is_squashed(run_of(expit(logits)))
+    assert not is_squashed(run_of(logits))
+    assert not is_squashed(run_of(expit(logits[:1])))  # 10 pairs
+    assert not is_squashed(run_of(logits > 0))  # grades
+    assert not is_squashed(run_of(np.round(expit(logits), 1)))  # 11 grades
 
 
 @given(st.lists(st.floats(-8, 8), min_size=1, max_size=60, unique=True))

@@ -25,7 +25,7 @@ def test_a_better_teacher_passes(caplog):
     assert verdict["better"]
     assert (against["teacher"], against["baseline"], against["difference"]) == (1.0, 0.5, 0.5)
     assert against["p"] < 0.001
-    gate.apply(verdict, "stop", "t")
+    gate.enforce(verdict, "stop", "t")
 
 
 def test_a_small_sample_says_what_it_could_have_shown():
@@ -56,8 +56,8 @@ def test_its_intervals_and_p_values_agree():
 def test_a_worse_teacher_stops_or_warns(caplog):
     verdict = gate.judge(BAD, {"start": GOOD}, QRELS, "RR@10")
     with pytest.raises(UserError, match=r"start 1\.000 -> 0\.500 .*not shown to be better.*, so nothing is trained"):
-        gate.apply(verdict, "stop", "t")
-    gate.apply(verdict, "warn", "t")
+        gate.enforce(verdict, "stop", "t")
+    gate.enforce(verdict, "warn", "t")
     assert "may learn little" in caplog.text
 
 
@@ -77,11 +77,11 @@ def test_without_judgements_it_reports_agreement_only(caplog):
     raw = Run.from_dict({f"q{i}": {"a": 1.0, "b": 2.0, "c": 3.0} for i in range(4)})
     same = Run.from_dict({q: {"a": 0.1, "b": 0.2, "c": 0.3} for q in raw.query_ids})
     turned = Run.from_dict({q: {"a": 0.3, "b": 0.2, "c": 0.1} for q in raw.query_ids})
-    verdict, _ = gate.ask([Named()], [raw], {"start": same, "bm25": turned}, None, TeacherConfig(), "nDCG@10")
+    verdict, _ = gate.decide([Named()], [raw], {"start": same, "bm25": turned}, None, TeacherConfig(), "nDCG@10")
     assert verdict["better"] is None
     assert verdict["against"]["start"] == {"same_first": 1.0, "spearman": pytest.approx(1.0)}
     assert verdict["against"]["bm25"] == {"same_first": 0.0, "spearman": pytest.approx(-1.0)}
-    gate.apply(verdict, "stop", "t")  # not known is no reason to stop
+    gate.enforce(verdict, "stop", "t")  # not known is no reason to stop
     assert "nobody can say" in caplog.text
 
 
@@ -89,7 +89,7 @@ def test_what_is_fitted_is_judged_on_other_queries():
     rng = np.random.default_rng(0)
     raw = Run.from_dict({q: {"good": rng.normal(1), "bad": rng.normal()} for q in QRELS})
     config = TeacherConfig(normalise="temperature")
-    verdict, calibration = gate.ask([Named()], [raw], {"start": BAD}, QRELS, config, "RR@10")
+    verdict, calibration = gate.decide([Named()], [raw], {"start": BAD}, QRELS, config, "RR@10")
     halves = list(QRELS)[::2], list(QRELS)[1::2]
     assert verdict["queries"] == len(halves[1])
     fitted = gate.calibrate([Named()], [raw.select(halves[0])], {q: QRELS[q] for q in halves[0]}, config)
@@ -100,4 +100,4 @@ def test_what_is_fitted_is_judged_on_other_queries():
 def test_fitting_without_judgements_is_refused():
     raw = Run.from_dict({"q0": {"a": 1.0, "b": 2.0}})
     with pytest.raises(UserError, match="dev"):
-        gate.ask([Named()], [raw], {"start": raw}, None, TeacherConfig(normalise="temperature"), "nDCG@10")
+        gate.decide([Named()], [raw], {"start": raw}, None, TeacherConfig(normalise="temperature"), "nDCG@10")

@@ -158,7 +158,7 @@ def test_objectives_come_and_go_with_the_training(tiny_recipe, tmp_path):
 
 def test_scores_out_of_reach_are_refused_at_the_door(tiny_recipe, dataset, tmp_path):
     run = teacher_run(dataset)
-    far = run.rescored(run.frame["score"] * 1e4)
+    far = run.with_scores(run.frame["score"] * 1e4)
     with pytest.raises(UserError, match=r"margins .*out of reach; set student\.scale="):
         train({**tiny_recipe, "objectives": {"margin_mse": 1.0}}, tmp_path / "student", far)
     assert not (tmp_path / "student" / "model.safetensors").exists()

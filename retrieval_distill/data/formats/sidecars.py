@@ -30,7 +30,7 @@ def read(folder: Path, found: Dataset) -> Dataset:
         UserError: A file names passages or queries that are not in the dataset.
     """
     mapping, marks = folder / PASSAGES, folder / GENERATED
-    return found.replaced(
+    return found.replace(
         parents=_parents(mapping, found) if mapping.is_file() else None,
         generated=_generated(marks, found) if marks.is_file() else None,
     )
@@ -57,7 +57,7 @@ def _parents(path: Path, dataset: Dataset) -> pa.ChunkedArray:
 def _generated(path: Path, dataset: Dataset) -> pa.Table:
     marks = _table(path, MARKS)
     ids = marks["query_id"].to_pylist()
-    known = dataset.queries.known(ids)
+    known = dataset.queries.intersection(ids)
     unknown = [id_ for id_ in ids if id_ not in known]
     if unknown:
         raise UserError(f"{path} names {len(unknown)} queries that are not in the folder, first {unknown[0]!r}")

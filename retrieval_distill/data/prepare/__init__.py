@@ -96,7 +96,7 @@ def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Datas
     to_kept = judgement_transfer.to_kept_document(dataset.qrels, copies, documents, queries, dropped)
     qrels = {split: judgement_transfer.transfer(judged, to_kept) for split, judged in dataset.qrels.items()}
     cleaned = Dataset(dataset.name, documents, queries, qrels, metadata=dataset.metadata)
-    cleaned = cleaned.replaced(qrels=leakage.check(cleaned, config, leaks))
+    cleaned = cleaned.replace(qrels=leakage.check(cleaned, config, leaks))
     if config.segment:
         assert config.student is not None and config.student_length is not None
         segmenter = Segmenter(data_statistics.tokenizer(config.student), config.student_length, config.overlap)

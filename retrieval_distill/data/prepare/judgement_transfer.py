@@ -35,8 +35,8 @@ def to_kept_document(
         dropped: Counts dropped judgements.
     """
     judged = [(query, grades) for qrels in judgements.values() for query, grades in qrels.items()]
-    known_queries = queries.known(query for query, _ in judged)
-    known_documents = documents.known(copies.get(doc, doc) for _, grades in judged for doc in grades)
+    known_queries = queries.intersection(query for query, _ in judged)
+    known_documents = documents.intersection(copies.get(doc, doc) for _, grades in judged for doc in grades)
 
     def carry(query_id: str, doc_id: str) -> Sequence[str]:
         kept = copies.get(doc_id, doc_id)

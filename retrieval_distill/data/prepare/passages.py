@@ -51,7 +51,7 @@ def split_into_passages(dataset: Dataset, config: PrepareConfig, segmenter: Segm
     carry = _to_all(of) if config.judged_passages == "all" else _to_best(of, passages, dataset.queries)
     qrels = {split: transfer(judged, carry) for split, judged in dataset.qrels.items()}
     mapping = pa.chunked_array([pa.array(parents, pa.large_string())])
-    return dataset.replaced(documents=passages, qrels=qrels, parents=mapping)
+    return dataset.replace(documents=passages, qrels=qrels, parents=mapping)
 
 
 def _to_all(of: dict[str, list[str]]) -> Carry:

@@ -18,9 +18,9 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.runtime import stages
 from retrieval_distill.teacher.calibration.fit_parameters import combine, fit_temperature, fit_weights
-from retrieval_distill.teacher.calibration.normalise import check_name, normalise, squashed, unsquash
+from retrieval_distill.teacher.calibration.normalise import check_name, is_squashed, normalise, unsquash
 
-__all__ = ["Calibration", "Member", "combine", "fit_temperature", "fit_weights", "normalise", "squashed", "unsquash"]
+__all__ = ["Calibration", "Member", "combine", "fit_temperature", "fit_weights", "is_squashed", "normalise", "unsquash"]
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -44,7 +44,7 @@ class Member:
         if not (np.isfinite([self.temperature, self.weight]).all() and self.temperature > 0 and self.weight >= 0):
             raise UserError(f"temperature {self.temperature} must be above 0, and weight {self.weight} not below 0")
 
-    def normalised(self, raw: Run, name: str) -> Run:
+    def normalise_run(self, raw: Run, name: str) -> Run:
         """The scores before they are weighed."""
         return normalise(unsquash(raw, name) if self.unsquash else raw, self.normalise, self.temperature)
 
@@ -96,7 +96,7 @@ class Calibration:
         each = zip(normalise, rules, _names(count), seen, strict=True)
         members = [_fit_member(how, rule, name, run, qrels or {}) for how, rule, name, run in each]
         if given is None:
-            given = fit_weights(_normalised(members, runs), qrels or {}).tolist()
+            given = fit_weights(_normalise_all(members, runs), qrels or {}).tolist()
         if not any(given):
             raise UserError("teacher weights: at least one must be above 0")
         return cls(tuple(replace(member, weight=float(w)) for member, w in zip(members, given, strict=True)))
@@ -107,7 +107,7 @@ class Calibration:
         Raises:
             UserError: The Runs hold different pairs, or a sigmoid cannot be undone.
         """
-        return combine(_normalised(self.members, raw), [member.weight for member in self.members])
+        return combine(_normalise_all(self.members, raw), [member.weight for member in self.members])
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON value."""
@@ -138,9 +138,9 @@ def _names(count: int) -> list[str]:
     return ["the teacher"] if count == 1 else [f"teacher {number + 1} of {count}" for number in range(count)]
 
 
-def _normalised(members: Sequence[Member], raw: Sequence[Run]) -> list[Run]:
+def _normalise_all(members: Sequence[Member], raw: Sequence[Run]) -> list[Run]:
     each = zip(members, raw, _names(len(members)), strict=True)
-    return [member.normalised(run, name) for member, run, name in each]
+    return [member.normalise_run(run, name) for member, run, name in each]
 
 
 def _check_counts(options: Mapping[str, Sequence[Any] | None], count: int) -> None:
@@ -155,7 +155,7 @@ def _fit_member(how: str, rule: str, name: str, run: Run | None, qrels: Qrels) -
         raise UserError(f"squashed={rule!r} is unknown{nearest(rule, SQUASHED)}")
     if run is None:
         return Member(how)
-    member = Member(how, unsquash=rule != "keep" and squashed(run))
+    member = Member(how, unsquash=rule != "keep" and is_squashed(run))
     if member.unsquash and rule == "refuse":
         raise UserError(
             f"{name}: all scores lie between 0 and 1, as if squashed by a sigmoid, which leaves margins too small to "
@@ -163,5 +163,5 @@ def _fit_member(how: str, rule: str, name: str, run: Run | None, qrels: Qrels) -
         )
     if member.unsquash:
         logger.warning("%s: all scores lie between 0 and 1; taken for a sigmoid's, which is undone", name)
-    prepared = member.normalised(run, name)  # in any case: what cannot be undone is said before the costly scoring
+    prepared = member.normalise_run(run, name)  # in any case: what cannot be undone is said before the costly scoring
     return replace(member, temperature=fit_temperature(prepared, qrels)) if how == "temperature" else member

@@ -35,7 +35,7 @@ def combine(runs: Sequence[Run], weights: Sequence[float]) -> Run:
     """
     if len(runs) != len(weights):
         raise ValueError(f"{len(runs)} runs but {len(weights)} weights: each run needs one")
-    return runs[0].rescored(_aligned(runs) @ np.asarray(weights, float))
+    return runs[0].with_scores(_align(runs) @ np.asarray(weights, float))
 
 
 def fit_temperature(run: Run, qrels: Qrels) -> float:
@@ -56,7 +56,10 @@ def fit_temperature(run: Run, qrels: Qrels) -> float:
         raise UserError("every candidate of a judged query has the same score: there is no temperature to fit")
     low, high = np.log(TEMPERATURES)
     found = minimize_scalar(
-        lambda log: lists.penalised(np.exp([-log]))[0], bounds=(low, high), method="bounded", options={"xatol": 1e-8}
+        lambda log: lists.penalised_loss(np.exp([-log]))[0],
+        bounds=(low, high),
+        method="bounded",
+        options={"xatol": 1e-8},
     )
     if high - found.x < 0.01:
         logger.warning(
@@ -86,7 +89,7 @@ def fit_weights(runs: Sequence[Run], qrels: Qrels) -> np.ndarray:
     lists = JudgedLists.of(runs, qrels)
     # From 0, members that say nothing never move: their gradient is 0, or pushes against the bound.
     found = minimize(
-        lists.penalised,
+        lists.penalised_loss,
         np.zeros(len(runs)),
         jac=True,
         method="L-BFGS-B",
@@ -137,7 +140,7 @@ class JudgedLists:
             )
         rows = np.argsort(lists, kind="stable")
         rows = rows[usable[lists[rows]]]
-        sizes, scores = sizes[usable], _aligned(runs)[rows]
+        sizes, scores = sizes[usable], _align(runs)[rows]
         starts = np.cumsum(sizes) - sizes
         centred = scores - np.repeat(np.add.reduceat(scores, starts) / sizes[:, None], sizes, axis=0)
         spread = np.sqrt((centred**2).mean(axis=0))
@@ -159,7 +162,7 @@ class JudgedLists:
         loss = (np.log(totals) + peaks).sum() - self.target @ logits
         return float(loss / len(self)), (probabilities - self.target) @ self.scores / len(self)
 
-    def penalised(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    def penalised_loss(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """``loss`` with the ridge, and its gradient."""
         loss, gradient = self.loss(weights)
         return loss + RIDGE / 2 * float(weights @ weights), gradient + RIDGE * weights
@@ -169,7 +172,7 @@ def _keys(run: Run) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(run.frame[["query_id", "doc_id"]])
 
 
-def _aligned(runs: Sequence[Run]) -> np.ndarray:
+def _align(runs: Sequence[Run]) -> np.ndarray:
     """Scores of every Run in the rows of the first, float64 [pairs, members]."""
     keys, columns = _keys(runs[0]), [runs[0].frame["score"].to_numpy(float)]
     for run in runs[1:]:

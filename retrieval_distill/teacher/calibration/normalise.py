@@ -18,10 +18,10 @@ FLOOR = 2.0**-24
 """The distance from 1 of the float32 just below it. Probabilities are kept this far from 0 and from 1, so logits are
 recovered within -16.6 to 16.6."""
 
-LEAST_DISTINCT = 20
+MIN_DISTINCT = 20
 """Distinct values below which scores between 0 and 1 may be grades, or a handful of logits."""
 
-MOST_LOST = 0.01
+MAX_TIED = 0.01
 """Share of scores that may be saturated, or share one value, before too much of the order is lost."""
 
 
@@ -96,10 +96,10 @@ def normalise(run: Run, how: str, temperature: float = 1.0) -> Run:
         return run
     scores = run.frame["score"].astype(float)
     lists = scores.groupby(pd.factorize(run.frame["query_id"])[0], sort=False)
-    return run.rescored(NORMALISATIONS[how](scores, lists, temperature).to_numpy())
+    return run.with_scores(NORMALISATIONS[how](scores, lists, temperature).to_numpy())
 
 
-def squashed(run: Run) -> bool:
+def is_squashed(run: Run) -> bool:
     """Whether scores look like a sigmoid's: all from 0 to 1, and at least 20 different ones.
 
     Logits of hundreds of pairs hardly ever all fall into 0 to 1. Where they do, undoing a sigmoid that never was keeps
@@ -107,7 +107,7 @@ def squashed(run: Run) -> bool:
     tell. Cosine similarities of a bi-encoder can lie in 0 to 1 too: ask this of probabilities only.
     """
     scores = run.frame["score"].to_numpy(float)
-    return bool(len(scores) and scores.min() >= 0 and scores.max() <= 1 and len(np.unique(scores)) >= LEAST_DISTINCT)
+    return bool(len(scores) and scores.min() >= 0 and scores.max() <= 1 and len(np.unique(scores)) >= MIN_DISTINCT)
 
 
 def unsquash(run: Run, name: str = "the run") -> Run:
@@ -125,7 +125,7 @@ def unsquash(run: Run, name: str = "the run") -> Run:
     if not ((scores >= 0) & (scores <= 1)).all():
         raise UserError(f"{name}: scores outside 0 to 1 are no sigmoid's, so that no sigmoid can be undone")
     clipped = np.clip(scores, FLOOR, 1 - FLOOR)
-    allowed = max(MOST_LOST * len(scores), 2)
+    allowed = max(MAX_TIED * len(scores), 2)
     saturated = int(((clipped == FLOOR) | (clipped == 1 - FLOOR)).sum())
     alike = int(np.unique(clipped, return_counts=True)[1].max(initial=0))
     for lost, fault in ((saturated, "are 0 or 1 to float32's precision"), (alike, "share one value")):
@@ -135,4 +135,4 @@ def unsquash(run: Run, name: str = "the run") -> Run:
                 "lost and cannot be restored; score again with raw logits (identity activation), or keep the scores as "
                 "they are with squashed=keep"
             )
-    return run.rescored(np.log(clipped) - np.log1p(-clipped))
+    return run.with_scores(np.log(clipped) - np.log1p(-clipped))

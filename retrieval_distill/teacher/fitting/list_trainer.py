@@ -140,7 +140,7 @@ class DevQueries(BaseEvaluator):
 
     def values(self, model: CrossEncoder) -> np.ndarray:
         """The measure of every dev query, in the order of the judgements."""
-        reranked = self.run.rescored(scores(model, self.pairs, self.bf16))
+        reranked = self.run.with_scores(scores(model, self.pairs, self.bf16))
         return evaluate(reranked, self.qrels, [MEASURE])[MEASURE].to_numpy()
 
 
