@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from retrieval_distill.reporting import findings, page, report_file
+from retrieval_distill.reporting import findings, page
+from retrieval_distill.reporting.report_file import RunReport
 
 STYLE = Path(page.__file__).parent / "templates" / "style.css"
 
@@ -19,7 +20,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--out", type=Path, default=Path("docs/demo.svg"))
     arguments = parser.parse_args()
-    report = report_file.read(arguments.run)
+    report = RunReport.read(arguments.run)
     if report is None:
         parser.error(f"{arguments.run}: no finished run there")
     ((_, plot, _),) = page.pareto(findings.latency(report), [], report.headline)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from retrieval_distill.api.nouns import run_of
 from retrieval_distill.bounds import Count, bounded
@@ -16,6 +16,7 @@ from retrieval_distill.runtime.files import CACHE
 
 if TYPE_CHECKING:
     from retrieval_distill.api.nouns import Runs
+    from retrieval_distill.reporting.benchmark import BenchmarkReport
     from retrieval_distill.reporting.results import Report
 
 
@@ -66,7 +67,7 @@ def benchmark(
     measures: Sequence[str] = ("nDCG@10", "RR@10", "R@100"),
     depth: Count = 100,
     dtype: str = "auto",
-) -> dict[str, Any]:
+) -> BenchmarkReport:
     """Measure BM25, models and runs from elsewhere on many datasets, resumably.
 
     Args:
@@ -82,7 +83,10 @@ def benchmark(
         dtype: What models compute in: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``.
 
     Returns:
-        As :func:`retrieval_distill.benchmarks.benchmark.benchmark`, which also says what is refused.
+        What ``benchmark.json`` holds; printed, a table.
+
+    Raises:
+        UserError: As :func:`retrieval_distill.benchmarks.benchmark.benchmark`.
     """
     from retrieval_distill import models as known
     from retrieval_distill.benchmarks.benchmark import Systems, benchmark

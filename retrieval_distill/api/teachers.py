@@ -110,7 +110,7 @@ def gate(
     runs = dict(self_hits.without_self_hits(runs, dataset, qrels or {}))
     pairs = gating.union(runs)
     raw, facts = raw_scores(pairs, dataset.queries, generated.with_copies(dataset), teachers, ScoreStore(store))
-    verdict, calibration = gating.ask(teachers, raw, runs, qrels, _config(config, teachers), measure)
+    verdict, calibration = gating.decide(teachers, raw, runs, qrels, _config(config, teachers), measure)
     return gating.Gate(verdict, calibration, facts)
 
 

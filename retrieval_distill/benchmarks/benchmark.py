@@ -7,7 +7,7 @@ only what is new. Knows datasets, models and Runs; must not know how a table loo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import compare
-from retrieval_distill.evaluation.benchmark_folders import BENCHMARK, is_benchmark
+from retrieval_distill.evaluation.benchmark_folders import is_benchmark
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.evaluation.significance import Mean, macro_mean_with_interval
 from retrieval_distill.hardware import devices
+from retrieval_distill.reporting.benchmark import BenchmarkReport, DatasetResult, TaskResult
 from retrieval_distill.retrieval import exact
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.runtime import destination, files, text_files
@@ -59,7 +60,7 @@ def benchmark(
     split: str = "test",
     measures: Sequence[str] = ("nDCG@10", "RR@10", "R@100"),
     depth: int = 100,
-) -> dict[str, Any]:
+) -> BenchmarkReport:
     """Measure every system on every dataset.
 
     Args:
@@ -71,11 +72,6 @@ def benchmark(
         split: Which judgements.
         measures: As ir_measures names them; the first one is the headline.
         depth: Documents per query.
-
-    Returns:
-        ``measures``; ``datasets`` by name: ``docs``, ``queries``, ``systems`` (as ``compare.summarise``) and
-        ``minimum_detectable``; ``average`` over datasets: system -> measure -> ``mean``, ``low``, ``high``; ``tasks``:
-        name -> model -> its number; ``environment``.
 
     Raises:
         UserError: Two datasets have the same name, a dataset, model or run is not to be had, a run belongs to
@@ -89,13 +85,11 @@ def benchmark(
         if len(names) - len(tasks) > 1 and "{dataset}" not in file:
             raise UserError(f"--run {run}={file}: with several datasets, put {{dataset}} where their names stand")
     values: dict[str, pd.DataFrame] = {}
-    report: dict[str, Any] = {"measures": list(measures), "datasets": {}, "average": {}, "tasks": {}}
+    datasets, results = dict[str, DatasetResult](), dict[str, dict[str, TaskResult]]()
     for name, source in names.items():
         if name in tasks:
             destination.claim(out, "benchmark", is_benchmark)
-            report["tasks"][name] = {
-                model: _measure_task(source, systems, model, out / name) for model in systems.models
-            }
+            results[name] = {model: _measure_task(source, systems, model, out / name) for model in systems.models}
             continue
         dataset = load(source, cache)
         destination.claim(out, "benchmark", is_benchmark)
@@ -106,19 +100,24 @@ def benchmark(
         )
         with files.atomic(out / name / "per_query.parquet") as temporary:
             values[name].to_parquet(temporary, index=False)
-        report["datasets"][name] = {
-            "docs": len(dataset.documents),
-            "queries": len(dataset.qrels(split)),
-            "systems": _as_dicts(compare.summarise(values[name])),
-            "minimum_detectable": compare.minimum_detectable(values[name]),
-        }
-    report["average"] = average(values, measures)
-    report["environment"] = devices.describe()
-    write_json(out / BENCHMARK, report)
+        datasets[name] = DatasetResult(
+            docs=len(dataset.documents),
+            queries=len(dataset.qrels(split)),
+            systems=compare.summarise(values[name]),
+            minimum_detectable=compare.minimum_detectable(values[name]),
+        )
+    report = BenchmarkReport(
+        measures=list(measures),
+        datasets=datasets,
+        average=average(values, measures),
+        tasks=results,
+        environment=devices.describe(),
+    )
+    report.write(out)
     return report
 
 
-def average(values: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> dict[str, dict[str, Any]]:
+def average(values: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> dict[str, dict[str, Mean]]:
     """The mean over datasets of each system's means, every dataset counting alike; none for fewer than two.
 
     Args:
@@ -132,11 +131,7 @@ def average(values: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> dict
     def macro(system: str, measure: str) -> Mean:
         return macro_mean_with_interval([frames[system][measure].to_numpy() for frames in by_dataset])
 
-    return _as_dicts({system: {measure: macro(system, measure) for measure in measures} for system in by_dataset[0]})
-
-
-def _as_dicts(means: Mapping[str, Mapping[str, Mean]]) -> dict[str, dict[str, Any]]:
-    return {system: {measure: asdict(mean) for measure, mean in of.items()} for system, of in means.items()}
+    return {system: {measure: macro(system, measure) for measure in measures} for system in by_dataset[0]}
 
 
 def _name_sources(sources: Iterable[str]) -> dict[str, str]:
@@ -155,8 +150,8 @@ def _name_sources(sources: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _measure_task(source: str, systems: Systems, model: str, folder: Path) -> dict[str, Any]:
-    """One task's number for one model, measured or kept."""
+def _measure_task(source: str, systems: Systems, model: str, folder: Path) -> TaskResult:
+    """One task's result for one model, measured or read from its folder."""
     kind, _, name = source.partition(":")
     where = Path(name)
     inputs = {
@@ -171,7 +166,7 @@ def _measure_task(source: str, systems: Systems, model: str, folder: Path) -> di
         return {}
 
     stage("benchmark", folder / model, inputs, work)
-    return read_json(folder / model / "result.json")
+    return TaskResult(**read_json(folder / model / "result.json"))
 
 
 def _retrieve(

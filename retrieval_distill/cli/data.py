@@ -71,12 +71,13 @@ def prepare(
         file: YAML file of the same keys; ``--set`` goes before it.
     """
     from retrieval_distill.config import PrepareConfig, load_values, parse
+    from retrieval_distill.data.prepare.data_report_file import DataReport
     from retrieval_distill.reporting import data_report
-    from retrieval_distill.runtime.stages import read_json
 
     config = parse(PrepareConfig, load_values(file) if file else {}, "prepare", keys or ())
     api.prepare(source.load(reading), out=out, config=config)
-    shell.say(data_report.table(read_json(out / "report.json")))
+    if found := DataReport.read(out):
+        shell.say(data_report.table(found))
     shell.say(f"{out}: corpus.jsonl, queries.jsonl, qrels/, report.json")
 
 

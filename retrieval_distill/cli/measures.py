@@ -63,12 +63,11 @@ def benchmark(
 
     Example: retrieval-distill benchmark student --on a --on b --run splade=runs/{dataset}.trec --out benchmark
     """
-    from retrieval_distill.reporting.benchmark import table
     from retrieval_distill.runtime.files import write_text
 
     names, files = shell.checked_measures(measures), shell.pairs("--run", runs, "FILE")
     shell.check_models(*models or ())
-    found = table(api.benchmark(models or (), on=on, out=out, runs=files, measures=names, **options))
+    found = str(api.benchmark(models or (), on=on, out=out, runs=files, measures=names, **options))
     write_text(out / "benchmark.txt", f"{found}\n")
     shell.say(found)
     shell.say(f"{out}: benchmark.json, benchmark.txt")

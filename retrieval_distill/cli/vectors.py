@@ -56,7 +56,7 @@ def index(
         split: For auto: which of its queries.
     """
     from retrieval_distill.config import IntentConfig, parse
-    from retrieval_distill.runtime.stages import read_json
+    from retrieval_distill.reporting import tradeoff
 
     if (model is None) != (dataset is None):
         raise UserError("--model and --dataset belong together: held-out queries of the one, embedded by the other")
@@ -66,12 +66,9 @@ def index(
     shell.check_models(model)
     queries = shell.Source(dataset=dataset, cache=cache).load().queries(split) if dataset else None
     built = api.index(embeddings, out=out, model=model, queries=queries, config=config, **options)
-    counts, tuning = built.manifest["counts"], built.folder / "tuning.json"
-    if tuning.is_file():
-        from retrieval_distill.reporting import tradeoff
-
-        tradeoff.write(built.folder)
-        shell.say(tradeoff.table(read_json(tuning)))
+    counts = built.manifest["counts"]
+    if report := tradeoff.write(built.folder):
+        shell.say(tradeoff.table(report))
         shell.say(f"{built.folder / 'tuning.html'}: the same with plots")
     added = f", {counts['added']:,} of them added" if 0 < counts["added"] < counts["documents"] else ""
     shell.say(f"{built.folder}: {counts['kind']}, {counts['documents']:,} documents{added}, {counts['bytes']:,} bytes")

@@ -25,6 +25,7 @@ from retrieval_distill.hardware import devices
 from retrieval_distill.index import build, rescoring
 from retrieval_distill.index.faiss_index import identity
 from retrieval_distill.index.index import Setting
+from retrieval_distill.index.index_tuning_file import Fresh, IndexTuning, MeasuredPoint, Percentiles, TuningQueries
 from retrieval_distill.index.kinds import KINDS, MIN_TRAINING_VECTORS
 from retrieval_distill.index.operating_points import Point, choose, front, shortfalls
 from retrieval_distill.index.trials import CANDIDATES, CHOOSE, CONFIRM, ESTIMATE_VECTORS, Trials, estimate_build_seconds
@@ -33,8 +34,6 @@ from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.progress import clock
 
 logger = logging.getLogger("retrieval_distill")
-
-REPORT = "tuning.json"
 
 MIN_QUERIES = 2
 """Fewest queries: one to choose with, one to measure with."""
@@ -77,15 +76,17 @@ def auto(
     inputs = {**identity(prepared), "kind": "auto", "intent": intent.model_dump(mode="json"), "queries": given}
 
     def work(out: Path) -> dict[str, Any]:
-        if not _has_chosen(out):
-            stages.write_json(out / REPORT, _tune(prepared, intent, queries, out))
-        return _keep(out, Point(**stages.read_json(out / REPORT)["chosen"]))
+        found = _unfinished(out)
+        if found is None:
+            found = _tune(prepared, intent, queries, out)
+            found.write(out)
+        return _keep(out, found.chosen)
 
     return stages.stage("index", folder, inputs, work, scratch=(CANDIDATES,))
 
 
-def _tune(prepared: PreparedVectors, intent: IntentConfig, given: HeldOutQueries | None, out: Path) -> dict[str, Any]:
-    """Build, measure and choose an index; returns the report."""
+def _tune(prepared: PreparedVectors, intent: IntentConfig, given: HeldOutQueries | None, out: Path) -> IndexTuning:
+    """Build, measure and choose an index."""
     if given is None:
         queries, source = synthetic_queries(prepared, intent.queries), "documents' own vectors, moved"
     else:
@@ -96,25 +97,23 @@ def _tune(prepared: PreparedVectors, intent: IntentConfig, given: HeldOutQueries
     chosen = choose(points, intent)
     recalls, milliseconds = trials.ask(trials.opened(chosen.kind), Setting(chosen.setting, chosen.rescore), CONFIRM)
     best, missed = front(points), list(shortfalls(chosen, intent))
-    report = {
-        "intent": intent.model_dump(mode="json"),
-        "documents": prepared.documents,
-        "dimensions": prepared.dimensions,
-        "queries": {"chosen_by": len(queries[CHOOSE]), "measured_by": len(recalls), "source": source},
-        "met": not missed,
-        "missed": missed,
-        "chosen": asdict(chosen),
-        "fresh": {
-            "recall": asdict(mean_with_interval(recalls)),
-            "latency_ms": dict(zip(("p50", "p95"), np.percentile(milliseconds, [50, 95]).tolist(), strict=True)),
-        },
-        "points": [asdict(point) | {"front": point in best} for point in points],
-        "skipped": skipped,
-        "hardware": devices.name(),
-        "seconds": round(time.monotonic() - start, 1),
-    }
-    _log_result(report)
-    return report
+    p50, p95 = np.percentile(milliseconds, [50, 95]).tolist()
+    found = IndexTuning(
+        intent=IntentConfig(**intent.model_dump()),
+        documents=prepared.documents,
+        dimensions=prepared.dimensions,
+        queries=TuningQueries(chosen_by=len(queries[CHOOSE]), measured_by=len(recalls), source=source),
+        met=not missed,
+        missed=missed,
+        chosen=chosen,
+        fresh=Fresh(recall=mean_with_interval(recalls), latency_ms=Percentiles(p50=p50, p95=p95)),
+        points=[MeasuredPoint(**asdict(point), front=point in best) for point in points],
+        skipped=skipped,
+        hardware=devices.name(),
+        seconds=round(time.monotonic() - start, 1),
+    )
+    _log_result(found)
+    return found
 
 
 def _costs(prepared: PreparedVectors, intent: IntentConfig) -> dict[str, float]:
@@ -159,12 +158,10 @@ def _unsuitable(
     return ""
 
 
-def _has_chosen(out: Path) -> bool:
-    """Whether a killed attempt had chosen an index that still exists."""
-    if not (out / REPORT).is_file():
-        return False
-    kind = stages.read_json(out / REPORT)["chosen"]["kind"]
-    return stages.read_manifest(out / CANDIDATES / kind) is not None
+def _unfinished(out: Path) -> IndexTuning | None:
+    """The result of a killed attempt that had chosen an index which still exists."""
+    found = IndexTuning.read(out)
+    return found if found and stages.read_manifest(out / CANDIDATES / found.chosen.kind) else None
 
 
 def _keep(out: Path, chosen: Point) -> dict[str, Any]:
@@ -183,16 +180,17 @@ def _keep(out: Path, chosen: Point) -> dict[str, Any]:
     }
 
 
-def _log_result(report: dict[str, Any]) -> None:
+def _log_result(found: IndexTuning) -> None:
     """Log the result, or a warning if nothing meets the intent."""
-    chosen, fresh = report["chosen"], report["fresh"]
-    how = f"{chosen['kind']}, recall {fresh['recall']['mean']:.3f}, {fresh['latency_ms']['p50']:.2f} ms, "
-    if report["met"]:
-        logger.info("index: %s%s", how, size(chosen["memory"]))
+    chosen, fresh = found.chosen, found.fresh
+    how = f"{chosen.kind}, recall {fresh.recall.mean:.3f}, {fresh.latency_ms.p50:.2f} ms, {size(chosen.memory)}"
+    if found.met:
+        logger.info("index: %s", how)
     else:
         logger.warning(
-            "index: nothing tried meets the intent; the nearest is %s%s, which misses its %s",
-            how, size(chosen["memory"]), " and ".join(report["missed"]),
+            "index: nothing tried meets the intent; the nearest is %s, which misses its %s",
+            how,
+            " and ".join(found.missed),
         )  # fmt: skip
 
 

@@ -60,6 +60,5 @@ def _embed_and_index(job: Job, at: Job | Round, name: str, model: str, max_lengt
         vectors, out=at.out / f"index-{name}", kind=config.kind, similarity=similarity, dimensions=config.dimensions,
         rescore=config.rescore, **tuned,
     )  # fmt: skip
-    if config.kind == "auto":
-        tradeoff.write(built.folder)
+    tradeoff.write(built.folder)
     at.note(f"index-{name}", built.manifest)

@@ -17,7 +17,8 @@ from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.evaluation.significance import mean_with_interval
-from retrieval_distill.reporting.report_file import BestUntrained, Distillation, Fused, System, Use, read_gate
+from retrieval_distill.reporting.report_distillation import BestUntrained, Distillation, Use, read_gate
+from retrieval_distill.reporting.report_systems import Fused, System
 from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.runtime.stages import read_json
 

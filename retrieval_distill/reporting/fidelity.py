@@ -17,7 +17,7 @@ from retrieval_distill.evaluation import fidelity
 from retrieval_distill.objectives import Mix
 from retrieval_distill.objectives.listwise_kl import ListwiseKL
 from retrieval_distill.reporting.rankings import side_by_side
-from retrieval_distill.reporting.report_file import Fidelity
+from retrieval_distill.reporting.report_distillation import Fidelity
 
 
 def section(out: Path, teacher: Run, values: pd.DataFrame, dataset: Dataset, recipe: Recipe) -> Fidelity:

@@ -19,7 +19,8 @@ from retrieval_distill.reporting.other_splits import OtherSplit
 from retrieval_distill.reporting.plots.charts import Point
 from retrieval_distill.reporting.provenance import Stage
 from retrieval_distill.reporting.rankings import SideBySide
-from retrieval_distill.reporting.report_file import RunReport, System
+from retrieval_distill.reporting.report_file import RunReport
+from retrieval_distill.reporting.report_systems import System
 from retrieval_distill.reporting.run_folder import RunFolder
 from retrieval_distill.reporting.systems import Row, model_bytes
 from retrieval_distill.reporting.teaching import Curve, Histogram

@@ -16,7 +16,8 @@ from retrieval_distill.evaluation import compare, rivals
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.reporting import systems
 from retrieval_distill.reporting.letters import CORRECTED
-from retrieval_distill.reporting.report_file import RunReport, Split, System
+from retrieval_distill.reporting.report_file import RunReport
+from retrieval_distill.reporting.report_systems import Split, System
 from retrieval_distill.reporting.results import Report
 from retrieval_distill.reporting.systems import Row
 from retrieval_distill.runtime import files

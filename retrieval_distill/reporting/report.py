@@ -16,11 +16,12 @@ from retrieval_distill.evaluation import compare, rivals
 from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.hardware import devices
-from retrieval_distill.reporting import distillation, fidelity, other_splits, report_file, verdict
+from retrieval_distill.reporting import distillation, fidelity, other_splits, verdict
 from retrieval_distill.reporting.letters import TEST, beaten, marks
 from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.provenance import by_dataset
-from retrieval_distill.reporting.report_file import Costs, DatasetFacts, RunReport, System
+from retrieval_distill.reporting.report_file import Costs, RunReport
+from retrieval_distill.reporting.report_systems import DatasetFacts, System
 from retrieval_distill.runtime import files
 from retrieval_distill.runtime.stages import Manifest, read_json
 
@@ -52,7 +53,6 @@ def write(
         systems[name].fusion = distillation.fusion(out, name, "tune-fusion" in manifests, dataset, recipe)
     source = values["query_id"].map(source_of)
     finished = RunReport(
-        version=report_file.VERSION,
         dataset=DatasetFacts(
             name=dataset.name,
             docs=len(dataset.documents),
@@ -68,7 +68,7 @@ def write(
         environment={**devices.describe(), "versions": manifests["distill"]["versions"]},
         recipe=recipe.model_dump(mode="json"),
     )
-    report_file.write(out, finished)
+    finished.write(out)
     files.write_text(out / "report.txt", table(finished) + "\n")
     return finished
 

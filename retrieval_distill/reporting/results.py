@@ -16,7 +16,6 @@ import pandas as pd
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import compare
 from retrieval_distill.evaluation.compare import Measured
-from retrieval_distill.reporting import report_file
 from retrieval_distill.reporting.letters import CORRECTED, TEST, beaten, marks
 from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.report_file import RunReport
@@ -58,7 +57,7 @@ class Report(Mapping[str, Mapping[str, Measured]]):
         Raises:
             UserError: The folder holds no finished run, or its report is damaged.
         """
-        if (report := report_file.read(Path(folder))) is None:
+        if (report := RunReport.read(Path(folder))) is None:
             raise UserError(
                 f"{folder}: no finished run there; make one with: retrieval-distill run RECIPE --out {folder}"
             )

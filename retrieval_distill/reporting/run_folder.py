@@ -20,8 +20,9 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.compare import Measured, per_query, summarise
 from retrieval_distill.evaluation.passages import by_document
-from retrieval_distill.reporting import report_file, unmeasured
-from retrieval_distill.reporting.report_file import Costs, Gate, RunReport
+from retrieval_distill.reporting import unmeasured
+from retrieval_distill.reporting.report_distillation import Gate, read_gate
+from retrieval_distill.reporting.report_file import Costs, RunReport
 from retrieval_distill.runtime import stages
 
 STAGES = {
@@ -87,7 +88,7 @@ class RunFolder:
     @cached_property
     def report(self) -> RunReport | None:
         """``report.json``; ``None`` before the run has finished, and while it runs again with a changed recipe."""
-        finished = report_file.read(self.path)
+        finished = RunReport.read(self.path)
         return finished if finished and finished.recipe == self.recipe else None
 
     @cached_property
@@ -147,7 +148,7 @@ class RunFolder:
     @cached_property
     def gate(self) -> Gate | None:
         """The gate's verdict."""
-        return report_file.read_gate(self.path) if "gate" in self.stages else None
+        return read_gate(self.path) if "gate" in self.stages else None
 
     @cached_property
     def runs(self) -> dict[str, Run]:

@@ -12,7 +12,8 @@ from typing import Any
 from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.formatting import SPACE, interval, listed, number, share, short, size
 from retrieval_distill.reporting.letters import TEST, UNCORRECTED, beaten, marks
-from retrieval_distill.reporting.report_file import Latency, RunReport, Split, System
+from retrieval_distill.reporting.report_file import RunReport
+from retrieval_distill.reporting.report_systems import Latency, Split, System
 
 
 @dataclass(frozen=True)

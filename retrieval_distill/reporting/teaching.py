@@ -13,7 +13,7 @@ import numpy as np
 
 from retrieval_distill.data import generated
 from retrieval_distill.formatting import number, p_value, share, short, signed
-from retrieval_distill.reporting.report_file import Fidelity, Gate, GateComparison, Reordered
+from retrieval_distill.reporting.report_distillation import Fidelity, Gate, GateComparison, Reordered
 from retrieval_distill.reporting.run_folder import RunFolder
 
 FIDELITY = {

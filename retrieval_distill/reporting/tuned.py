@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from retrieval_distill.evaluation.significance import ALPHA
+from retrieval_distill.evaluation.seed_summary import Seeds
+from retrieval_distill.evaluation.significance import ALPHA, Mean
 from retrieval_distill.formatting import interval, listed, number, p_value, share, short, signed
 from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.plots import charts, slices
 from retrieval_distill.reporting.templating import render
+from retrieval_distill.reporting.tuning_file import FinalistSummary, Trial, TuningReport
 from retrieval_distill.runtime.progress import clock
 
 ENDED = {"pruned": "ended early", "fail": "failed", "complete": "", "running": "under way"}
@@ -20,86 +22,86 @@ ENDED = {"pruned": "ended early", "fail": "failed", "complete": "", "running": "
 OWN = "own"
 
 
-def chosen(report: dict[str, Any]) -> str:
+def chosen(report: TuningReport) -> str:
     """What was chosen, in a sentence without a verdict."""
-    best, measure = report["chosen"], report["measure"]
-    if best["name"] == OWN:
+    best, measure = report.chosen, report.measure
+    if best.name == OWN:
         return f"The recipe's own settings: none of {_count(report)} was better on dev ({measure})."
-    trained = f"{best['seeds']} seeds" if best["seeds"] > 1 else "one seed"
-    own = report["own"]["mean"]
+    trained = f"{best.seeds} seeds" if best.seeds > 1 else "one seed"
+    own = report.own.mean
     return (
-        f"The best of {_count(report)} on dev is {best['name']}: {measure} {number(best['mean'])} against "
+        f"The best of {_count(report)} on dev is {best.name}: {measure} {number(best.mean)} against "
         f"{number(own)} of the recipe's own settings ({trained} each)."
     )
 
 
-def verdict(report: dict[str, Any]) -> str:
+def verdict(report: TuningReport) -> str:
     """What was chosen, and what test queries, which chose nothing, say of it."""
-    tested, first = report["test"], chosen(report)
+    tested, first = report.test, chosen(report)
     if tested is None:
-        why = "test was not asked" if report["chosen"]["name"] == OWN else "there is no test split to confirm it"
+        why = "test was not asked" if report.chosen.name == OWN else "there is no test split to confirm it"
         return f"{first} {_sentence(why)}"
-    found = tested["measures"][report["measure"]]
-    difference, better = found["difference"], found["difference"]["mean"] > 0
+    found = tested.measures[report.measure]
+    difference, better = found.difference, found.difference.mean > 0
     said = "better" if better else "worse"
-    shown = f"is {said}" if found["p"] < ALPHA else "is not shown to be better"
-    times = len(tested["asked"])
+    shown = f"is {said}" if found.p < ALPHA else "is not shown to be better"
+    times = len(tested.asked)
     again = f" Test was asked {times} times in this search, which makes its p too small." if times > 1 else ""
     return (
-        f"{first} On {tested['queries']:,} test queries it {shown}: {number(found['tuned']['mean'])} against "
-        f"{number(found[OWN]['mean'])}, {signed(difference['mean'])} "
-        f"({signed(difference['low'])} to {signed(difference['high'])}, {p_value(found['p'])}).{again}"
+        f"{first} On {tested.queries:,} test queries it {shown}: {number(found.tuned.mean)} against "
+        f"{number(found.own.mean)}, {signed(difference.mean)} "
+        f"({signed(difference.low)} to {signed(difference.high)}, {p_value(found.p)}).{again}"
     )
 
 
-def notes(report: dict[str, Any]) -> list[str]:
+def notes(report: TuningReport) -> list[str]:
     """What a reader has to know before taking the best for the best."""
-    dev, found = report["dev"], []
-    detectable = report["detectable"]
+    dev, found = report.dev, []
+    detectable = report.detectable
     if detectable is not None:
         found.append(
-            f"{dev['queries']:,} dev queries show a difference of {number(detectable)} four times in five; smaller "
+            f"{dev.queries:,} dev queries show a difference of {number(detectable)} four times in five; smaller "
             "ones between trials are mostly chance."
         )
-    if report["trials"] and not report["worse"]:
+    if report.trials and not report.worse:
         found.append(
             "Dev is too small to tell any trial from the best: take more dev queries, a wider space, or the cheapest "
             "settings."
         )
-    if failed := [trial for trial in report["trials"] if trial["state"] == "fail"]:
-        errors = "; ".join(f"trial {trial['number']}: {trial['facts']['error']}" for trial in failed)
+    if failed := [trial for trial in report.trials if trial.state == "fail"]:
+        errors = "; ".join(f"trial {trial.number}: {trial.facts['error']}" for trial in failed)
         found.append(f"{len(failed)} failed: {errors}")
     return found
 
 
-def headings(report: dict[str, Any]) -> list[str]:
+def headings(report: TuningReport) -> list[str]:
     """Of the table of trials."""
     return [
         "trial",
-        *(_short_key(key, report["space"]).replace("_", " ") for key in report["space"]),
-        report["measure"],
+        *(_short_key(key, report.space).replace("_", " ") for key in report.space),
+        report.measure,
         "",
         "seconds",
     ]
 
 
-def rows(report: dict[str, Any]) -> list[list[str]]:
+def rows(report: TuningReport) -> list[list[str]]:
     """The trials, best first, those that were ended early after those that were not."""
     order = {"complete": 0, "pruned": 1, "fail": 2, "running": 3}
-    trials = sorted(report["trials"], key=lambda trial: (order[trial["state"]], -(trial["value"] or 0)))
+    trials = sorted(report.trials, key=lambda trial: (order[trial.state], -(trial.value or 0)))
     return [
         [
-            f"{trial['number']}{' (chosen)' if _is_chosen(trial, report) else ''}",
-            *(_value(trial["settings"][key]) for key in report["space"]),
-            "" if trial["value"] is None else number(trial["value"]),
+            f"{trial.number}{' (chosen)' if report.is_chosen(trial) else ''}",
+            *(_value(trial.settings[key]) for key in report.space),
+            "" if trial.value is None else number(trial.value),
             _ended(trial, report),
-            short(round(trial["facts"].get("seconds", 0.0))),
+            short(round(trial.facts.get("seconds", 0.0))),
         ]
         for trial in trials
     ]
 
 
-def table(report: dict[str, Any]) -> str:
+def table(report: TuningReport) -> str:
     """The trials, the verdict and what to know about it, for a terminal."""
     from rich.table import Table
 
@@ -112,53 +114,53 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join([plain(120, grid), *filter(None, said)])
 
 
-def level(report: dict[str, Any]) -> str:
+def level(report: TuningReport) -> str:
     """The settings that dev cannot tell from the best, cheapest first."""
-    if len(report["level"]) < 2:
+    if len(report.level) < 2:
         return ""
-    return f"Not told from the best on dev, the cheapest first: {', '.join(report['level'])}."
+    return f"Not told from the best on dev, the cheapest first: {', '.join(report.level)}."
 
 
-def tested_rows(report: dict[str, Any]) -> list[list[str]]:
+def tested_rows(report: TuningReport) -> list[list[str]]:
     """A row per measure of what test says."""
-    if report["test"] is None:
+    if report.test is None:
         return []
     return [
-        [measure, _mean(found["tuned"]), _mean(found[OWN]), _difference(found["difference"]), p_value(found["p"])]
-        for measure, found in report["test"]["measures"].items()
+        [measure, _mean(found.tuned), _mean(found.own), _difference(found.difference), p_value(found.p)]
+        for measure, found in report.test.measures.items()
     ]
 
 
-def finalist_rows(report: dict[str, Any]) -> list[list[str]]:
+def finalist_rows(report: TuningReport) -> list[list[str]]:
     """A row per finalist of what dev says of all its seeds."""
     return [
-        [found["name"], _mean(found), ", ".join(map(number, found["means"])), number(found["standard_deviation"], 4)]
-        for found in sorted(report["finalists"], key=lambda found: -found["mean"])
+        [found.name, _mean(found), ", ".join(map(number, found.means)), number(found.standard_deviation, 4)]
+        for found in sorted(report.finalists, key=lambda found: -found.mean)
     ]
 
 
-def markdown(report: dict[str, Any]) -> str:
+def markdown(report: TuningReport) -> str:
     """All of it."""
-    return render("tuned.md", **_told(report))
+    return render("tuned.md", **_values(report))
 
 
-def page(report: dict[str, Any]) -> str:
+def page(report: TuningReport) -> str:
     """All of it, with plots; an HTML page that needs nothing else."""
-    importance = [(_short_key(key, report["space"]), value) for key, value in report["importance"].items()]
-    plots = [(key, _slice(report, key)) for key in report["space"] if _placed(report, key)]
+    importance = [(_short_key(key, report.space), value) for key, value in report.importance.items()]
+    plots = [(key, _slice(report, key)) for key in report.space if _placed(report, key)]
     return render(
         "tuned.html",
         kicker="Settings, tuned",
         sections=[("plots", "What was tried"), ("trials", "Trials"), ("sure", "How sure it is"), ("how", "How")],
         plots=plots,
         bars=charts.bars("Importance", importance, share) if importance else None,
-        **_told(report),
+        **_values(report),
     )
 
 
-def _told(report: dict[str, Any]) -> dict[str, Any]:
+def _values(report: TuningReport) -> dict[str, Any]:
     return {
-        "title": f"Settings for {report['recipe']}",
+        "title": f"Settings for {report.recipe}",
         "report": report,
         "verdict": verdict(report),
         "notes": notes(report),
@@ -172,45 +174,41 @@ def _told(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _slice(report: dict[str, Any], key: str) -> Any:
+def _slice(report: TuningReport, key: str) -> Any:
     placed = _placed(report, key)
-    values = [trial["settings"][key] for trial in placed]
+    values = [trial.settings[key] for trial in placed]
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     names = [] if numeric else sorted({_value(value) for value in values})
     marks = [
         slices.Mark(
             float(value) if numeric else float(names.index(_value(value))),
-            trial["value"],
-            trial["state"] == "pruned",
-            _is_chosen(trial, report),
+            trial.value,
+            trial.state == "pruned",
+            report.is_chosen(trial),
         )
         for value, trial in zip(values, placed, strict=True)
     ]
-    return slices.slice_(key, marks, report["measure"], report["space"][key].endswith(" log"), names)
+    return slices.slice_(key, marks, report.measure, report.space[key].endswith(" log"), names)
 
 
-def _placed(report: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    return [trial for trial in report["trials"] if trial["value"] is not None and key in trial["settings"]]
+def _placed(report: TuningReport, key: str) -> list[Trial]:
+    return [trial for trial in report.trials if trial.value is not None and key in trial.settings]
 
 
-def _is_chosen(trial: dict[str, Any], report: dict[str, Any]) -> bool:
-    return report["chosen"]["name"] == f"trial {trial['number']}"
-
-
-def _count(report: dict[str, Any]) -> str:
-    count = len(report["trials"])
+def _count(report: TuningReport) -> str:
+    count = len(report.trials)
     return f"{count} trial{'' if count == 1 else 's'}"
 
 
-def _counts(report: dict[str, Any]) -> str:
-    states = [trial["state"] for trial in report["trials"]]
+def _counts(report: TuningReport) -> str:
+    states = [trial.state for trial in report.trials]
     words = {"complete": "trained to the end", "pruned": "ended early", "fail": "failed"}
     return listed([f"{states.count(state)} {word}" for state, word in words.items() if state in states])
 
 
-def _seconds(report: dict[str, Any]) -> str:
+def _seconds(report: TuningReport) -> str:
     def total(key: str) -> float:
-        return sum(trial["facts"].get(key, 0.0) for trial in report["trials"] if trial["state"] == "complete")
+        return sum(trial.facts.get(key, 0.0) for trial in report.trials if trial.state == "complete")
 
     everything, training, dev = (total(key) for key in ("seconds", "training", "dev"))
     if not everything:
@@ -222,10 +220,10 @@ def _seconds(report: dict[str, Any]) -> str:
     )
 
 
-def _ended(trial: dict[str, Any], report: dict[str, Any]) -> str:
-    if trial["state"] == "complete" and f"trial {trial['number']}" in report["level"] and not _is_chosen(trial, report):
+def _ended(trial: Trial, report: TuningReport) -> str:
+    if trial.state == "complete" and trial.name in report.level and not report.is_chosen(trial):
         return "not told from the best"
-    return ENDED[trial["state"]]
+    return ENDED[trial.state]
 
 
 def _short_key(key: str, keys: dict[str, str]) -> str:
@@ -240,12 +238,12 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _mean(found: dict[str, Any]) -> str:
-    return f"{number(found['mean'])} ({interval(found['low'], found['high'])})"
+def _mean(found: Seeds | FinalistSummary) -> str:
+    return f"{number(found.mean)} ({interval(found.low, found.high)})"
 
 
-def _difference(found: dict[str, Any]) -> str:
-    return f"{signed(found['mean'])} ({signed(found['low'])} to {signed(found['high'])})"
+def _difference(found: Mean) -> str:
+    return f"{signed(found.mean)} ({signed(found.low)} to {signed(found.high)})"
 
 
 def _sentence(text: str) -> str:

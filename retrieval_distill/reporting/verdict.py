@@ -10,7 +10,8 @@ from retrieval_distill.evaluation.rivals import HYBRIDS, TEACHER
 from retrieval_distill.evaluation.significance import ALPHA
 from retrieval_distill.formatting import interval, listed, number, p_value, share, signed
 from retrieval_distill.reporting.letters import beaten
-from retrieval_distill.reporting.report_file import BestUntrained, Gate, RunReport
+from retrieval_distill.reporting.report_distillation import BestUntrained, Gate
+from retrieval_distill.reporting.report_file import RunReport
 from retrieval_distill.reporting.wins import Difference
 
 Compared = BestUntrained | Difference

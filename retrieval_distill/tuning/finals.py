@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from retrieval_distill.evaluation.significance import (
     paired_p,
 )
 from retrieval_distill.pipeline.job import Job
+from retrieval_distill.reporting.tuning_file import FinalistSummary, TestedMeasure, TestResult, Trial
 from retrieval_distill.runtime import files, stages
 from retrieval_distill.tuning.search import Search
-from retrieval_distill.tuning.study import Trial
 from retrieval_distill.tuning.trials import OWN, RUNS, answers, dev_values, train
 
 logger = logging.getLogger("retrieval_distill")
@@ -50,18 +51,20 @@ class Finalist:
     @property
     def name(self) -> str:
         """For tables."""
-        return OWN if self.trial is None else f"trial {self.trial.number}"
+        return OWN if self.trial is None else self.trial.name
 
     @property
     def by_query(self) -> np.ndarray:
         """The measure of every dev query, averaged over the seeds."""
         return self.values.mean(axis=0)
 
-    def summary(self) -> dict[str, Any]:
-        """In plain values."""
+    @cached_property
+    def summary(self) -> FinalistSummary:
+        """As ``tuning.json`` has it."""
         settings = {} if self.trial is None else self.trial.settings
         means = self.values.mean(axis=1).tolist()
-        return {"name": self.name, "settings": settings, **asdict(seed_summary.summarise(self.values)), "means": means}
+        seeds = asdict(seed_summary.summarise(self.values))
+        return FinalistSummary(name=self.name, settings=settings, **seeds, means=means)
 
 
 def finalists(search: Search) -> list[Finalist]:
@@ -81,9 +84,9 @@ def doubt(search: Search, best: Finalist, found: list[Finalist]) -> dict[str, An
     Cheapest is the student of fewest parameters, then of fewest dimensions, then the one that learnt from fewest
     queries. p-values are corrected for the number of comparisons (Holm).
     """
-    values = {f"trial {trial.number}": dev_values(search.folder(trial)) for trial in _complete(search)}
+    values = {trial.name: dev_values(search.folder(trial)) for trial in _complete(search)}
     values |= {finalist.name: finalist.by_query for finalist in found}
-    facts = {f"trial {trial.number}": trial.facts for trial in _complete(search)} | {OWN: found[0].facts}
+    facts = {trial.name: trial.facts for trial in _complete(search)} | {OWN: found[0].facts}
     others = {name: row for name, row in values.items() if name != best.name}
     p = holm({name: paired_p(best.by_query, row) for name, row in others.items()})
     level = [best.name, *(name for name in others if p[name] >= ALPHA)]
@@ -96,7 +99,7 @@ def doubt(search: Search, best: Finalist, found: list[Finalist]) -> dict[str, An
     }
 
 
-def ask_test(search: Search, best: Finalist, own: Finalist) -> dict[str, Any] | None:
+def ask_test(search: Search, best: Finalist, own: Finalist) -> TestResult | None:
     """What the test queries say of the chosen settings and of the recipe's own.
 
     ``None``: there is no test split, or the recipe's own were chosen, so that there is no question.
@@ -122,7 +125,8 @@ def ask_test(search: Search, best: Finalist, own: Finalist) -> dict[str, Any] | 
     manifest = stages.stage("test", search.out / "test", inputs, work)
     table = pd.read_parquet(search.out / "test" / "per_query.parquet")
     found = {measure: _compared(table, measure, len(best.jobs)) for measure in measures}
-    return {"queries": manifest["counts"]["queries"], "measures": found, "asked": _asked(search.out, manifest)}
+    queries = manifest["counts"]["queries"]
+    return TestResult(queries=queries, measures=found, asked=_asked(search.out, manifest))
 
 
 def _finalist(search: Search, trial: Trial | None) -> Finalist:
@@ -140,7 +144,7 @@ def _complete(search: Search) -> list[Trial]:
     return [trial for trial in search.study.trials if trial.state == "complete"]
 
 
-def _compared(table: pd.DataFrame, measure: str, count: int) -> dict[str, Any]:
+def _compared(table: pd.DataFrame, measure: str, count: int) -> TestedMeasure:
     """One measure of both sides: each with its interval, their difference with its own, and p."""
     values = {}
     for side in ("tuned", OWN):
@@ -149,8 +153,8 @@ def _compared(table: pd.DataFrame, measure: str, count: int) -> dict[str, Any]:
     tuned, own = (values[side].mean(axis=0) for side in ("tuned", OWN))
     p = {"": paired_p(tuned, own)}
     difference = differences_with_intervals({"": tuned - own}, p)[""]
-    summaries = {side: asdict(seed_summary.summarise(rows)) for side, rows in values.items()}
-    return {**summaries, "difference": asdict(difference), "p": p[""]}
+    sides = {side: seed_summary.summarise(rows) for side, rows in values.items()}
+    return TestedMeasure(**sides, difference=difference, p=p[""])
 
 
 def _asked(out: Path, manifest: stages.Manifest) -> list[str]:

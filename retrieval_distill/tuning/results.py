@@ -6,7 +6,7 @@ Knows finalists, trials and reports; must not know how they were made.
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import yaml
 from retrieval_distill.config import Recipe, load_recipe
 from retrieval_distill.errors import UserError
 from retrieval_distill.reporting import tuned
+from retrieval_distill.reporting.tuning_file import DevSplit, TestResult, TuningReport
 from retrieval_distill.runtime import files
 from retrieval_distill.tuning import space
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("retrieval_distill")
 
-ASKED, FILE, BEST = "search.json", "tuning.json", "best.yaml"
+ASKED, BEST = "search.json", "best.yaml"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +34,11 @@ class Tuning:
 
     Args:
         folder: Where it is.
-        details: All of ``tuning.json``.
+        report: What ``tuning.json`` holds.
     """
 
     folder: Path
-    details: dict[str, Any]
+    report: TuningReport
 
     @classmethod
     def open(cls, folder: str | Path) -> Tuning:
@@ -46,12 +47,16 @@ class Tuning:
         Raises:
             UserError: The folder holds no finished search.
         """
-        path = Path(folder) / FILE
-        if not path.is_file():
+        if (report := TuningReport.read(Path(folder))) is None:
             raise UserError(
                 f"{folder}: no finished search there; make one with: retrieval-distill tune RECIPE --out {folder}"
             )
-        return cls(Path(folder), files.read_json(path))
+        return cls(Path(folder), report)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """All of ``tuning.json`` in plain values."""
+        return self.report.plain()
 
     @property
     def best(self) -> Recipe:
@@ -61,40 +66,40 @@ class Tuning:
     @property
     def settings(self) -> dict[str, Any]:
         """Key of the recipe -> the chosen value; empty: the recipe's own settings were not beaten."""
-        return self.details["chosen"]["settings"]
+        return self.report.chosen.settings
 
     @property
     def verdict(self) -> str:
         """What was chosen, and how sure it is that it is better."""
-        return tuned.verdict(self.details)
+        return tuned.verdict(self.report)
 
     def __str__(self) -> str:
-        return tuned.table(self.details)
+        return tuned.table(self.report)
 
 
 def write(
-    search: Search, found: list[Finalist], best: Finalist, doubt: dict[str, Any], tested: dict[str, Any] | None
+    search: Search, found: list[Finalist], best: Finalist, doubt: dict[str, Any], tested: TestResult | None
 ) -> Tuning:
     """Keep what a search found in its folder."""
     recipe, out, dev = search.recipe, search.out, search.judge.dev
-    details = {
-        "recipe": recipe.name,
-        "measure": search.judge.measure,
-        "space": {key: str(knob) for key, knob in search.study.space.items()},
+    report = TuningReport(
+        recipe=recipe.name,
+        measure=search.judge.measure,
+        space={key: str(knob) for key, knob in search.study.space.items()},
         **recipe.tune.model_dump(mode="json", include={"sampler", "pruning", "budget", "seeds"}),
-        "dev": {"split": recipe.dataset.dev, "queries": len(dev.queries), "documents": len(dev.documents)},
-        "own": found[0].summary(),
-        "trials": [asdict(trial) for trial in search.study.trials],
-        "importance": search.study.importance(),
-        "finalists": [finalist.summary() for finalist in found],
-        "chosen": best.summary(),
+        dev=DevSplit(split=recipe.dataset.dev, queries=len(dev.queries), documents=len(dev.documents)),
+        own=found[0].summary,
+        trials=search.study.trials,
+        importance=search.study.importance(),
+        finalists=[finalist.summary for finalist in found],
+        chosen=best.summary,
         **doubt,
-        "test": tested,
-    }
-    files.write_json(out / FILE, details)
-    values = space.as_values(recipe, best.summary()["settings"])
-    comment = f"# {tuned.chosen(details)}\n# retrieval-distill run {out / BEST} --out FOLDER\n"
+        test=tested,
+    )
+    report.write(out)
+    comment = f"# {tuned.chosen(report)}\n# retrieval-distill run {out / BEST} --out FOLDER\n"
+    values = space.as_values(recipe, report.chosen.settings)
     files.write_text(out / BEST, comment + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    files.write_text(out / "tuning.md", tuned.markdown(details))
-    files.write_text(out / "tuning.html", tuned.page(details))
-    return Tuning.open(out)
+    files.write_text(out / "tuning.md", tuned.markdown(report))
+    files.write_text(out / "tuning.html", tuned.page(report))
+    return Tuning(out, report)

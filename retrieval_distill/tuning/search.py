@@ -16,10 +16,11 @@ from typing import Any
 from retrieval_distill.config import Recipe
 from retrieval_distill.errors import UserError, first_line
 from retrieval_distill.formatting import number
+from retrieval_distill.reporting.tuning_file import Trial
 from retrieval_distill.runtime.disk import FullDiskError
 from retrieval_distill.runtime.progress import clock
 from retrieval_distill.tuning import space
-from retrieval_distill.tuning.study import HALVES, Study, Trial
+from retrieval_distill.tuning.study import HALVES, Study
 from retrieval_distill.tuning.trials import RUNS, Judge, PrunedError, Watch, forget_student, train
 
 logger = logging.getLogger("retrieval_distill")

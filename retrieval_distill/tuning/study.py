@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.reporting.tuning_file import Trial
 from retrieval_distill.tuning.space import Choices, Range, Space, grid
 
 if TYPE_CHECKING:
@@ -32,28 +32,6 @@ HALVES = {1: 0.25, 2: 0.5}
 
 ENOUGH = 8
 """Finished trials from which the importance of a key is estimated."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One setting that is tried, or was."""
-
-    number: int
-    settings: dict[str, Any]
-    """Key of the recipe -> value."""
-    state: str
-    """``running``, ``complete``, ``pruned`` or ``fail``."""
-    value: float | None
-    """The measure on dev, of a pruned trial that at its last rung; ``None`` while it runs, or if it failed."""
-    rungs: dict[int, float]
-    """The measure at each rung that it reached."""
-    facts: dict[str, Any]
-    """``seconds`` in all, of ``training`` and of ``dev``; ``error``, where it failed."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether it counts as tried."""
-        return self.state != "running"
 
 
 class Study:

@@ -32,7 +32,7 @@ from retrieval_distill.runtime import destination, files, stages, trash
 from retrieval_distill.runtime.stages import read_json, write_json
 from retrieval_distill.student import encoder
 from retrieval_distill.training.dev_retrieval import DevSet, retrieve
-from retrieval_distill.training.distillation_trainer import LOWER
+from retrieval_distill.training.distillation_trainer import DistillationTrainer
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -99,7 +99,7 @@ class Judge:
         """
         found = retrieve(student, self.dev, self.depth)
         if not np.isfinite(found.frame["score"]).all():
-            raise UserError(f"the student's vectors are no finite numbers any more; {LOWER}")
+            raise UserError(f"the student's vectors are no finite numbers any more; {DistillationTrainer.nan_advice}")
         found = self_hits.drop_self_hits(found, self.dev.queries, self.dev.documents, self.dev.qrels)
         return evaluate(found, self.dev.qrels, [self.measure])[self.measure].to_numpy()
 

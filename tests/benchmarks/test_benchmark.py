@@ -51,7 +51,7 @@ def finished(folders, pairs, encoders, tmp_path_factory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("benchmarks") / "whole"
     models = [encoders["bert"], encoders["distilbert"]]
     on = [*folders, f"sts:{pairs}"]
-    return out, api.benchmark(models, on=on, out=out, measures=MEASURES, depth=20, dtype="float32")
+    return out, api.benchmark(models, on=on, out=out, measures=MEASURES, depth=20, dtype="float32").plain()
 
 
 def test_every_system_on_every_dataset(finished, folders, encoders, dataset):
@@ -91,7 +91,7 @@ def test_a_longer_list_measures_only_what_is_new(finished, folders, encoders, tm
     searched, embedded = [], []
     monkeypatch.setattr(benchmark.exact, "search", _noting(searched, benchmark.exact.search))
     monkeypatch.setattr(embedding, "_embed", _noting(embedded, embedding._embed))
-    again = api.benchmark([encoders["bert"], encoders["distilbert"], encoders["roberta"]], on=folders, out=out, measures=MEASURES, depth=20, dtype="float32")  # fmt: skip
+    again = api.benchmark([encoders["bert"], encoders["distilbert"], encoders["roberta"]], on=folders, out=out, measures=MEASURES, depth=20, dtype="float32").plain()  # fmt: skip
     assert len(embedded) == 2  # the new model on two datasets
     assert len(searched) == 3  # and the search that was lost
     for name in report["datasets"]:
@@ -128,7 +128,7 @@ def test_on_the_command_line(folders, encoders, dataset, tmp_path):
 def test_names_of_what_is_no_retrieval():
     """A file's ending is not part of its name, a version is part of a task's."""
     sources = ["sts:data/mine.tsv", "mteb:STSBenchmark", "mteb:STSBenchmark.v2"]
-    assert list(benchmark._named(sources)) == ["sts-mine", "mteb-STSBenchmark", "mteb-STSBenchmark.v2"]
+    assert list(benchmark._name_sources(sources)) == ["sts-mine", "mteb-STSBenchmark", "mteb-STSBenchmark.v2"]
 
 
 def test_what_is_refused(folders, encoders, pairs, tmp_path, monkeypatch):

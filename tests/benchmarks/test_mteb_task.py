@@ -53,7 +53,7 @@ def test_similarity_is_ranked_as_scipy_ranks_it(tasks, encoders, tmp_path):
     """Also under the name of a later version: both stand side by side."""
     report = api.benchmark(
         [encoders["bert"]], on=["mteb:STSBenchmark", "mteb:STSBenchmark.v2"], out=tmp_path, dtype="float32"
-    )
+    ).plain()
     model = SentenceTransformer(encoders["bert"], device="cpu")
     first, second = (model.encode(PAIRS[side], normalize_embeddings=True) for side in ("sentence1", "sentence2"))
     expected = spearmanr(np.einsum("ij,ij->i", first, second), PAIRS["score"]).statistic
@@ -76,7 +76,7 @@ def test_similarity_is_ranked_as_scipy_ranks_it(tasks, encoders, tmp_path):
     ],
 )
 def test_equal_texts_are_told_from_others(task, measure, tasks, encoders, tmp_path):
-    report = api.benchmark([encoders["bert"]], on=[f"mteb:{task}"], out=tmp_path, dtype="float32")
+    report = api.benchmark([encoders["bert"]], on=[f"mteb:{task}"], out=tmp_path, dtype="float32").plain()
     [found] = report["tasks"][f"mteb-{task}"].values()
     assert found["measure"] == measure
     assert found["mean"] == pytest.approx(1.0)
@@ -86,7 +86,9 @@ def test_labels_that_mean_nothing(tasks, encoders, tmp_path, monkeypatch):
     """One text under four labels: a quarter is right whatever the classifier says."""
     alike = {"text": GROUPS[:1] * 80, "label": LABELLED["label"]}
     monkeypatch.setitem(DATA, "mteb/banking77", {"train": alike, "test": alike})
-    report = api.benchmark([encoders["bert"]], on=["mteb:Banking77Classification"], out=tmp_path, dtype="float32")
+    report = api.benchmark(
+        [encoders["bert"]], on=["mteb:Banking77Classification"], out=tmp_path, dtype="float32"
+    ).plain()
     [found] = report["tasks"]["mteb-Banking77Classification"].values()
     assert found["mean"] == pytest.approx(0.25)
 

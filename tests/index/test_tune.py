@@ -18,6 +18,7 @@ from retrieval_distill.embedding.embed import comparable
 from retrieval_distill.errors import UserError
 from retrieval_distill.index import build, trials, tune
 from retrieval_distill.index.faiss_index import Index
+from retrieval_distill.index.index_tuning_file import IndexTuning
 from retrieval_distill.index.kinds import KINDS
 from retrieval_distill.index.operating_points import Point, choose, front, shortfalls
 from retrieval_distill.reporting import tradeoff
@@ -139,7 +140,7 @@ def test_an_intent_that_nothing_meets_is_said(tuned, caplog):
     report = json.loads((folder / "impossible" / "tuning.json").read_text())
     assert not report["met"] and "memory" in report["missed"]
     assert "hnsw" in report["skipped"] and "more than twice the budget" in report["skipped"]["hnsw"]
-    assert "Nothing that was tried gives" in tradeoff.table(report)
+    assert "Nothing that was tried gives" in tradeoff.table(IndexTuning.read(folder / "impossible"))
     assert Index.open(folder / "impossible").documents == 3000
 
 
@@ -209,12 +210,13 @@ def test_a_killed_search_for_an_index_keeps_what_it_had_built(tuned, tmp_path, m
 
 
 def test_the_page_says_what_the_report_says(tuned):
-    _, report = tuned
-    page = tradeoff.page(report)
-    assert page.count("<svg") == 2 and tradeoff.verdict(report).split(":")[0] in page.replace("&#39;", "'")
+    folder, report = tuned
+    typed = IndexTuning.read(folder / "index")
+    page = tradeoff.page(typed)
+    assert page.count("<svg") == 2 and tradeoff.verdict(typed).split(":")[0] in page.replace("&#39;", "'")
     marks = page.count('class="mark kind-') - 2 * len({p["kind"] for p in report["points"]})  # those of the legends
     assert marks == 2 * len(report["points"]) and page.count('class="ring"') == 2
-    rows = [line for line in tradeoff.table(report).splitlines() if "*" in line]
+    rows = [line for line in tradeoff.table(typed).splitlines() if "*" in line]
     assert len(rows) <= 1  # the chosen one, if it is on the front
     assert sum(p["front"] for p in report["points"]) == page.count('<th scope="row">')
 

@@ -16,7 +16,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare, rivals
 from retrieval_distill.reporting import distillation
 from retrieval_distill.reporting import run_folder as run_folders
-from retrieval_distill.reporting.report_file import System
+from retrieval_distill.reporting.report_systems import System
 from retrieval_distill.runtime.stages import write_json
 
 STAGES = {stage: folder for stage, folder in run_folders.STAGES.items() if stage not in run_folders.OPTIONAL}

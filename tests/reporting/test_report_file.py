@@ -8,7 +8,6 @@ import jsonschema
 import pytest
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.reporting import report_file
 from retrieval_distill.reporting.publish import report
 from retrieval_distill.reporting.report_file import RunReport
 from retrieval_distill.reporting.results import Report
@@ -29,13 +28,13 @@ def test_the_docs_say_what_the_types_say():
 
 def test_what_is_written_keeps_to_the_schema_and_is_read_again(told, tmp_path):
     """The schema is read by another implementation."""
-    written = RunReport.model_validate({**told, "version": report_file.VERSION})
-    report_file.write(tmp_path, written)
+    written = RunReport.model_validate({**told, "version": RunReport.current})
+    written.write(tmp_path)
     values = json.loads((tmp_path / "report.json").read_text())
     jsonschema.validate(values, document_report.schema())
     assert values["systems"] == told["systems"] and values["distillation"] == told["distillation"]
     assert values["fidelity"] == told["fidelity"]
-    assert report_file.read(tmp_path) == written and Report.open(tmp_path).details == values
+    assert RunReport.read(tmp_path) == written and Report.open(tmp_path).details == values
     values["systems"]["student"]["RR@10"]["mean"] = "high"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(values, document_report.schema())

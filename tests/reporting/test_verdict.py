@@ -11,7 +11,8 @@ from retrieval_distill.formatting import MINUS
 from retrieval_distill.reporting import report as reports
 from retrieval_distill.reporting import verdict
 from retrieval_distill.reporting.publish import report
-from retrieval_distill.reporting.report_file import Gate, RunReport
+from retrieval_distill.reporting.report_distillation import Gate
+from retrieval_distill.reporting.report_file import RunReport
 from retrieval_distill.reporting.results import Report
 from tests.reporting.conftest import GATE, QUERIES, RIVALS, write_run
 from tests.reporting.reading import table, tree, words

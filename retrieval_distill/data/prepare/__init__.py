@@ -29,6 +29,7 @@ from retrieval_distill.data.prepare import (
     normalise,
     text_filters,
 )
+from retrieval_distill.data.prepare.data_report_file import Case, DataReport
 from retrieval_distill.data.prepare.passages import split_into_passages
 from retrieval_distill.data.prepare.segment import Segmenter
 from retrieval_distill.errors import UserError
@@ -78,14 +79,14 @@ def prepare(dataset: Dataset, folder: str | Path, config: PrepareConfig) -> Mani
         scratch.mkdir()
         cleaned, data_report = clean(dataset, config, scratch)
         beir.save(cleaned, out)
-        stages.write_json(out / "report.json", data_report)
+        data_report.write(out)
         shutil.rmtree(scratch)
         return {"documents": len(cleaned.documents), "queries": len(cleaned.queries)}
 
     return stages.stage("prepare", folder, inputs, work)
 
 
-def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Dataset, dict[str, Any]]:
+def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Dataset, DataReport]:
     """The cleaned dataset, stored in files of the folder ``scratch``, and its data report; all options must be set."""
     dropped, copied, leaks = Ledger(), Ledger(), Ledger()
     documents = _filter_documents(dataset.documents, config, scratch / "kept.arrow", dropped)
@@ -102,16 +103,19 @@ def clean(dataset: Dataset, config: PrepareConfig, scratch: Path) -> tuple[Datas
         segmenter = Segmenter(data_statistics.tokenizer(config.student), config.student_length, config.overlap)
         cleaned = split_into_passages(cleaned, config, segmenter, scratch / "passages.arrow")
     counters = data_statistics.counters(config)
-    return cleaned, {
-        "dataset": dataset.name,
-        "before": data_statistics.describe(dataset, counters),
-        "after": data_statistics.describe(cleaned, counters),
+    found = {
         "left_out_as_bad_input": dataset.left_out,
         "dropped": dropped.as_dict(),
         "duplicates": copied.as_dict(),
         "leakage": leaks.as_dict(),
-        "config": config.model_dump(mode="json"),
     }
+    return cleaned, DataReport(
+        dataset=dataset.name,
+        before=data_statistics.describe(dataset, counters),
+        after=data_statistics.describe(cleaned, counters),
+        **{step: {reason: Case(**case) for reason, case in cases.items()} for step, cases in found.items()},
+        config=config.model_dump(mode="json"),
+    )
 
 
 def _filter_documents(texts: Texts, config: PrepareConfig, path: Path, dropped: Ledger) -> Texts:

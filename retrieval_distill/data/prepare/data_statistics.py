@@ -15,6 +15,7 @@ from retrieval_distill import models
 from retrieval_distill.config import PrepareConfig
 from retrieval_distill.data import columns
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
+from retrieval_distill.data.prepare.data_report_file import Contents, Histogram, JudgedDepth, Lengths, TextLengths
 from retrieval_distill.data.prepare.words import words
 from retrieval_distill.data.tokens import tokenize
 
@@ -41,20 +42,20 @@ class Counter:
     pair: int | None = None
 
 
-def describe(dataset: Dataset, counters: dict[str, Counter]) -> dict[str, Any]:
+def describe(dataset: Dataset, counters: dict[str, Counter]) -> Contents:
     """Counts and judged depth of a dataset, and its lengths by the name of each counter."""
-    return {
-        "documents": len(dataset.documents),
-        "queries": len(dataset.queries),
-        "splits": {split: depth(judged) for split, judged in dataset.qrels.items()},
-        "lengths": {name: _lengths_of(dataset, counter) for name, counter in counters.items()},
-    }
+    return Contents(
+        documents=len(dataset.documents),
+        queries=len(dataset.queries),
+        splits={split: depth(judged) for split, judged in dataset.qrels.items()},
+        lengths={name: _lengths_of(dataset, counter) for name, counter in counters.items()},
+    )
 
 
-def _lengths_of(dataset: Dataset, counter: Counter) -> dict[str, Any]:
+def _lengths_of(dataset: Dataset, counter: Counter) -> TextLengths:
     queries = lengths(dataset.queries, counter)
-    beside = 0 if counter.pair is None or not queries["texts"] else queries["p50"] + counter.pair
-    return {"documents": lengths(dataset.documents, counter, beside), "queries": queries}
+    beside = 0 if counter.pair is None or not queries.texts else queries.p50 + counter.pair
+    return TextLengths(documents=lengths(dataset.documents, counter, beside), queries=queries)
 
 
 def counters(config: PrepareConfig) -> dict[str, Counter]:
@@ -69,41 +70,40 @@ def counters(config: PrepareConfig) -> dict[str, Counter]:
     return found
 
 
-def depth(judged: Qrels) -> dict[str, Any]:
+def depth(judged: Qrels) -> JudgedDepth:
     """Numbers of judged queries, pairs and relevant pairs of a split, in total and per query."""
     relevant = [sum(grade > 0 for grade in grades.values()) for grades in judged.values()]
     pairs = sum(map(len, judged.values()))
-    return {
-        "queries": len(judged),
-        "pairs": pairs,
-        "relevant": sum(relevant),
-        "judged_per_query": pairs / len(judged) if judged else 0.0,
-        "relevant_per_query": sum(relevant) / len(judged) if judged else 0.0,
-        "queries_without_relevant": relevant.count(0),
-        "grades": _count_values([grade for grades in judged.values() for grade in grades.values()]),
-    }
+    return JudgedDepth(
+        queries=len(judged),
+        pairs=pairs,
+        relevant=sum(relevant),
+        judged_per_query=pairs / len(judged) if judged else 0.0,
+        relevant_per_query=sum(relevant) / len(judged) if judged else 0.0,
+        queries_without_relevant=relevant.count(0),
+        grades=_count_values([grade for grades in judged.values() for grade in grades.values()]),
+    )
 
 
-def lengths(texts: Texts, counter: Counter, beside: int = 0) -> dict[str, Any]:
+def lengths(texts: Texts, counter: Counter, beside: int = 0) -> Lengths:
     """Histogram, quantiles and, with a limit, the share of texts and of tokens beyond it, less ``beside``."""
     parts = zip(columns.parts(texts.table["title"]), columns.parts(texts.table["text"]), strict=True)
     joined = ([f"{a} {b}".strip() for a, b in zip(*part, strict=True)] for part in parts)
     found = np.concatenate([np.zeros(0, np.int64), *(counter.count(part) for part in joined)])
     if not len(found):
-        return {"texts": 0}
-    summary = {
-        "texts": len(found),
-        "mean": float(found.mean()),
-        **{f"p{q}": int(np.percentile(found, q, method="lower")) for q in (50, 90, 99)},
-        "max": int(found.max()),
-        "histogram": {"from": list(EDGES), "counts": np.histogram(found, [*EDGES, np.inf])[0].tolist()},
-    }
+        return Lengths(texts=0)
+    bins = np.histogram(found, [*EDGES, np.inf])[0].tolist()
+    p50, p90, p99 = (int(np.percentile(found, q, method="lower")) for q in (50, 90, 99))
+    summary = Lengths(
+        texts=len(found), mean=float(found.mean()), p50=p50, p90=p90, p99=p99, max=int(found.max()),
+        histogram=Histogram(lower=list(EDGES), counts=bins),
+    )  # fmt: skip
     if counter.limit is None:
         return summary
     limit = max(counter.limit - beside, 0)
     beyond = np.maximum(found - limit, 0)
-    cut = {"truncated": float((beyond > 0).mean()), "lost": float(beyond.sum() / max(found.sum(), 1))}
-    return {**summary, "limit": limit, "beside": beside, **cut}
+    truncated, lost = float((beyond > 0).mean()), float(beyond.sum() / max(found.sum(), 1))
+    return summary.model_copy(update={"limit": limit, "beside": beside, "truncated": truncated, "lost": lost})
 
 
 def tokenizer(model: str) -> Any:

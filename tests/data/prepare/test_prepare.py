@@ -9,6 +9,7 @@ from retrieval_distill import api
 from retrieval_distill.config import ReadConfig
 from retrieval_distill.data import dataset_loader
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.prepare.data_report_file import DataReport
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.reporting import data_report
@@ -74,7 +75,7 @@ def test_every_step_by_hand(tmp_path):
     }
     assert report["before"]["documents"] == 8 and report["after"]["documents"] == 3
     assert report["after"]["splits"]["train"]["queries"] == 1
-    table = data_report.table(report)
+    table = data_report.table(DataReport(**report))
     assert "leakage: 1 x training query equal to a held-out one: removed; first q1" in table
 
 
@@ -199,7 +200,7 @@ def test_passages(tmp_path, encoders, tokenizers_by_kind, rule, judged):
     counted = read_json(tmp_path / "out" / "report.json")
     assert counted["before"]["lengths"]["student"]["documents"]["truncated"] == 0.5
     assert counted["after"]["lengths"]["student"]["documents"]["truncated"] == 0.0
-    assert "50.0% -> 0.0%" in data_report.table(counted)
+    assert "50.0% -> 0.0%" in data_report.table(DataReport(**counted))
     run = Run.from_dict({"q1": {"e": 2.0, "d#1": 1.0, "d#3": 3.0}})
     whole = Run.from_dict({"q1": {"e": 2.0, "d": 3.0}})
     for measure in ("nDCG@10", "RR@10"):
