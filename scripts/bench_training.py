@@ -440,7 +440,7 @@ def quality(student: Path, asked: dict[str, dev_retrieval.DevSet]) -> dict[str, 
     model = SentenceTransformer(str(student), device=devices.device())
     lexical = {split: BM25(own.documents).search(own.queries, 100) for split, own in asked.items()}
     dense = {split: dev_retrieval.retrieve(model, own, 100) for split, own in asked.items()}
-    chosen = hybrid.Fusion(**hybrid.tune(lexical["dev"], dense["dev"], asked["dev"].qrels)["chosen"])
+    chosen = hybrid.tune(lexical["dev"], dense["dev"], asked["dev"].qrels).chosen
     runs = {"student": dense["test"], "fused": chosen.fuse(lexical["test"], dense["test"])}
     return {
         name: float(evaluate(run, asked["test"].qrels, ["nDCG@10"])["nDCG@10"].mean()) for name, run in runs.items()

@@ -23,7 +23,6 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import mean_with_interval, paired_p
 from retrieval_distill.retrieval import hybrid
-from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.teacher.calibration.calibration import combine, fit_weights, normalise
 from retrieval_distill.teacher.gate import union
 
@@ -67,7 +66,7 @@ def main() -> None:
     lexical, dense = api.retrieve(dev, data, depth=100), api.search(
         dev, api.index(vectors, out=args.out / "index"), model=args.start, documents=data, depth=100
     )  # fmt: skip
-    fusion = Fusion(**hybrid.tune(lexical, dense, grades)["chosen"])
+    fusion = hybrid.tune(lexical, dense, grades).chosen
     asked = dev.sample(args.queries, 7)
     qrels = {id_: grades[id_] for id_ in asked}
     rivals = {"bm25": lexical, "start": dense, f"hybrid-start, {fusion}": fusion.fuse(lexical, dense)}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,10 @@ from retrieval_distill.cli import shell
 from retrieval_distill.cli.commands import ARGUMENT, Spelled, command
 from retrieval_distill.errors import UserError
 from retrieval_distill.formatting import visible
+
+if TYPE_CHECKING:
+    from retrieval_distill.config import ReadConfig
+    from retrieval_distill.search.location import SearchLocation
 
 PROMPT_DEPTH, FILE_DEPTH = 5, 100
 
@@ -67,33 +71,22 @@ def search(
         tune: Tune the weights of ``--hybrid`` on this judged split, and keep them.
         as_json: A line of JSON per query.
     """
-    from retrieval_distill.config import TeacherConfig, parse
-    from retrieval_distill.search.location import SearchLocation
-
-    read = reading.config()
-    if sys.stderr.isatty():
-        typer.echo(visible(f"opening {folder if index is None else index} ..."), err=True)
-    if index is None:
-        if folder is None:
-            raise UserError("name the folder of a run, or an index with --index, --model and --dataset")
-        place = SearchLocation.of_run(Path(folder))
-    else:
-        if model is None or dataset is None:
-            raise UserError("--index needs --model (which embedded its documents) and --dataset (their texts)")
-        if folder is not None and query is not None:
-            raise UserError(f"{folder}: with --index there is no folder of a run; put the query in quotes")
-        shell.check_index(index)
-        shell.check_models(model)
-        place, query = SearchLocation.of_parts(index, model, dataset, cache, read), folder
-    if rerank is not None:
-        shell.checked(parse(TeacherConfig, {"model": rerank}, "teacher"))
     from retrieval_distill.cli import prompt  # imports much
-    from retrieval_distill.retrieval import hybrid
+    from retrieval_distill.config import TeacherConfig, parse
     from retrieval_distill.search import assembly
 
+    if sys.stderr.isatty():
+        typer.echo(visible(f"opening {folder if index is None else index} ..."), err=True)
+    if index is not None and query is not None:
+        raise UserError(f"{folder}: with --index there is no folder of a run; put the query in quotes")
+    read = reading.config()
+    place = _location(folder, index, model, dataset, cache, read)
+    query = query if index is None else folder
+    if rerank is not None:
+        shell.checked(parse(TeacherConfig, {"model": rerank}, "teacher"))
     searcher = assembly.open_searcher(place, dtype)
     if tune is not None:
-        shell.say(hybrid.table(assembly.tune(searcher, place, tune)))
+        shell.say(assembly.tune(searcher, place, tune).table())
     searcher = assembly.with_options(searcher, place, rerank=rerank, **options)
     if queries is not None or out is not None:
         if queries is None or out is None:
@@ -104,3 +97,20 @@ def search(
         prompt.once(searcher, query, depth or PROMPT_DEPTH, as_json)
     elif tune is None:
         prompt.loop(searcher, depth or PROMPT_DEPTH, as_json)
+
+
+def _location(
+    folder: str | None, index: Path | None, model: str | None, dataset: str | None, cache: Path, read: ReadConfig
+) -> SearchLocation:
+    """A run's folder, or an index with its model and dataset."""
+    from retrieval_distill.search.location import SearchLocation
+
+    if index is None:
+        if folder is None:
+            raise UserError("name the folder of a run, or an index with --index, --model and --dataset")
+        return SearchLocation.of_run(Path(folder))
+    if model is None or dataset is None:
+        raise UserError("--index needs --model (which embedded its documents) and --dataset (their texts)")
+    shell.check_index(index)
+    shell.check_models(model)
+    return SearchLocation.of_parts(index, model, dataset, cache, read)

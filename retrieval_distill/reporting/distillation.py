@@ -19,8 +19,7 @@ from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.evaluation.significance import mean_with_interval
 from retrieval_distill.reporting.report_distillation import BestUntrained, Distillation, Use, read_gate
 from retrieval_distill.reporting.report_systems import Fused, System
-from retrieval_distill.retrieval.hybrid import Fusion
-from retrieval_distill.runtime.stages import read_json
+from retrieval_distill.retrieval.hybrid import Fusion, FusionTuning
 
 
 def section(systems: Mapping[str, System], measure: str, out: Path) -> Distillation:
@@ -58,10 +57,12 @@ def _use(decided: Fused | None, values: Mapping[str, Measured], measure: str, ri
 
 def fusion(out: Path, name: str, is_tuned: bool, dataset: Dataset, recipe: Recipe) -> Fused:
     """How a hybrid fuses, whether that was tuned, and what it would reach otherwise."""
-    kept, run = out / "fusion" / f"{name}.json", Run.load(out / "runs" / "untuned" / f"{name}.parquet")
+    run = Run.load(out / "runs" / "untuned" / f"{name}.parquet")
     measured, qrels = by_document({name: run}, dataset, dataset.qrels(recipe.dataset.measured))
     untuned = evaluate(measured[name], qrels, recipe.evaluate.measures)
     means = {measure: mean_with_interval(untuned[measure].to_numpy()) for measure in untuned}
-    tuned = read_json(kept) if is_tuned else {}
-    how = {"tuned": True, **tuned["chosen"]} if tuned else {"tuned": False, **asdict(Fusion())}
-    return Fused(**how, **{key: tuned[key] for key in ("split", "use", "dev") if key in tuned}, untuned=means)
+    tuned = FusionTuning.read(out / "fusion", f"{name}.json") if is_tuned else None
+    if tuned is None:
+        return Fused(tuned=False, **asdict(Fusion()), untuned=means)
+    known = {key: getattr(tuned, key) for key in ("split", "use", "dev") if key in tuned.model_fields_set}
+    return Fused(tuned=True, **asdict(tuned.chosen), **known, untuned=means)

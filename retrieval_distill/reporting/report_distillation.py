@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from retrieval_distill.evaluation.significance import Mean
 from retrieval_distill.reporting.rankings import SideBySide
-from retrieval_distill.reporting.report_systems import Dev
+from retrieval_distill.retrieval.hybrid import Dev
 from retrieval_distill.runtime.documents import Part
 from retrieval_distill.runtime.files import read_json
 

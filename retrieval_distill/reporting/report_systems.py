@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.evaluation.significance import Mean
+from retrieval_distill.retrieval.hybrid import Dev
 from retrieval_distill.runtime.documents import Part
 
 
@@ -42,23 +43,6 @@ class Encoding(Part):
     """Mean tokens of these documents."""
     documents_per_second: float
     tokens_per_second: float
-
-
-class DevMean(Part):
-    """A mean over dev queries."""
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
-
-
-class Dev(Part):
-    """What the student and its fusion reach on the queries that chose between them, by measure."""
-
-    student: dict[str, DevMean]
-    fused: dict[str, DevMean] = Field(alias="hybrid-student")
-    difference: Mean | None = None
-    """What the fusion has over the student alone."""
 
 
 class Fused(Part):

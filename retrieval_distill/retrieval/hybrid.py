@@ -6,23 +6,22 @@ weighted reciprocal ranks, as compared by Bruch, Gai and Ingber (2022, arXiv 221
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from retrieval_distill.evaluation.significance import Mean, mean_with_interval
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
 from retrieval_distill.runtime import stages
+from retrieval_distill.runtime.documents import Document, Part
 
 METHODS: dict[str, Callable[..., Run]] = {"rank": reciprocal_rank_fusion, "score": weighted_sum}
-
-FILE = "fusion.json"
-"""File of the weights."""
 
 WEIGHTS = tuple(step / 10 for step in range(11))
 """Weights of dense search to try; BM25 gets the rest to 1."""
@@ -49,13 +48,97 @@ class Fusion:
         return f"{self.method}:{self.dense:g}"
 
 
+class TriedFusion(Part):
+    """A way to fuse, and its mean on the queries of the tuning."""
+
+    method: str
+    dense: float
+    mean: float
+
+
+class DevMean(Part):
+    """A mean over dev queries."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Dev(Part):
+    """The student and its fusion on the queries that chose between them, by measure."""
+
+    student: dict[str, DevMean]
+    fused: dict[str, DevMean] = Field(alias="hybrid-student")
+    difference: Mean | None = None
+    """The fusion minus the student alone."""
+
+
+class FusionTuning(Document):
+    """Fusions tried on judged queries, and the best one.
+
+    Intervals are over the queries that chose it, so they are optimistic.
+    """
+
+    file = "fusion.json"
+    noun = "file of fusion weights"
+    remedy = "tune again with --tune SPLIT"
+
+    chosen: Fusion
+    """The best; of equal ones the one whose weight is nearest to one half."""
+    mean: float
+    low: float
+    high: float
+    """The 95 % interval of the chosen one's mean is from ``low`` to ``high``."""
+    alone: float
+    """The mean of dense search alone."""
+    gain: Mean
+    """The chosen one minus dense search alone."""
+    measure: str
+    queries: int
+    tried: list[TriedFusion]
+    split: str | None = None
+    """The split of the queries."""
+    use: str | None = None
+    """For a student, which is better on these queries: ``student`` or ``hybrid-student``."""
+    dev: Dev | None = None
+    """For a student, both on these queries."""
+    key: str | None = None
+    """The index and documents that it was tuned for, as :func:`key` gives them; missing: not known."""
+
+    def decide(self) -> None:
+        """Set ``use`` and ``dev``, for the fusion of a student."""
+        fused = DevMean(mean=self.mean, low=self.low, high=self.high)
+        self.use = "hybrid-student" if self.gain.mean > 0 else "student"
+        self.dev = Dev(
+            student={self.measure: DevMean(mean=self.alone)}, fused={self.measure: fused}, difference=self.gain
+        )
+
+    def table(self) -> str:
+        """The fusions tried, a line per method."""
+        lines = [f"{self.measure} over {self.queries} queries, by the weight of dense search (0 is BM25 alone)"]
+        for method in METHODS:
+            means = (f"{tried.dense:g}: {tried.mean:.3f}" for tried in self.tried if tried.method == method)
+            lines.append(f"{method:5} {' '.join(means)}")
+        kept = f"kept: {self.chosen}, {self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return "\n".join([*lines, kept, str(self)])
+
+    def __str__(self) -> str:
+        """The result, and what is served, in a sentence."""
+        gain = self.gain
+        return (
+            f"{self.measure} on {self.queries:,} queries of {self.split}: fused ({self.chosen}) {self.mean:.3f}, the "
+            f"student alone {self.alone:.3f}, a difference of {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}); "
+            f"served: {'fused' if gain.mean > 0 else 'the student alone'} (change it with --hybrid)"
+        )
+
+
 def tune(
     lexical: Run,
     dense: Run,
     qrels: Qrels,
     pool: Callable[[Run], Run] = lambda run: run,
     measure: str = MEASURE,
-) -> dict[str, Any]:
+) -> FusionTuning:
     """Try every method and weight on judged queries.
 
     Args:
@@ -64,87 +147,37 @@ def tune(
         qrels: Judgements of the queries.
         pool: Converts a Run to what is judged: passages to their documents.
         measure: The measure to maximise.
-
-    Returns:
-        ``chosen`` (the best :class:`Fusion` as values, of equal ones the weight nearest to one half), its ``mean``,
-        ``low`` and ``high``, ``measure``, ``queries``, and ``tried``, each with its ``mean``; ``alone``, the mean of
-        dense search alone, and ``gain``, the chosen one's difference from it: ``mean``, ``low``, ``high``. The
-        intervals are of the queries tuned on, so they are optimistic.
     """
     # slow to import, and rarely needed
     from retrieval_distill.evaluation.measures import evaluate
-    from retrieval_distill.evaluation.significance import mean_with_interval
 
-    def measured(run: Run) -> np.ndarray:
+    def evaluated(run: Run) -> np.ndarray:
         return evaluate(pool(run), qrels, [measure])[measure].to_numpy()
 
     values = {
-        fusion: measured(fusion.fuse(lexical, dense))
+        fusion: evaluated(fusion.fuse(lexical, dense))
         for fusion in (Fusion(method, weight) for method in METHODS for weight in WEIGHTS)
     }
     best = max(values, key=lambda fusion: (round(values[fusion].mean(), 12), -abs(fusion.dense - 0.5)))
-    alone = measured(dense)
-    return {
-        "chosen": asdict(best),
+    alone = evaluated(dense)
+    return FusionTuning(
+        chosen=best,
         **asdict(mean_with_interval(values[best])),
-        "alone": float(alone.mean()),
-        "gain": asdict(mean_with_interval(values[best] - alone)),
-        "measure": measure,
-        "queries": len(values[best]),
-        "tried": [{**asdict(fusion), "mean": float(found.mean())} for fusion, found in values.items()],
-    }
+        alone=float(alone.mean()),
+        gain=mean_with_interval(values[best] - alone),
+        measure=measure,
+        queries=len(values[best]),
+        tried=[TriedFusion(**asdict(fusion), mean=float(found.mean())) for fusion, found in values.items()],
+    )
 
 
-def decide(tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """Choose between a student and its fusion with BM25: the better one on the queries used for tuning.
-
-    Args:
-        tuned: The result of :func:`tune` for the student.
-
-    Returns:
-        ``use``, ``"hybrid-student"`` or ``"student"``, and ``dev``, the measure of each, with the ``difference``.
-    """
-    measure, gain = tuned["measure"], tuned["gain"]
-    fused = {key: tuned[key] for key in ("mean", "low", "high")}
-    return {
-        "use": "hybrid-student" if gain["mean"] > 0 else "student",
-        "dev": {
-            "student": {measure: {"mean": tuned["alone"]}},
-            "hybrid-student": {measure: fused},
-            "difference": gain,
-        },
-    }
-
-
-def load(path: Path) -> Fusion | None:
-    """The saved weights; ``None`` if there are none.
-
-    Raises:
-        UserError: The file holds something else.
-    """
-    if not path.is_file():
-        return None
+def tuned_for(folder: Path, key: str) -> FusionTuning | None:
+    """The tuning in a folder; ``None`` if there is none, it is unreadable, or it was tuned for something else."""
     try:
-        return Fusion(**stages.read_json(path)["chosen"])
-    except (KeyError, TypeError):
-        raise UserError(f"{path}: this file holds no fusion weights") from None
-
-
-def beats_dense(path: Path, key: str) -> bool | None:
-    """Whether saved weights beat dense search alone on the queries they were tuned on.
-
-    Args:
-        path: File of the weights.
-        key: What they must be tuned for.
-
-    Returns:
-        ``None`` if unknown: there are none, or they were tuned for something else.
-    """
-    try:
-        found = stages.read_json(path)
-        return found["gain"]["mean"] > 0 if found["key"] == key else None
-    except (OSError, UserError, KeyError, TypeError, ValueError):
+        found = FusionTuning.read(folder)
+    except (OSError, UserError):
         return None
+    return found if found and found.key == key else None
 
 
 def key(index: str, documents: str) -> str:
@@ -166,30 +199,3 @@ def parse(text: str) -> Fusion:
     if fusion.method not in METHODS or not 0 <= fusion.dense <= 1:
         raise UserError(f"fusion {text!r}: write rank or score and the weight of dense search, such as score:0.7")
     return fusion
-
-
-def table(found: dict[str, Any]) -> str:
-    """The fusions tried, a line per method."""
-    lines: list[str] = []
-    for method in METHODS:
-        row: Sequence[dict[str, Any]] = [tried for tried in found["tried"] if tried["method"] == method]
-        lines.append(f"{method:5} " + " ".join(f"{tried['dense']:g}: {tried['mean']:.3f}" for tried in row))
-    return "\n".join(
-        [
-            f"{found['measure']} over {found['queries']} queries, by the weight of dense search (0 is BM25 alone)",
-            *lines,
-            f"kept: {Fusion(**found['chosen'])}, {found['mean']:.3f} ({found['low']:.3f} to {found['high']:.3f})",
-            sentence(found),
-        ]
-    )
-
-
-def sentence(found: dict[str, Any]) -> str:
-    """The result of tuning, and what is served, in a sentence."""
-    gain = found["gain"]
-    return (
-        f"{found['measure']} on {found['queries']:,} queries of {found['split']}: fused ({Fusion(**found['chosen'])}) "
-        f"{found['mean']:.3f}, the student alone {found['alone']:.3f}, a difference of {gain['mean']:+.3f} "
-        f"({gain['low']:+.3f} to {gain['high']:+.3f}); served: {'fused' if gain['mean'] > 0 else 'the student alone'} "
-        "(change it with --hybrid)"
-    )

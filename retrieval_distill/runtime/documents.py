@@ -39,28 +39,22 @@ class Document(Part):
     version: int = 1
     """Version of the format; missing: 1."""
 
-    def write(self, folder: Path) -> None:
-        """Write the file into a folder, in the current version."""
-        write_json(folder / self.file, self.model_copy(update={"version": self.current}).plain())
+    def write(self, folder: Path, file: str | None = None) -> None:
+        """Write the document into a folder, in the current version; ``file`` is a name other than the usual one."""
+        self.version = self.current
+        write_json(folder / (file or self.file), self.plain())
 
     @classmethod
-    def read(cls, folder: Path) -> Self | None:
+    def read(cls, folder: Path, file: str | None = None) -> Self | None:
         """The document in a folder; ``None`` if there is none.
 
         Raises:
             UserError: It is malformed, or of a later version.
         """
-        path = folder / cls.file
-        found = read_json(path) if path.is_file() else None
-        return None if found is None else cls.parse(found, path)
-
-    @classmethod
-    def parse(cls, values: Any, path: Path) -> Self:
-        """The document from the values of its file.
-
-        Raises:
-            UserError: As :meth:`read`.
-        """
+        path = folder / (file or cls.file)
+        if not path.is_file():
+            return None
+        values = read_json(path)
         version = values.get("version", 1) if isinstance(values, dict) else 1
         if isinstance(version, int) and version > cls.current:
             raise UserError(f"{path}: a later version of retrieval-distill wrote this {cls.noun}; upgrade to read it")

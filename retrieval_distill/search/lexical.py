@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.passages import pooling
 from retrieval_distill.retrieval import hybrid
-from retrieval_distill.retrieval.hybrid import FUSION_DEPTH, Fusion
-from retrieval_distill.runtime import stages
+from retrieval_distill.retrieval.hybrid import FUSION_DEPTH, Fusion, FusionTuning
 from retrieval_distill.search.location import SearchLocation
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def with_fusion(searcher: Searcher, place: SearchLocation, fusion: str | None) -
     return searcher if chosen is None else replace(searcher, lexical=lexical(place), fusion=chosen)
 
 
-def tune(searcher: Searcher, place: SearchLocation, split: str, most: int | None = None) -> dict[str, Any]:
+def tune(searcher: Searcher, place: SearchLocation, split: str, most: int | None = None) -> FusionTuning:
     """Tune the weights of hybrid search on a judged split, and save them.
 
     Args:
@@ -59,9 +58,6 @@ def tune(searcher: Searcher, place: SearchLocation, split: str, most: int | None
         split: The split.
         most: Number of queries, sampled with a fixed seed; ``None``: all.
 
-    Returns:
-        As :func:`retrieval_distill.retrieval.hybrid.tune`, and the ``split``.
-
     Raises:
         UserError: The dataset has no such split.
     """
@@ -69,8 +65,8 @@ def tune(searcher: Searcher, place: SearchLocation, split: str, most: int | None
     asked, depth = dataset.queries(split).sample(most, 0), dataset.in_passages(FUSION_DEPTH)
     pool, grades = pooling(dataset, {id_: judged[id_] for id_ in asked})
     found = hybrid.tune(lexical(place).search(asked, depth), searcher.dense(asked, depth), grades, pool)
-    found |= {"split": split, "key": _key(searcher)}
-    stages.write_json(place.search_folder / hybrid.FILE, found)
+    found.split, found.key = split, _key(searcher)
+    found.write(place.search_folder)
     return found
 
 
@@ -86,34 +82,32 @@ def _choose_fusion(searcher: Searcher, place: SearchLocation) -> Fusion | None:
 
     If tuning fails, as in a folder that cannot be written, it is dense search alone.
     """
-    file, key, run = place.search_folder / hybrid.FILE, _key(searcher), place.search_folder.parent
-    if hybrid.beats_dense(file, key) is None:
+    run, found = place.search_folder.parent, hybrid.tuned_for(place.search_folder, _key(searcher))
+    if found is None:
         if place.dev is None or not searcher.dataset.qrels.get(place.dev):
             return None
         logger.info(
             "%s: comparing the student alone with the student and BM25 fused, once, on split %s", run, place.dev
         )
         try:
-            logger.info("%s", hybrid.sentence(tune(searcher, place, place.dev, MAX_TUNING_QUERIES)))
+            found = tune(searcher, place, place.dev, MAX_TUNING_QUERIES)
+            logger.info("%s", found)
         except (OSError, UserError) as error:
             logger.warning("%s: the comparison failed (%s); searching with the student alone", run, error)
             return None
-    return hybrid.load(file) if hybrid.beats_dense(file, key) else None
+    return found.chosen if found.gain.mean > 0 else None
 
 
 def _tuned_fusion(searcher: Searcher, place: SearchLocation) -> Fusion:
-    file = place.search_folder / hybrid.FILE
-    try:
-        kept = hybrid.load(file)
-    except UserError as error:
-        raise UserError(f"{error}; tune again with --tune SPLIT") from None
+    folder = place.search_folder
+    kept = FusionTuning.read(folder)
     if kept is None:
+        raise UserError(f"no tuned weights in {folder}; tune them with --tune SPLIT, or use --hybrid rank:0.5")
+    if kept.key != _key(searcher):
         raise UserError(
-            f"no tuned weights in {place.search_folder}; tune them with --tune SPLIT, or use --hybrid rank:0.5"
+            f"{folder / kept.file}: tuned for another student, index or corpus; tune again with --tune SPLIT"
         )
-    if hybrid.beats_dense(file, _key(searcher)) is None:
-        raise UserError(f"{file}: tuned for another student, index or corpus; tune again with --tune SPLIT")
-    return kept
+    return kept.chosen
 
 
 def _key(searcher: Searcher) -> str:

@@ -14,7 +14,6 @@ from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.retrieval import hybrid
-from retrieval_distill.retrieval.hybrid import Fusion
 from tests.commands import command
 
 VARIANTS = {
@@ -48,7 +47,7 @@ def variant(request, tiny_recipe, tmp_path_factory) -> SimpleNamespace:
 
 def fused(lexical: Run, dense: Run, qrels: dict) -> Run:
     """The two fused as the judgements have it best: what a run's gate compares a teacher with."""
-    return Fusion(**hybrid.tune(lexical, dense, qrels)["chosen"]).fuse(lexical, dense).top(20)
+    return hybrid.tune(lexical, dense, qrels).chosen.fuse(lexical, dense).top(20)
 
 
 def from_python(given: SimpleNamespace, out: Path) -> None:

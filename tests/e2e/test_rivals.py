@@ -47,9 +47,9 @@ def test_both_hybrids_are_fused_with_weights_tuned_on_dev(finished, data, tiny_r
         tuned = hybrid.tune(lexical, dense, data.qrels("dev"))
         told = report["systems"][name]["fusion"]
         assert (told["tuned"], told["split"]) == (True, "dev")
-        assert {key: told[key] for key in ("method", "dense")} == tuned["chosen"]
+        assert Fusion(told["method"], told["dense"]) == tuned.chosen
         single = [Run.load(out / "runs" / f"{part}.parquet") for part in ("bm25", of)]
-        measured = evaluate(Fusion(**tuned["chosen"]).fuse(*single).top(20), data.qrels("test"), ["nDCG@10"])
+        measured = evaluate(tuned.chosen.fuse(*single).top(20), data.qrels("test"), ["nDCG@10"])
         assert report["systems"][name]["nDCG@10"]["mean"] == pytest.approx(measured["nDCG@10"].mean())
         untuned = evaluate(Fusion("rank", 0.5).fuse(*single).top(20), data.qrels("test"), ["nDCG@10"])
         assert told["untuned"]["nDCG@10"]["mean"] == pytest.approx(untuned["nDCG@10"].mean())
@@ -100,7 +100,7 @@ def test_dev_decides_which_to_use_and_a_search_can_read_it(finished, data):
     out, report = finished
     kept = json.loads((out / "search" / "fusion.json").read_text())
     told = report["systems"]["hybrid-student"]["fusion"]
-    assert hybrid.load(out / "search" / "fusion.json") == Fusion(told["method"], told["dense"])
+    assert hybrid.FusionTuning.read(out / "search").chosen == Fusion(told["method"], told["dense"])
     index = read_manifest(out / "index-student")
     assert kept["key"] == hybrid.key(index["fingerprint"], data.documents.fingerprint)
     dev = {name: kept["dev"][name]["nDCG@10"]["mean"] for name in ("student", "hybrid-student")}
