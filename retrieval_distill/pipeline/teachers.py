@@ -32,7 +32,7 @@ def ask_gate(job: Job) -> None:
 
     def work(folder: Path) -> dict[str, Any]:
         lexical, start = job.lexical(searched, depth), job.dense(job.rival, job.model("start"), searched, depth)
-        fusion = Fusion(**tuned(job, split, lexical, start)["chosen"]) if split else Fusion()
+        fusion = tuned(job, split, lexical, start).chosen if split else Fusion()
         rivals = {"bm25": lexical, "start": start, "hybrid-start": fusion.fuse(lexical, start)}
         found = api.gate(
             job.dataset,

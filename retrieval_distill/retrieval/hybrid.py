@@ -103,7 +103,7 @@ class FusionTuning(Document):
     dev: Dev | None = None
     """For a student, both on these queries."""
     key: str | None = None
-    """The index and documents that it was tuned for, as :func:`key` gives them; missing: not known."""
+    """Hash of the index and the documents that it was tuned for; missing: not known."""
 
     def decide(self) -> None:
         """Set ``use`` and ``dev``, for the fusion of a student."""
