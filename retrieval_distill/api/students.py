@@ -5,7 +5,8 @@ Knows what decides a student, which is what its stage is known by; must not know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from retrieval_distill.api.nouns import Documents, Model
+    from retrieval_distill.retrieval.bm25 import BM25
 
 TRAINS = {"student", "objectives", "views", "embedding_teacher", "training"}
 """Sections of a recipe that decide what the student learns."""
@@ -82,6 +84,7 @@ def distill(
     split: str = "train",
     dev: tuple[Run, str] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    bm25: Callable[[], BM25] | None = None,
     **sections: Any,
 ) -> Student:
     """Train a student on raw teacher scores; a killed training continues, a finished one is kept.
@@ -97,6 +100,8 @@ def distill(
         split: Split whose judgements tell relevant candidates from the others.
         dev: First-stage candidates of other queries and the split that judges them, for ``training.evaluate_steps``.
         callbacks: Called while training, as in ``transformers.Trainer``; they do not count for what is kept.
+        bm25: Returns BM25 over the documents, with the options of the recipe's section ``retrieve``; called only if
+            ``training.lexical_weight`` needs it. ``None``: it is built anew.
         sections: The recipe's sections on top of it, such as ``training={"steps": 200}``.
 
     Raises:
@@ -121,8 +126,9 @@ def distill(
         from retrieval_distill.student import card
         from retrieval_distill.training import distillation
 
-        bm25 = BM25(seen.documents, **chosen.retrieve.bm25).score_matrix if chosen.training.lexical_weight else None
-        counts = distillation.distill(training_set, chosen, folder, asked, callbacks, bm25)
+        build = bm25 or partial(BM25, seen.documents, **chosen.retrieve.bm25)
+        scores = build().score_matrix if chosen.training.lexical_weight else None
+        counts = distillation.distill(training_set, chosen, folder, asked, callbacks, scores)
         if processes.rank() == 0:
             told = chosen.model_dump(mode="json", include={"name", "seed", "compress", *TRAINS})
             write_text(folder / card.FILE, card.training_card(folder, dataset.name, split, told, counts))

@@ -26,8 +26,9 @@ def distill(turn: Round) -> None:
     if job.recipe.training.evaluate_steps:
         dev = Run.load(job.out / "dev-candidates" / "run.parquet"), job.dev_split()
     job.release_teachers()  # their scores are all there
+    bm25 = (lambda: job.bm25) if job.trained.documents is job.dataset.documents else None
     student = api.distill(
         lists, job.dataset, out=turn.out / "student", recipe=turn.recipe, split=job.train_split, dev=dev,
-        callbacks=job.callbacks,
+        callbacks=job.callbacks, bm25=bm25,
     )  # fmt: skip
     turn.note("distill", student.manifest)

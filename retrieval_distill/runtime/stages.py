@@ -52,7 +52,10 @@ RENAME_EXCHANGE = 2
 """Flag of Linux's ``renameat2``."""
 
 RUNS: ContextVar[Sequence[Path]] = ContextVar("runs", default=())
-"""Folders of runs that share results; see :func:`sharing`."""
+"""Folders of runs that share results; see :func:`sharing`.
+
+A context variable, because stages are started by verbs, which know no runs: a parameter would pass through all of them.
+"""
 
 VERSIONED = ("retrieval-distill", "torch", "transformers", "sentence-transformers", "faiss-cpu", "bm25s")
 
@@ -123,13 +126,13 @@ def stage(
 
 @contextmanager
 def sharing(runs: Sequence[Path]) -> Iterator[None]:
-    """Within, a stage of one of these runs takes over what a stage of another made of the same inputs.
+    """Let stages of these runs reuse each other's results for the same inputs, within this block.
 
-    The files are linked, not copied, where the file system can: a stage replaces files, and never writes into one that
-    is finished.
+    Files are hard-linked if the file system allows it, else copied; a stage replaces files and never writes into a
+    finished one.
 
     Args:
-        runs: Their folders. What a stage keeps in a place of one is looked for in the same place of the others.
+        runs: Folders of the runs. A stage looks for its result at the same relative path in the other runs.
     """
     before = RUNS.set(tuple(runs))
     try:

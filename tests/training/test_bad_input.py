@@ -10,7 +10,7 @@ import pytest
 
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.training.groups import Group, build_groups, counted, uniformly_scored
+from retrieval_distill.training.groups import Group, build_groups, summarize_ids, uniformly_scored
 from retrieval_distill.training.missing_scores import resolve
 from tests.training.driver import teacher_run, train
 from tests.training.test_distillation import with_training
@@ -85,7 +85,7 @@ def test_indifferent_lists():
     scores = [(1.0, 1.0, 1.0), (1.0, 1.0, 1.1), (0.0, 0.0, 0.0)]
     groups = [Group(f"q{i}", ("a", "b", "c"), row, (1, 0, 0)) for i, row in enumerate(scores)]
     assert uniformly_scored(groups) == ["q0", "q2"]
-    assert counted(["a", "b", "c"]) == "3 (a, b, c)"
+    assert summarize_ids(["a", "b", "c"]) == "3 (a, b, c)"
 
 
 @pytest.mark.parametrize("bf16", [True, False])

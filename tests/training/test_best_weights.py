@@ -89,7 +89,7 @@ def test_killed_after_it_stopped_it_stays_stopped(tiny_recipe, tmp_path, scripte
     whole = distill(values, tmp_path / "whole")
     scripted([0.3, 0.5, 0.5, 0.9])
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(distillation.log, "rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(distillation.training_log, "rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         distill(values, tmp_path / "killed")
     scripted([])
     again = distill(values, tmp_path / "killed")

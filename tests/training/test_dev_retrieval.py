@@ -11,7 +11,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.significance import mean_with_interval
 from retrieval_distill.student import build
-from retrieval_distill.training.dev_retrieval import DevSet, measured, retrieve
+from retrieval_distill.training.dev_retrieval import DevSet, measure, retrieve
 
 SMALL = Dataset.from_records(
     "small",
@@ -53,7 +53,7 @@ def test_the_fingerprint_covers_it_all():
 def test_values_are_the_librarys(encoders, dataset, similarity):
     student = build.build(StudentConfig(model=encoders["bert"], max_length=40, similarity=similarity)).train()
     dev = DevSet(dataset.queries("dev"), dataset.qrels("dev"), dataset.documents)
-    found = measured(student, dev, "nDCG@10", depth=20)
+    found = measure(student, dev, "nDCG@10", depth=20)
     evaluator = InformationRetrievalEvaluator(
         dict(zip(dev.queries.ids, dev.queries.take(), strict=True)),
         dict(zip(dev.documents.ids, dev.documents.take(), strict=True)),
@@ -79,7 +79,7 @@ def test_values_are_the_librarys(encoders, dataset, similarity):
 def test_the_interval_is_that_of_the_values_by_query(encoders, dataset):
     student = build.build(StudentConfig(model=encoders["bert"], max_length=40))
     dev = DevSet(dataset.queries("dev"), dataset.qrels("dev"), dataset.documents)
-    found = measured(student, dev, "RR", depth=60)
+    found = measure(student, dev, "RR", depth=60)
     ranks = [documents.index(next(iter(dev.qrels[query]))) + 1 for query, documents, _ in retrieve(student, dev, 60)]
     interval = mean_with_interval(1 / np.array(ranks))
     assert found == pytest.approx(
