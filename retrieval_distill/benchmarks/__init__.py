@@ -1,1 +1,1 @@
-"""Models measured: quality and speed of bi-encoders, rerankers and sentence pairs."""
+"""Benchmarks of models: quality and speed of bi-encoders and rerankers, and tasks other than retrieval."""

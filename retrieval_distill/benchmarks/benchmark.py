@@ -1,7 +1,7 @@
-"""Benchmarks by name: many datasets x many systems, each measured once and kept.
+"""``benchmark``: many datasets x many systems, each measured once.
 
-Every dataset x system has its own folder, so a killed benchmark continues where it was, and a longer list measures
-only what is new. Knows datasets, models and Runs; must not know how a table looks.
+Every combination has its own folder, so a killed benchmark continues, and a longer list measures only what is new.
+Knows datasets, models and Runs; must not know how a table looks.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ TASKS: dict[str, Callable[[str, str, str], dict[str, Any]]] = {
     "paraphrases": paraphrases.measure,
     "mteb": mteb_task.measure,
 }
-"""What is no retrieval, by the prefix of its name: the task's own name, a model and a dtype to one number."""
+"""Tasks other than retrieval: prefix of the name -> function of the task's own name, a model and a dtype."""
 
 
 @dataclass(frozen=True)
 class Systems:
-    """What is measured on every dataset besides BM25."""
+    """The systems measured on every dataset besides BM25."""
 
     models: Mapping[str, str]
     """Bi-encoders by name."""
     runs: Mapping[str, str]
-    """Run files by name; ``{dataset}`` in a file's name stands for the dataset's."""
+    """Run files by name; ``{dataset}`` in a file name is replaced by the dataset's name."""
     dtype: str = "auto"
 
 
@@ -67,15 +67,16 @@ def benchmark(
         sources: Datasets (see :func:`retrieval_distill.data.dataset_loader.load`), or tasks: ``sts:FILE``,
             ``paraphrases:FILE``, ``mteb:TASK``, on which only models are measured.
         systems: Models and runs.
-        out: Gets ``DATASET/SYSTEM/`` with what was made, ``DATASET/per_query.parquet`` and ``benchmark.json``.
-        cache: Keeps datasets that are built or downloaded.
-        split: Which judgements.
+        out: Folder for ``DATASET/SYSTEM/`` with intermediate results, ``DATASET/per_query.parquet`` and
+            ``benchmark.json``.
+        cache: Folder for datasets that are built or downloaded.
+        split: Split of the queries and judgements.
         measures: As ir_measures names them; the first one is the headline.
         depth: Documents per query.
 
     Raises:
-        UserError: Two datasets have the same name, a dataset, model or run is not to be had, a run belongs to
-            another dataset, or ``out`` holds what no benchmark wrote.
+        UserError: Two datasets have the same name, a dataset, model or run does not exist, a run belongs to another
+            dataset, or ``out`` holds other files.
     """
     out = Path(out)
     destination.check_appendable(out, "benchmark", is_benchmark)
@@ -118,10 +119,10 @@ def benchmark(
 
 
 def average(values: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> dict[str, dict[str, Mean]]:
-    """The mean over datasets of each system's means, every dataset counting alike; none for fewer than two.
+    """Each system's mean over datasets, each with the same weight; empty for fewer than two datasets.
 
     Args:
-        values: Dataset -> what :func:`retrieval_distill.evaluation.compare.per_query` gives.
+        values: Dataset -> result of :func:`retrieval_distill.evaluation.compare.per_query`.
         measures: Columns to average.
     """
     if len(values) < 2:
@@ -135,12 +136,12 @@ def average(values: Mapping[str, pd.DataFrame], measures: Sequence[str]) -> dict
 
 
 def _name_sources(sources: Iterable[str]) -> dict[str, str]:
-    """Name -> source; the name is that of the folder, collection or file."""
+    """Name -> source; the name is taken from the folder, collection or file."""
     found: dict[str, str] = {}
     for source in sources:
         kind, _, rest = source.partition(":")
         name = models.short_name(source.partition("@")[0])
-        if kind in TASKS:  # "STSBenchmark.v2" is no file with an ending
+        if kind in TASKS:  # "STSBenchmark.v2" is not a file with a suffix
             name = f"{kind}-{rest if kind == 'mteb' else Path(rest).stem}"
         elif kind == "nanobeir":
             name = f"nano-{name}"
@@ -172,17 +173,17 @@ def _measure_task(source: str, systems: Systems, model: str, folder: Path) -> Ta
 def _retrieve(
     name: str, dataset: Dataset, queries: Texts, systems: Systems, folder: Path, depth: int
 ) -> dict[str, Run]:
-    """Every system's run over a dataset's queries, found or kept."""
-    asked = {"documents": dataset.documents.fingerprint, "queries": queries.fingerprint, "depth": depth}
+    """Every system's Run of a dataset's queries, retrieved or read from its folder."""
+    common = {"documents": dataset.documents.fingerprint, "queries": queries.fingerprint, "depth": depth}
     options = RetrieveConfig().bm25
-    lexical = {**asked, "retrieve": options}
+    lexical = {**common, "retrieve": options}
     found = {
         "bm25": _run_stage(folder / "bm25", lexical, lambda: BM25(dataset.documents, **options).search(queries, depth))
     }
     for system, model in systems.models.items():
         vectors, similarity = folder / system / "vectors", models.similarity(model)
         embedded = embed(model, dataset.documents, vectors, systems.dtype)
-        inputs = {**asked, "vectors": embedded["fingerprint"], "similarity": similarity}
+        inputs = {**common, "vectors": embedded["fingerprint"], "similarity": similarity}
         retrieve = partial(exact.search, Embeddings.open(vectors), model, queries, depth, similarity, systems.dtype)
         found[system] = _run_stage(folder / system / "search", inputs, retrieve)
     return found | {run: Run.load(file.replace("{dataset}", name)) for run, file in systems.runs.items()}

@@ -1,4 +1,4 @@
-"""A task of MTEB by its name, for what retrieval does not show: classification, clustering, pair classification, STS.
+"""Tasks of MTEB other than retrieval: classification, clustering, pair classification, STS.
 
 The package ``mteb`` loads the data, runs the task and names its main score. Knows that package; must not know corpora.
 """
@@ -12,21 +12,21 @@ from retrieval_distill.errors import UserError
 
 
 def measure(task: str, model: str, dtype: str = "auto") -> dict[str, Any]:
-    """A model's main score in a task, the mean over the task's splits and languages.
+    """A model's main score in a task, averaged over the task's splits and languages.
 
-    The model's ``query`` and ``document`` prompts, if it has them, are used where the task tells queries from
-    documents; elsewhere texts are embedded as they are.
+    The model's ``query`` and ``document`` prompts, if any, are used in tasks with queries and documents; otherwise
+    texts are embedded without a prompt.
 
     Args:
         task: Such as ``"STSBenchmark"`` or ``"Banking77Classification"``.
         model: A bi-encoder.
-        dtype: What it computes in.
+        dtype: The compute dtype.
 
     Returns:
-        ``measure`` and ``mean``; ``low`` and ``high`` are ``None``, for the package keeps no values to draw from.
+        ``measure`` and ``mean``; ``low`` and ``high`` are ``None``, because the package keeps no single values.
 
     Raises:
-        UserError: The package is not installed, or the task is unknown, not for texts, or its data not to be had.
+        UserError: The package is not installed, or the task is unknown, not for texts, or its data are not available.
     """
     try:
         import mteb
@@ -40,7 +40,7 @@ def measure(task: str, model: str, dtype: str = "auto") -> dict[str, Any]:
         with hub.offline_if_unreachable():
             results = mteb.evaluate(loaded, asked, cache=None, show_progress_bar=False).task_results
     except (ImportError, KeyError, OSError, ValueError) as error:
-        reason = error.args[0] if isinstance(error, KeyError) else error  # whose own text is in quotes
+        reason = error.args[0] if isinstance(error, KeyError) else error  # str() of a KeyError has quotes
         raise UserError(f"mteb:{task}: {str(reason).strip() or type(error).__name__}") from None
     if not results:
         raise UserError(f"mteb:{task}: its data is not public; ask for access and log in to the hub")

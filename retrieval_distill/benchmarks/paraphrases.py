@@ -1,6 +1,6 @@
-"""Paraphrase mining from a file: are pairs that mean the same the most similar pairs of all?
+"""Paraphrase mining: are sentences with the same meaning the most similar pairs of all?
 
-Knows the file and bi-encoders; must not know corpora or judgements of retrieval.
+Knows the file of sentences and bi-encoders; must not know corpora or judgements of retrieval.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ MEASURE = "average precision"
 def measure(path: str, model: str, dtype: str = "auto") -> dict[str, Any]:
     """Average precision of all pairs of sentences by similarity, as sentence-transformers' evaluator computes it.
 
-    Each sentence puts forward its 100 nearest. Embedded with the model's ``query`` prompt, if it has one.
+    Candidates are the 100 nearest neighbours of each sentence. The model's ``query`` prompt is used, if it has one.
 
     Args:
-        path: Lines of sentences that mean the same, separated by tabs; a line of one sentence is a distractor.
+        path: File with a line of tab-separated sentences per meaning; a line with one sentence is a distractor.
         model: A bi-encoder.
-        dtype: What it computes in.
+        dtype: The compute dtype.
 
     Returns:
         ``measure``, ``mean``, ``low``, ``high`` (95 % bootstrap interval over the known pairs), ``sentences`` and
-        ``pairs`` that mean the same.
+        ``pairs``, the number of known pairs.
 
     Raises:
-        UserError: The file is missing, repeats a sentence, or has no two sentences that mean the same.
+        UserError: The file is missing, repeats a sentence, or has no two sentences on one line.
     """
     from retrieval_distill.student import encoder
 
@@ -52,11 +52,11 @@ def measure(path: str, model: str, dtype: str = "auto") -> dict[str, Any]:
 
 
 def precisions(mined: list[list[float | int]], known: set[tuple[int, int]]) -> np.ndarray:
-    """For each known pair the share of known ones among the mined pairs at least as similar; 0 where it was not mined.
+    """For each known pair, the share of known pairs among the mined pairs at least as similar; 0 if it was not mined.
 
     Args:
-        mined: Score, row and row of pairs, the lower row first, best first.
-        known: Pairs of rows that mean the same.
+        mined: Pairs, best first: score, lower row, higher row.
+        known: Pairs of rows with the same meaning.
     """
     scores = np.array([score for score, _, _ in mined])
     hits = np.array([(int(i), int(j)) in known for _, i, j in mined], bool)
@@ -66,7 +66,7 @@ def precisions(mined: list[list[float | int]], known: set[tuple[int, int]]) -> n
 
 
 def read(path: Path) -> tuple[list[str], set[tuple[int, int]]]:
-    """Sentences, and the pairs of their rows that mean the same, the lower row first.
+    """Sentences, and the pairs of rows with the same meaning, the lower row first.
 
     Raises:
         UserError: As :func:`measure`.
@@ -80,10 +80,10 @@ def read(path: Path) -> tuple[list[str], set[tuple[int, int]]]:
         for sentence in group:
             if sentence in rows:
                 raise UserError(
-                    f"{path}:{number}: {sentence!r} is there twice; put all that means the same on one line"
+                    f"{path}:{number}: {sentence!r} occurs twice; put all sentences with the same meaning on one line"
                 )
             rows[sentence] = len(rows)
         known |= set(combinations([rows[sentence] for sentence in group], 2))
     if not known:
-        raise UserError(f"{path}: no line has two sentences that mean the same; separate them by a tab")
+        raise UserError(f"{path}: no line has two sentences; separate sentences with the same meaning by a tab")
     return list(rows), known

@@ -1,4 +1,4 @@
-"""Rerankers as a benchmark: many rerankers x first-stage Runs x depths, what each wins and what it costs.
+"""A benchmark of rerankers: gain and cost of many rerankers x first-stage Runs x depths.
 
 Knows Runs, judgements and teachers; must not know how a table or a plot is drawn.
 """
@@ -25,7 +25,7 @@ from retrieval_distill.teacher.rerank import rerank
 from retrieval_distill.teacher.scoring import pairs_of
 
 TIMED_QUERIES = 15
-"""Queries that are reranked one at a time, after one to warm up, for the latency."""
+"""Queries reranked one at a time for the latency, after a first one as warm-up."""
 
 
 def benchmark(
@@ -38,24 +38,23 @@ def benchmark(
     store: str | Path,
     folder: str | Path,
 ) -> dict[str, Any]:
-    """Measure every combination; scores already in the store are not paid for again, the speed is measured anew.
+    """Measure every combination; stored scores are reused, but speed is always measured again.
 
     Args:
         runs: First-stage Runs by name.
         rerankers: Teachers by name.
-        depths: Documents per query that are reordered.
+        depths: Numbers of documents per query that are reranked.
         dataset: Texts and judgements.
-        split: Which judgements.
+        split: Split of the judgements.
         measures: As ir_measures names them; the first one is the headline.
-        store: Where scores are kept.
-        folder: Each combination's Run is written there as ``runs/RUN+RERANKER@DEPTH.parquet``, under the name of its
-            row.
+        store: Folder of the score store.
+        folder: Each combination's Run is written to ``runs/RUN+RERANKER@DEPTH.parquet`` there.
 
     Returns:
-        ``measures`` and ``systems``: a row per first stage and combination with ``name``, ``run``, ``reranker``,
-        ``depth``, the measures (``mean``, ``low``, ``high``, ``p_vs`` its first stage, ``p_holm_vs`` and
-        ``difference_vs`` corrected for all comparisons), ``pairs``, and of the reranker
-        ``pairs_per_second``, ``latency_ms`` per query (``p50``, ``p95``) and ``peak_memory_bytes`` of the process.
+        ``measures`` and ``systems``: for each first stage and combination ``name``, ``run``, ``reranker``, ``depth``,
+        the measures (``mean``, ``low``, ``high``, ``p_vs`` its first stage, ``p_holm_vs`` and ``difference_vs``
+        corrected for all comparisons), ``pairs``, and of the reranker ``pairs_per_second``, ``latency_ms`` per query
+        (``p50``, ``p95``) and ``peak_memory_bytes`` of the process.
     """
     queries = dataset.queries(split)
     destination.claim(folder, "rerank", is_rerank_benchmark)
@@ -79,10 +78,10 @@ def benchmark(
 
 
 def cost(reranker: Teacher, pairs: Pairs) -> dict[str, Any]:
-    """What reranking one query after another costs.
+    """The cost of reranking one query after another.
 
     Args:
-        reranker: Asked for some queries' pairs, one query at a time, without a store.
+        reranker: Scores a sample of the queries, one at a time, without a store.
         pairs: A Run's pairs.
 
     Returns:
@@ -102,7 +101,7 @@ def cost(reranker: Teacher, pairs: Pairs) -> dict[str, Any]:
 
 
 def _single_query(pairs: Pairs, positions: np.ndarray) -> Pairs:
-    """One query's pairs and texts and no others, as a search service would hold them."""
+    """One query's pairs and texts only, as a search service would have them."""
     query, documents = int(pairs.rows[positions[0], 0]), pairs.rows[positions, 1]
     rows = np.stack([np.zeros(len(positions), np.int64), np.arange(len(positions))], axis=1)
     ids, texts = ([side[row] for row in documents] for side in (pairs.document_ids, pairs.documents))
@@ -115,7 +114,7 @@ def _score(reranker: Teacher, pairs: Pairs) -> None:
 
 
 def _row(name: str, values: Mapping[str, Measured], costs: dict[str, Any], first_stage: str) -> dict[str, Any]:
-    """One line of the report; of the comparisons, only that with its own first stage is kept."""
+    """One row of the report, with the comparison with its own first stage only."""
     plain = {measure: asdict(value) for measure, value in values.items()}
     for value in plain.values():
         for key in ("p_vs", "p_holm_vs", "difference_vs"):

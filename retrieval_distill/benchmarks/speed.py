@@ -1,4 +1,4 @@
-"""Clocks: how long queries take, and how fast texts are encoded, so that systems timed together can be compared.
+"""Latency of queries and throughput of encoding, measured in turns so that systems can be compared.
 
 Knows functions and texts; must not know what they call, judgements or how a report looks.
 """
@@ -18,47 +18,47 @@ Ask = Callable[[str], object]
 """Answers one query."""
 
 ROUNDS = 6
-"""Turns of every system: whatever else the machine does, it does to all. The lowest and highest of six medians enclose
-the true one 97 times in 100, for it misses only where all six lie on one side of it (1 - 2 / 2 ** 6)."""
+"""Turns per system, so that other load on the machine affects all alike. The lowest and highest of six medians enclose
+the true median with 97 % probability: they miss it only if all six lie on one side (1 - 2 / 2 ** 6)."""
 
 QUERIES_PER_TURN, WARM_UP = 12, 2
 
 SECONDS_PER_TURN = 2.0
-"""A slow system answers fewer queries in a turn, one at the least, and encodes fewer documents."""
+"""Time limit: a slow system answers fewer queries per turn, at least one, and encodes fewer documents."""
 
 COLD_QUERIES = 12
 
 CACHE_BYTES = 128 << 20
-"""Written before each cold query: more than a processor's caches hold."""
+"""Written before each cold query; larger than a processor's caches."""
 
 BUCKETS = ("short", "medium", "long")
 
 BUCKET_TEXTS, WARM_UP_TEXTS, ENCODING_ROUNDS = 64, 8, 3
-"""Documents of each length that are encoded in a round, at most and at least, and rounds."""
+"""Most and fewest documents of each length per round, and number of rounds."""
 
 
 def representatives(systems: Mapping[str, Hashable]) -> dict[str, str]:
-    """System -> the one that is timed for it, the first that does the same work; most stand for themselves.
+    """System -> the system that is timed for it: the first with the same work, usually itself.
 
     Args:
-        systems: Name -> what its speed depends on.
+        systems: Name -> everything that its speed depends on.
     """
     first: dict[Hashable, str] = {}
     return {name: first.setdefault(work, name) for name, work in systems.items()}
 
 
 def latencies(systems: Mapping[str, Ask], queries: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Single queries one after another, the systems taking turns.
+    """Latencies of single queries; the systems take turns.
 
     Args:
-        systems: How each answers a query.
-        queries: Texts; where there are few, they are asked again.
+        systems: For each, a function that answers a query.
+        queries: Texts; few are repeated.
 
     Returns:
         By system: ``latency_ms`` (``p50`` and ``p95`` of all queries; ``low`` to ``high``, the 97 % interval of the
-        median), ``cold_latency_ms`` (the same of queries before each of which the processor's caches were filled with
-        something else, as when a service is asked now and then; without an interval), ``queries_per_second``,
-        ``peak_memory_bytes`` (of the whole process while this system was asked) and ``hardware``.
+        median), ``cold_latency_ms`` (the same with the processor's caches overwritten before each query, as in a
+        service that is used now and then; without an interval), ``queries_per_second``, ``peak_memory_bytes`` (of the
+        whole process during this system's turns) and ``hardware``.
     """
     counts = {name: _queries_per_turn(ask, queries) for name, ask in systems.items()}
     turns: dict[str, list[np.ndarray]] = {name: [] for name in systems}
@@ -89,8 +89,8 @@ def latency(ask: Ask, queries: Sequence[str], warm_up: int = 5, cold: bool = Fal
     Args:
         ask: Answers one query.
         queries: Texts; the first ``warm_up`` are not counted, unless there are no others.
-        warm_up: Uncounted calls.
-        cold: Whether the processor's caches are filled with something else before each query.
+        warm_up: Number of uncounted calls.
+        cold: Whether to overwrite the processor's caches before each query.
     """
     for query in queries[:warm_up]:
         ask(query)
@@ -105,15 +105,15 @@ def latency(ask: Ask, queries: Sequence[str], warm_up: int = 5, cold: bool = Fal
 def throughputs(
     encoders: Mapping[str, tuple[Callable[[list[str]], object], np.ndarray]], texts: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """How fast texts of like length are encoded, the systems taking turns.
+    """Throughput of encoding texts of similar length; the systems take turns.
 
     Args:
-        encoders: By system, what encodes a list of texts, and the tokens that it reads of each text, shape [texts].
+        encoders: By system, a function that encodes a list of texts, and the tokens it reads of each text, [texts].
         texts: A sample of the corpus.
 
     Returns:
-        By system: ``encode`` (see :func:`throughput`, the medians of the rounds) and ``documents_per_second`` over the
-        three lengths together.
+        By system: ``encode`` (as :func:`throughput`; medians over the rounds) and ``documents_per_second`` over all
+        three lengths.
     """
     rounds = [
         {name: throughput(encode, texts, lengths) for name, (encode, lengths) in encoders.items()}
@@ -133,16 +133,16 @@ def throughputs(
 def throughput(
     encode: Callable[[list[str]], object], texts: Sequence[str], lengths: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """How fast texts of like length are encoded.
+    """Throughput of encoding texts of similar length.
 
     Args:
         encode: Encodes a list of texts.
         texts: A sample of the corpus.
-        lengths: Tokens of each, shape [texts].
+        lengths: Tokens of each text, [texts].
 
     Returns:
-        By length - the shortest third, the middle one, the longest: ``tokens`` (their mean), ``documents_per_second``
-        and ``tokens_per_second`` over the texts nearest to the middle of the third, fewer where they take long.
+        For the shortest, the middle and the longest third: ``tokens`` (their mean), ``documents_per_second`` and
+        ``tokens_per_second`` over texts from the middle of the third, fewer if they take long.
     """
     found = {}
     for name, third in zip(BUCKETS, np.array_split(np.argsort(lengths, kind="stable"), len(BUCKETS)), strict=True):
@@ -161,26 +161,26 @@ def throughput(
 
 
 def _middle(rows: np.ndarray, count: int) -> np.ndarray:
-    """As many rows from their middle."""
+    """``count`` rows from the middle."""
     spare = max(0, len(rows) - count) // 2
     return rows[spare : spare + count]
 
 
 def seconds(work: Callable[..., object], *arguments: object) -> float:
-    """How long a call takes."""
+    """Duration of a call."""
     start = time.perf_counter()
     work(*arguments)
     return time.perf_counter() - start
 
 
 def milliseconds(taken: Sequence[float] | np.ndarray) -> dict[str, float]:
-    """``p50`` and ``p95`` of seconds, in milliseconds."""
+    """``p50`` and ``p95`` of durations in seconds, in milliseconds."""
     p50, p95 = np.percentile(taken, [50, 95]) * 1000
     return {"p50": round(float(p50), 3), "p95": round(float(p95), 3)}
 
 
 def _queries_per_turn(ask: Ask, queries: Sequence[str]) -> int:
-    """Queries that a system answers in the time of a turn, judged by the last of a few that warm it up."""
+    """Number of queries that a system answers in a turn, estimated from the last warm-up query."""
     taken = [seconds(ask, query) for query in queries[:WARM_UP]][-1]
     return max(1, min(QUERIES_PER_TURN, int(SECONDS_PER_TURN / max(taken, 1e-9))))
 

@@ -1,6 +1,6 @@
-"""Semantic textual similarity from a file: does the model's similarity rank pairs of sentences as people do?
+"""Semantic textual similarity: does a model's similarity rank pairs of sentences as people do?
 
-Knows the file and bi-encoders; must not know corpora or judgements of retrieval.
+Knows the file of pairs and bi-encoders; must not know corpora or judgements of retrieval.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MEASURE = "Spearman"
 
 
 def measure(path: str, model: str, dtype: str = "auto") -> dict[str, Any]:
-    """Spearman correlation between the model's similarities and people's scores.
+    """Spearman correlation between a model's similarities and people's scores.
 
-    Both sentences are embedded with the model's ``query`` prompt, if it has one: the task is symmetric.
+    Both sentences are embedded with the model's ``query`` prompt, if it has one, because the task is symmetric.
 
     Args:
-        path: Lines of sentence, sentence and score, separated by tabs; a header line is left out.
+        path: File with lines of sentence, sentence and score, separated by tabs; a header line is skipped.
         model: A bi-encoder.
-        dtype: What it computes in.
+        dtype: The compute dtype.
 
     Returns:
         ``measure``, ``mean``, ``low``, ``high`` (95 % interval, see :func:`interval`) and ``pairs``.
@@ -47,7 +47,7 @@ def measure(path: str, model: str, dtype: str = "auto") -> dict[str, Any]:
 
 
 def interval(correlation: float, pairs: int) -> Mean:
-    """A rank correlation with its 95 % interval, by Fisher's transformation with Bonett and Wright's standard error.
+    """A rank correlation with its 95 % interval, from Fisher's transformation with Bonett and Wright's standard error.
 
     Bonett, Wright: Sample size requirements for estimating Pearson, Kendall and Spearman correlations, 2000.
     """

@@ -1,4 +1,4 @@
-"""The systems of a report as what can be timed: each answers a query's text with a Run, as a search would.
+"""The systems of a report in a form that can be timed: each answers a query's text with a Run, as a search would.
 
 Knows retrievers, teachers and what their speed depends on; must not know clocks, judgements or how a report looks.
 """
@@ -25,13 +25,13 @@ from retrieval_distill.teacher.scoring import pairs_of
 logger = logging.getLogger("retrieval_distill")
 
 DEPTH = 10
-"""Documents that a timed query asks for."""
+"""Documents per timed query."""
 
 SAMPLE = 1500
-"""Documents whose lengths are looked at."""
+"""Documents in the sample for encoding."""
 
 QUERY = "q"
-"""The id of the one query of a Run."""
+"""Id of the query in a Run of a single query."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +39,13 @@ class TimedSystem:
     """A system to be timed.
 
     Args:
-        search: The best documents for a query's text, as many as asked for.
-        facts: Its size, as the report has it.
-        work: What the time of a query depends on: systems that are equal in it are timed once.
-        encode: What encodes documents, and the tokens that it reads of each document of the sample; ``None``: nothing.
-        encodes: What the time of encoding depends on.
-        index_search_ms: Milliseconds of the index alone, the query's vector given; empty where there is none.
+        search: Function of a query's text and a depth.
+        facts: Its sizes, for the report.
+        work: Everything that a query's duration depends on; systems with equal work are timed once.
+        encode: A function that encodes documents, and the tokens it reads of each document of the sample; ``None``: it
+            encodes nothing.
+        encodes: Everything that the speed of encoding depends on.
+        index_search_ms: Milliseconds of the index search without embedding the query; empty if there is no index.
     """
 
     search: Callable[[str, int], Run]
@@ -67,9 +68,9 @@ def bm25_system(bm25: BM25) -> TimedSystem:
 def dense_system(index: Index, model: str, dtype: str, queries: Texts, documents: Texts) -> TimedSystem:
     """A bi-encoder with its index.
 
-    Its facts: ``parameters``, ``dimensions``, ``model_bytes`` (weights as they compute), ``index_bytes`` (on disk) and
-    ``max_length`` (tokens it reads of a document; missing: all). Its speed depends on the shapes of its weights, the
-    tokens it reads and the kind and size of the index, and not on what the weights have learnt.
+    Its facts: ``parameters``, ``dimensions``, ``model_bytes`` (weights in their compute dtype), ``index_bytes`` (on
+    disk) and ``max_length`` (tokens it reads of a document; missing: all). Its speed depends on the shapes of its
+    weights, the tokens it reads and the kind and size of the index, but not on the values of the weights.
     """
     from retrieval_distill.student import build, encoder
 
@@ -104,7 +105,7 @@ def dense_system(index: Index, model: str, dtype: str, queries: Texts, documents
 
 
 def hybrid_system(lexical: TimedSystem, dense: TimedSystem, fusion: Fusion) -> TimedSystem:
-    """BM25 and a bi-encoder fused; its index is both."""
+    """BM25 and a bi-encoder, fused; the index size is that of both."""
 
     def search(text: str, depth: int) -> Run:
         return fusion.fuse(lexical.search(text, FUSION_DEPTH), dense.search(text, FUSION_DEPTH)).top(depth)
@@ -114,7 +115,7 @@ def hybrid_system(lexical: TimedSystem, dense: TimedSystem, fusion: Fusion) -> T
 
 
 def reranking_system(first: TimedSystem, teachers: Sequence[Teacher], documents: Texts, depth: int) -> TimedSystem:
-    """What a first stage finds, the best ``depth`` of it scored by teachers without a store; sizes are of both."""
+    """A first stage whose best ``depth`` documents are scored by teachers, without a store; sizes are of both."""
 
     def search(text: str, _: int) -> Run:
         found = first.search(text, depth)
@@ -133,12 +134,11 @@ def reranking_system(first: TimedSystem, teachers: Sequence[Teacher], documents:
 
 
 def measure(systems: Mapping[str, TimedSystem], queries: Texts, documents: Texts) -> dict[str, dict[str, Any]]:
-    """Size and speed of every system by name, measured in turns.
+    """Size and speed of every system, measured in turns.
 
     Returns:
-        By system: its facts; :func:`speed.latencies`; of a bi-encoder :func:`speed.throughputs` and
-        ``index_search_ms`` too; and ``timed_as``, the system that was timed: itself, or an earlier one that does the
-        same work, whose figures it then has.
+        By system: its facts; :func:`speed.latencies`; for a bi-encoder also :func:`speed.throughputs` and
+        ``index_search_ms``; and ``timed_as``, the system that was timed: itself, or an earlier one with the same work.
     """
     asks = {name: (lambda text, of=system: of.search(text, DEPTH)) for name, system in systems.items()}
     same = speed.representatives({name: system.work for name, system in systems.items()})
@@ -162,7 +162,7 @@ def measure(systems: Mapping[str, TimedSystem], queries: Texts, documents: Texts
 
 @contextmanager
 def _quiet_logger() -> Iterator[None]:
-    """Without what retrievers and teachers say of every query."""
+    """Suppress the log messages that retrievers and teachers write for every query."""
     before = logger.level
     logger.setLevel(logging.WARNING)
     try:
@@ -180,5 +180,5 @@ def _single_query(text: str) -> Texts:
 
 
 def _evenly_spaced(ids: list[str], count: int) -> list[str]:
-    """As many ids, spread over the whole corpus."""
+    """At most ``count`` ids, evenly spaced over the corpus."""
     return ids[:: max(1, -(-len(ids) // count))]

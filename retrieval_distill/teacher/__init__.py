@@ -1,1 +1,1 @@
-"""The teacher: what kinds there are, their scores for a Run, calibrated, and the gate."""
+"""Teachers: the kinds of scorer, scores for a Run, calibration, the gate and fine-tuning."""

@@ -1,7 +1,7 @@
-"""A bi-encoder as teacher: self-distillation, and embedding models too large to serve.
+"""A bi-encoder as teacher, for self-distillation and for embedding models too large to serve.
 
-Knows bi-encoders and vectors on disk; must not know stores, Runs or judgements. Its raw score is the model's own
-similarity (a cosine lies within -1 and 1: ``normalise: z-score`` or ``temperature`` gives objectives a useful scale).
+The raw score is the model's own similarity; a cosine lies between -1 and 1, so objectives need ``normalise: z-score``
+or ``temperature``. Knows bi-encoders and vectors on disk; must not know stores, Runs or judgements.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
 from retrieval_distill.student import encoder
 
 VECTORS_PER_READ = 4096
-"""Stored vectors that are read at once."""
+"""Stored vectors read at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +34,13 @@ class BiEncoderTeacher:
     fingerprint: str
     description: dict[str, Any]
     document_vectors: Embeddings | None = None
-    """Vectors that the model has made of documents: these texts are not embedded again."""
+    """Document vectors that the model computed before; these texts are not embedded again."""
 
     def score(self, pairs: Pairs) -> ScoreStream:
-        """Embed every text that a wanted pair needs, once; the pairs of some documents at a time.
+        """Embed each text of a wanted pair once, and yield scores for some documents at a time.
 
-        Documents whose vectors are stored come first, and are not embedded. All queries are, and the other documents,
-        longest first, so that what a killed attempt had scored changes no batch of those that are left.
+        Documents with stored vectors come first. The others are embedded longest first, so that the batches do not
+        depend on what a killed attempt had already scored.
         """
         positions = pairs.positions
         needed, places = np.unique(pairs.rows[positions, 1], return_inverse=True)
@@ -58,7 +58,7 @@ class BiEncoderTeacher:
             yield own, scores.astype(np.float32)
 
     def _vectors(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Rows of documents, and their vectors, some at a time."""
+        """Batches of rows and their vectors: stored ones first, then new ones."""
         known = np.full(len(texts), -1)
         if self.document_vectors is not None and len(self.document_vectors):
             known = _find(text_hashes(texts), self.document_vectors.hashes)
@@ -78,12 +78,12 @@ def load(
 
     Args:
         name: A hub id, a folder, or ``packaged:all-MiniLM-L6-v2``.
-        max_length: Tokens of a text; ``None`` keeps the model's own limit.
-        dtype: What the model computes in; ``"auto"``: bfloat16 where it is native.
-        stored: Vectors of documents; those that this model made of texts as long, in this dtype, are used.
+        max_length: Tokens per text; ``None``: the model's own limit.
+        dtype: The compute dtype; ``"auto"``: bfloat16 on hardware that supports it natively.
+        stored: Document vectors; the first that this model computed with the same options is used.
 
     Raises:
-        UserError: The model is not to be had, or was made to be compared by a distance.
+        UserError: There is no such model, or its similarity is a distance.
     """
     model = encoder.load(name, dtype, max_length)
     similarity = models.similarity(name)
@@ -101,13 +101,13 @@ def load(
 
 
 def _provenance(vectors: Embeddings) -> dict[str, Any]:
-    """How vectors were made."""
+    """How vectors were computed."""
     inputs = vectors.manifest["inputs"]
     return {**inputs, "dtype": devices.dtype_name(inputs["dtype"])}
 
 
 def _find(wanted: np.ndarray, hashes: np.ndarray) -> np.ndarray:
-    """Where each hash stands among others; -1: nowhere."""
+    """The position of each hash among ``hashes``; -1 if it is absent."""
     order = np.argsort(hashes, kind="stable")
     found = np.searchsorted(hashes, wanted, sorter=order)
     places = order[np.minimum(found, len(order) - 1)]

@@ -1,7 +1,7 @@
-"""BM25 as teacher: a member of an ensemble that knows which words are rare in a corpus.
+"""BM25 as teacher, for ensembles.
 
-Knows BM25; must not know stores, Runs or judgements. Its scores depend on the corpus, so its fingerprint does too. In a
-pair that shares no word, BM25 has nothing to say: its score is 0.
+Its scores depend on the word statistics of the corpus, and so does its fingerprint. A pair without a common word scores
+0. Knows BM25; must not know stores, Runs or judgements.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from retrieval_distill.runtime import stages
 from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
 
 PAIRS = 4096
-"""Pairs scored at a time: some 50 MB of words and counts."""
+"""Pairs scored at once; about 50 MB of words and counts."""
 
 
 @dataclass(frozen=True, eq=False)
 class BM25Teacher:
-    """A teacher that scores pairs by the words that they share.
+    """A teacher that scores pairs by BM25.
 
     Args:
-        documents: The corpus that tells which words are rare, and how long documents are.
-        options: Of :class:`retrieval_distill.retrieval.bm25.BM25`.
+        documents: The corpus, for word statistics and document lengths.
+        options: Options of :class:`retrieval_distill.retrieval.bm25.BM25`.
     """
 
     documents: Texts
@@ -42,11 +42,11 @@ class BM25Teacher:
 
     @property
     def description(self) -> dict[str, Any]:
-        """For people."""
+        """Facts about the teacher, for people."""
         return {**identity(self.documents, self.options), "model": "bm25", "documents": len(self.documents)}
 
     def score(self, pairs: Pairs) -> ScoreStream:
-        """The pairs of some documents at a time; a pair's score depends on its texts and the corpus alone."""
+        """Score the pairs of some documents at a time; a score depends only on the pair's texts and the corpus."""
         positions = pairs.positions[np.argsort(pairs.rows[pairs.positions, 1], kind="stable")]
         for start in range(0, len(positions), PAIRS):
             own = positions[start : start + PAIRS]
@@ -62,15 +62,15 @@ class BM25Teacher:
 
 
 def load(documents: Texts, options: dict[str, Any]) -> BM25Teacher:
-    """BM25 over a corpus as teacher; the corpus is read when the first pair is scored.
+    """BM25 as teacher; the corpus is indexed when the first pair is scored.
 
     Raises:
-        UserError: There is no such stemmer or language, or PyStemmer is not installed.
+        UserError: The stemmer or language is unknown, or PyStemmer is not installed.
     """
     reader(options["stemmer"], options["language"])
     return BM25Teacher(documents, options)
 
 
 def identity(documents: Texts, options: dict[str, Any]) -> dict[str, Any]:
-    """All that changes a score."""
+    """Everything that changes a score."""
     return {"kind": "bm25", "corpus": documents.fingerprint, **options}

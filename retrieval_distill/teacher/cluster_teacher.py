@@ -1,7 +1,7 @@
-"""A cross-encoder at work on a Ray cluster: batches are laid out here, scored on its nodes, and kept here.
+"""A cross-encoder on a Ray cluster: batches are formed and results kept here, scored on the nodes.
 
-So batches, and with them scores, are those of one machine to the last bit. Knows cross-encoders and clusters; must not
-know stores or Runs.
+Batches, and therefore scores, are bit-identical to those of a single machine. Knows cross-encoders and clusters; must
+not know stores or Runs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from retrieval_distill.teacher.cross_encoder import CrossEncoderTeacher, forward
 
 
 class ClusterTeacher(CrossEncoderTeacher):
-    """A cross-encoder whose batches go to whichever GPU or CPU core of a cluster is free."""
+    """A cross-encoder that sends each batch to a free GPU or CPU core of a cluster."""
 
     def _replicas(self) -> Iterator[Any]:
         yield from [cluster.share(self.model)] * (2 * cluster.connect())
@@ -35,7 +35,7 @@ def on_cluster(teacher: object, *others: object) -> ClusterTeacher:
         UserError: No cluster answers, or the teacher is not a cross-encoder of the usual kind.
     """
     if others or not isinstance(teacher, CrossEncoderTeacher) or not teacher.plain:
-        raise UserError("--engine ray scores with one cross-encoder whose pairs need no prompt; leave the option out")
+        raise UserError("--engine ray works only with a single cross-encoder without a prompt; leave the option out")
     cluster.connect()
     return ClusterTeacher(
         teacher.model, teacher.fingerprint, teacher.description, teacher.max_length, teacher.label, teacher.devices

@@ -1,4 +1,4 @@
-"""A cross-encoder from its folder: as it is, or an adapter merged into the base model that it names.
+"""Loads a cross-encoder from its folder; an adapter is merged into the base model that it names.
 
 Knows sentence-transformers and peft; must not know pairs or scores.
 """
@@ -17,16 +17,16 @@ from retrieval_distill.errors import UserError
 
 
 def open_model(folder: Path, device: str, kind: type[Any] = CrossEncoder, fresh_head: bool = False) -> Any:
-    """A cross-encoder in float32 with all of its weights; an adapter is merged into its base model's.
+    """Load a cross-encoder in float32 and check that all its weights are there.
 
     Args:
-        folder: A cross-encoder's, an adapter's, or any encoder's where the head may be fresh.
-        device: Where it goes.
-        kind: The class that it becomes.
-        fresh_head: Whether a head of one label may be drawn at random, where the folder has none of that size.
+        folder: Folder of a cross-encoder or an adapter; with ``fresh_head``, of any encoder.
+        device: The device to load it on.
+        kind: The class of the result.
+        fresh_head: Whether a head of one label may be initialised at random if the folder has none of that size.
 
     Raises:
-        UserError: The folder is damaged, or weights are missing, would be left out or are no finite numbers.
+        UserError: The folder is damaged, or weights are missing, unused, NaN or infinite.
     """
     base = models.adapter_base(folder)
     source = folder if base is None else models.resolve(base)
@@ -56,12 +56,12 @@ def open_model(folder: Path, device: str, kind: type[Any] = CrossEncoder, fresh_
 
 
 def is_head(transformer: Any, name: str) -> bool:
-    """Whether a weight lies outside the encoder, or in its pooler: what a classifier is made of."""
+    """Whether a weight belongs to the classification head: outside the encoder, or in its pooler."""
     return not name.startswith(f"{transformer.base_model_prefix}.") or "pooler" in name.split(".")
 
 
 def _supplied(folder: Path) -> tuple[str, ...]:
-    """The modules that an adapter holds whole, such as its classifier."""
+    """The modules that an adapter stores in full, such as its classifier."""
     return tuple(models.settings(folder / "adapter_config.json").get("modules_to_save") or ())
 
 
@@ -71,7 +71,7 @@ def _refuse_without_head(folder: Path, loaded: list[weights.Loaded], fresh: weig
         if lacking and all(is_head(found.model, name) for name in lacking):
             raise UserError(
                 f"model {str(folder)!r} is no cross-encoder: it has no weights for {', '.join(lacking)}; "
-                "train it as one with fit-teacher, or let the teacher be bi-encoder:NAME"
+                "train it as one with fit-teacher, or use the teacher bi-encoder:NAME"
             )
 
 
@@ -82,9 +82,9 @@ def _merge(model: CrossEncoder, folder: Path) -> None:
     if not any(folder.glob("adapter_model.*")):
         raise UserError(f"model {str(folder)!r}: the adapter's weights are missing (adapter_model.safetensors)")
     with weights.loading(folder), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # missing weights are refused here
+        warnings.simplefilter("ignore")  # missing weights are refused below
         adapted: Any = PeftModel.from_pretrained(cast(Any, model.model), str(folder))
-        report = adapted.load_adapter(str(folder), "default")  # again, for a report
+        report = adapted.load_adapter(str(folder), "default")  # a second time, for the report
     if wrong := [*report.missing_keys, *report.unexpected_keys]:
         raise UserError(f"model {str(folder)!r}: the adapter does not fit its base model: {', '.join(wrong[:3])}")
     transformer: Any = adapted.merge_and_unload()

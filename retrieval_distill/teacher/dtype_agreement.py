@@ -1,4 +1,4 @@
-"""What fast arithmetic costs: how far a teacher's reduced precision changes its rankings.
+"""The effect of a teacher's reduced precision on its rankings.
 
 Knows Runs and teachers by name; must not know how either works.
 """
@@ -21,10 +21,10 @@ from retrieval_distill.teacher.scoring import pairs_of
 def compare_with_float32(
     config: MemberConfig, scored: Run, queries: Texts, documents: Texts
 ) -> dict[str, str | float] | None:
-    """:func:`rank_agreement` of a cross-encoder with itself in float32; ``None`` where it computes in float32.
+    """:func:`rank_agreement` of a cross-encoder with itself in float32; ``None`` if it computes in float32 anyway.
 
     Args:
-        config: The teacher as it scored.
+        config: The teacher that scored.
         scored: Its raw scores.
         queries: Texts of the run's queries.
         documents: Texts of its documents.
@@ -40,19 +40,19 @@ def compare_with_float32(
 def rank_agreement(
     scored: Run, reference: Teacher, queries: Texts, documents: Texts, sample: int = 40, seed: int = 0
 ) -> dict[str, float]:
-    """Rank the candidates of some queries with a reference teacher and compare.
+    """Score the candidates of some queries with a reference teacher, and compare the rankings.
 
     Args:
-        scored: What the fast teacher says.
+        scored: Raw scores of the fast teacher.
         reference: The same teacher in float32.
         queries: Texts of the run's queries.
         documents: Texts of its documents.
-        sample: Queries that are ranked again, drawn by ``seed`` among those with at least two candidates.
-        seed: Fixes the draw.
+        sample: Number of queries, sampled among those with at least two candidates.
+        seed: Random seed of the sample.
 
     Returns:
-        ``queries``, ``pairs``, ``kendall_tau`` (mean of tau-b over the queries), ``same_first`` (share of queries
-        whose best document is the same) and ``max_difference`` between two raw scores.
+        ``queries``, ``pairs``, ``kendall_tau`` (mean tau-b over the queries), ``same_first`` (share of queries whose
+        best document is the same) and ``max_difference``, the largest between two raw scores of a pair.
     """
     counts = scored.frame["query_id"].value_counts(sort=False)
     able = counts.index[counts > 1].to_numpy(object)

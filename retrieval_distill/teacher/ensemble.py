@@ -1,7 +1,7 @@
-"""Several teachers as one: each member's raw scores through the store, then calibrated into one Run.
+"""Several teachers as one: raw scores of each member, through the store, calibrated into one Run.
 
-Knows the teacher's contract, scoring and calibration; must not know what kind of teacher a member is, save that what
-a bi-encoder and BM25 give are no probabilities.
+Knows the teacher's contract, scoring and calibration; must not know the kinds of teacher, except that scores of
+bi-encoders and BM25 are never probabilities.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from retrieval_distill.teacher.calibration.calibration import Calibration, Squas
 COUNTS = ("pairs", "scored", "stored")
 
 NO_PROBABILITIES = ("bi-encoder", "bm25")
-"""Kinds whose scores may all lie from 0 to 1 and are no sigmoid's."""
+"""Kinds whose scores may all lie between 0 and 1 without being squashed by a sigmoid."""
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Teachers, and how their raw scores become one; a teacher alone is an ensemble of one."""
+    """Teachers and their calibration; a single teacher is an ensemble of one."""
 
     teachers: tuple[Teacher, ...]
     calibration: Calibration
@@ -45,7 +45,7 @@ class Ensemble:
         weights: Sequence[float] | None,
         squashed: Squashed,
     ) -> Ensemble:
-        """Teachers with ``Calibration.fit`` of their raw Runs; a bi-encoder's and BM25's are never taken for squashed.
+        """Fit the calibration with ``Calibration.fit``; scores of bi-encoders and BM25 are never taken for squashed.
 
         Raises:
             UserError: As ``Calibration.fit``.
@@ -56,13 +56,13 @@ class Ensemble:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that changes a calibrated score."""
+        """Hash of everything that changes a calibrated score."""
         members = [teacher.fingerprint for teacher in self.teachers]
         return stages.fingerprint({"members": members, "calibration": self.calibration.to_json()})
 
     @property
     def description(self) -> dict[str, Any]:
-        """For people: ``kind``, ``model`` (every member's), and per member its own description and calibration."""
+        """Facts for people: ``kind``, ``model`` (of all members), and each member's description and calibration."""
         members = [
             {**teacher.description, "calibration": asdict(member)}
             for teacher, member in zip(self.teachers, self.calibration.members, strict=True)
@@ -73,7 +73,7 @@ class Ensemble:
 def raw_scores(
     run: Run, queries: Texts, documents: Texts, teachers: Sequence[Teacher], store: ScoreStore
 ) -> tuple[list[Run], dict[str, Any]]:
-    """Each teacher's raw Run, and counts as ``score`` gives them.
+    """Each teacher's raw Run, and counts as of :func:`score`.
 
     Raises:
         UserError: As ``scoring.score``.
@@ -86,14 +86,14 @@ def raw_scores(
 def score(
     run: Run, queries: Texts, documents: Texts, ensemble: Ensemble, store: ScoreStore
 ) -> tuple[Run, dict[str, Any]]:
-    """Give every pair of a Run its calibrated score; the store keeps the raw ones.
+    """Score every pair of a Run with calibrated scores; the store keeps the raw ones.
 
     Args:
-        run: The pairs; their own scores do not matter.
+        run: The pairs; their scores do not matter.
         queries: Texts of the run's queries.
         documents: Texts of the run's documents.
-        ensemble: Each member is asked only for pairs that the store does not hold of it.
-        store: Where raw scores are kept, by member.
+        ensemble: Members score only pairs that are not in the store.
+        store: Keeps raw scores, by member.
 
     Returns:
         The rescored Run, and counts: ``pairs``, ``scored`` and ``stored`` over all members, and per member under

@@ -1,8 +1,7 @@
-"""The gate: is this teacher better than what it would replace, *here*? Asked on dev queries before the costly part.
+"""The gate: a test on dev queries, before the costly stages, whether a teacher is better than what it would replace.
 
-The teacher reranks each rival's own best documents, so what is compared is the order alone. Where calibration is
-fitted, it is fitted on every second query and judged on the others. Knows Runs and judgements; must not know how they
-were made.
+The teacher reranks each baseline's own best documents, so only the order is compared. If the calibration is fitted, it
+is fitted on every second query and tested on the others. Knows Runs and judgements; must not know how they were made.
 """
 
 from __future__ import annotations
@@ -35,24 +34,24 @@ logger = logging.getLogger("retrieval_distill")
 
 
 class Verdict(TypedDict):
-    """As :func:`judge` or :func:`agreement` gives it."""
+    """The result of :func:`judge` or :func:`agreement`."""
 
     measure: NotRequired[str]
     queries: int
     against: dict[str, dict[str, Any]]
-    """By baseline."""
+    """Results by baseline."""
     better: bool | None
     """Whether the teacher is shown to be better than every baseline; ``None``: there were no judgements."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What the gate found, and how the teachers' raw scores become one from here on.
+    """The gate's verdict, and the teachers' calibration.
 
     Args:
-        verdict: As :func:`judge` or :func:`agreement` gives it.
-        calibration: Of the teachers.
-        facts: ``pairs``, ``scored`` and ``stored``, as scoring counts them.
+        verdict: The result of :func:`judge` or :func:`agreement`.
+        calibration: The teachers' calibration, for all later scores.
+        facts: ``pairs``, ``scored`` and ``stored``, as counted by scoring.
     """
 
     verdict: Verdict
@@ -71,7 +70,7 @@ class Gate:
 
     @classmethod
     def open(cls, folder: str | Path) -> Gate:
-        """What :meth:`save` wrote.
+        """Read what :meth:`save` wrote.
 
         Raises:
             UserError: It is not there.
@@ -86,7 +85,7 @@ class Gate:
 
 
 def union(runs: Mapping[str, Run]) -> Run:
-    """Every pair of several Runs once; what the teacher has to score for :func:`judge` or :func:`agreement`."""
+    """The distinct pairs of several Runs, which the teacher scores for :func:`judge` or :func:`agreement`."""
     frames = pd.concat([run.frame for run in runs.values()])
     pairs = frames.drop_duplicates(["query_id", "doc_id"])
     return Run.from_columns(pairs["query_id"], pairs["doc_id"], pairs["score"])
@@ -101,10 +100,10 @@ def needs_fit(config: TeacherConfig) -> bool:
 def calibrate(
     teachers: Sequence[Teacher], raw: Sequence[Run], qrels: Qrels | None, config: TeacherConfig
 ) -> Calibration:
-    """How the teachers' raw scores become one: as the recipe says, fitted on ``qrels`` where it asks for that.
+    """The teachers' calibration as the recipe asks for, fitted on ``qrels`` if necessary.
 
     Raises:
-        UserError: Something has to be fitted and there are no judgements; or scores are squashed beyond undoing.
+        UserError: A fit needs judgements and there are none, or a sigmoid cannot be undone.
     """
     weights = None if config.weights == "fitted" else [member.weight for member in config.members]
     normalise = [member.normalise for member in config.members]
@@ -119,11 +118,11 @@ def decide(
     config: TeacherConfig,
     measure: str,
 ) -> tuple[Verdict, Calibration]:
-    """The verdict on the calibrated teachers, and their calibration.
+    """Calibrate the teachers, and compare them with the baselines.
 
     Args:
         teachers: The members.
-        raw: Each member's scores of :func:`union` of the baselines.
+        raw: Each member's scores of the :func:`union` of the baselines.
         baselines: First-stage Runs by name.
         qrels: Judgements of their queries; ``None``: nothing can be fitted, and only agreement is reported.
         config: The recipe's teacher section.
@@ -151,9 +150,9 @@ def judge(teacher: Run, baselines: Mapping[str, Run], qrels: Qrels, measure: str
 
     Returns:
         ``measure``, ``queries``, ``against`` (by baseline: means of ``baseline`` and ``teacher``, their ``difference``
-        with its 95 % interval ``low`` to ``high``, the paired ``p``, and ``detectable``, the difference that this many
-        queries find four times in five) and ``better``: whether every interval lies above 0. Nothing is corrected for
-        the number of baselines, for each of them has to be beaten.
+        with its 95 % interval ``low`` to ``high``, the paired ``p``, and ``detectable``, the difference that so many
+        queries detect with a power of 80 %) and ``better``: whether every interval lies above 0. There is no correction
+        for the number of baselines, because the teacher has to beat all of them.
     """
     against = {name: _compare(_reordered(run, teacher), run, qrels, measure) for name, run in baselines.items()}
     return {
@@ -165,11 +164,11 @@ def judge(teacher: Run, baselines: Mapping[str, Run], qrels: Qrels, measure: str
 
 
 def agreement(teacher: Run, baselines: Mapping[str, Run]) -> Verdict:
-    """What can be said without judgements: how far the teacher would change each baseline's order.
+    """Without judgements: how far the teacher would change each baseline's order.
 
     Returns:
         ``queries``, ``against`` (by baseline: ``same_first``, the share of queries whose best document stays, and
-        ``spearman``, the mean rank correlation within queries) and ``better``: ``None``, for nobody can know.
+        ``spearman``, the mean rank correlation within queries) and ``better``: ``None``, unknown.
     """
     against = {}
     for name, run in baselines.items():
@@ -186,7 +185,7 @@ def agreement(teacher: Run, baselines: Mapping[str, Run]) -> Verdict:
 
 
 def enforce(verdict: Verdict, rule: Literal["stop", "warn", "off"], teacher: str) -> None:
-    """Say the verdict and act on it.
+    """Log the verdict, and stop the run if the rule says so.
 
     Raises:
         UserError: The rule is ``stop`` and the teacher is not shown to be better.
@@ -220,7 +219,7 @@ def _compare(ours: Run, theirs: Run, qrels: Qrels, measure: str) -> dict[str, An
 
 
 def _reordered(run: Run, teacher: Run) -> Run:
-    """The Run's own documents under the teacher's scores."""
+    """A Run's documents with the teacher's scores."""
     pairs = run.frame[["query_id", "doc_id"]].merge(teacher.frame, on=["query_id", "doc_id"], how="left")
     return Run.from_columns(pairs["query_id"], pairs["doc_id"], pairs["score"])
 
@@ -233,7 +232,7 @@ def _sentence(verdict: Verdict, teacher: str) -> str:
             for name, found in verdict["against"].items()
         ]
         return (
-            f"gate: no judged dev queries, so nobody can say whether the teacher {teacher!r} is better here; on "
+            f"gate: there are no judged dev queries, so whether the teacher {teacher!r} is better here is unknown; on "
             f"{verdict['queries']} training queries it reorders {' and '.join(parts)}"
         )
     parts = [
@@ -244,11 +243,11 @@ def _sentence(verdict: Verdict, teacher: str) -> str:
     shown = "better" if verdict["better"] else f"not shown to be better{_detectable(verdict)}"
     return (
         f"gate: on {verdict['queries']} dev queries the teacher {teacher!r}, reordering each one's best documents, "
-        f"takes {verdict['measure']} from {', from '.join(parts)}: {shown}"
+        f"changes {verdict['measure']} of {', of '.join(parts)}: {shown}"
     )
 
 
 def _detectable(verdict: Verdict) -> str:
-    """What the sample could have shown, so that nobody takes too few queries for a bad teacher."""
+    """The detectable difference, so that too few queries are not mistaken for a bad teacher."""
     needed = [found["detectable"] for found in verdict["against"].values() if found["detectable"]]
-    return f" (so many queries reliably show differences from {max(needed):.3f} on)" if needed else ""
+    return f" (so many queries reliably show differences of at least {max(needed):.3f})" if needed else ""

@@ -1,6 +1,6 @@
-"""What a language model is asked about a pair, and how its answer becomes a score.
+"""Prompts for a language model that judges a pair, and the parsing of its answer into a score.
 
-Knows prompts and what answers look like; must not know HTTP, pairs or stores.
+Knows prompts and answers; must not know HTTP, pairs or stores.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from retrieval_distill.llm.completions import text_of
 Mode = Literal["log-odds", "graded"]
 
 PARSER_VERSION = 2
-"""Raised when the same answer would give another score."""
+"""Increased whenever the same answer would get another score."""
 
 MIN_MASS = 1e-7
-"""Probability below which "what the listed tokens leave over" is only the rounding of float32."""
+"""Below this, the probability that the listed tokens leave is only float32 rounding."""
 
 IMPOSSIBLE = -9999.0
-"""The logprob that servers write for minus infinity."""
+"""Logprob that servers return for minus infinity."""
 
 TOP_LOGPROBS = 20
 
@@ -42,23 +42,23 @@ PROMPTS: dict[Mode, str] = {
 }
 
 _SPACES = " \t\r\n▁ĠĊ"
-"""White space, and how tokenizers write it."""
+"""White space, and tokenizers' symbols for it."""
 
 _SCALE = re.compile(
     r"""(?<![\d.,])0\s*(?:[-\u2010-\u2015~]|\.{2,3}|\u2026|to|and)\s*4(?!\d|[.,]\d)"""  # 0-4, 0 to 4
     r"""|(?:/|\bout\s+of\b|\bof\b)\s*4(?!\d|[.,]\d)""",  # 3/4, 3 out of 4
     re.IGNORECASE,
 )
-"""Where an answer names the scale: no grade."""
+"""Mentions of the scale, which are no grade."""
 
 _GRADE = re.compile(r"\D*?(?<![^\W_])(?<![-\u2010-\u2015\u2212])(\d+(?:\.\d+|,\d\d?)?|\.\d+)(?![^\W_]|\s*%)\D*")
-"""A text with one number in it, which is no part of a word, not negative and no percentage."""
+"""A text with exactly one number that is not part of a word, not negative and no percentage."""
 
 
 def answer_parser(
     mode: Mode, positive: Collection[str], negative: Collection[str]
 ) -> Callable[[dict[str, Any]], float]:
-    """What makes a score of a choice of a completion; see :class:`retrieval_distill.teacher.llm_judge.LLMJudge`.
+    """A function from a completion's choice to a score; see :class:`retrieval_distill.teacher.llm_judge.LLMJudge`.
 
     Args:
         mode: ``"log-odds"`` or ``"graded"``.
@@ -66,11 +66,11 @@ def answer_parser(
         negative: Words for "no".
 
     Raises:
-        UserError: A side has no words, or a word is none, or on both sides.
+        UserError: A list is empty, or a word has no letters or is in both lists.
     """
     yes, no = ({_word(word) for word in side} for side in (positive, negative))
     if not (yes and no) or "" in yes | no or yes & no:
-        raise UserError(f"positive={list(positive)} and negative={list(negative)}: name words for both, different ones")
+        raise UserError(f"positive={list(positive)} and negative={list(negative)}: each needs words of its own")
     return _grade if mode == "graded" else partial(_log_odds, yes, no)
 
 
@@ -78,7 +78,7 @@ def _log_odds(positive: set[str], negative: set[str], choice: dict[str, Any]) ->
     """Log-odds of yes against no at the first token where the model chooses between words."""
     given = choice.get("logprobs")
     if not given or not given["content"][0].get("top_logprobs"):
-        raise NoAnswerError("the server gives no logprobs", again=False, check="; use mode=graded")
+        raise NoAnswerError("the server returns no logprobs", again=False, check="; use mode=graded")
     for token in given["content"]:
         listed = [(near["token"], float(near["logprob"])) for near in token["top_logprobs"]]
         listed = [(near, logprob) for near, logprob in listed if logprob > IMPOSSIBLE]
@@ -92,7 +92,7 @@ def _log_odds(positive: set[str], negative: set[str], choice: dict[str, Any]) ->
                 f"neither {sides} is among the likeliest first tokens: {first}",
                 check="; if the prompt asks for other words, name them, e.g. positive=[ja] and negative=[nein]",
             )
-    raise NoAnswerError("the answer begins with marks alone", wants=LONGER_WORDS)
+    raise NoAnswerError("the answer begins with punctuation only", wants=LONGER_WORDS)
 
 
 def _odds(yes: list[float], no: list[float], listed: list[float]) -> float:
@@ -105,12 +105,12 @@ def _odds(yes: list[float], no: list[float], listed: list[float]) -> float:
 
 
 def _word(token: str) -> str:
-    """A token's letters without case, and without the white space and the marks around them."""
+    """A token in lower case, without the white space and punctuation around it."""
     return re.sub(r"^[\W_]+|[\W_]+$", "", token.strip(_SPACES)).casefold()
 
 
 def _grade(choice: dict[str, Any]) -> float:
-    """The one number of the answer."""
+    """The single number in the answer."""
     answer = text_of(choice)
     grade = _GRADE.fullmatch(_SCALE.sub(" ", answer))
     if grade is None or not 0 <= (number := float(grade[1].replace(",", "."))) <= 4:

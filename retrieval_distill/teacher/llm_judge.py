@@ -1,6 +1,6 @@
-"""A large language model as a teacher, asked over an OpenAI-compatible chat-completions endpoint.
+"""A large language model as teacher, behind an OpenAI-compatible chat-completions endpoint.
 
-Knows pairs and what they are asked with; must not know HTTP, stores, Runs or judgements, or how an answer is read.
+Knows pairs and prompts; must not know HTTP, stores, Runs or judgements, or how an answer is parsed.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from retrieval_distill.teacher.llm_answers import (
 
 @dataclass(frozen=True, eq=False)
 class LLMJudge:
-    """A teacher that asks a language model about one pair at a time, several pairs at once.
+    """A teacher that sends one request per pair to a language model, several at a time.
 
-    ``fingerprint`` covers all that changes a score: model name, mode, prompt and where documents are cut. It does
-    not cover the endpoint, so a server may move. Scores by ``mode``:
+    ``fingerprint`` covers everything that changes a score: model name, mode, prompt and the documents' length limit. It
+    does not cover the endpoint, so a server may move. Scores by ``mode``:
 
-    * ``log-odds``: logsumexp of the logprobs of the first tokens that read "yes" (in any case, with any space and
-      marks around it) less that of those that read "no". If only one of the two is among the listed tokens, the other
-      counts with the most that it could have: the smallest listed logprob, or the log of the probability that the
-      listed tokens leave over (at least ``LEAST_MASS``), whichever is less. If neither is listed, the answer is no
-      answer; a token of marks alone, such as ``**``, is passed over.
-    * ``graded``: the one number of the answer, which must lie within 0 to 4; many pairs tie. Thoughts do not count,
-      nor does the scale ("3 of 4", "0-4: 3"); an answer with several numbers is no answer.
+    * ``log-odds``: logsumexp of the logprobs of the first tokens that read "yes" (in any case, with any white space and
+      punctuation) minus that of those that read "no". If only one of the two is listed, the other gets the highest
+      logprob it could have: the lower of the smallest listed logprob and the log of the remaining probability (at least
+      ``MIN_MASS``). If neither is listed, the pair has no score. Tokens of punctuation only, such as ``**``, are
+      skipped.
+    * ``graded``: the single number in the answer, from 0 to 4, so many pairs tie. Reasoning is ignored, and so is the
+      scale ("3 of 4", "0-4: 3"); an answer with several numbers is refused.
     """
 
     fingerprint: str
@@ -51,7 +51,7 @@ class LLMJudge:
     read: Callable[[dict[str, Any]], float]
 
     def score(self, pairs: Pairs) -> ScoreStream:
-        """Ask about the wanted pairs; scores come in the order in which answers arrive.
+        """Request the wanted pairs, and yield scores as answers arrive.
 
         Raises:
             UserError: As :meth:`retrieval_distill.llm.chat.Endpoint.ask`.
@@ -64,7 +64,7 @@ class LLMJudge:
             yield np.array(list(scores), np.int64), np.array(list(scores.values()), np.float32)
 
     def _announce(self, pairs: Pairs) -> None:
-        """Say the cost before it arises."""
+        """Log the expected cost before the first request."""
         queries, documents = pairs.rows[pairs.wanted].T
         query_sizes = np.fromiter(map(len, pairs.queries), np.int64, len(pairs.queries))
         document_sizes = np.fromiter(map(len, pairs.documents), np.int64, len(pairs.documents))
@@ -94,22 +94,22 @@ def load(
     max_characters: int = 6000,
     **options: Any,
 ) -> LLMJudge:
-    """A language model behind an endpoint, as a teacher; nothing is asked yet.
+    """A language model behind an endpoint as teacher; nothing is requested yet.
 
     Args:
         model: The model's name on the server.
         endpoint: Base URL, such as ``http://localhost:8000/v1``.
-        api_key: ``None`` takes the environment variable ``OPENAI_API_KEY``; a local server may need none.
-        mode: ``"log-odds"`` of yes against no, or ``"graded"`` where the server gives no logprobs.
-        prompt: Template with ``{query}`` and ``{document}``; ``None`` takes the mode's own.
-        positive: With ``log-odds``, words that say that the document is relevant, in the prompt's language.
-        negative: Words that say that it is not.
-        max_characters: Documents are cut to this.
+        api_key: ``None``: the environment variable ``OPENAI_API_KEY``; a local server may need none.
+        mode: ``"log-odds"`` of yes against no, or ``"graded"`` for servers that return no logprobs.
+        prompt: Template with ``{query}`` and ``{document}``; ``None``: the mode's own.
+        positive: For ``log-odds``, words that mean that the document is relevant, in the prompt's language.
+        negative: Words that mean that it is not.
+        max_characters: Longer documents are truncated.
         options: ``concurrency``, ``timeout``, ``attempts``, ``price_in`` and ``price_out`` of
             :func:`retrieval_distill.llm.chat.endpoint`.
 
     Raises:
-        UserError: An option cannot work.
+        UserError: An option has an invalid value.
     """
     if mode not in get_args(Mode):
         raise UserError(f"mode={mode!r} is unknown{nearest(mode, get_args(Mode))}")

@@ -1,6 +1,6 @@
-"""Scores for a whole Run, and a Run in a teacher's order; one teacher or several.
+"""Scoring and reranking of a Run by one teacher or several.
 
-Knows Runs, texts and the score store; must not know what kind of teacher it is.
+Knows Runs, texts and the score store; must not know the kinds of teacher.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from retrieval_distill.teacher.ensemble import Ensemble
 
 
 def score(run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path) -> Run:
-    """A teacher's raw scores for every pair of a Run, through the score store in folder ``store``.
+    """Score every pair of a Run, through the score store in folder ``store``.
 
-    Several teachers (an ensemble) give calibrated scores; the store keeps each one's raw ones. The run's ``facts`` are
-    ``pairs``, ``scored`` and ``stored``.
+    A single teacher yields raw scores, an ensemble calibrated ones; the store keeps raw scores only. The result's
+    ``facts`` are ``pairs``, ``scored`` and ``stored``.
     """
     found: tuple[Run, dict[str, Any]]
     if isinstance(teacher, Ensemble):
@@ -35,7 +35,7 @@ def score(run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensembl
 def rerank(
     run: Run, queries: Texts, documents: Texts, teacher: Teacher | Ensemble, store: str | Path, depth: int
 ) -> Run:
-    """The first ``depth`` documents of every query in the teacher's order, the others below them in their old order."""
+    """Reorder the first ``depth`` documents of every query by the teacher; the others follow in their old order."""
     head = score(run.top(depth), queries, documents, teacher, store)
     tail = run.frame[run.frame.groupby("query_id", sort=False).cumcount() >= depth]
     if tail.empty:

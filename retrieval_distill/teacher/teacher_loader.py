@@ -1,4 +1,4 @@
-"""A teacher by name: ``KIND:NAME`` in, something that scores pairs out.
+"""Loads a teacher by its name, ``KIND:NAME``.
 
 Knows which kinds of teacher there are; must not know how any of them works.
 """
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What teachers may know of a corpus."""
+    """The corpus, as far as teachers use it."""
 
     documents: Texts | None = None
-    """What ``bm25`` counts words in."""
+    """The documents, for the word statistics of ``bm25``."""
     vectors: Sequence[Embeddings] = ()
-    """Of documents, by any models: a bi-encoder takes those that it would make itself."""
+    """Document vectors of any models; a bi-encoder uses those that it would compute itself."""
 
 
 def load(config: MemberConfig, corpus: Corpus = Corpus()) -> Teacher:
@@ -35,26 +35,26 @@ def load(config: MemberConfig, corpus: Corpus = Corpus()) -> Teacher:
     Args:
         config: ``model`` is a cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``bm25``, ``llm:NAME``
             (with ``endpoint``) or ``scores:FILE``; the other keys are the kind's options.
-        corpus: Its documents, which ``bm25`` needs, and vectors of them, which spare a bi-encoder work.
+        corpus: Documents, which ``bm25`` needs, and their vectors, which save a bi-encoder work.
 
     Raises:
-        UserError: No such model or file, or something that its kind needs is missing.
+        UserError: There is no such model or file, or something that the kind needs is missing.
     """
     kind, name = split(config.model)
     return _KINDS[kind](name, config, corpus)
 
 
 def split(model: str) -> tuple[str, str]:
-    """Kind and name: ``"llm:judge"`` -> (llm, judge); a name without a known kind is a cross-encoder."""
+    """Split into kind and name: ``"llm:judge"`` -> (llm, judge); a name without a known kind is a cross-encoder."""
     kind, colon, name = model.partition(":")
     return (kind, name) if kind in _KINDS and (colon or kind == BM25) else ("cross-encoder", model)
 
 
 def check(config: MemberConfig) -> None:
-    """Find out cheaply that a teacher cannot be had, before anything costly.
+    """Check without much cost that a teacher can be loaded.
 
     Raises:
-        UserError: As for :func:`load`.
+        UserError: As :func:`load`.
     """
     kind, name = split(config.model)
     if kind in ("cross-encoder", "bi-encoder"):
@@ -64,7 +64,7 @@ def check(config: MemberConfig) -> None:
 
 
 def identity(config: MemberConfig, documents: Texts) -> dict[str, object]:
-    """What a stage's fingerprint has to know of a teacher of this corpus, without loading its weights."""
+    """All facts that change a teacher's scores on this corpus, without loading its weights; for cache keys."""
     kind, name = split(config.model)
     if kind in ("cross-encoder", "bi-encoder"):
         known = {"kind": kind, "model": models.fingerprint(name), **config.model_dump(include=_IDENTITY)}
@@ -101,7 +101,7 @@ def _bm25(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     if name:
         raise UserError(f"teacher 'bm25:{name}': write bm25; its options are keys, such as bm25.stemmer=english")
     if corpus.documents is None:
-        raise UserError("teacher 'bm25' needs the corpus that it counts words in: load_teacher('bm25', documents=...)")
+        raise UserError("teacher 'bm25' needs the documents of the corpus: load_teacher('bm25', documents=...)")
     return bm25.load(corpus.documents, (config.bm25 or BM25Config()).bm25)
 
 
@@ -121,7 +121,7 @@ def _scores(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
 
 
 BM25 = "bm25"
-"""The one kind that has no name."""
+"""The only kind without a name."""
 
 _KINDS: dict[str, Callable[[str, MemberConfig, Corpus], Teacher]] = {
     "cross-encoder": _cross_encoder,

@@ -93,7 +93,7 @@ def test_precisions_by_hand():
 def test_malformed_paraphrases(tmp_path):
     path = tmp_path / "groups.tsv"
     path.write_text("a\tb\nc\td\ta\n")
-    with pytest.raises(UserError, match=r"groups.tsv:2: 'a' is there twice"):
+    with pytest.raises(UserError, match=r"groups.tsv:2: 'a' occurs twice"):
         paraphrases.read(path)
     path.write_text("a\nb\n")
     with pytest.raises(UserError, match="no line has two"):

@@ -137,7 +137,7 @@ def test_scoring_with_a_node_lost(cluster, cross_encoders, dataset, tmp_path, mo
 
 
 def test_what_a_cluster_cannot_do(encoders, monkeypatch, dataset, tmp_path):
-    with pytest.raises(UserError, match="scores with one cross-encoder"):
+    with pytest.raises(UserError, match="works only with a single cross-encoder"):
         cluster_teacher.on_cluster(BiEncoderTeacher.__new__(BiEncoderTeacher))
     with pytest.raises(UserError, match="engine 'rey' is unknown; did you mean 'ray'"):
         embed(encoders["bert"], dataset.documents, tmp_path / "v", engine="rey")

@@ -403,7 +403,7 @@ def test_nothing_to_fit_needs_nothing():
         ((["none"], [1.0, 2.0], "undo"), "weights: 2 given for 1"),
         ((["none", "none"], [1.0, 2.0], ["undo"]), "squashed: 1 given for 2"),
         ((["none", "none"], [0.0, 0.0], "undo"), "at least one must be above 0"),
-        ((["none", "none"], [1.0, -1.0], "undo"), "weight -1.0 not below 0"),
+        ((["none", "none"], [1.0, -1.0], "undo"), "weight -1.0 at least 0"),
         ((["none", "min-mix"], [1.0, 1.0], "undo"), "did you mean 'min-max'"),
     ],
 )

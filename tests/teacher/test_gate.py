@@ -82,7 +82,7 @@ def test_without_judgements_it_reports_agreement_only(caplog):
     assert verdict["against"]["start"] == {"same_first": 1.0, "spearman": pytest.approx(1.0)}
     assert verdict["against"]["bm25"] == {"same_first": 0.0, "spearman": pytest.approx(-1.0)}
     gate.enforce(verdict, "stop", "t")  # not known is no reason to stop
-    assert "nobody can say" in caplog.text
+    assert "better here is unknown" in caplog.text
 
 
 def test_what_is_fitted_is_judged_on_other_queries():

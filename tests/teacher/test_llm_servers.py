@@ -178,7 +178,7 @@ def test_yaml_truth_values_are_words():
 
 @pytest.mark.parametrize("words", [{"positive": []}, {"negative": ["YES"]}, {"positive": ["**"]}], ids=str)
 def test_words_that_cannot_tell(words):
-    with pytest.raises(UserError, match="name words for both, different ones"):
+    with pytest.raises(UserError, match="each needs words of its own"):
         llm_judge.load("m", "http://host/v1", **words)
 
 

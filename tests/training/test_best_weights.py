@@ -48,7 +48,7 @@ def scripted(monkeypatch):
             value = values[len(seen) - 1]
             return {"eval_nDCG@10": value, "eval_low": value, "eval_high": value, "eval_queries": 6}
 
-        monkeypatch.setattr(dev_retrieval, "measured", measured)
+        monkeypatch.setattr(dev_retrieval, "measure", measured)
         return seen
 
     return script

@@ -1,4 +1,4 @@
-"""From the raw Runs of one or more teachers to the scores that objectives see; the store keeps the raw ones.
+"""Calibration: raw Runs of one or more teachers become the scores that objectives see.
 
 Knows Runs and judgements; must not know models or stores.
 """
@@ -25,14 +25,14 @@ __all__ = ["Calibration", "Member", "combine", "fit_temperature", "fit_weights",
 logger = logging.getLogger("retrieval_distill")
 
 Squashed = Literal["undo", "keep", "refuse"]
-"""What to do with a teacher whose scores went through a sigmoid."""
+"""Treatment of scores that went through a sigmoid."""
 
 SQUASHED: tuple[str, ...] = get_args(Squashed)
 
 
 @dataclass(frozen=True)
 class Member:
-    """How one teacher's raw scores enter: a sigmoid undone or not, normalised, and weighed."""
+    """Calibration of one teacher: undo a sigmoid or not, normalise, and weight."""
 
     normalise: str = "none"
     temperature: float = 1.0
@@ -42,10 +42,10 @@ class Member:
     def __post_init__(self) -> None:
         check_name(self.normalise)
         if not (np.isfinite([self.temperature, self.weight]).all() and self.temperature > 0 and self.weight >= 0):
-            raise UserError(f"temperature {self.temperature} must be above 0, and weight {self.weight} not below 0")
+            raise UserError(f"temperature {self.temperature} must be above 0, and weight {self.weight} at least 0")
 
     def normalise_run(self, raw: Run, name: str) -> Run:
-        """The scores before they are weighed."""
+        """The member's scores before weighting; ``name`` is for messages."""
         return normalise(unsquash(raw, name) if self.unsquash else raw, self.normalise, self.temperature)
 
 
@@ -54,7 +54,7 @@ FILE = "calibration.json"
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the raw Runs of teachers, one per member, become the scores that objectives see."""
+    """Calibration of all teachers, one member each."""
 
     members: tuple[Member, ...]
 
@@ -67,21 +67,21 @@ class Calibration:
         weights: Sequence[float] | None,
         squashed: Squashed | Sequence[Squashed],
     ) -> Calibration:
-        """Settle what is asked for: fitted are temperatures where asked for, and weights where none are given.
+        """Fit the temperatures that ``normalise`` asks for, and the weights if none are given.
 
-        One member alone weighs 1 unless told otherwise: its scale is the temperature's affair.
+        The weight of a single member is 1 unless given, because its scale is set by the temperature.
 
         Args:
-            raw_dev: Each member's raw Run of judged queries. Where nothing is fitted, any raw Runs do to see whether
-                scores are squashed; with none, scores are taken as they are.
-            qrels: Judgements of those queries.
-            normalise: A name in ``NORMALISATIONS`` per member.
-            weights: One per member, or ``None`` to fit them.
-            squashed: What to do with members whose scores went through a sigmoid, for all or per member.
+            raw_dev: Each member's raw Run of judged queries. If nothing is fitted, any raw Runs will do to detect a
+                sigmoid; ``None``: scores are used as they are.
+            qrels: Judgements of these queries.
+            normalise: For each member a name in ``NORMALISATIONS``.
+            weights: One per member; ``None``: fit them.
+            squashed: Treatment of scores that went through a sigmoid, for all members or for each.
 
         Raises:
-            UserError: Something has to be fitted without judged queries, scores are squashed and that is refused or
-                cannot be undone, or an option is wrong.
+            UserError: A fit needs judged queries and there are none, squashed scores are refused or cannot be undone,
+                or an option is invalid.
         """
         runs, count = list(raw_dev or ()), len(normalise)
         rules = [squashed] * count if isinstance(squashed, str) else list(squashed)
@@ -89,7 +89,7 @@ class Calibration:
         _check_counts({"weights": given, "squashed": rules, "runs": runs or None}, count)
         if ("temperature" in normalise or given is None) and not (runs and qrels):
             raise UserError(
-                "fitting teacher temperatures or weights needs judged dev queries; give the dataset a dev split, or "
+                "fitting teacher temperatures or weights needs judged dev queries; add a dev split to the dataset, or "
                 "choose another normalisation and set the weights"
             )
         seen: list[Run | None] = [*runs] if runs else [None] * count
@@ -102,7 +102,7 @@ class Calibration:
         return cls(tuple(replace(member, weight=float(w)) for member, w in zip(members, given, strict=True)))
 
     def apply(self, raw: Sequence[Run]) -> Run:
-        """The calibrated Run of the members' raw Runs over the same pairs.
+        """Combine the members' raw Runs over the same pairs into the calibrated Run.
 
         Raises:
             UserError: The Runs hold different pairs, or a sigmoid cannot be undone.
@@ -119,7 +119,7 @@ class Calibration:
 
     @classmethod
     def open(cls, folder: str | Path) -> Calibration:
-        """What :meth:`save` wrote.
+        """Read what :meth:`save` wrote.
 
         Raises:
             UserError: It is not there.
@@ -130,7 +130,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Calibration:
-        """From what ``to_json`` gave."""
+        """From the result of :meth:`to_json`."""
         return cls(tuple(Member(**member) for member in value["members"]))
 
 
@@ -150,7 +150,7 @@ def _check_counts(options: Mapping[str, Sequence[Any] | None], count: int) -> No
 
 
 def _fit_member(how: str, rule: str, name: str, run: Run | None, qrels: Qrels) -> Member:
-    """All but the weight; without a Run, nothing is looked at."""
+    """A member without its weight; without a Run, nothing is detected or fitted."""
     if rule not in SQUASHED:
         raise UserError(f"squashed={rule!r} is unknown{nearest(rule, SQUASHED)}")
     if run is None:
@@ -162,6 +162,6 @@ def _fit_member(how: str, rule: str, name: str, run: Run | None, qrels: Qrels) -
             "learn from; score with raw logits (identity activation), or set squashed=undo or squashed=keep"
         )
     if member.unsquash:
-        logger.warning("%s: all scores lie between 0 and 1; taken for a sigmoid's, which is undone", name)
-    prepared = member.normalise_run(run, name)  # in any case: what cannot be undone is said before the costly scoring
+        logger.warning("%s: all scores lie between 0 and 1, as after a sigmoid, which is undone", name)
+    prepared = member.normalise_run(run, name)  # always, so that an error comes before the costly scoring
     return replace(member, temperature=fit_temperature(prepared, qrels)) if how == "temperature" else member

@@ -1,4 +1,4 @@
-"""Teachers' Runs side by side: their weighted sum, and the temperature and weights that judgements ask for.
+"""Fits temperatures and ensemble weights on judged queries, and combines Runs by their weights.
 
 Knows Runs and judgements; must not know models, stores, or how scores were normalised.
 """
@@ -20,15 +20,15 @@ from retrieval_distill.errors import UserError
 logger = logging.getLogger("retrieval_distill")
 
 RIDGE = 1e-4
-"""Penalty on half the squared weights, in units of each member's spread: small against the likelihood of any
-informative member, enough that equal members share evenly and that a perfect ranking gets no infinite weight."""
+"""Penalty on half the squared weights, in units of each member's spread: small compared with the likelihood of any
+informative member, but enough to give equal members equal weights and a perfect ranking a finite one."""
 
 TEMPERATURES = (1e-3, 1e3)
-"""Where a temperature is looked for, in units of the scores' spread within queries."""
+"""Range of temperatures, in units of the scores' spread within queries."""
 
 
 def combine(runs: Sequence[Run], weights: Sequence[float]) -> Run:
-    """The weighted sum of Runs over the same pairs, brought together by id.
+    """The weighted sum of Runs over the same pairs, aligned by id.
 
     Raises:
         UserError: The Runs hold different pairs.
@@ -39,11 +39,11 @@ def combine(runs: Sequence[Run], weights: Sequence[float]) -> Run:
 
 
 def fit_temperature(run: Run, qrels: Qrels) -> float:
-    """The temperature at which ``softmax(score / T)`` tells the relevant candidates best.
+    """The temperature at which ``softmax(score / T)`` best predicts the relevant candidates.
 
     Minimises the mean over queries of the listwise negative log-likelihood, with a target uniform over the relevant
-    candidates, and the same tiny ridge as ``fit_weights``, whose weight of one Run is ``1 / T``. A query counts if it
-    has a relevant and another candidate. Scores ``k`` times as large get a ``T`` ``k`` times as large.
+    candidates, and the same small ridge as ``fit_weights``, whose weight of one Run is ``1 / T``. A query is used if it
+    has a relevant and another candidate. Multiplying scores by ``k`` multiplies ``T`` by ``k``.
 
     Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, there over classes, here
     over a query's candidates.
@@ -64,17 +64,18 @@ def fit_temperature(run: Run, qrels: Qrels) -> float:
     if high - found.x < 0.01:
         logger.warning(
             "relevant candidates of %d judged queries do not score higher than others: the temperature is so high that "
-            "the teacher says nothing", len(lists),
+            "the teacher has no effect", len(lists),
         )  # fmt: skip
     return float(np.exp(found.x) * lists.units[0])
 
 
 def fit_weights(runs: Sequence[Run], qrels: Qrels) -> np.ndarray:
-    """The weights, none negative, with which ``softmax(sum_i w_i s_i)`` tells the relevant candidates best.
+    """The non-negative weights with which ``softmax(sum_i w_i s_i)`` best predicts the relevant candidates.
 
-    A conditional logit (McFadden, "Conditional Logit Analysis of Qualitative Choice Behavior", 1974) under the same
-    likelihood as ``fit_temperature``: convex. A tiny ridge lets equal members share evenly and keeps weights finite
-    where every judged query is ranked perfectly. Where no member is informative, all weigh the same, with a warning.
+    A conditional logit (McFadden, "Conditional Logit Analysis of Qualitative Choice Behavior", 1974) with the same
+    likelihood as ``fit_temperature``, which is convex. A small ridge gives equal members equal weights, and keeps
+    weights finite if every judged query is ranked perfectly. If no member is informative, all get the same weight, with
+    a warning.
 
     Args:
         runs: Normalised scores of each member over the same pairs.
@@ -87,7 +88,7 @@ def fit_weights(runs: Sequence[Run], qrels: Qrels) -> np.ndarray:
         UserError: No query is usable, or the Runs hold different pairs.
     """
     lists = JudgedLists.of(runs, qrels)
-    # From 0, members that say nothing never move: their gradient is 0, or pushes against the bound.
+    # Starting from 0, uninformative members never move: their gradient is 0, or pushes against the bound.
     found = minimize(
         lists.penalised_loss,
         np.zeros(len(runs)),
@@ -106,12 +107,12 @@ def fit_weights(runs: Sequence[Run], qrels: Qrels) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class JudgedLists:
-    """Candidates of the usable judged queries: those with a relevant candidate and another one.
+    """Candidates of the usable judged queries: those with a relevant and another candidate.
 
     Attributes:
-        scores: float64 [rows, members], lists one after the other; in units, around 0 in each list.
-        units: Each member's spread within lists, float64 [members]; infinite for one that tells no candidates apart.
-        target: What the likelihood aims at, float64 [rows]; sums to 1 in each list.
+        scores: float64 [rows, members], list after list; centred in each list, in ``units``.
+        units: Each member's spread within lists, float64 [members]; infinite if all its scores in a list are equal.
+        target: Target distribution of the likelihood, float64 [rows]; sums to 1 in each list.
         sizes: Rows of each list, int64 [queries].
     """
 
@@ -135,8 +136,8 @@ class JudgedLists:
         usable = (hits > 0) & (hits < sizes)
         if not usable.any():
             raise UserError(
-                "no judged query has both a relevant document and another one among its candidates, so that nothing "
-                "can be fitted; check the dev split's qrels, or choose a normalisation and weights that need no fit"
+                "no judged query has both a relevant document and another one among its candidates, so nothing can be "
+                "fitted; check the dev split's qrels, or choose a normalisation and weights that need no fit"
             )
         rows = np.argsort(lists, kind="stable")
         rows = rows[usable[lists[rows]]]

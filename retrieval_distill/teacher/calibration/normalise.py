@@ -1,4 +1,4 @@
-"""One teacher's scores on another scale: normalised per query, or a sigmoid undone.
+"""Puts one teacher's scores on another scale: normalises them per query, or undoes a sigmoid.
 
 Knows Runs; must not know judgements, models or stores.
 """
@@ -15,14 +15,14 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
 
 FLOOR = 2.0**-24
-"""The distance from 1 of the float32 just below it. Probabilities are kept this far from 0 and from 1, so logits are
-recovered within -16.6 to 16.6."""
+"""Distance from 1 to the next lower float32. Probabilities are clipped to this distance from 0 and 1, so logits are
+recovered between -16.6 and 16.6."""
 
 MIN_DISTINCT = 20
-"""Distinct values below which scores between 0 and 1 may be grades, or a handful of logits."""
+"""With fewer distinct values, scores between 0 and 1 may be grades, or a few logits."""
 
 MAX_TIED = 0.01
-"""Share of scores that may be saturated, or share one value, before too much of the order is lost."""
+"""Share of scores that may be saturated or equal before too much of the order is lost."""
 
 
 def _none(scores: pd.Series, lists: Any, temperature: float) -> pd.Series:
@@ -59,25 +59,25 @@ NORMALISATIONS: dict[str, Callable[[pd.Series, Any, float], pd.Series]] = {
 
 
 def check_name(how: str) -> None:
-    """Refuse a name that is no normalisation.
+    """Check the name of a normalisation.
 
     Raises:
-        UserError: The name is unknown; the message holds the nearest one.
+        UserError: The name is unknown; the message suggests the nearest one.
     """
     if how not in NORMALISATIONS:
         raise UserError(f"normalisation {how!r} is unknown{nearest(how, NORMALISATIONS)}")
 
 
 def normalise(run: Run, how: str, temperature: float = 1.0) -> Run:
-    """The same pairs with scores on a common scale; the order within a query stays.
+    """Put scores on a common scale, per query; the order within a query does not change.
 
-    | how | a query's scores become |
+    | how | scores of a query |
     |---|---|
-    | none | what they are |
-    | z-score | minus their mean, over their population standard deviation; equal scores all 0 |
-    | min-max | worst 0 to best 1; equal scores all 0.5 |
-    | rank | worst 0 to best 1 in equal steps, ties share their mean rank; equal scores all 0.5 |
-    | temperature | divided by ``temperature``, which nothing else uses |
+    | none | unchanged |
+    | z-score | minus their mean, divided by their population standard deviation; 0 if all are equal |
+    | min-max | from 0 (worst) to 1 (best); 0.5 if all are equal |
+    | rank | from 0 (worst) to 1 (best) in equal steps, mean ranks for ties; 0.5 if all are equal |
+    | temperature | divided by ``temperature``, which the others ignore |
 
     A single document counts as a list of equal scores.
 
@@ -87,7 +87,7 @@ def normalise(run: Run, how: str, temperature: float = 1.0) -> Run:
         temperature: Above 0; above 1 softens.
 
     Raises:
-        UserError: The name is unknown, or the temperature not above 0.
+        UserError: The name is unknown, or the temperature is not above 0.
     """
     check_name(how)
     if not temperature > 0:
@@ -100,30 +100,31 @@ def normalise(run: Run, how: str, temperature: float = 1.0) -> Run:
 
 
 def is_squashed(run: Run) -> bool:
-    """Whether scores look like a sigmoid's: all from 0 to 1, and at least 20 different ones.
+    """Whether scores look squashed by a sigmoid: all between 0 and 1, with at least 20 distinct values.
 
-    Logits of hundreds of pairs hardly ever all fall into 0 to 1. Where they do, undoing a sigmoid that never was keeps
-    their order and, between 0.1 and 0.9, nearly their proportions. Fewer values may be grades, or a run too small to
-    tell. Cosine similarities of a bi-encoder can lie in 0 to 1 too: ask this of probabilities only.
+    Logits of hundreds of pairs hardly ever all lie between 0 and 1. If they do, undoing a sigmoid that was never
+    applied keeps their order and, between 0.1 and 0.9, almost their proportions. Fewer distinct values may be grades,
+    or too few to tell. Not for cosine similarities of a bi-encoder, which can all lie between 0 and 1.
     """
     scores = run.frame["score"].to_numpy(float)
     return bool(len(scores) and scores.min() >= 0 and scores.max() <= 1 and len(np.unique(scores)) >= MIN_DISTINCT)
 
 
 def unsquash(run: Run, name: str = "the run") -> Run:
-    """The logits whose sigmoid the scores are, within -16.6 to 16.6.
+    """Undo a sigmoid; the resulting logits lie between -16.6 and 16.6.
 
     Args:
         run: Scores from 0 to 1.
-        name: Whose scores they are, for messages.
+        name: The teacher, for messages.
 
     Raises:
-        UserError: A score lies outside 0 to 1, or the sigmoid has lost the order: more than 1 % of the scores (and more
-            than 2, which may be copies of one text) are exactly 0 or 1 to float32, or share one value.
+        UserError: A score lies outside 0 to 1, or the order is lost: more than 1 % of the scores, and more than 2
+        (which
+            may be copies of one text), are exactly 0 or 1 in float32 or share one value.
     """
     scores = run.frame["score"].to_numpy(float)
     if not ((scores >= 0) & (scores <= 1)).all():
-        raise UserError(f"{name}: scores outside 0 to 1 are no sigmoid's, so that no sigmoid can be undone")
+        raise UserError(f"{name}: some scores lie outside 0 to 1, so they did not go through a sigmoid")
     clipped = np.clip(scores, FLOOR, 1 - FLOOR)
     allowed = max(MAX_TIED * len(scores), 2)
     saturated = int(((clipped == FLOOR) | (clipped == 1 - FLOOR)).sum())

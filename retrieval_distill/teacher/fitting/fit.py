@@ -1,6 +1,6 @@
-"""``fit-teacher``: judged queries in, a cross-encoder that knows the domain out.
+"""``fit-teacher``: fine-tunes a cross-encoder on judged queries of a domain.
 
-Knows Runs, judgements and what a finished folder holds; must not know losses or model architecture.
+Knows Runs, judgements and the files of a finished teacher; must not know losses or model architecture.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ logger = logging.getLogger("retrieval_distill")
 
 NEEDED = (
     "fit-teacher needs judged training queries, each with a text and a relevant document "
-    "(queries that generate made will do too: train=generated)"
+    "(generated queries will do too: train=generated)"
 )
 
 BASELINE = "baseline.json"
-"""The dev measure before training, in the teacher's folder until that is finished."""
+"""File with the dev measure before training; removed when the fit is finished."""
 
 
 def fit_teacher(
@@ -44,14 +44,13 @@ def fit_teacher(
     """Fine-tune a cross-encoder on candidates and judgements; a killed fit continues, a finished one is kept.
 
     Args:
-        config: What to train and how.
-        training_set: Candidates of the training queries, relevant ones among them, hardest first; their scores do not
-            matter.
-        dev: The same of other queries: the weights that rerank these best are the ones kept. ``None``: the last ones.
-        folder: Where the teacher goes; ``retrieval_distill.load_teacher(folder)`` loads it.
+        config: The model and the options of the training.
+        training_set: Candidates of the training queries, including relevant ones, hardest first; scores do not matter.
+        dev: The same for dev queries, on which the best weights are chosen. ``None``: the last weights are kept.
+        folder: Where the teacher is saved; ``retrieval_distill.load_teacher(folder)`` loads it.
 
     Raises:
-        UserError: No training query is judged, a text is missing, or the model is not to be had.
+        UserError: No training query is judged, a text is missing, or there is no such model.
     """
     if not any(grade > 0 for judged in training_set.qrels.values() for grade in judged.values()):
         raise UserError(f"{NEEDED}; no training query has one")
@@ -105,7 +104,7 @@ def _fit(config: FitTeacherConfig, training_set: TrainingSet, dev: TrainingSet |
 
 
 def _baseline(dev: DevQueries, model: Any, out: Path) -> np.ndarray:
-    """The dev measure before training, asked once even if the fit is killed."""
+    """The dev measure before training, measured once even if the fit is killed."""
     path = out / BASELINE
     if not path.is_file():
         stages.write_json(path, dev.values(model).tolist())
@@ -113,7 +112,7 @@ def _baseline(dev: DevQueries, model: Any, out: Path) -> np.ndarray:
 
 
 def _verdict(before: np.ndarray, after: np.ndarray, model: str) -> dict[str, Any]:
-    """The dev measure before and after training, with its doubt; worse is said aloud."""
+    """The dev measure before and after training, with intervals; logs a warning if it got worse."""
     p = paired_p(after, before)
     difference = differences_with_intervals({"": after - before}, {"": p})[""]  # of the same test, so that it agrees
     line = (
@@ -135,7 +134,7 @@ def _verdict(before: np.ndarray, after: np.ndarray, model: str) -> dict[str, Any
 
 
 def _card(config: FitTeacherConfig, counts: dict[str, Any]) -> str:
-    """The model card: base, data, numbers, how it was made and how it is used."""
+    """The model card: base model, data, results, options and usage."""
     dev = counts["dev"]
     numbers = "No dev queries were given: these are the last weights, and nothing was measured."
     if dev:

@@ -1,6 +1,6 @@
-"""The training of ``fit-teacher`` on the library's cross-encoder trainer: lists, losses, evaluation, checkpoints.
+"""Training of ``fit-teacher`` with the library's cross-encoder trainer: lists, losses, evaluation, checkpoints.
 
-Knows groups of candidates and the trainer; must not know how candidates were found or what a finished folder holds.
+Knows groups of candidates and the trainer; must not know how candidates were found or the files of a finished teacher.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ from retrieval_distill.training.groups import Draw, Group
 logger = logging.getLogger("retrieval_distill")
 
 MEASURE = "nDCG@10"
-"""What the dev queries are measured by."""
+"""Measure of the dev queries."""
 
 LOGGED = f"eval_{MEASURE}"
 
 PAIRS_PER_CALL = 2048
-"""Pairs tokenised at once in an evaluation."""
+"""Pairs tokenised at once during an evaluation."""
 
 
 class BinaryLists(nn.Module):
-    """The library's pairwise loss over lists, so that every loss sees the same steps."""
+    """The library's pairwise loss applied to lists, so that all losses have the same steps."""
 
     def __init__(self, model: CrossEncoder) -> None:
         super().__init__()
@@ -69,11 +69,11 @@ class BinaryLists(nn.Module):
 
 
 def _one_hot(grades: np.ndarray) -> np.ndarray:
-    """ListNet takes the softmax of its labels: grades 1 and 0 would leave the others most of the target."""
+    """Labels whose softmax, which ListNet takes, is uniform over the relevant candidates and 0 elsewhere."""
     return np.where(grades > 0, 0.0, -np.inf)
 
 
-# mini_batch_size=-1: a step's pairs go to the model together, which is what lets it sort them by length
+# mini_batch_size=-1: the model gets all pairs of a step at once, so that it can sort them by length
 LOSSES: dict[str, Callable[[CrossEncoder], nn.Module]] = {
     "listwise": lambda model: ListNetLoss(model, mini_batch_size=-1),
     "binary": BinaryLists,
@@ -89,9 +89,9 @@ LABELS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass
 class ListCollator(CrossEncoderDataCollator):
-    """From rows of the schedule to the library's columns: ``query``, ``documents``, ``labels`` (a list each).
+    """Collates rows of the schedule into the library's columns ``query``, ``documents`` and ``labels``.
 
-    Texts are looked up here, so that a schedule of any length holds numbers only.
+    Texts are looked up here, so the schedule itself holds only numbers.
     """
 
     groups: Sequence[Group] = ()
@@ -105,7 +105,7 @@ class ListCollator(CrossEncoderDataCollator):
         return super().__call__([self.row(self.draws[feature["draw"]]) for feature in features])
 
     def row(self, draw: Draw) -> dict[str, Any]:
-        """One list in texts."""
+        """One list as texts."""
         assert self.queries is not None and self.documents is not None
         group = self.groups[draw.group]
         grades = np.array([group.grades[candidate] for candidate in draw.candidates])
@@ -118,7 +118,7 @@ class ListCollator(CrossEncoderDataCollator):
 
 @dataclass(eq=False)
 class DevQueries(BaseEvaluator):
-    """Reranks the candidates of the dev queries with a model's current weights."""
+    """Evaluates a model's current weights by reranking the candidates of the dev queries."""
 
     run: Run
     qrels: Qrels
@@ -135,7 +135,7 @@ class DevQueries(BaseEvaluator):
         self.pairs = list(zip(asked, found, strict=True))
 
     def __call__(self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1) -> Any:
-        """As the trainer asks for it."""
+        """The mean measure; called by the trainer."""
         return {MEASURE: float(self.values(model).mean())}
 
     def values(self, model: CrossEncoder) -> np.ndarray:
@@ -146,7 +146,7 @@ class DevQueries(BaseEvaluator):
 
 @torch.no_grad()
 def scores(model: CrossEncoder, pairs: Sequence[tuple[str, str]], bf16: bool = False) -> np.ndarray:
-    """Raw logits of pairs of texts with the model as it is now (float32)."""
+    """Raw logits of pairs of texts with the model's current weights, float32."""
     model.eval()
     order = np.argsort([-len(query) - len(document) for query, document in pairs], kind="stable")
     logits = np.empty(len(pairs), np.float32)
@@ -160,14 +160,14 @@ def scores(model: CrossEncoder, pairs: Sequence[tuple[str, str]], bf16: bool = F
 
 
 class ListTrainer(CrossEncoderTrainer):
-    """The library's trainer, taking the schedule in order."""
+    """The library's trainer, which takes the schedule in order."""
 
     def get_batch_sampler(self, dataset: Any, batch_size: int, drop_last: bool, *_: Any, **__: Any) -> BatchSampler:
-        """The schedule is shuffled already, in a way that a resumed training can repeat."""
+        """Batches in the order of the schedule, which is already shuffled reproducibly."""
         return DefaultBatchSampler(SequentialSampler(dataset), batch_size=batch_size, drop_last=drop_last)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """None: the card is ours."""
+        """Do nothing, because we write the model card."""
 
 
 def train(
@@ -178,10 +178,7 @@ def train(
     steps: int,
     checkpoints: Path,
 ) -> TrainerState:
-    """Train in place, from the last whole checkpoint where there is one; the best weights are the ones left.
-
-    Without ``dev`` the last weights are left.
-    """
+    """Train in place, from the last complete checkpoint if any; leave the best weights, or without ``dev`` the last."""
     trainer = ListTrainer(
         model=model,
         args=_arguments(config, steps, dev is not None, checkpoints),

@@ -30,10 +30,10 @@ ADAPTER = "adapter_config.json"
 
 
 class PairsByLength(CrossEncoder):
-    """The library's cross-encoder, running a batch as several forward passes over pairs of like length.
+    """The library's cross-encoder, which splits a batch into forward passes over pairs of similar length.
 
-    A step's pairs differ much in length; padded to the longest, most of the work would be on padding. The scores and
-    gradients are those of one pass; the losses of the library see no difference.
+    Pairs of a step differ much in length, so padding all to the longest would waste most of the work. Scores and
+    gradients are those of a single pass.
     """
 
     def forward(self, input: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class PairsByLength(CrossEncoder):
 
 
 def _rows(features: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
-    """These rows of a tokenised batch, without the columns that none of them uses (left or right padding)."""
+    """Rows of a tokenised batch, without columns that are padding in all of them (left or right)."""
     mask = features["attention_mask"]
     chosen = torch.from_numpy(rows).to(mask.device)
     used = mask[chosen].any(0)
@@ -59,10 +59,10 @@ def _rows(features: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
 
 
 def build(config: FitTeacherConfig) -> PairsByLength:
-    """A model ready to train, in float32; weights that the start lacks are drawn by the seed.
+    """A model ready to train, in float32; missing weights of the head are initialised by the seed.
 
     Raises:
-        UserError: The model is not to be had, or adapters cannot be put on it.
+        UserError: There is no such model, or it has no layers to adapt.
     """
     torch.manual_seed(config.seed)
     folder = models.resolve(config.model)
@@ -80,7 +80,7 @@ def trained_parameters(model: nn.Module) -> int:
 
 
 def save(model: CrossEncoder, config: FitTeacherConfig, folder: Path) -> None:
-    """Save the weights: a whole cross-encoder, or an adapter that names its base as the user did."""
+    """Save the weights: a full cross-encoder, or an adapter that names its base model as the user did."""
     weights.save(model, folder, create_model_card=False)
     if config.adapter == "lora":
         settings = stages.read_json(folder / ADAPTER)
@@ -128,7 +128,7 @@ def _add_lora(model: CrossEncoder, config: FitTeacherConfig) -> None:
 
 
 def _linear_in_layers(backbone: nn.Module) -> list[str]:
-    """Names within a layer, such as ``attention.self.query``, of the linear maps of the repeated layers."""
+    """Names of the linear modules inside the layers, such as ``attention.self.query``."""
     names = set()
     for name, module in backbone.named_modules():
         parts = name.split(".")
@@ -139,7 +139,7 @@ def _linear_in_layers(backbone: nn.Module) -> list[str]:
 
 
 def _head(backbone: Any) -> list[str]:
-    """Modules outside the encoder and its pooler: small, often fresh, so trained whole."""
+    """Modules of the head and the pooler, which are small and often new, so they are trained in full."""
     encoder = getattr(backbone, backbone.base_model_prefix)
     weighty = [name for name, module in backbone.named_children() if next(module.parameters(), None) is not None]
     head = [name for name in weighty if getattr(backbone, name) is not encoder]
