@@ -26,19 +26,11 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
-from retrieval_distill.runtime.progress import progress
 from retrieval_distill.runtime.stages import fingerprint, write_json
 from retrieval_distill.student import build, encoder
 from retrieval_distill.training import CHECKPOINTS, training_log
 from retrieval_distill.training.batches import DrawDataset
-from retrieval_distill.training.checkpoints import (
-    Advance,
-    LogAtCheckpoints,
-    MarkComplete,
-    last_complete,
-    load_state,
-    report_interrupt,
-)
+from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkComplete, resume
 from retrieval_distill.training.distillation_trainer import DistillationTrainer
 from retrieval_distill.training.trainer_arguments import arguments, dtype
 
@@ -120,16 +112,8 @@ def _train(
         callbacks=[LogAtCheckpoints(), MarkComplete()],
     )
     trainer.pop_callback(PrinterCallback)
-    last = last_complete(folder / CHECKPOINTS)
-    state = load_state(last)
-    if state.global_step >= trainer.args.max_steps:  # killed after the last step
-        trainer._load_from_checkpoint(str(last))
-    else:
-        bar = progress("compressing", trainer.args.max_steps, "steps", state.global_step)
-        with bar as advance, report_interrupt(folder / CHECKPOINTS):
-            trainer.add_callback(Advance(advance))
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
-        state = trainer.state
+    state = resume(trainer, "compressing")
+    trainer._load_from_checkpoint(str(folder / CHECKPOINTS / f"checkpoint-{state.global_step}"))  # after a kill
     write_json(folder / "training_log.json", training_log.rows(state.log_history, state.global_step, {}))
     tokens = sum(int(lengths[batch.rows].sum()) for batch in batches)
     return {"texts": len(rows), "steps": state.global_step, "tokens": tokens}

@@ -5,6 +5,7 @@ Knows the shape of the result; must not know how it was measured.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from retrieval_distill.evaluation.compare import Measured
@@ -63,7 +64,7 @@ class BenchmarkReport(Document):
 
         measure = self.measures[0]
         by_dataset = {name: dataset.systems for name, dataset in self.datasets.items()}
-        names = list(dict.fromkeys(name for part in (*by_dataset.values(), *self.tasks.values()) for name in part))
+        names = list(dict.fromkeys([*chain(*by_dataset.values()), *chain(*self.tasks.values())]))
         mark = marks(names)
         legend = f"{', '.join(f'{letter} = better than {name}' for name, letter in mark.items())} ({TEST})"
         grid = Table("system", title_justify="left", caption_justify="left", caption=legend if by_dataset else None)

@@ -182,7 +182,7 @@ def _slice(report: TuningReport, key: str) -> Any:
     marks = [
         slices.Mark(
             float(value) if numeric else float(names.index(_value(value))),
-            trial.value,
+            trial.value or 0.0,
             trial.state == "pruned",
             report.is_chosen(trial),
         )

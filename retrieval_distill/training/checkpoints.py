@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_utils import rotate_checkpoints
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import manifests, processes
 from retrieval_distill.runtime.files import read_json, write_json
+from retrieval_distill.runtime.progress import progress
+from retrieval_distill.training.early_stopping import exhausted
 
 logger = logging.getLogger("retrieval_distill")
 
 MARK = "whole"
 """File that marks a checkpoint as complete and lists its files; a checkpoint without it is not resumed from."""
+
+STATE = "trainer_state.json"
+"""The trainer's file of its state."""
 
 KEPT = 2
 """Number of checkpoints kept: the newest, and the best or else the second newest."""
@@ -68,16 +71,36 @@ def last_complete(folder: Path) -> Path | None:
     return next((path for path in reversed(found) if path.name in good), None)
 
 
-@contextmanager
-def report_interrupt(folder: Path) -> Iterator[None]:
-    """On Ctrl-C, log which checkpoint is kept."""
-    try:
-        yield
-    except KeyboardInterrupt:
+def resume(trainer: Trainer, title: str, patience: int | None = None) -> TrainerState:
+    """Train from the last complete checkpoint, if any, unless all steps are done or patience is exhausted.
+
+    Args:
+        trainer: Its ``output_dir`` is the folder of the checkpoints.
+        title: Title of the progress bar.
+        patience: See :func:`retrieval_distill.training.early_stopping.exhausted`; used if the trainer evaluates.
+
+    Returns:
+        The trainer's state at the end.
+    """
+    folder, measure = Path(str(trainer.args.output_dir)), trainer.args.metric_for_best_model
+    with trainer.args.main_process_first(local=False):
         last = last_complete(folder)
-        kept = f"{last} is kept" if last else "there is no checkpoint yet, so it will start from the beginning"
-        logger.warning("training stopped; %s", kept)
-        raise
+    state = TrainerState.load_from_json(str(last / STATE)) if last else TrainerState()
+    stopped = measure is not None and exhausted(state.log_history, measure, patience)
+    if stopped or state.global_step >= trainer.args.max_steps:
+        trainer.state = state
+        return state
+    steps = trainer.args.max_steps if trainer.is_world_process_zero() else state.global_step
+    with progress(title, steps, "steps", state.global_step) as advance:
+        trainer.add_callback(Advance(advance))
+        try:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        except KeyboardInterrupt:
+            last = last_complete(folder)
+            kept = f"{last} is kept" if last else "there is no checkpoint yet, so it will start from the beginning"
+            logger.warning("training stopped; %s", kept)
+            raise
+    return trainer.state
 
 
 def _mark(checkpoint: Path) -> None:
@@ -105,12 +128,7 @@ def _defect(checkpoint: Path) -> str:
 
 def _best(checkpoint: Path) -> str:
     """Name of the best checkpoint at the time this one was written; empty if there was none."""
-    return Path(read_json(checkpoint / "trainer_state.json").get("best_model_checkpoint") or "").name
-
-
-def load_state(checkpoint: Path | None) -> TrainerState:
-    """The trainer's state at a checkpoint, or an initial state for ``None``."""
-    return TrainerState.load_from_json(str(checkpoint / "trainer_state.json")) if checkpoint else TrainerState()
+    return Path(read_json(checkpoint / STATE).get("best_model_checkpoint") or "").name
 
 
 class Advance(TrainerCallback):

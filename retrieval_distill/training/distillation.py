@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import PrinterCallback, TrainerCallback, TrainerState
+from transformers import PrinterCallback, TrainerCallback
 
 from retrieval_distill import weights
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives.scale import check_scale
-from retrieval_distill.runtime.progress import progress
 from retrieval_distill.runtime.stages import write_json
 from retrieval_distill.student import adapter, build
 from retrieval_distill.training import (
@@ -39,19 +37,12 @@ from retrieval_distill.training import (
 )
 from retrieval_distill.training.agreement import Agreement
 from retrieval_distill.training.batches import Collator, DrawDataset
-from retrieval_distill.training.checkpoints import (
-    Advance,
-    LogAtCheckpoints,
-    MarkComplete,
-    last_complete,
-    load_state,
-    report_interrupt,
-)
+from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkComplete, resume
 from retrieval_distill.training.cross_batch_memory import Memory, MemoryCollator
 from retrieval_distill.training.dev_retrieval import DevSet
 from retrieval_distill.training.distillation_model import DistillationModel
 from retrieval_distill.training.distillation_trainer import DistillationTrainer
-from retrieval_distill.training.early_stopping import StopEarly, exhausted
+from retrieval_distill.training.early_stopping import StopEarly
 from retrieval_distill.training.groups import Draw, Group, build_groups, summarize_ids, uniformly_scored
 from retrieval_distill.training.lexical_term import LexicalTerm, Scores
 from retrieval_distill.training.objective_mix import objective_mix
@@ -115,7 +106,7 @@ def distill(
     for callback in callbacks:
         training.trainer.add_callback(callback)
     start = distributed.broadcast_from_first(lambda: training.measure_agreement("before training"))
-    training.run()
+    resume(training.trainer, "training the student", recipe.training.patience)
     return distributed.broadcast_from_first(lambda: {**training.finish(start), "truncated": cut})
 
 
@@ -127,25 +118,8 @@ class Training:
     student: SentenceTransformer
     average: WeightAverage | None
     agreement: Agreement
-    measure: str | None
     recipe: Recipe
     folder: Path
-
-    def run(self) -> None:
-        """Train from the last complete checkpoint, if any; do nothing if the last step is already done."""
-        trainer, folder = self.trainer, self.folder / CHECKPOINTS
-        with trainer.args.main_process_first(local=False):
-            last = last_complete(folder)
-        state = load_state(last)
-        if self._is_over(state):
-            trainer.state = state
-            return
-        with ExitStack() as stack:
-            steps = trainer.args.max_steps if trainer.is_world_process_zero() else state.global_step
-            bar = progress("training the student", steps, "steps", state.global_step)
-            trainer.add_callback(Advance(stack.enter_context(bar)))
-            stack.enter_context(report_interrupt(folder))
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
 
     def finish(self, start: dict[str, float]) -> dict[str, Any]:
         """Save the best or last weights, or their average, and the log; return the counts."""
@@ -172,11 +146,6 @@ class Training:
         if self.agreement.lists:
             logger.info("measuring the student's agreement with its teacher %s", when)
         return self.agreement(self.student)
-
-    def _is_over(self, state: TrainerState) -> bool:
-        """Whether no step is left."""
-        stopped = self.measure and exhausted(state.log_history, self.measure, self.recipe.training.patience)
-        return bool(stopped) or state.global_step >= self.trainer.args.max_steps
 
     def _take_weights(self, step: int) -> None:
         checkpoint = self.folder / CHECKPOINTS / f"checkpoint-{step}"
@@ -266,4 +235,4 @@ def _training(
         layer_decay=config.layer_decay,
     )
     trainer.pop_callback(PrinterCallback)
-    return Training(trainer, student, average, agreement, logged, recipe, folder)
+    return Training(trainer, student, average, agreement, recipe, folder)

@@ -50,7 +50,7 @@ def noted(owner, name, told):
 
     setattr(owner, name, both)
 
-noted(distillation.Advance, "on_step_end", lambda state: "step\\n")
+noted(checkpoints.Advance, "on_step_end", lambda state: "step\\n")
 noted(checkpoints.MarkComplete, "on_save", lambda state: f"saved {kills.done()}\\n")
 work = {"distill": distill, "compress": compress, "fit-teacher": fit_teacher}[what]
 folder, log = out / "whole", out / "whole.log"

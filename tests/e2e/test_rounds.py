@@ -29,9 +29,9 @@ import os, signal, sys
 from pathlib import Path
 from retrieval_distill import pipeline
 from retrieval_distill.config import load_recipe
-from retrieval_distill.training import distillation
+from retrieval_distill.training import checkpoints, distillation
 
-count, real = 0, distillation.Advance.on_step_end
+count, real = 0, checkpoints.Advance.on_step_end
 
 def dying(*args, **kwargs):
     global count
@@ -40,7 +40,7 @@ def dying(*args, **kwargs):
     if count == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-distillation.Advance.on_step_end = dying
+checkpoints.Advance.on_step_end = dying
 pipeline.run(load_recipe(sys.argv[1]), out=Path(sys.argv[2]))
 """
 

@@ -235,12 +235,12 @@ def die_after(owner, name, calls, before=False):
 if when == "scoring":
     die_after(ScoreStore, "add", 6)
 elif when.startswith("training"):
-    from retrieval_distill.training import distillation
+    from retrieval_distill.training import checkpoints, distillation
     # torn: the third checkpoint's files are there, its mark is not
     die_after(distillation.MarkComplete, "on_save", 3, before=when == "training-torn")
 elif when == "step":
-    from retrieval_distill.training import distillation
-    die_after(distillation.Advance, "on_step_end", 7)
+    from retrieval_distill.training import checkpoints, distillation
+    die_after(checkpoints.Advance, "on_step_end", 7)
 pipeline.run(load_recipe(sys.argv[1]), out=Path(sys.argv[2]))
 """
 

@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from retrieval_distill.config import LoRAConfig, StudentConfig, load_recipe
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import adapter, build, encoder
-from retrieval_distill.training import distillation
+from retrieval_distill.training import checkpoints
 from tests.training.driver import train
 
 TEXTS = ["path file", "a much longer text about the graph " * 6, "Hash Byte buffer", "sort " * 30]
@@ -86,7 +86,7 @@ def with_lora(tiny_recipe: dict, families: dict) -> dict:
 def test_interrupted_it_ends_the_same(tiny_recipe, families, tmp_path, monkeypatch):
     values = with_lora(tiny_recipe, families)
     train(values, tmp_path / "whole")
-    real = distillation.Advance.on_step_end
+    real = checkpoints.Advance.on_step_end
 
     def dying(self, args, state, control, **rest):
         real(self, args, state, control, **rest)
@@ -94,7 +94,7 @@ def test_interrupted_it_ends_the_same(tiny_recipe, families, tmp_path, monkeypat
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(distillation.Advance, "on_step_end", dying)
+        patch.setattr(checkpoints.Advance, "on_step_end", dying)
         with pytest.raises(KeyboardInterrupt):
             train(values, tmp_path / "killed")
     assert (tmp_path / "killed" / "checkpoints" / "checkpoint-4" / "whole").is_file()

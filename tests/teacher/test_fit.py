@@ -252,7 +252,7 @@ def test_a_teacher_that_got_worse_is_noticed(caplog):
 
 DRIVER = """
 import gc, os, signal, sys
-from retrieval_distill.training import distillation
+from retrieval_distill.training import checkpoints, distillation
 from retrieval_distill.data.formats import beir
 from retrieval_distill.api.teachers import fit_teacher
 from retrieval_distill.teacher.fitting import fit
@@ -274,7 +274,7 @@ def die_at(owner, name, calls, before):
 data, out, options = sys.argv[1:]
 gc.freeze()
 whens = {
-    "step": (distillation.Advance, "on_step_end", 5, False),
+    "step": (checkpoints.Advance, "on_step_end", 5, False),
     "torn": (distillation.MarkComplete, "on_save", 2, True),  # the second checkpoint's files are there, its mark is not
     "trained": (fit.fit_model, "save", 1, True),
 }

@@ -19,7 +19,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.runtime import processes
-from retrieval_distill.training import distillation
+from retrieval_distill.training import checkpoints, distillation
 from retrieval_distill.training.dev_retrieval import DevSet
 
 
@@ -54,14 +54,14 @@ def train(values: dict, folder: Path, run: Run | None = None) -> list[dict]:
 
 
 def die_after(step: int) -> None:
-    real = distillation.Advance.on_step_end
+    real = checkpoints.Advance.on_step_end
 
     def dying(self, args, state, control, **rest):
         real(self, args, state, control, **rest)
         if state.global_step == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    distillation.Advance.on_step_end = dying
+    checkpoints.Advance.on_step_end = dying
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from retrieval_distill import api
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.training import dev_retrieval, distillation
+from retrieval_distill.training import checkpoints, dev_retrieval, distillation
 from retrieval_distill.training.early_stopping import exhausted
 from tests.training.driver import distill, teacher_run, train
 from tests.training.test_distillation import weights, with_training
@@ -115,13 +115,13 @@ def test_evaluations_change_nothing_else(tiny_recipe, tmp_path):
 def test_the_average_by_hand(tiny_recipe, tmp_path, monkeypatch):
     """The first step's weights, then ``0.7 * average + 0.3 * weights``, in float64."""
     steps = []
-    real = distillation.Advance.on_step_end
+    real = checkpoints.Advance.on_step_end
 
     def keep(self, args, state, control, model, **rest):
         steps.append({name: weight.double().clone() for name, weight in model.student.state_dict().items()})
         real(self, args, state, control, **rest)
 
-    monkeypatch.setattr(distillation.Advance, "on_step_end", keep)
+    monkeypatch.setattr(checkpoints.Advance, "on_step_end", keep)
     train(with_training(tiny_recipe, steps=5, ema=0.7, learning_rate=1e-3), tmp_path / "student")
     average = steps[0]
     for step in steps[1:]:

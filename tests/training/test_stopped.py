@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retrieval_distill.training import distillation
+from retrieval_distill.training import checkpoints
 from tests.training.driver import train
 from tests.training.test_distillation import with_training
 
@@ -13,7 +13,7 @@ from tests.training.test_distillation import with_training
 def test_a_stopped_training_says_what_is_kept(tiny_recipe, tmp_path, monkeypatch, caplog, step, kept):
     values = with_training(tiny_recipe, steps=6, save_steps=2)
     steps = []
-    real = distillation.Advance.on_step_end
+    real = checkpoints.Advance.on_step_end
 
     def stopping(self, args, state, control, **rest):
         real(self, args, state, control, **rest)
@@ -21,7 +21,7 @@ def test_a_stopped_training_says_what_is_kept(tiny_recipe, tmp_path, monkeypatch
         if state.global_step == step and len(steps) == step:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(distillation.Advance, "on_step_end", stopping)
+    monkeypatch.setattr(checkpoints.Advance, "on_step_end", stopping)
     with pytest.raises(KeyboardInterrupt):
         train(values, tmp_path / "student")
     said = f"checkpoint-{kept} is kept" if kept else "there is no checkpoint yet, so it will start from the beginning"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,16 +30,8 @@ from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.hardware import devices
-from retrieval_distill.runtime.progress import progress
-from retrieval_distill.training.checkpoints import (
-    Advance,
-    LogAtCheckpoints,
-    MarkComplete,
-    last_complete,
-    load_state,
-    report_interrupt,
-)
-from retrieval_distill.training.early_stopping import StopEarly, exhausted
+from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkComplete, resume
+from retrieval_distill.training.early_stopping import StopEarly
 from retrieval_distill.training.groups import Draw, Group
 
 logger = logging.getLogger("retrieval_distill")
@@ -189,15 +180,8 @@ def train(
         callbacks=[LogAtCheckpoints(), MarkComplete(), *([StopEarly(LOGGED, config.patience)] if dev else [])],
     )
     trainer.pop_callback(PrinterCallback)
-    last = last_complete(checkpoints)
-    state = load_state(last)
-    with ExitStack() as stack, models.quiet_transformers():
-        if state.global_step < steps and not exhausted(state.log_history, LOGGED, config.patience):
-            bar = progress("training the teacher", steps, "steps", state.global_step)
-            trainer.add_callback(Advance(stack.enter_context(bar)))
-            stack.enter_context(report_interrupt(checkpoints))
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
-            state = trainer.state
+    with models.quiet_transformers():
+        state = resume(trainer, "training the teacher", config.patience)
         # the library's own load_best_model_at_end only logs when it fails
         kept = state.best_global_step if dev else state.global_step
         trainer._load_from_checkpoint(str(checkpoints / f"checkpoint-{kept}"))
