@@ -21,7 +21,7 @@ from retrieval_distill.compress.compression_model import CompressionModel
 from retrieval_distill.compress.teacher_cache import TeacherCache
 from retrieval_distill.compress.transfer import ModelPair
 from retrieval_distill.compress.transfer_mix import Transfers
-from retrieval_distill.config import CompressConfig, OptimiserConfig, TrainingConfig
+from retrieval_distill.config import CompressConfig
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.tokens import Tokens
 from retrieval_distill.errors import UserError
@@ -33,9 +33,6 @@ from retrieval_distill.training.batches import DrawDataset
 from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkComplete, resume
 from retrieval_distill.training.distillation_trainer import DistillationTrainer
 from retrieval_distill.training.trainer_arguments import arguments, dtype
-
-SHARED = {*OptimiserConfig.model_fields, "learning_rate", "save_steps"}
-"""Options shared with the section ``training``."""
 
 
 class CompressionTrainer(DistillationTrainer):
@@ -79,7 +76,7 @@ def compress(config: CompressConfig, plain: Texts, folder: Path, seed: int) -> d
             gradient is NaN or infinite.
     """
     torch.manual_seed(seed)
-    computed = dtype(_training(config, 1))
+    computed = dtype(config)
     teacher = backbones.load(_teacher(config), "float32" if computed is None else "bfloat16")
     student, basis = student_setup.student(config, _model(config), plain, seed)
     layer_dropping.check(student, config.depths)
@@ -103,10 +100,20 @@ def _train(
     size = min(config.tokens_per_step, encoder.TOKENS_PER_BATCH[student.device.type])
     micro = -(-config.tokens_per_step // size)
     batches = text_batches.batches(lengths, rows, size, micro, config.steps, config.tokens, seed)
-    training = _training(config, micro)
     trainer = CompressionTrainer(
         model=model,
-        args=arguments(training, len(batches) // micro, seed, None, folder / CHECKPOINTS),
+        args=arguments(
+            config,
+            len(batches) // micro,
+            seed,
+            None,
+            folder / CHECKPOINTS,
+            per_device_train_batch_size=1,
+            gradient_accumulation_steps=micro,
+            learning_rate=config.learning_rate,
+            save_steps=config.save_steps,
+            remove_unused_columns=False,
+        ),
         train_dataset=DrawDataset(batches),
         data_collator=collator,
         callbacks=[LogAtCheckpoints(), MarkComplete()],
@@ -152,10 +159,6 @@ def _open_cache(
     key = [models.fingerprint(pair.teacher_name), tokens.fingerprint, str(computed)]
     folder = Path(config.teacher_cache) / fingerprint(key)[:16]
     return TeacherCache(folder, transfers.teacher_keys, pair.teacher, tokens, computed)
-
-
-def _training(config: CompressConfig, micro: int) -> TrainingConfig:
-    return TrainingConfig(queries_per_step=1, gradient_accumulation=micro, **config.model_dump(include=SHARED))
 
 
 def _teacher(config: CompressConfig) -> str:

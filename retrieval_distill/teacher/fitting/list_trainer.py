@@ -33,6 +33,7 @@ from retrieval_distill.hardware import devices
 from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkComplete, resume
 from retrieval_distill.training.early_stopping import StopEarly
 from retrieval_distill.training.groups import Draw, Group
+from retrieval_distill.training.trainer_arguments import arguments
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -172,7 +173,20 @@ def train(
     """Train in place, from the last complete checkpoint if any; leave the best weights, or without ``dev`` the last."""
     trainer = ListTrainer(
         model=model,
-        args=_arguments(config, steps, dev is not None, checkpoints),
+        args=arguments(
+            config,
+            steps,
+            config.seed,
+            LOGGED if dev else None,
+            checkpoints,
+            CrossEncoderTrainingArguments,
+            per_device_train_batch_size=config.queries_per_step,
+            learning_rate=config.peak_learning_rate,
+            bf16=uses_bf16(config),
+            eval_steps=config.evaluate_every,
+            save_steps=config.evaluate_every,
+            logging_steps=min(5, config.evaluate_every),
+        ),
         train_dataset=Rows.from_dict({"draw": list(range(len(collator.draws)))}),
         data_collator=collator,
         loss=LOSSES[config.loss](model),
@@ -191,27 +205,3 @@ def train(
 def uses_bf16(config: FitTeacherConfig) -> bool:
     """Whether training and evaluation compute in bfloat16."""
     return devices.uses_bfloat16(config.bf16)
-
-
-def _arguments(config: FitTeacherConfig, steps: int, evaluated: bool, folder: Path) -> CrossEncoderTrainingArguments:
-    return CrossEncoderTrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=config.queries_per_step,
-        learning_rate=config.peak_learning_rate,
-        warmup_steps=max(1, round(config.warmup * steps)) if config.warmup else 0,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        bf16=uses_bf16(config),
-        eval_strategy="steps" if evaluated else "no",
-        eval_steps=config.evaluate_every,
-        metric_for_best_model=LOGGED if evaluated else None,
-        greater_is_better=True if evaluated else None,
-        save_steps=config.evaluate_every,
-        logging_steps=min(5, config.evaluate_every),
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=devices.device() == "cpu",
-        dataloader_pin_memory=False,
-        seed=config.seed,
-    )
