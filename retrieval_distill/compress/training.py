@@ -100,20 +100,14 @@ def _train(
     size = min(config.tokens_per_step, encoder.TOKENS_PER_BATCH[student.device.type])
     micro = -(-config.tokens_per_step // size)
     batches = text_batches.batches(lengths, rows, size, micro, config.steps, config.tokens, seed)
+    args = arguments(
+        config, len(batches) // micro, seed, None, folder / CHECKPOINTS,
+        per_device_train_batch_size=1, gradient_accumulation_steps=micro, learning_rate=config.learning_rate,
+        save_steps=config.save_steps, remove_unused_columns=False,
+    )  # fmt: skip
     trainer = CompressionTrainer(
         model=model,
-        args=arguments(
-            config,
-            len(batches) // micro,
-            seed,
-            None,
-            folder / CHECKPOINTS,
-            per_device_train_batch_size=1,
-            gradient_accumulation_steps=micro,
-            learning_rate=config.learning_rate,
-            save_steps=config.save_steps,
-            remove_unused_columns=False,
-        ),
+        args=args,
         train_dataset=DrawDataset(batches),
         data_collator=collator,
         callbacks=[LogAtCheckpoints(), MarkComplete()],

@@ -215,30 +215,19 @@ def _training(
     listening = [early, LogAtCheckpoints(), average, memory, MarkComplete()]
     step = config.queries_per_step * distributed.count() * config.gradient_accumulation
     steps = len(draws) // step
+    model = DistillationModel(
+        student, objectives, recipe.student.scale, computed, config.cache_texts, views,
+        vectors.dimensions if vectors else None, memory,
+    )  # fmt: skip
+    args = arguments(
+        config, steps, recipe.seed, logged, folder / CHECKPOINTS,
+        per_device_train_batch_size=config.queries_per_step, gradient_accumulation_steps=config.gradient_accumulation,
+        learning_rate=config.learning_rate, eval_steps=config.evaluate_steps, save_steps=config.save_steps,
+        remove_unused_columns=False,
+    )  # fmt: skip
     trainer = DistillationTrainer(
-        model=DistillationModel(
-            student,
-            objectives,
-            recipe.student.scale,
-            computed,
-            config.cache_texts,
-            views,
-            vectors.dimensions if vectors else None,
-            memory,
-        ),
-        args=arguments(
-            config,
-            steps,
-            recipe.seed,
-            logged,
-            folder / CHECKPOINTS,
-            per_device_train_batch_size=config.queries_per_step,
-            gradient_accumulation_steps=config.gradient_accumulation,
-            learning_rate=config.learning_rate,
-            eval_steps=config.evaluate_steps,
-            save_steps=config.save_steps,
-            remove_unused_columns=False,
-        ),
+        model=model,
+        args=args,
         train_dataset=DrawDataset(range(len(draws)) if config.memory else draws),
         eval_dataset=dev,
         data_collator=MemoryCollator(collator, draws, config.memory, step) if config.memory else collator,

@@ -171,22 +171,15 @@ def train(
     checkpoints: Path,
 ) -> TrainerState:
     """Train in place, from the last complete checkpoint if any; leave the best weights, or without ``dev`` the last."""
+    args = arguments(
+        config, steps, config.seed, LOGGED if dev else None, checkpoints, CrossEncoderTrainingArguments,
+        per_device_train_batch_size=config.queries_per_step, learning_rate=config.peak_learning_rate,
+        bf16=uses_bf16(config), eval_steps=config.evaluate_every, save_steps=config.evaluate_every,
+        logging_steps=min(5, config.evaluate_every),
+    )  # fmt: skip
     trainer = ListTrainer(
         model=model,
-        args=arguments(
-            config,
-            steps,
-            config.seed,
-            LOGGED if dev else None,
-            checkpoints,
-            CrossEncoderTrainingArguments,
-            per_device_train_batch_size=config.queries_per_step,
-            learning_rate=config.peak_learning_rate,
-            bf16=uses_bf16(config),
-            eval_steps=config.evaluate_every,
-            save_steps=config.evaluate_every,
-            logging_steps=min(5, config.evaluate_every),
-        ),
+        args=args,
         train_dataset=Rows.from_dict({"draw": list(range(len(collator.draws)))}),
         data_collator=collator,
         loss=LOSSES[config.loss](model),
