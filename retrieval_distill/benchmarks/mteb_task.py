@@ -36,12 +36,12 @@ def measure(task: str, model: str, dtype: str = "auto") -> dict[str, Any]:
 
     loaded = encoder.load(model, dtype)
     try:
-        asked = mteb.get_task(task)
+        selected = mteb.get_task(task)
         with hub.offline_if_unreachable():
-            results = mteb.evaluate(loaded, asked, cache=None, show_progress_bar=False).task_results
+            results = mteb.evaluate(loaded, selected, cache=None, show_progress_bar=False).task_results
     except (ImportError, KeyError, OSError, ValueError) as error:
         reason = error.args[0] if isinstance(error, KeyError) else error  # str() of a KeyError has quotes
         raise UserError(f"mteb:{task}: {str(reason).strip() or type(error).__name__}") from None
     if not results:
         raise UserError(f"mteb:{task}: its data is not public; ask for access and log in to the hub")
-    return {"measure": asked.metadata.main_score, "mean": float(results[0].get_score()), "low": None, "high": None}
+    return {"measure": selected.metadata.main_score, "mean": float(results[0].get_score()), "low": None, "high": None}

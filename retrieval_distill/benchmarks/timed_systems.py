@@ -76,7 +76,7 @@ def dense_system(index: Index, model: str, dtype: str, queries: Texts, documents
 
     loaded = encoder.load(model, dtype, index.manifest["inputs"]["max_length"])
     shapes = tuple((tuple(weight.shape), str(weight.dtype)) for weight in loaded.parameters())
-    sample, asked = documents.take(_evenly_spaced(documents.ids, SAMPLE)), queries.take()
+    sample, query_texts = documents.take(_evenly_spaced(documents.ids, SAMPLE)), queries.take()
     read = encoder.tokens_of(loaded, sample, "document").lengths
     counts = index.manifest["counts"]
 
@@ -87,7 +87,7 @@ def dense_system(index: Index, model: str, dtype: str, queries: Texts, documents
     def encode(texts: list[str]) -> object:
         return encoder.encode(loaded, texts, "document")
 
-    vectors = encoder.encode(loaded, asked[: speed.QUERIES_PER_TURN], "query")
+    vectors = encoder.encode(loaded, query_texts[: speed.QUERIES_PER_TURN], "query")
     facts: dict[str, Any] = {
         "parameters": build.parameters(loaded),
         "dimensions": counts["dimensions"],
@@ -96,7 +96,7 @@ def dense_system(index: Index, model: str, dtype: str, queries: Texts, documents
     }
     if (limit := encoder.limit(loaded, "document")) is not None:
         facts["max_length"] = limit
-    tokens = encoder.tokens_of(loaded, asked, "query").lengths
+    tokens = encoder.tokens_of(loaded, query_texts, "query").lengths
     about_index = (counts["kind"], counts["documents"], counts["dimensions"], repr(counts["search"]))
     return TimedSystem(
         search, facts, ("dense", shapes, tokens.tobytes(), about_index), (encode, read), (shapes, read.tobytes()),

@@ -50,10 +50,13 @@ class BM25Teacher:
         positions = pairs.positions[np.argsort(pairs.rows[pairs.positions, 1], kind="stable")]
         for start in range(0, len(positions), PAIRS):
             own = positions[start : start + PAIRS]
-            (asked, query_rows), (found, document_rows) = (
+            (own_queries, query_rows), (own_documents, document_rows) = (
                 np.unique(pairs.rows[own, side], return_inverse=True) for side in (0, 1)
             )
-            queries, documents = [pairs.queries[row] for row in asked], [pairs.documents[row] for row in found]
+            queries, documents = (
+                [pairs.queries[row] for row in own_queries],
+                [pairs.documents[row] for row in own_documents],
+            )
             yield own, self._index.scores(queries, documents, np.stack([query_rows, document_rows], axis=1))
 
     @cached_property

@@ -39,7 +39,7 @@ def open_model(folder: Path, device: str, kind: type[Any] = CrossEncoder, fresh_
             model_kwargs={"dtype": torch.float32},
             local_files_only=True,
         )
-    supplied = () if base is None else _supplied(folder)
+    supplied = () if base is None else _modules_to_save(folder)
 
     def fresh(transformer: Any, name: str) -> bool:
         parts = set(name.split("."))
@@ -60,7 +60,7 @@ def is_head(transformer: Any, name: str) -> bool:
     return not name.startswith(f"{transformer.base_model_prefix}.") or "pooler" in name.split(".")
 
 
-def _supplied(folder: Path) -> tuple[str, ...]:
+def _modules_to_save(folder: Path) -> tuple[str, ...]:
     """The modules that an adapter stores in full, such as its classifier."""
     return tuple(models.settings(folder / "adapter_config.json").get("modules_to_save") or ())
 

@@ -135,8 +135,8 @@ def decide(
     fitting = {id_: qrels[id_] for id_ in fitted_on}
     calibration = calibrate(teachers, [run.select(fitted_on) for run in raw] if fitting else raw, fitting, config)
     judging = {id_: judged for id_, judged in qrels.items() if id_ not in fitting}
-    kept = {name: run.select(list(judging)) for name, run in baselines.items()}
-    return judge(calibration.apply(raw).select(list(judging)), kept, judging, measure), calibration
+    baselines = {name: run.select(list(judging)) for name, run in baselines.items()}
+    return judge(calibration.apply(raw).select(list(judging)), baselines, judging, measure), calibration
 
 
 def judge(teacher: Run, baselines: Mapping[str, Run], qrels: Qrels, measure: str) -> Verdict:
@@ -154,7 +154,7 @@ def judge(teacher: Run, baselines: Mapping[str, Run], qrels: Qrels, measure: str
         queries detect with a power of 80 %) and ``better``: whether every interval lies above 0. There is no correction
         for the number of baselines, because the teacher has to beat all of them.
     """
-    against = {name: _compare(_reordered(run, teacher), run, qrels, measure) for name, run in baselines.items()}
+    against = {name: _compare(_reorder(run, teacher), run, qrels, measure) for name, run in baselines.items()}
     return {
         "measure": measure,
         "queries": len(qrels),
@@ -218,7 +218,7 @@ def _compare(ours: Run, theirs: Run, qrels: Qrels, measure: str) -> dict[str, An
     }
 
 
-def _reordered(run: Run, teacher: Run) -> Run:
+def _reorder(run: Run, teacher: Run) -> Run:
     """A Run's documents with the teacher's scores."""
     pairs = run.frame[["query_id", "doc_id"]].merge(teacher.frame, on=["query_id", "doc_id"], how="left")
     return Run.from_columns(pairs["query_id"], pairs["doc_id"], pairs["score"])

@@ -59,7 +59,7 @@ class LLMJudge:
         if not pairs.wanted.any():
             return
         self._announce(pairs)
-        questions = Questions(lambda position: self._body(*pairs.texts(position)), self.read, _named(pairs))
+        questions = Questions(lambda position: self._body(*pairs.texts(position)), self.read, _pair_description(pairs))
         for scores in self.endpoint.ask(pairs.positions.tolist(), questions):
             yield np.array(list(scores), np.int64), np.array(list(scores.values()), np.float32)
 
@@ -117,14 +117,14 @@ def load(
     prompts.check_template(template, ("query", "document"))
     if max_characters < 1:
         raise UserError(f"max_characters={max_characters} must be at least 1")
-    asked = chat.endpoint(model, endpoint, api_key=api_key, **options)
+    client = chat.endpoint(model, endpoint, api_key=api_key, **options)
     description = {"kind": "llm", "model": model, "mode": mode, "prompt": template, "max_characters": max_characters}
     words = {"positive": list(positive), "negative": list(negative)} if mode == "log-odds" else {}
     description |= {**words, "reading": PARSER_VERSION}
     return LLMJudge(
         fingerprint=stages.fingerprint(description)[:32],
-        description={**description, "endpoint": asked.url},
-        endpoint=asked,
+        description={**description, "endpoint": client.url},
+        endpoint=client,
         mode=mode,
         prompt=template,
         max_characters=max_characters,
@@ -132,7 +132,7 @@ def load(
     )
 
 
-def _named(pairs: Pairs) -> Callable[[int], str]:
+def _pair_description(pairs: Pairs) -> Callable[[int], str]:
     def name(position: int) -> str:
         query, document = pairs.ids(position)
         return f"score for query {query!r} and document {document!r}"

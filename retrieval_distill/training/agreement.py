@@ -41,8 +41,8 @@ class Agreement:
         cls, count: int, groups: Sequence[Group], collator: Collator, scale: float, dtype: torch.dtype | None, seed: int
     ) -> Agreement:
         """A random sample of at most ``count`` groups, with all their candidates."""
-        drawn = np.random.default_rng(seed).choice(len(groups), min(count, len(groups)), replace=False)
-        lists = [Draw(int(row), tuple(range(len(groups[row].doc_ids)))) for row in sorted(drawn)]
+        rows = np.random.default_rng(seed).choice(len(groups), min(count, len(groups)), replace=False)
+        lists = [Draw(int(row), tuple(range(len(groups[row].doc_ids)))) for row in sorted(rows)]
         return cls(lists, collator, scale, dtype)
 
     def __call__(self, student: SentenceTransformer) -> dict[str, float]:

@@ -59,23 +59,23 @@ class Collator:
 
     def __call__(self, draws: Sequence[Draw], remembered: Sequence[str] = ()) -> dict[str, Any]:
         """Assemble one step; its own documents are removed from ``remembered``."""
-        drawn = [(self.groups[draw.group], draw.candidates) for draw in draws]
-        own = list(dict.fromkeys(g.doc_ids[c] for g, kept in drawn for c in kept))
+        lists = [(self.groups[draw.group], draw.candidates) for draw in draws]
+        own = list(dict.fromkeys(g.doc_ids[c] for g, chosen in lists for c in chosen))
         distinct = {doc: i for i, doc in enumerate(dict.fromkeys([*own, *remembered]))}
-        shape = (len(drawn), max(len(kept) for _, kept in drawn))
+        shape = (len(lists), max(len(chosen) for _, chosen in lists))
         positions, mask = np.zeros(shape, np.int64), np.zeros(shape, bool)
         teacher, labels = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        in_batch = np.zeros((len(drawn), len(distinct)), np.float32)
-        for row, (group, kept) in enumerate(drawn):
-            count = len(kept)
-            positions[row, :count] = [distinct[group.doc_ids[c]] for c in kept]
-            teacher[row, :count] = [group.scores[c] for c in kept]
-            labels[row, :count] = [group.grades[c] for c in kept]
+        in_batch = np.zeros((len(lists), len(distinct)), np.float32)
+        for row, (group, chosen) in enumerate(lists):
+            count = len(chosen)
+            positions[row, :count] = [distinct[group.doc_ids[c]] for c in chosen]
+            teacher[row, :count] = [group.scores[c] for c in chosen]
+            labels[row, :count] = [group.grades[c] for c in chosen]
             mask[row, :count] = True
             for doc, grade in self.qrels[group.query_id].items():
                 if doc in distinct:
                     in_batch[row, distinct[doc]] = max(grade, 0)
-        query_ids = [group.query_id for group, _ in drawn]
+        query_ids = [group.query_id for group, _ in lists]
         tensors = {
             "positions": positions,
             "teacher": teacher,

@@ -54,8 +54,8 @@ class DevSet:
         frame = candidates.frame
         by_rank = frame["doc_id"].iloc[np.argsort(frame.groupby("query_id").cumcount(), kind="stable")]
         count = len(dataset.documents)
-        drawn = np.random.default_rng(seed).choice(count, min(size, count), replace=False)
-        ids = dict.fromkeys([*relevant, *by_rank, *dataset.documents.at(drawn).ids])
+        random_rows = np.random.default_rng(seed).choice(count, min(size, count), replace=False)
+        ids = dict.fromkeys([*relevant, *by_rank, *dataset.documents.at(random_rows).ids])
         return cls(dataset.queries.select(list(qrels)), qrels, dataset.documents.select(list(ids)[:size]))
 
     @property

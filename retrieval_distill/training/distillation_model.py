@@ -91,7 +91,7 @@ class DistillationModel(nn.Module):
             "loss": loss,
             "components": components,
             "tokens": int(lengths.sum()),
-            "padded": sum(self._padded(lengths[share], is_query[share]) for share in shares),
+            "padded": sum(self._padded_tokens(lengths[share], is_query[share]) for share in shares),
         }
 
     def _lists(self, view: View, vectors: Vectors, remembered: Tensor, batch: dict[str, Tensor]) -> CandidateLists:
@@ -110,7 +110,7 @@ class DistillationModel(nn.Module):
             in_batch,
             batch["in_batch_labels"],
             batch["positions"],
-            vectors=self._projected(vectors) if whole and teacher else None,
+            vectors=self._project(vectors) if whole and teacher else None,
             teacher_vectors=teacher,
             whole=None if whole else self._similarities(every).detach() + added,
         )
@@ -118,7 +118,7 @@ class DistillationModel(nn.Module):
     def _similarities(self, vectors: Vectors) -> Tensor:
         return self.scale * vectors.queries @ vectors.documents.T
 
-    def _projected(self, vectors: Vectors) -> Vectors:
+    def _project(self, vectors: Vectors) -> Vectors:
         return Vectors(self.projection(vectors.queries), self.projection(vectors.documents))
 
     def _embed(self, rows: list[Any], is_query: np.ndarray, shares: list[np.ndarray]) -> Tensor:
@@ -130,6 +130,6 @@ class DistillationModel(nn.Module):
             encoder.encode_rows(self.student, own, self.dtype, self.cache_texts, is_query[mine]), shares
         )
 
-    def _padded(self, lengths: np.ndarray, is_query: np.ndarray) -> int:
+    def _padded_tokens(self, lengths: np.ndarray, is_query: np.ndarray) -> int:
         batches = encoder.sub_forwards(self.student, lengths, self.cache_texts, is_query)
         return sum(len(batch) * int(lengths[batch].max()) for batch in batches)

@@ -20,19 +20,21 @@ QUERIES = 200
 
 def ndcg(model: SentenceTransformer, groups: list[Group], training_set: TrainingSet) -> float:
     """Mean nDCG@10 of a bi-encoder ranking the candidates of some training queries against their judgements."""
-    drawn = [groups[row] for row in np.random.default_rng(0).permutation(len(groups))[:QUERIES]]
-    query_ids = [group.query_id for group in drawn]
-    doc_ids = list(dict.fromkeys(doc for group in drawn for doc in group.doc_ids))
+    sample = [groups[row] for row in np.random.default_rng(0).permutation(len(groups))[:QUERIES]]
+    query_ids = [group.query_id for group in sample]
+    doc_ids = list(dict.fromkeys(doc for group in sample for doc in group.doc_ids))
     row = {doc: number for number, doc in enumerate(doc_ids)}
-    asked = encoder.encode(model, training_set.queries.take(query_ids), "query")
-    found = encoder.encode(model, training_set.documents.take(doc_ids), "document")
+    query_vectors = encoder.encode(model, training_set.queries.take(query_ids), "query")
+    document_vectors = encoder.encode(model, training_set.documents.take(doc_ids), "document")
     run = Run.from_dict(
         {
-            group.query_id: dict(zip(group.doc_ids, found[[row[doc] for doc in group.doc_ids]] @ query, strict=True))
-            for group, query in zip(drawn, asked, strict=True)
+            group.query_id: dict(
+                zip(group.doc_ids, document_vectors[[row[doc] for doc in group.doc_ids]] @ query, strict=True)
+            )
+            for group, query in zip(sample, query_vectors, strict=True)
         }
     )
     judged = {id_: training_set.qrels[id_] for id_ in query_ids}
-    kept = self_hits.drop_self_hits(run, training_set.queries, training_set.documents, judged)
-    values = measures.evaluate(kept, judged, ["nDCG@10"])
+    filtered = self_hits.drop_self_hits(run, training_set.queries, training_set.documents, judged)
+    values = measures.evaluate(filtered, judged, ["nDCG@10"])
     return float(values["nDCG@10"].mean())

@@ -128,12 +128,12 @@ def schedule(
         stratified: Whether to use stratified sampling; excludes the curriculum.
     """
     rng = np.random.default_rng(seed)
-    drawn = shuffle_epochs(np.arange(len(groups)), rng) if order is None else order(rng)
+    rows = shuffle_epochs(np.arange(len(groups)), rng) if order is None else order(rng)
     count = steps * queries_per_step
     ease = np.linspace(1, 0, count) if easy_to_hard else np.zeros(count)
     return [
         Draw(group, _draw(groups[group], candidates, easy, stratified, rng))
-        for group, easy in zip(islice(drawn, count), ease, strict=True)
+        for group, easy in zip(islice(rows, count), ease, strict=True)
     ]
 
 
@@ -142,11 +142,11 @@ def _draw(group: Group, candidates: int, ease: float, stratified: bool, rng: np.
     others = np.array([i for i, grade in enumerate(group.grades) if grade <= 0])
     count = min(candidates - 1, len(others))
     if stratified:
-        drawn = others[_stratified_sample(np.array(group.scores)[others], count, rng)]
+        chosen = others[_stratified_sample(np.array(group.scores)[others], count, rng)]
     else:
         weight = 1.0 / (2.0 + np.abs(np.arange(len(others)) - ease * (len(others) - 1)))
-        drawn = rng.choice(others, count, replace=False, p=weight / weight.sum())
-    return (int(rng.choice(relevant)), *sorted(int(i) for i in drawn))
+        chosen = rng.choice(others, count, replace=False, p=weight / weight.sum())
+    return (int(rng.choice(relevant)), *sorted(int(i) for i in chosen))
 
 
 def _stratified_sample(scores: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -155,8 +155,8 @@ def _stratified_sample(scores: np.ndarray, count: int, rng: np.random.Generator)
     half = np.ptp(scores) / count / 2
     middles = scores.min() + half * (2 * np.arange(count) + 1)
     distances = (np.abs(scores[order] - middles[:, None]) - half * (1 + 1e-9)).clip(min=0)  # [bins, scores]
-    drawn: list[int] = []
+    chosen: list[int] = []
     for part in np.argsort(distances.min(axis=1) > 0, kind="stable"):  # bins that are not empty come first
-        drawn.append(int(np.argmin(distances[part])))
-        distances[:, drawn[-1]] = np.inf
-    return order[drawn]
+        chosen.append(int(np.argmin(distances[part])))
+        distances[:, chosen[-1]] = np.inf
+    return order[chosen]

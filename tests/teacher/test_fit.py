@@ -131,7 +131,7 @@ def test_the_folder_loads_as_what_was_trained(toy, encoders, tmp_path, monkeypat
 
     def watched(model, config, folder):
         run = candidates(toy, "dev")
-        asked = list_trainer.DevQueries(run, toy.qrels("dev"), toy.queries, toy.documents, False)
+        asked = list_trainer.DevEvaluator(run, toy.qrels("dev"), toy.queries, toy.documents, False)
         trained["scores"] = list_trainer.scores(model, asked.pairs)
         save(model, config, folder)
 
@@ -230,7 +230,7 @@ def test_training_stops_early_and_keeps_the_best(toy, encoders, tmp_path, monkey
             raise KeyboardInterrupt
         saved.update(model.state_dict())
 
-    monkeypatch.setattr(list_trainer.DevQueries, "values", values)
+    monkeypatch.setattr(list_trainer.DevEvaluator, "values", values)
     monkeypatch.setattr(fit_model, "save", save)
     config = options(encoders["bert"], evaluate_every=2, patience=3, steps=40)
     with pytest.raises(KeyboardInterrupt):

@@ -23,7 +23,7 @@ from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.teacher.fitting import list_trainer
 from retrieval_distill.teacher.fitting import trainable_model as fit_model
-from retrieval_distill.teacher.fitting.list_trainer import LOGGED, MEASURE, DevQueries, ListCollator
+from retrieval_distill.teacher.fitting.list_trainer import LOGGED, MEASURE, DevEvaluator, ListCollator
 from retrieval_distill.training import CHECKPOINTS
 from retrieval_distill.training.groups import build_groups, schedule
 
@@ -80,17 +80,17 @@ def _fit(config: FitTeacherConfig, training_set: TrainingSet, dev: TrainingSet |
         model.preprocess, groups=groups, draws=draws, queries=training_set.queries, documents=training_set.documents,
         loss=config.loss,
     )  # fmt: skip
-    asked = (
-        DevQueries(dev.scored, dev.qrels, dev.queries, dev.documents, list_trainer.uses_bf16(config)) if dev else None
+    evaluator = (
+        DevEvaluator(dev.scored, dev.qrels, dev.queries, dev.documents, list_trainer.uses_bf16(config)) if dev else None
     )
-    before = _baseline(asked, model, out) if asked else None
-    state = list_trainer.train(model, collator, asked, config, steps, out / CHECKPOINTS)
+    before = _baseline(evaluator, model, out) if evaluator else None
+    state = list_trainer.train(model, collator, evaluator, config, steps, out / CHECKPOINTS)
     counts: dict[str, Any] = {
         "groups": len(groups),
         "steps": state.global_step,
-        "best_step": state.best_global_step if asked else state.global_step,
+        "best_step": state.best_global_step if evaluator else state.global_step,
         "parameters_trained": fit_model.trained_parameters(model),
-        "dev": _verdict(before, asked.values(model), config.model) if asked and before is not None else None,
+        "dev": _verdict(before, evaluator.values(model), config.model) if evaluator and before is not None else None,
     }
     fit_model.save(model, config, out)
     history = [
@@ -103,7 +103,7 @@ def _fit(config: FitTeacherConfig, training_set: TrainingSet, dev: TrainingSet |
     return counts
 
 
-def _baseline(dev: DevQueries, model: Any, out: Path) -> np.ndarray:
+def _baseline(dev: DevEvaluator, model: Any, out: Path) -> np.ndarray:
     """The dev measure before training, measured once even if the fit is killed."""
     path = out / BASELINE
     if not path.is_file():

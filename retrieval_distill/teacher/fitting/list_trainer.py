@@ -109,7 +109,7 @@ class ListCollator(CrossEncoderDataCollator):
 
 
 @dataclass(eq=False)
-class DevQueries(BaseEvaluator):
+class DevEvaluator(BaseEvaluator):
     """Evaluates a model's current weights by reranking the candidates of the dev queries."""
 
     run: Run
@@ -123,8 +123,11 @@ class DevQueries(BaseEvaluator):
         super().__init__()
         self.primary_metric = MEASURE
         frame = self.run.frame
-        asked, found = self.queries.take(frame["query_id"].tolist()), self.documents.take(frame["doc_id"].tolist())
-        self.pairs = list(zip(asked, found, strict=True))
+        queries, documents = (
+            self.queries.take(frame["query_id"].tolist()),
+            self.documents.take(frame["doc_id"].tolist()),
+        )
+        self.pairs = list(zip(queries, documents, strict=True))
 
     def __call__(self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1) -> Any:
         """The mean measure; called by the trainer."""
@@ -165,7 +168,7 @@ class ListTrainer(CrossEncoderTrainer):
 def train(
     model: CrossEncoder,
     collator: ListCollator,
-    dev: DevQueries | None,
+    dev: DevEvaluator | None,
     config: FitTeacherConfig,
     steps: int,
     checkpoints: Path,
