@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from retrieval_distill import models, weights
 from retrieval_distill.compress import backbones, layer_dropping, student_setup, text_batches
@@ -100,7 +100,7 @@ def _train(
     size = min(config.tokens_per_step, encoder.TOKENS_PER_BATCH[student.device.type])
     micro = -(-config.tokens_per_step // size)
     batches = text_batches.batches(lengths, rows, size, micro, config.steps, config.tokens, seed)
-    args = arguments(
+    args: TrainingArguments = arguments(
         config, len(batches) // micro, seed, None, folder / CHECKPOINTS,
         per_device_train_batch_size=1, gradient_accumulation_steps=micro, learning_rate=config.learning_rate,
         save_steps=config.save_steps, remove_unused_columns=False,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from retrieval_distill import weights
 from retrieval_distill.config import Recipe
@@ -219,7 +219,7 @@ def _training(
         student, objectives, recipe.student.scale, computed, config.cache_texts, views,
         vectors.dimensions if vectors else None, memory,
     )  # fmt: skip
-    args = arguments(
+    args: TrainingArguments = arguments(
         config, steps, recipe.seed, logged, folder / CHECKPOINTS,
         per_device_train_batch_size=config.queries_per_step, gradient_accumulation_steps=config.gradient_accumulation,
         learning_rate=config.learning_rate, eval_steps=config.evaluate_steps, save_steps=config.save_steps,
