@@ -12,18 +12,20 @@ from retrieval_distill.cli import shell
 from retrieval_distill.cli.commands import ARGUMENT, Spelled, command
 from retrieval_distill.cli.runs import Overrides
 
+TUNE = "config.tune.TuneConfig"
+
 
 @command("Train")
 def tune(
     recipe: Annotated[str, ARGUMENT],
     out: Path,
     overrides: Overrides,
-    space: Annotated[shell.Repeated, Spelled(metavar="KEY=RANGE")] = None,
-    budget: str | None = None,
-    sampler: str | None = None,
-    pruning: str | None = None,
-    finalists: int | None = None,
-    seeds: int | None = None,
+    space: Annotated[shell.Repeated, Spelled(metavar="KEY=RANGE", act=TUNE)] = None,
+    budget: Annotated[str | None, Spelled(act=TUNE)] = None,
+    sampler: Annotated[str | None, Spelled(act=TUNE)] = None,
+    pruning: Annotated[str | None, Spelled(act=TUNE)] = None,
+    finalists: Annotated[int | None, Spelled(act=TUNE)] = None,
+    seeds: Annotated[int | None, Spelled(act=TUNE)] = None,
 ) -> None:
     """Search better settings for a recipe: dev queries choose, test queries are asked once.
 
@@ -33,14 +35,6 @@ def tune(
 
     Example: retrieval-distill tune my.yaml --out runs/tuned --space "training.learning_rate=1e-5..5e-5 log"
     --space "mining=[hybrid, bm25-hard]"
-
-    Options:
-        space: Key of the recipe and its values: 16..64, 0.5..2.0, 16..64 step 16, 1e-5..5e-5 log, or [A, B].
-        budget: When no further trial begins: 30 trials, 90 min or 2 h.
-        sampler: tpe, random or grid.
-        pruning: halving, or none.
-        finalists: Best trials whose training is repeated with other seeds.
-        seeds: Trainings of each of them.
     """
     from retrieval_distill import tuning
     from retrieval_distill.config import load_recipe, plain_yaml
