@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
 
-from retrieval_distill.cli import doors
+from retrieval_distill.cli import output_checks
 from retrieval_distill.cli.declarations import KEYS, REQUIRED, Declared, args, declared
 from retrieval_distill.runtime import lock, processes
 
@@ -56,13 +56,13 @@ def command(panel: str, *, act: str | None = None, without: tuple[str, ...] = ()
     def register(function: F) -> F:
         name = function.__name__.replace("_", "-")
         options, nouns = _options(function, act or function.__name__, without)
-        if name in doors.WAITS:
+        if name in output_checks.STAGE_COMMANDS:
             options["wait"] = _parameter("wait", Declared.of(bool, False, WAIT))
 
         def started(**given: Any) -> None:
             wait = given.pop("wait", False)
             if processes.rank() == 0:
-                doors.check(name, given)
+                output_checks.check(name, given)
             for noun, (kind, names) in nouns.items():
                 given[noun] = kind(**{option: given.pop(option) for option in names})
             with lock.waiting(wait):

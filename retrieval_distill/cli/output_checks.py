@@ -1,7 +1,6 @@
-"""What every command that writes asks first: whether its results may go where they are wanted.
+"""Checks before a command starts whether it may write its results where the user wants them.
 
-One table of what each command writes; the check runs before a command reads anything. Knows commands and their options;
-must not know what is written.
+One table lists what each command writes. Knows commands and their options; must not know what is written.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from retrieval_distill.runtime import destination
 Given = dict[str, Any]
 """A command's options by name."""
 
-Door = Callable[[Any, Given], None]
-"""What is asked of an option that names what is written."""
+Check = Callable[[Any, Given], None]
+"""A check of an option that names an output, given all options."""
 
-WAITS = ("benchmark", "compress", "convert", "demo", "distill", "embed", "fit-teacher", "gate", "generate", "index",
+STAGE_COMMANDS = ("benchmark", "compress", "convert", "demo", "distill", "embed", "fit-teacher", "gate", "generate", "index",
          "mine", "prepare", "run", "tune")  # fmt: skip
-"""Commands that end in stages, which work in a folder by themselves."""
+"""Commands that run stages, which have their folder to themselves."""
 
 
 def check(command: str, given: Given) -> None:
@@ -31,50 +30,50 @@ def check(command: str, given: Given) -> None:
     Raises:
         UserError: See :mod:`retrieval_distill.runtime.destination`.
     """
-    for option, door in DOORS.get(command, {}).items():
+    for option, check_output in CHECKS.get(command, {}).items():
         if given.get(option) is not None:
-            door(given[option], given)
+            check_output(given[option], given)
 
 
-READ = ("bi_encoder", "dataset", "model", "qrels", "queries", "retriever", "teacher")
-"""Options that are given as text, and name a file or folder if there is one of that name."""
+INPUT_OPTIONS = ("bi_encoder", "dataset", "model", "qrels", "queries", "retriever", "teacher")
+"""Options given as text that may name a file or folder to read."""
 
-READ_KEYS = ("model", "source", "student", "teacher")
-"""Ends of keys of ``--set`` whose values do."""
+INPUT_KEYS = ("model", "source", "student", "teacher")
+"""Endings of keys of ``--set`` whose values may do so."""
 
-NAMES = ("bm25", "python-docs", "starter")
-"""What they may name that is never a file."""
+RESERVED = ("bm25", "python-docs", "starter")
+"""Values that never name a file."""
 
 
 def _inputs(given: Given, out: Path) -> Iterator[str | Path]:
-    """All that might be a file or folder that a command reads."""
+    """Everything that might be a file or folder that the command reads."""
     for name, value in given.items():
         for one in value if isinstance(value, list | tuple) else [value]:
             if isinstance(one, Path) and one is not out and name not in ("cache", "store"):
                 yield one
-            elif isinstance(one, str) and name in READ and one not in NAMES:
+            elif isinstance(one, str) and name in INPUT_OPTIONS and one not in RESERVED:
                 yield from (one, one.rpartition("=")[2])
-            elif isinstance(one, str) and one.partition("=")[0].endswith(READ_KEYS):
+            elif isinstance(one, str) and one.partition("=")[0].endswith(INPUT_KEYS):
                 yield one.partition("=")[2]
 
 
-def _stage(name: str) -> Door:
-    def door(out: Path, given: Given) -> None:
+def _stage(name: str) -> Check:
+    def check_output(out: Path, given: Given) -> None:
         destination.check_stage_folder(out, name)
         destination.check_not_input(out, *_inputs(given, out))
 
-    return door
+    return check_output
 
 
-def _file(what: str, recognises: destination.Recogniser) -> Door:
-    def door(path: Path, given: Given) -> None:
+def _file(what: str, recognises: destination.Recogniser) -> Check:
+    def check_output(path: Path, given: Given) -> None:
         destination.check_file(path, what, recognises)
         destination.check_not_input(path, *_inputs(given, path))
 
-    return door
+    return check_output
 
 
-def _kept(name: str, finished: destination.Recogniser, besides: tuple[str, ...] = ()) -> Door:
+def _folder(name: str, finished: destination.Recogniser, besides: tuple[str, ...] = ()) -> Check:
     return lambda out, given: destination.check_appendable(out, name, finished, besides)
 
 
@@ -86,16 +85,16 @@ def _is_table(given: Given) -> bool:
 _run = _file("a run", kinds.is_run)
 _training_table = _file("a training table", lambda path: {"query", "positive"} <= kinds.columns(path))
 _table_of_vectors = _file("a table of vectors", lambda path: kinds.columns(path) == {"id", "vector"})
-_run_folder = _kept("run", lambda folder: (folder / "recipe.json").is_file(), ("dataset",))
+_run_folder = _folder("run", lambda folder: (folder / "recipe.json").is_file(), ("dataset",))
 _run_or_scores = _file("a run or a table of scores", lambda path: kinds.is_run(path) or kinds.is_scores(path))
-_rerankers = _kept("rerank", benchmark_folders.is_rerank_benchmark)
+_rerankers = _folder("rerank", benchmark_folders.is_rerank_benchmark)
 
-DOORS: dict[str, dict[str, Door]] = {
+CHECKS: dict[str, dict[str, Check]] = {
     **{name: {"out": _stage(name)} for name in
        ("compress", "distill", "embed", "fit-teacher", "gate", "generate", "index", "prepare")},
     **{name: {"out": _run} for name in ("filter-negatives", "mine", "retrieve", "score", "search")},
     **{name: {"out": _run_folder} for name in ("demo", "run")},
-    "benchmark": {"out": _kept("benchmark", benchmark_folders.is_benchmark)},
+    "benchmark": {"out": _folder("benchmark", benchmark_folders.is_benchmark)},
     "convert": {
         "out": lambda out, given: (_training_table if _is_table(given) else _stage("convert"))(out, given),
         "scores": lambda scores, given: None if _is_table(given) else _run(scores, given),
@@ -105,6 +104,6 @@ DOORS: dict[str, dict[str, Door]] = {
     "report": {"out": _file("a report", kinds.is_page)},
     "rerank": {"out": lambda out, given: (_run if out.suffix else _rerankers)(out, given)},
     "scores": {"export": _run_or_scores},
-    "tune": {"out": _kept("tune", lambda folder: (folder / "search.json").is_file())},
+    "tune": {"out": _folder("tune", lambda folder: (folder / "search.json").is_file())},
 }  # fmt: skip
-"""Command -> option that names what is written -> what must hold for it."""
+"""Command -> option that names an output -> its check."""
