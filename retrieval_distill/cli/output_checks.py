@@ -19,8 +19,10 @@ Given = dict[str, Any]
 Check = Callable[[Any, Given], None]
 """A check of an option that names an output, given all options."""
 
-STAGE_COMMANDS = ("benchmark", "compress", "convert", "demo", "distill", "embed", "fit-teacher", "gate", "generate", "index",
-         "mine", "prepare", "run", "tune")  # fmt: skip
+STAGE_COMMANDS = (
+    "benchmark", "compress", "convert", "demo", "distill", "embed", "fit-teacher", "gate", "generate", "index", "mine",
+    "prepare", "run", "tune",
+)  # fmt: skip
 """Commands that run stages, which have their folder to themselves."""
 
 
