@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 K = TypeVar("K", bound=Hashable)
 
@@ -162,7 +162,7 @@ def minimum_detectable_difference(differences: np.ndarray, power: float = 0.8, a
     differences = _finite(differences)
     if len(differences) < 2:
         return math.inf
-    z = norm.ppf(1 - alpha / 2) + norm.ppf(power)
+    z = ndtri(1 - alpha / 2) + ndtri(power)
     return float(z * differences.std(ddof=1) / math.sqrt(len(differences)))
 
 
