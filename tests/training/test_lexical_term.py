@@ -127,3 +127,16 @@ def test_the_stage_knows_the_bm25_that_it_was_trained_beside(tiny_recipe, datase
 
     assert [skipped(None, 1.5), skipped(None, 0.9)] == [False, True]
     assert [skipped(1.0, 1.5), skipped(1.0, 1.5), skipped(1.0, 0.9)] == [False, True, False]
+
+
+def test_bm25_that_is_there_already_is_asked_for_only_where_it_is_needed(tiny_recipe, dataset, tmp_path):
+    built = []
+
+    def bm25() -> BM25:
+        built.append(BM25(dataset.documents))
+        return built[-1]
+
+    for weight, expected in ((None, 0), (1.0, 1), (1.0, 1)):  # the last time it is finished
+        recipe = parse_recipe(with_training(tiny_recipe, steps=1, agreement_queries=0, lexical_weight=weight))
+        api.distill(teacher_run(dataset), dataset, recipe=recipe, out=tmp_path / "student", bm25=bm25)
+        assert len(built) == expected
