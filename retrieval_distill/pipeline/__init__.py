@@ -26,13 +26,7 @@ from retrieval_distill.pipeline.measures import measure, measure_also
 from retrieval_distill.pipeline.rounds import Round, rounds
 from retrieval_distill.pipeline.students import compress, distill
 from retrieval_distill.pipeline.teachers import ask_gate, asks_gate, score
-from retrieval_distill.pipeline.vectors import (
-    embed_baselines,
-    embed_retrievers,
-    embed_rival,
-    embed_start,
-    embed_student,
-)
+from retrieval_distill.pipeline.vectors import embed_baselines, embed_retrievers, embed_start, embed_student
 from retrieval_distill.reporting import publish, report, unmeasured
 from retrieval_distill.reporting.results import Report
 from retrieval_distill.runtime import processes
@@ -94,8 +88,6 @@ def learning(job: Job) -> Acts:
         acts.append(("vectors and indexes of the other retrievers", partial(embed_retrievers, job)))
     if recipe.generate is not None:
         acts.append(("queries from the documents", partial(generate, job)))
-    if job.measurable:
-        acts.append(("vectors and index of the start model as it would be used untrained", partial(embed_rival, job)))
     if asks_gate(job):
         acts.append(("is the teacher better?", partial(ask_gate, job)))
     if recipe.training.evaluate_steps:

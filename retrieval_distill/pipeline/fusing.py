@@ -25,12 +25,11 @@ def tune_fusion(job: Job) -> None:
     if split is None:
         return
     queries, depth = job.dataset.queries(split), job.dataset.in_passages(config.depth)
-    indexes = {"start": job.rival, "student": "student"}
 
     def work(folder: Path) -> dict[str, int]:
         lexical = job.lexical(queries, depth)
         for name, of in HYBRIDS.items():
-            dense = job.dense(indexes[of], job.model(of), queries, depth)
+            dense = job.dense(of, job.model(of), queries, depth)
             found = tuned(job, split, lexical, dense)
             if of == "student":
                 found.decide()
@@ -39,7 +38,7 @@ def tune_fusion(job: Job) -> None:
         return {"queries": len(queries)}
 
     inputs = {
-        "indexes": {of: job.manifests[f"index-{index}"]["fingerprint"] for of, index in indexes.items()},
+        "indexes": {of: job.manifests[f"index-{of}"]["fingerprint"] for of in HYBRIDS.values()},
         "queries": queries.fingerprint,
         "qrels": stages.fingerprint(job.dataset.qrels(split)),
         "retrieve": job.recipe.retrieve.bm25,

@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("retrieval_distill")
 
-TAKEN = (*rivals.SYSTEMS, "start-own")
-"""Names that no other model's vectors or results may have."""
-
-
 @dataclass
 class Job:
     """One recipe in one folder; a stage is a function of it that leaves its files and manifest there."""
@@ -178,7 +174,7 @@ class Job:
     @property
     def _vectors(self) -> list[Embeddings]:
         """The vectors that there are, by models that nothing trains."""
-        names = dict.fromkeys(("start", self.rival, *self.retrievers, *self.baselines))
+        names = dict.fromkeys(("start", *self.retrievers, *self.baselines))
         return [self.embeddings(name) for name in names if f"embed-{name}" in self.manifests]
 
     def release_teachers(self) -> None:
@@ -193,30 +189,14 @@ class Job:
     @cached_property
     def baselines(self) -> dict[str, str]:
         """The models to measure beside the student, by their names in the report."""
-        return models.by_short_name(self.recipe.evaluate.baselines, TAKEN, "evaluate.baselines")
-
-    @cached_property
-    def rival(self) -> str:
-        """The name of the start model's vectors that are measured: ``start``, or ``start-own`` where the model by
-        itself reads other lengths or compares otherwise than the student.
-        """
-        from retrieval_distill.student import encoder
-
-        config = self.recipe.student
-        if self.recipe.evaluate.start_length == "student" or not self.measurable:
-            return "start"
-        if models.similarity(config.model) != config.similarity:
-            return "start-own"
-        loaded = encoder.load(config.model)
-        own, as_student = (encoder.limit(loaded, "document", limit) for limit in (None, config.max_length))
-        return "start" if own == as_student else "start-own"
+        return models.by_short_name(self.recipe.evaluate.baselines, rivals.SYSTEMS, "evaluate.baselines")
 
     @cached_property
     def retrievers(self) -> dict[str, str]:
         """The models that mine beside the start model, by the names of their folders."""
         models_ = [name for name in self.recipe.mining.retrievers if name not in (LEXICAL, START)]
         others = [name for name, model in self.baselines.items() if model not in models_]
-        return models.by_short_name(models_, [*TAKEN, *others], "mining.retrievers")
+        return models.by_short_name(models_, [*rivals.SYSTEMS, *others], "mining.retrievers")
 
     def dev_split(self) -> str:
         """The dev split, which evaluations in training cannot do without."""

@@ -61,8 +61,8 @@ def _searched(job: Job, queries: Texts, folder: Path) -> tuple[dict[str, Run], f
     """Every system's Run, kept in the folder, and the seconds that the teacher took."""
     config, fused_by, depth = job.recipe.evaluate, fusions(job), _depth(job)
     runs = {"bm25": job.lexical(queries, depth)}
-    for name, index in _indexes(job).items():
-        runs[name] = job.dense(index, job.model(name), queries, depth)
+    for name in _dense(job):
+        runs[name] = job.dense(name, job.model(name), queries, depth)
     untuned = {name: Fusion().fuse(runs["bm25"], runs[of]) for name, of in HYBRIDS.items()}
     for name, of in HYBRIDS.items():
         runs[name] = fused_by[name].fuse(runs["bm25"], runs[of]).top(depth)
@@ -78,7 +78,7 @@ def _searched(job: Job, queries: Texts, folder: Path) -> tuple[dict[str, Run], f
 def _inputs(job: Job, queries: Texts) -> dict[str, Any]:
     """What the Runs of these queries depend on."""
     return {
-        "indexes": {name: job.manifests[f"index-{index}"]["fingerprint"] for name, index in _indexes(job).items()},
+        "indexes": {name: job.manifests[f"index-{name}"]["fingerprint"] for name in _dense(job)},
         "queries": queries.fingerprint,
         "retrieve": job.recipe.retrieve.bm25,
         "depths": [_depth(job), job.recipe.evaluate.rerank_depth],
@@ -92,19 +92,18 @@ def _depth(job: Job) -> int:
     return job.dataset.in_passages(job.recipe.evaluate.depth)
 
 
-def _indexes(job: Job) -> dict[str, str]:
-    """The bi-encoders measured -> the name of their vectors and index."""
-    return {"start": job.rival, "student": "student", **{name: name for name in job.baselines}}
+def _dense(job: Job) -> tuple[str, ...]:
+    """The bi-encoders measured: the names of their vectors, indexes and results."""
+    return ("start", "student", *job.baselines)
 
 
 def _timed(job: Job, queries: Texts) -> dict[str, TimedSystem]:
     """Every system as it is timed; a teacher that answers elsewhere, or from a file, has no speed of its own."""
     documents, dtype, fused_by = job.dataset.documents, job.recipe.embed.dtype, fusions(job)
     found = {"bm25": timed_systems.bm25_system(job.bm25)}
-    for name, index in _indexes(job).items():
-        found[name] = timed_systems.dense_system(
-            Index.open(job.out / f"index-{index}"), job.model(name), dtype, queries, documents
-        )
+    for name in _dense(job):
+        index = Index.open(job.out / f"index-{name}")
+        found[name] = timed_systems.dense_system(index, job.model(name), dtype, queries, documents)
     for name, of in HYBRIDS.items():
         found[name] = timed_systems.hybrid_system(found["bm25"], found[of], fused_by[name])
     if all(split(member.model)[0] in ("cross-encoder", "bi-encoder", "bm25") for member in job.recipe.teacher.members):

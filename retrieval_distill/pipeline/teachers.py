@@ -31,7 +31,7 @@ def ask_gate(job: Job) -> None:
     searched = every if split else queries  # the fusion is tuned on all of them, as the one that is reported
 
     def work(folder: Path) -> dict[str, Any]:
-        lexical, start = job.lexical(searched, depth), job.dense(job.rival, job.model("start"), searched, depth)
+        lexical, start = job.lexical(searched, depth), job.dense("start", job.model("start"), searched, depth)
         fusion = tuned(job, split, lexical, start).chosen if split else Fusion()
         rivals = {"bm25": lexical, "start": start, "hybrid-start": fusion.fuse(lexical, start)}
         found = api.gate(
@@ -51,7 +51,7 @@ def ask_gate(job: Job) -> None:
         "queries": [queries.fingerprint, searched.fingerprint],
         "qrels": stages.fingerprint(job.dataset.qrels(split)) if split else None,
         "measure": job.recipe.evaluate.measures[0],
-        "start": job.manifests[f"index-{job.rival}"]["fingerprint"],
+        "start": job.manifests["index-start"]["fingerprint"],
         "retrieve": job.recipe.retrieve.bm25,
         "depths": [config.gate_depth, depth],
     }

@@ -11,16 +11,10 @@ from retrieval_distill.reporting import tradeoff
 
 
 def embed_start(job: Job) -> None:
-    """The start model's vectors and index, read as the student reads: it mines candidates."""
-    config = job.recipe.student
-    _embed_and_index(job, job, "start", config.model, config.max_length, config.similarity)
-
-
-def embed_rival(job: Job) -> None:
-    """The start model's vectors and index as one would use it without training, unless those that mine are the same."""
-    if job.rival != "start":
-        model = job.recipe.student.model
-        _embed_and_index(job, job, job.rival, model, None, models.similarity(model))
+    """The start model's vectors and index, as one would use it without training: it mines, and is the student's rival."""
+    student = job.recipe.student
+    max_length = student.max_length if job.recipe.evaluate.start_length == "student" else None
+    _embed_and_index(job, job, "start", student.model, max_length, models.similarity(student.model))
 
 
 def embed_retrievers(job: Job) -> None:

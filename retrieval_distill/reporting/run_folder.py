@@ -36,8 +36,6 @@ STAGES = {
     "distill": "student",
     "embed-student": "embeddings-student",
     "index-student": "index-student",
-    "embed-start-own": "embeddings-start-own",
-    "index-start-own": "index-start-own",
     "tune-fusion": "fusion",
     "search": "runs",
 }
@@ -46,8 +44,8 @@ STAGES = {
 READ = ("generate", "gate", "score", "distill", "search")
 """Stages whose files a report is made from."""
 
-OPTIONAL = {"generate", "embed-start-own", "index-start-own", "tune-fusion"}
-"""Stages that not every run has: queries to make, a start model of another length, dev queries."""
+OPTIONAL = {"generate", "tune-fusion"}
+"""Stages that not every run has: queries to make, dev queries."""
 
 
 @dataclass(frozen=True, eq=False)

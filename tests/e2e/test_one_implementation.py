@@ -54,7 +54,7 @@ def from_python(given: SimpleNamespace, out: Path) -> None:
     """The stages one by one, as a script would write them."""
     recipe, start, store = given.recipe, given.model, out / "scores"
     data = rd.load_dataset(given.values["dataset"]["source"], cache=out / "cache")
-    vectors = rd.embed(data.documents, start, out=out / "embeddings-start", max_length=48)
+    vectors = rd.embed(data.documents, start, out=out / "embeddings-start")
     index = rd.index(vectors, out=out / "index-start")
     first = {"index": index, "model": start}
     if recipe.generate:
@@ -62,8 +62,7 @@ def from_python(given: SimpleNamespace, out: Path) -> None:
     teacher, calibration = rd.load_teacher(given.teacher, max_length=48), None
     if recipe.teacher.gate != "off":
         queries = data.queries("dev")
-        untrained = rd.index(rd.embed(data.documents, start, out=out / "embeddings-own"))
-        lexical, dense = rd.retrieve(queries, data, depth=20), rd.search(queries, untrained, model=start, depth=20)
+        lexical, dense = rd.retrieve(queries, data, depth=20), rd.search(queries, index, model=start, depth=20)
         baselines = {"bm25": lexical, "start": dense, "hybrid-start": fused(lexical, dense, data.qrels("dev"))}
         options = {"baselines": baselines, "store": store, "config": recipe.teacher}
         calibration = rd.gate(data, teacher=teacher, **options).calibration
@@ -99,7 +98,7 @@ def from_the_shell(given: SimpleNamespace, out: Path) -> None:
         given.folder / "tiny.yaml",
     )
     vectors, index = out / "embeddings-start", out / "index-start"
-    command("embed", "--model", start, "--dataset", source, "--max-length", 48, "--out", vectors)
+    command("embed", "--model", start, "--dataset", source, "--out", vectors)
     command("index", vectors, "--out", index)
     if given.recipe.generate:
         made = out / "generated"
@@ -112,9 +111,7 @@ def from_the_shell(given: SimpleNamespace, out: Path) -> None:
     if given.recipe.teacher.gate != "off":
         dev = ["--dataset", source, "--depth", 20]
         command("retrieve", *dev, "--split", "dev", "--out", out / "dev" / "bm25.parquet")
-        command("embed", "--model", start, "--dataset", source, "--out", out / "embeddings-own")
-        command("index", out / "embeddings-own", "--out", out / "index-own")
-        dense = ["--index", out / "index-own", "--model", start, "--dtype", "auto", "--queries", "dev"]
+        dense = ["--index", index, "--model", start, "--dtype", "auto", "--queries", "dev"]
         command("search", *dev, *dense, "--out", out / "dev" / "start.parquet")
         runs = [out / "dev" / f"{name}.parquet" for name in ("bm25", "start", "hybrid-start")]
         fused(*map(Run.load, runs[:2]), rd.load_dataset(source).qrels("dev")).save(runs[2])

@@ -38,12 +38,11 @@ def data(tiny_recipe) -> Dataset:
 
 def test_both_hybrids_are_fused_with_weights_tuned_on_dev(finished, data, tiny_recipe):
     out, report = finished
-    models = {"start": ("start-own", tiny_recipe["student"]["model"]), "student": ("student", str(out / "student"))}
+    models = {"start": tiny_recipe["student"]["model"], "student": str(out / "student")}
     dev = data.queries("dev")
     lexical = BM25(data.documents).search(dev, 20)
     for name, of in HYBRIDS.items():
-        folder, model = models[of]
-        dense = exact.search(Embeddings.open(out / f"embeddings-{folder}"), model, dev, 20)
+        dense = exact.search(Embeddings.open(out / f"embeddings-{of}"), models[of], dev, 20)
         tuned = hybrid.tune(lexical, dense, data.qrels("dev"))
         told = report["systems"][name]["fusion"]
         assert (told["tuned"], told["split"]) == (True, "dev")
@@ -58,7 +57,7 @@ def test_both_hybrids_are_fused_with_weights_tuned_on_dev(finished, data, tiny_r
 def test_the_gate_asks_whether_the_teacher_beats_the_fusion_of_the_report(finished, data, tiny_recipe):
     out, report = finished
     dev, grades = data.queries("dev"), data.qrels("dev")
-    vectors = Embeddings.open(out / "embeddings-start-own")
+    vectors = Embeddings.open(out / "embeddings-start")
     single = BM25(data.documents).search(dev, 20), exact.search(vectors, tiny_recipe["student"]["model"], dev, 20)
     fused = Fusion(**json.loads((out / "fusion" / "hybrid-start.json").read_text())["chosen"])
     expected = {"bm25": single[0], "start": single[1], "hybrid-start": fused.fuse(*single)}
@@ -115,7 +114,7 @@ def test_the_start_model_is_measured_at_its_own_length(finished, data, tiny_reci
     """The tiny model reads 64 tokens, and the student 48."""
     out, report = finished
     model = tiny_recipe["student"]["model"]
-    found = exact.search(Embeddings.open(out / "embeddings-start-own"), model, data.queries("test"), 20)
+    found = exact.search(Embeddings.open(out / "embeddings-start"), model, data.queries("test"), 20)
     assert Run.load(out / "runs" / "start.parquet").pairs == found.pairs
     assert (report["systems"]["start"]["max_length"], report["systems"]["student"]["max_length"]) == (64, 48)
 
@@ -125,11 +124,8 @@ def test_or_at_the_students_where_the_recipe_says_so(finished, tiny_recipe, tmp_
     shutil.copytree(finished[0], out)
     recipe = {**tiny_recipe, "evaluate": {**tiny_recipe["evaluate"], "start_length": "student"}}
     report = pipeline.run(parse_recipe(recipe), out=out).details
-    assert "embed-start-own" not in report["stages"] and report["systems"]["start"]["max_length"] == 48
-    same = pipeline.run(
-        parse_recipe({**tiny_recipe, "student": {**tiny_recipe["student"], "max_length": 64}}), out=out
-    ).details
-    assert "embed-start-own" not in same["stages"]  # nothing to embed twice
+    assert report["systems"]["start"]["max_length"] == 48
+    assert not report["stages"]["embed-start"]["skipped"]
 
 
 def test_without_dev_queries_nothing_is_tuned_and_nothing_decided(finished, tiny_recipe, tmp_path):

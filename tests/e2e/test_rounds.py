@@ -70,7 +70,7 @@ def test_every_stage_of_every_round_is_reported(finished):
     _, report = finished
     first = [f"{stage}-1" for stage in ("retrieve", "score", "filter", "distill", "embed-student", "index-student")]
     last = ["retrieve", "score", "filter", "distill", "embed-student", "index-student"]
-    starts = ["embed-start", "index-start", "embed-start-own", "index-start-own"]
+    starts = ["embed-start", "index-start"]
     assert list(report["stages"]) == [*starts, *first, *last, "tune-fusion", "search"]
 
 

@@ -30,8 +30,6 @@ from retrieval_distill.teacher import cross_encoder
 STAGES = [
     "embed-start",
     "index-start",
-    "embed-start-own",
-    "index-start-own",
     "gate",
     "retrieve",
     "score",
