@@ -79,6 +79,9 @@ class DatasetConfig(ReadConfig):
     """Split that the report measures; ``None``: nothing is measured."""
     train_queries: int | None = Field(None, ge=1)
     """Training queries used, drawn by the seed; ``None`` uses all."""
+    documents: int | None = Field(None, ge=1)
+    """Documents used, for a short trial: those that answer the queries that train and measure, and others drawn by the
+    seed. Fewer documents are easier to search, for every system alike. ``None`` uses all."""
 
     @property
     def measured(self) -> str:

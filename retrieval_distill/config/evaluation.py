@@ -24,8 +24,8 @@ class EvaluateConfig(Section):
     baselines: tuple[str, ...] = ()
     """Bi-encoders (hub ids, folders) measured beside the student, each with its own token limit and similarity."""
     start_length: Literal["own", "student"] = "own"
-    """Tokens that the start model reads, as the student's rival and where it mines: as many as it does without training,
-    or as the student does."""
+    """Tokens that the start model reads, as the student's rival and as a retriever: as many as it does without
+    training, or as the student does."""
     also: tuple[str, ...] | None = None
     """Splits measured beside ``dataset.test``, each in tables of its own: by how often one of the first five documents
     answers (Success@5), then by ``measures``. Nothing is trained or tuned on them, and what is said of the student, and

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from retrieval_distill.config import DatasetConfig, Recipe, SourceConfig
-from retrieval_distill.data import generated
-from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data import generated, sample
+from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.mixture import join_datasets
 from retrieval_distill.errors import UserError
@@ -27,7 +27,7 @@ def of_run(recipe: Recipe, folder: Path) -> Dataset:
         UserError: A source is missing or defective, or lacks a split that the recipe names.
     """
     if not recipe.datasets:
-        return _open("", recipe.dataset, recipe, folder)
+        return _sample(_open("", recipe.dataset, recipe, folder), recipe)
     parts = {name: _open(name, source, recipe, folder) for name, source in recipe.datasets.items()}
     return join_datasets({name: _select_splits(part, recipe.datasets[name], recipe) for name, part in parts.items()})
 
@@ -43,6 +43,24 @@ def _open(name: str, source: DatasetConfig | SourceConfig, recipe: Recipe, folde
     return load(str(prepared_folder(folder, name)), folder).replace(name=name or Path(source.source).name)
 
 
+def _sample(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """As many documents as the recipe's section ``dataset`` takes, with the training queries that it takes."""
+    config = recipe.dataset
+    if config.documents is None:
+        return dataset
+    train = generated.training_split(dataset, config.train)
+    qrels = dict(dataset.qrels)
+    if train in qrels:
+        qrels[train] = {id_: qrels[train][id_] for id_ in _training_queries(dataset, train, config, recipe.seed)}
+    answered = (train, *filter(None, (config.dev, config.test)), *recipe.evaluate.other_splits(train))
+    sampled = dataset.replaced(qrels=qrels)
+    return sample.sample_documents(sampled, config.documents, answered=answered, seed=recipe.seed)
+
+
+def _training_queries(dataset: Dataset, train: str, config: DatasetConfig | SourceConfig, seed: int) -> Texts:
+    return dataset.queries(train).drawn(config.train_queries, seed)
+
+
 def _select_splits(part: Dataset, source: SourceConfig, recipe: Recipe) -> Dataset:
     """A dataset with the splits that its section names, renamed to the recipe's names, and other splits to measure."""
     train = None if source.train is None else generated.training_split(part, source.train)
@@ -56,6 +74,6 @@ def _select_splits(part: Dataset, source: SourceConfig, recipe: Recipe) -> Datas
     qrels |= {split: part.qrels[split] for split in recipe.evaluate.other_splits(train, source.dev, source.test)
               if split in part.qrels}  # fmt: skip
     if train is not None:
-        drawn = part.queries(train).sample(source.train_queries, recipe.seed)
+        drawn = _training_queries(part, train, source, recipe.seed)
         qrels[recipe.dataset.train] = {id_: part.qrels(train)[id_] for id_ in drawn}
     return part.replace(qrels=qrels)

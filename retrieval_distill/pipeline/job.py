@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("retrieval_distill")
 
+
 @dataclass
 class Job:
     """One recipe in one folder; a stage is a function of it that leaves its files and manifest there."""

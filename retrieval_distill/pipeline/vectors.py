@@ -11,7 +11,7 @@ from retrieval_distill.reporting import tradeoff
 
 
 def embed_start(job: Job) -> None:
-    """The start model's vectors and index, as one would use it without training: it mines, and is the student's rival."""
+    """The start model's vectors and index, as one would use it untrained: it mines, and is the student's rival."""
     student = job.recipe.student
     max_length = student.max_length if job.recipe.evaluate.start_length == "student" else None
     _embed_and_index(job, job, "start", student.model, max_length, models.similarity(student.model))

@@ -139,6 +139,7 @@ def doubts(report: RunReport) -> list[str]:
         f"All of it is for this one student, that of seed {report.recipe['seed']}: how far another seed's would lie "
         "from it is not in any interval. Run the recipe again with --set seed=N to see.",
         *_lengths(report),
+        *_documents(report),
     ]
 
 
@@ -152,6 +153,16 @@ def _lengths(report: RunReport) -> list[str]:
     return [
         f"As a rival the start model reads {start:,} tokens of a document, {whose} (evaluate.start_length); the "
         f"student reads {student:,}."
+    ]
+
+
+def _documents(report: RunReport) -> list[str]:
+    """That the corpus is a part of the dataset's documents, where it is."""
+    if report.recipe["dataset"].get("documents") is None:
+        return []
+    return [
+        f"Searched are {report.dataset.docs:,} documents drawn from the dataset's (dataset.documents): among all of "
+        "them every system finds less, so compare these values with each other only."
     ]
 
 
