@@ -1,0 +1,165 @@
+"""How long a run takes on this machine: reckoned before it begins from a moment's measurement, and mended as it goes.
+
+Work is counted in passes of one token through one parameter of a transformer, since that is what nearly all of the
+time goes into. Knows how many texts each stage reads; must not know how a stage does its work.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors import safe_open
+
+from retrieval_distill import models
+from retrieval_distill.config import MemberConfig
+from retrieval_distill.pipeline.job import Job
+from retrieval_distill.runtime import stages
+from retrieval_distill.student import encoder
+from retrieval_distill.teacher import loading as teachers
+
+SAMPLE = 256
+"""Documents and queries whose tokens are counted."""
+
+SECONDS = 1.0
+"""Time that the measurement takes, besides loading the model."""
+
+TRAINING = 3.7
+"""Forward passes that cost as much as one text of a training step: forward, backward, the optimiser (``make demo``,
+avx512_bf16)."""
+
+DISTINCT = 0.6
+"""Share of the gate's documents that are left where its three rivals found the same (``make demo``)."""
+
+
+class Workload:
+    """How much there is to do in a job, in passes."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._model = encoder.load(job.recipe.student.model, job.recipe.embed.dtype)
+        self._documents = job.dataset.documents.drawn(SAMPLE, seed=0).take()
+        queries = job.dataset.queries.drawn(SAMPLE, seed=0).take() or self._documents
+        self._lengths = encoder.tokens_of(self._model, self._documents, "document", MANY, beyond=True).lengths
+        self._query_lengths = encoder.tokens_of(self._model, queries, "query", MANY, beyond=True).lengths
+
+    @cached_property
+    def passes_per_second(self) -> float:
+        """Measured: documents embedded by the start model for a second."""
+        read, start = 0, time.monotonic()
+        limit = encoder.limit(self._model, "document")
+        while (seconds := time.monotonic() - start) < SECONDS:
+            rows = slice(read % SAMPLE, read % SAMPLE + 16)
+            encoder.encode(self._model, self._documents[rows] or self._documents[:16], "document")
+            read += 16
+        return read * self._mean(self._lengths, limit) * parameters(self.job.recipe.student.model) / seconds
+
+    def embedding(self, model: str, limit: int | None) -> float:
+        """Of all documents, up to a number of tokens; ``None``: the start model's own limit."""
+        tokens = self._mean(self._lengths, limit or encoder.limit(self._model, "document"))
+        return len(self.job.dataset.documents) * tokens * parameters(model)
+
+    def scoring(self, pairs: float) -> float:
+        """Of so many pairs, with the teachers that are cross-encoders here; the others are not foreseen."""
+        return sum(pairs * self._pair_tokens(member) * _of_teacher(member) for member in self.job.members)
+
+    def gate(self) -> float:
+        """Of the pairs of the gate's queries."""
+        config = self.job.recipe.teacher
+        return self.scoring(config.gate_queries * 3 * config.gate_depth * DISTINCT)
+
+    def candidates(self) -> float:
+        """Of the pairs that train, to be scored."""
+        return self.scoring(len(self.job.training_queries) * (self.job.recipe.retrieve.keep + 0.5))
+
+    def training(self) -> float:
+        """Of the student's training."""
+        config = self.job.recipe.training
+        epoch = len(self.job.training_queries) / config.queries_per_step
+        steps = (config.steps or config.epochs * epoch) * config.gradient_accumulation
+        limit = min(config.max_length or MANY, self.job.recipe.student.max_length)
+        texts = config.candidates * self._mean(self._lengths, limit) + self._mean(self._query_lengths, limit)
+        return TRAINING * steps * config.queries_per_step * texts * parameters(self.job.recipe.student.model)
+
+    def reranking(self, split: str) -> float:
+        """Of the pairs that the teacher reranks for a split's queries."""
+        return self.scoring(len(self.job.dataset.qrels(split)) * self.job.recipe.evaluate.rerank_depth)
+
+    def _pair_tokens(self, member: MemberConfig) -> float:
+        return self._mean(self._lengths + float(np.mean(self._query_lengths)), member.max_length)
+
+    @staticmethod
+    def _mean(lengths: np.ndarray, limit: int | None) -> float:
+        return float(np.minimum(lengths, limit or MANY).mean())
+
+
+MANY = 1 << 20
+"""Tokens beyond any text's."""
+
+
+@cache
+def parameters(model: str) -> int:
+    """Those of a transformer's layers: words' vectors are looked up, which costs next to nothing.
+
+    Of a model without a file of safetensors none are known, and 0 is returned.
+    """
+    folder = models.resolve(model)
+    if base := models.adapter_base(folder):
+        return parameters(base)
+    return sum(_in_file(path) for path in folder.rglob("*.safetensors"))
+
+
+def _in_file(path: Path) -> int:
+    with safe_open(path, "numpy") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+    return sum(math.prod(shape) for name, shape in shapes.items() if len(shape) == 2 and "embed" not in name)
+
+
+def _of_teacher(member: MemberConfig) -> int:
+    kind, name = teachers.split(member.model)
+    return parameters(name) if kind == "cross-encoder" else 0
+
+
+class Act(NamedTuple):
+    """A part of a run."""
+
+    what: str
+    """In words, for the log."""
+    do: Callable[[], None]
+    work: Callable[[Workload], float] | None = None
+    """Passes that it takes; ``None``: next to none, or nobody knows."""
+    folder: Path | None = None
+    """Where it leaves its files: with a manifest there, it is taken for done."""
+
+
+class Forecast:
+    """The seconds that each act of a run takes, and those that are left."""
+
+    def __init__(self, job: Job, acts: Sequence[Act]) -> None:
+        self._ahead = [0.0] * len(acts)
+        self._reckoned = self._taken = 0.0
+        open_ = [act.work and not (act.folder and stages.read_manifest(act.folder)) for act in acts]
+        if any(open_):
+            load = Workload(job)
+            self._ahead = [
+                act.work(load) / load.passes_per_second if act.work and is_open else 0.0
+                for act, is_open in zip(acts, open_, strict=True)
+            ]
+
+    @property
+    def seconds_left(self) -> float:
+        """Of what is ahead, at the pace of what is done."""
+        pace = self._taken / self._reckoned if self._reckoned else 1.0
+        return pace * sum(self._ahead)
+
+    def did(self, number: int, seconds: float) -> None:
+        """Take note that an act, counted from 0, took so long."""
+        if self._ahead[number]:
+            self._reckoned += self._ahead[number]
+            self._taken += seconds
+            self._ahead[number] = 0.0
