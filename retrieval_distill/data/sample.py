@@ -33,7 +33,7 @@ def sample_documents(dataset: Dataset, count: int, *, answered: Iterable[str], s
     parents = np.array(dataset.parents_of(dataset.documents.ids), dtype=object)
     relevant = {doc for split in answered for grades in dataset.qrels.get(split, {}).values()
                 for doc, grade in grades.items() if grade > 0}  # fmt: skip
-    needed = set(dataset.parents_of(sorted(relevant & dataset.documents.known(relevant))))
+    needed = set(dataset.parents_of(sorted(relevant & dataset.documents.intersection(relevant))))
     if len(needed) > count:
         raise UserError(
             f"dataset.documents={count}, but {len(needed):,} documents are relevant to the queries that train and "
@@ -45,7 +45,7 @@ def sample_documents(dataset: Dataset, count: int, *, answered: Iterable[str], s
     rows = np.flatnonzero([parent in kept for parent in parents])
     documents = dataset.documents.at(rows)
     made = dataset.generated
-    return dataset.replaced(
+    return dataset.replace(
         documents=documents,
         parents=None if dataset.parents is None else dataset.parents.take(rows),
         qrels={split: _answered(judged, documents) for split, judged in dataset.qrels.items()},
@@ -55,6 +55,6 @@ def sample_documents(dataset: Dataset, count: int, *, answered: Iterable[str], s
 
 def _answered(judged: Qrels, documents: Texts) -> Qrels:
     """The queries that a document is relevant to, with their judgements of these documents."""
-    there = documents.known(doc for grades in judged.values() for doc in grades)
+    there = documents.intersection(doc for grades in judged.values() for doc in grades)
     found = {query: {doc: grade for doc, grade in grades.items() if doc in there} for query, grades in judged.items()}
     return {query: grades for query, grades in found.items() if any(grade > 0 for grade in grades.values())}

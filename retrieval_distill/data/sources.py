@@ -53,12 +53,12 @@ def _sample(dataset: Dataset, recipe: Recipe) -> Dataset:
     if train in qrels:
         qrels[train] = {id_: qrels[train][id_] for id_ in _training_queries(dataset, train, config, recipe.seed)}
     answered = (train, *filter(None, (config.dev, config.test)), *recipe.evaluate.other_splits(train))
-    sampled = dataset.replaced(qrels=qrels)
+    sampled = dataset.replace(qrels=qrels)
     return sample.sample_documents(sampled, config.documents, answered=answered, seed=recipe.seed)
 
 
 def _training_queries(dataset: Dataset, train: str, config: DatasetConfig | SourceConfig, seed: int) -> Texts:
-    return dataset.queries(train).drawn(config.train_queries, seed)
+    return dataset.queries(train).sample(config.train_queries, seed)
 
 
 def _select_splits(part: Dataset, source: SourceConfig, recipe: Recipe) -> Dataset:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from retrieval_distill.config import Recipe, load_recipe
 from retrieval_distill.pipeline.candidates import filter_negatives, find_dev, retrieve
 from retrieval_distill.pipeline.data import generate, open_job
+from retrieval_distill.pipeline.forecast import Act, Workload, carry_out
 from retrieval_distill.pipeline.fusing import tune_fusion
 from retrieval_distill.pipeline.job import Job, check_owner
 from retrieval_distill.pipeline.measures import measure, measure_also
@@ -57,12 +58,11 @@ def run(recipe: Recipe | str | Path, *, out: str | Path, overrides: Sequence[str
     check_owner(folder, recipe)
     job = open_job(recipe, folder)
     job.check()
-    before, after = learning(job), measuring(job)
-    for number, (what, act) in enumerate([*before, *after], 1):
-        if processes.rank() > 0 and number > len(before):
-            return Report({}, ())
-        logger.info("stage %d of %d: %s", number, len(before) + len(after), what)
-        act()
+    if processes.rank() > 0:  # helps to train, and leaves what follows to the first process
+        for act in learning(job):
+            act.do()
+        return Report({}, ())
+    carry_out(job, [*learning(job), *measuring(job)])
     if not job.measurable:
         told = unmeasured.write(job.out, job.dataset, job.settled, job.manifests)
         page = publish.report(job.out, dataset=job.dataset)
@@ -76,64 +76,82 @@ def run(recipe: Recipe | str | Path, *, out: str | Path, overrides: Sequence[str
     return Report.of_run(finished, folder)
 
 
-Acts = list[tuple[str, Callable[[], None]]]
-"""What each is, and what does it; what a recipe does not ask for is no act."""
-
-
-def learning(job: Job) -> Acts:
+def learning(job: Job) -> list[Act]:
     """All up to the finished student, in order."""
-    recipe = job.recipe
-    acts: Acts = [("vectors and index of the start model", partial(embed_start, job))]
+    recipe, out = job.recipe, job.out
+    start = recipe.student.max_length if recipe.evaluate.start_length == "student" else None
+    acts = [
+        Act("vectors and index of the start model", partial(embed_start, job),
+            lambda load: load.embedding(recipe.student.model, start), out / "embeddings-start")
+    ]  # fmt: skip
     if job.retrievers:
-        acts.append(("vectors and indexes of the other retrievers", partial(embed_retrievers, job)))
+        acts.append(_embedding("vectors and indexes of the other retrievers", embed_retrievers, job, job.retrievers))
     if recipe.generate is not None:
-        acts.append(("queries from the documents", partial(generate, job)))
+        acts.append(Act("queries from the documents", partial(generate, job)))
     if asks_gate(job):
-        acts.append(("is the teacher better?", partial(ask_gate, job)))
+        acts.append(Act("is the teacher better?", partial(ask_gate, job), Workload.gate, out / "gate"))
     if recipe.training.evaluate_steps:
-        acts.append(("candidates of the dev queries", partial(find_dev, job)))
+        acts.append(Act("candidates of the dev queries", partial(find_dev, job)))
     if recipe.compress:
-        acts.append(("a smaller student", partial(compress, job)))
+        acts.append(Act("a smaller student", partial(compress, job)))
     for turn in rounds(job):
         if turn.before:
-            acts.append(("vectors and index of the student so far", partial(embed_student, turn.before)))
+            acts.append(_student("vectors and index of the student so far", turn.before))
         acts += teaching(turn)
     return acts
 
 
-def teaching(turn: Round) -> Acts:
+def teaching(turn: Round) -> list[Act]:
     """One round: the student learns from the documents that it, or the start model, finds hard."""
     rounds_ = turn.job.recipe.mining.rounds
     of_round = f", round {turn.number} of {rounds_}" if rounds_ > 1 else ""
-    acts: Acts = [
-        ("candidates of the training queries", partial(retrieve, turn)),
-        ("the teacher's scores", partial(score, turn)),
-        ("the lists that teach", partial(filter_negatives, turn)),
-        ("the student's training", partial(distill, turn)),
+    scores, student = turn.out / "teacher-scores", turn.out / "student"
+    return [
+        Act(f"candidates of the training queries{of_round}", partial(retrieve, turn)),
+        Act(f"the teacher's scores{of_round}", partial(score, turn), Workload.candidates, scores),
+        Act(f"the lists that teach{of_round}", partial(filter_negatives, turn)),
+        Act(f"the student's training{of_round}", partial(distill, turn), Workload.training, student),
     ]
-    return [(what + of_round, act) for what, act in acts]
 
 
 def teach(turn: Round) -> None:
     """Do all of a round."""
-    for _, act in teaching(turn):
-        act()
+    for act in teaching(turn):
+        act.do()
 
 
-def measuring(job: Job) -> Acts:
+def measuring(job: Job) -> list[Act]:
     """All that follows, for the first process alone."""
     *_, last = rounds(job)
-    acts: Acts = [("vectors and index of the student", partial(embed_student, last))]
+    acts = [_student("vectors and index of the student", last)]
     if job.baselines:
-        acts.append(("vectors and indexes of the baselines", partial(embed_baselines, job)))
+        acts.append(_embedding("vectors and indexes of the baselines", embed_baselines, job, job.baselines))
     if job.judged_dev:
-        acts.append(("how to fuse with BM25, asked of the dev queries", partial(tune_fusion, job)))
+        acts.append(Act("how to fuse with BM25, asked of the dev queries", partial(tune_fusion, job)))
     if job.measurable:
-        acts.append(("measures of every system", partial(measure, job)))
+        test = job.recipe.dataset.measured
+        acts.append(Act("measures of every system", partial(measure, job), _reranking(test), job.out / "runs"))
         acts += [
-            (f"measures of every system on the split {split}", partial(measure_also, job, split)) for split in job.also
-        ]
+            Act(f"measures of every system on the split {split}", partial(measure_also, job, split), _reranking(split),
+                job.out / f"runs-{split}")
+            for split in job.also
+        ]  # fmt: skip
     return acts
+
+
+def _student(what: str, turn: Round) -> Act:
+    config = turn.job.recipe.student
+    return Act(what, partial(embed_student, turn), lambda load: load.embedding(config.model, config.max_length),
+               turn.out / "embeddings-student")  # fmt: skip
+
+
+def _embedding(what: str, embed: Callable[[Job], None], job: Job, named: Mapping[str, str]) -> Act:
+    return Act(what, partial(embed, job), lambda load: sum(load.embedding(model, None) for model in named.values()),
+               job.out / f"embeddings-{list(named)[-1]}")  # fmt: skip
+
+
+def _reranking(split: str) -> Callable[[Workload], float]:
+    return lambda load: load.reranking(split)
 
 
 def demo(*, out: str | Path = "runs/demo", overrides: Sequence[str] = ()) -> Report:

@@ -20,8 +20,9 @@ from retrieval_distill import models
 from retrieval_distill.config import MemberConfig
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.runtime import stages
+from retrieval_distill.runtime.progress import whole_progress
 from retrieval_distill.student import encoder
-from retrieval_distill.teacher import loading as teachers
+from retrieval_distill.teacher import teacher_loader
 
 SAMPLE = 256
 """Documents and queries whose tokens are counted."""
@@ -37,14 +38,21 @@ DISTINCT = 0.6
 """Share of the gate's documents that are left where its three rivals found the same (``make demo``)."""
 
 
+WORTHWHILE = 1e12
+"""Passes that take seconds anywhere; fewer are not worth a measurement."""
+
+MANY = 1 << 20
+"""Tokens beyond any text's."""
+
+
 class Workload:
     """How much there is to do in a job, in passes."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self._model = encoder.load(job.recipe.student.model, job.recipe.embed.dtype)
-        self._documents = job.dataset.documents.drawn(SAMPLE, seed=0).take()
-        queries = job.dataset.queries.drawn(SAMPLE, seed=0).take() or self._documents
+        self._documents = job.dataset.documents.sample(SAMPLE, seed=0).take()
+        queries = job.dataset.queries.sample(SAMPLE, seed=0).take() or self._documents
         self._lengths = encoder.tokens_of(self._model, self._documents, "document", MANY, beyond=True).lengths
         self._query_lengths = encoder.tokens_of(self._model, queries, "query", MANY, beyond=True).lengths
 
@@ -98,10 +106,6 @@ class Workload:
         return float(np.minimum(lengths, limit or MANY).mean())
 
 
-MANY = 1 << 20
-"""Tokens beyond any text's."""
-
-
 @cache
 def parameters(model: str) -> int:
     """Those of a transformer's layers: words' vectors are looked up, which costs next to nothing.
@@ -121,7 +125,7 @@ def _in_file(path: Path) -> int:
 
 
 def _of_teacher(member: MemberConfig) -> int:
-    kind, name = teachers.split(member.model)
+    kind, name = teacher_loader.split(member.model)
     return parameters(name) if kind == "cross-encoder" else 0
 
 
@@ -137,29 +141,20 @@ class Act(NamedTuple):
     """Where it leaves its files: with a manifest there, it is taken for done."""
 
 
-class Forecast:
-    """The seconds that each act of a run takes, and those that are left."""
+def carry_out(job: Job, acts: Sequence[Act]) -> None:
+    """Do one act after the other, and say how long all of it takes on this machine."""
+    seconds = forecast(job, acts)
+    with whole_progress([act.what for act in acts], seconds) as begin:
+        for number, act in enumerate(acts):
+            begin(number)
+            act.do()
 
-    def __init__(self, job: Job, acts: Sequence[Act]) -> None:
-        self._ahead = [0.0] * len(acts)
-        self._reckoned = self._taken = 0.0
-        open_ = [act.work and not (act.folder and stages.read_manifest(act.folder)) for act in acts]
-        if any(open_):
-            load = Workload(job)
-            self._ahead = [
-                act.work(load) / load.passes_per_second if act.work and is_open else 0.0
-                for act, is_open in zip(acts, open_, strict=True)
-            ]
 
-    @property
-    def seconds_left(self) -> float:
-        """Of what is ahead, at the pace of what is done."""
-        pace = self._taken / self._reckoned if self._reckoned else 1.0
-        return pace * sum(self._ahead)
-
-    def did(self, number: int, seconds: float) -> None:
-        """Take note that an act, counted from 0, took so long."""
-        if self._ahead[number]:
-            self._reckoned += self._ahead[number]
-            self._taken += seconds
-            self._ahead[number] = 0.0
+def forecast(job: Job, acts: Sequence[Act]) -> list[float]:
+    """The seconds that each act takes here; 0 for one that is done, takes next to no time, or is not foreseen."""
+    ahead = [act.work if act.work and not (act.folder and stages.read_manifest(act.folder)) else None for act in acts]
+    load = Workload(job) if any(ahead) else None
+    passes = [work(load) if work and load else 0.0 for work in ahead]
+    if load is None or sum(passes) < WORTHWHILE or not parameters(job.recipe.student.model):
+        return [0.0] * len(acts)
+    return [some / load.passes_per_second for some in passes]

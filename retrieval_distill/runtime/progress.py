@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from retrieval_distill.formatting import visible
 
@@ -73,14 +74,15 @@ def progress(
     def count(units: int) -> None:
         nonlocal finished
         finished += units
+        if _whole:
+            _whole.show(finished / total)
         advance(units)
 
     if total <= done:
         yield lambda units: None
         return
-    shown = _HANDLER in logger.handlers and (sys.stderr.isatty() or _in_notebook())
     try:
-        with (_bar if shown else _lines)(what, total, unit, done) as advance:
+        with (_bar if _shows_bars() else _lines)(what, total, unit, done) as advance:
             yield count
     except KeyboardInterrupt:
         if saved_in is not None:
@@ -88,6 +90,82 @@ def progress(
                 "%s: stopped; %s of %s %s are kept in %s", what, f"{finished:,}", f"{total:,}", unit, saved_in
             )
         raise
+
+
+@contextmanager
+def whole_progress(parts: Sequence[str], seconds: Sequence[float]) -> Iterator[Callable[[int], None]]:
+    """Report on work of several parts; call the yielded function with the number, from 0, of the part that begins.
+
+    Meanwhile each :func:`progress` says how long the whole still takes, too.
+
+    Args:
+        parts: What each part is.
+        seconds: How long each is thought to take; the pace of those that are done mends the rest. 0: next to nothing.
+    """
+    global _whole
+    whole = _Whole(parts, seconds)
+    outer, _whole = _whole, whole
+    try:
+        yield whole.begin
+    finally:
+        _whole = outer
+        whole.close()
+
+
+class _Whole:
+    """The time that all parts take: a bar of its own where bars are shown, and a part of log lines elsewhere."""
+
+    def __init__(self, parts: Sequence[str], seconds: Sequence[float]) -> None:
+        self.parts, self.ahead, self.now = parts, list(seconds), 0
+        self.reckoned = self.taken = 0.0
+        self.started = time.monotonic()
+        self.bar: Any = None
+        if sum(seconds):
+            logger.info("about %s in all on this machine, as measured just now", clock(sum(seconds)))
+            if _shows_bars():
+                from tqdm.auto import tqdm
+
+                self.bar = tqdm(total=100, bar_format="whole run: {percentage:3.0f}%|{bar}| {postfix}")
+
+    def begin(self, number: int) -> None:
+        """Close the part before, and name this one."""
+        if number != self.now:
+            self._finish()
+        self.now, self.started = number, time.monotonic()
+        self.show(0.0)
+        logger.info("stage %d of %d: %s", number + 1, len(self.parts), self.parts[number])
+
+    def left(self, share: float) -> float:
+        """Seconds left of all, where this share of the part under way is done."""
+        pace = self.taken / self.reckoned if self.reckoned else 1.0
+        return pace * (sum(self.ahead[self.now :]) - share * self.ahead[self.now])
+
+    def show(self, share: float) -> None:
+        """Draw the bar."""
+        if self.bar is not None:
+            done, left = self.taken + time.monotonic() - self.started, self.left(share)
+            self.bar.n = round(100 * done / max(done + left, 1e-9))
+            self.bar.set_postfix_str(f"about {clock(left)} left", refresh=True)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self.bar is not None:
+            self._finish()
+            self.bar.close()
+
+    def _finish(self) -> None:
+        if self.ahead[self.now]:
+            self.reckoned += self.ahead[self.now]
+            self.taken += time.monotonic() - self.started
+            self.ahead[self.now] = 0.0
+
+
+_whole: _Whole | None = None
+"""The work of several parts that is under way."""
+
+
+def _shows_bars() -> bool:
+    return _HANDLER in logger.handlers and (sys.stderr.isatty() or _in_notebook())
 
 
 @contextmanager
@@ -129,14 +207,16 @@ class _Lines:
             self.last = now
             rate = (self.done - self.skipped) / (now - self.start)
             left = (self.total - self.done) / max(rate, 1e-9)
+            whole = _whole.left(self.done / self.total) if _whole else 0.0
             logger.info(
-                "%s: %s of %s %s, %s/s, %s left",
+                "%s: %s of %s %s, %s/s, %s left%s",
                 self.what,
                 f"{self.done:,}",
                 f"{self.total:,}",
                 self.unit,
                 _short(rate),
                 clock(left),
+                f"; of the whole run about {clock(whole)}" if whole else "",
             )
 
     def finish(self) -> None:

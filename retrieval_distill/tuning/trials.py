@@ -63,9 +63,9 @@ def train(recipe: Recipe, folder: Path, retraining: int = 0, callbacks: tuple[Tr
         job.retraining, job.callbacks = retraining, callbacks
         job.check()
         _share_scores(folder)
-        for what, act in learning(job):
-            logger.info("%s: %s", folder.name, what)
-            act()
+        for act in learning(job):
+            logger.info("%s: %s", folder.name, act.what)
+            act.do()
     return job
 
 

@@ -52,7 +52,7 @@ def test_judgements_are_of_these_documents(corpus):
 
 
 def test_passages_stay_with_their_document(corpus):
-    passages = corpus.replaced(parents=pa.chunked_array([[f"p{i // 4}" for i in range(20)]]))
+    passages = corpus.replace(parents=pa.chunked_array([[f"p{i // 4}" for i in range(20)]]))
     found = sample_documents(passages, 4, answered=("train", "test"), seed=1)
     assert found.size == 4 and len(found.documents) == 16
     assert found.parents_of(["d17", "d16"]) == ["p4", "p4"]

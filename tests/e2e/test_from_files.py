@@ -80,7 +80,7 @@ def test_the_numbers_count_what_a_recipe_asks_for(tiny_recipe, encoders, tmp_pat
         "training": {**tiny_recipe["training"], "evaluate_steps": 4}, "evaluate": {"baselines": [encoders["roberta"]]},
     }  # fmt: skip
     job = open_job(parse_recipe(values), tmp_path)
-    before, after = ([what for what, _ in acts] for acts in (pipeline.learning(job), pipeline.measuring(job)))
+    before, after = ([act.what for act in acts] for acts in (pipeline.learning(job), pipeline.measuring(job)))
     assert len(before) == 4 + 4 + 5 and len(after) == 4
     assert [what for what in before if "round 2 of 2" in what] == before[-4:]
     assert before[-5] == "vectors and index of the student so far"
