@@ -3,7 +3,7 @@
 Nouns: ``Dataset``, ``Texts``, ``Run``, ``TrainingSet``, ``Teacher``, ``Gate``, ``ScoreStore``, ``Student``,
 ``Embeddings``, ``Index``, ``Searcher``, ``Report``, ``Tuning``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``tune``, ``load_dataset``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``,
-``gate``, ``score``, ``rerank``, ``filter_negatives``, ``fit_teacher``, ``compress``, ``distill``, ``embed``,
+``gate``, ``score``, ``rerank``, ``filter_negatives``, ``fit_teacher``, ``compress``, ``distill``, ``push``, ``embed``,
 ``export``, ``index``, ``search``, ``evaluate``, ``benchmark``, ``report``; each but ``load_dataset`` is also a command.
 ``show_progress`` shows what they are doing.
 
@@ -52,6 +52,7 @@ WHERE = {
     "load_teacher": "api.teachers",
     "mine": "api.candidates",
     "prepare": "api.data",
+    "push": "api.students",
     "report": "reporting.publish",
     "rerank": "api.teachers",
     "retrieve": "api.candidates",
@@ -96,6 +97,7 @@ __all__ = [
     "load_teacher",
     "mine",
     "prepare",
+    "push",
     "report",
     "rerank",
     "retrieve",

@@ -1,4 +1,4 @@
-"""Verbs of students: ``compress``, ``distill``.
+"""Verbs of students: ``compress``, ``distill``, ``push``.
 
 Knows what decides a student, which is what its stage is known by; must not know how one is trained.
 """
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from retrieval_distill.api.nouns import Documents, Model
     from retrieval_distill.retrieval.bm25 import BM25
+    from retrieval_distill.student.publication import Publication
 
 TRAINS = {"student", "objectives", "views", "embedding_teacher", "training"}
 """Sections of a recipe that decide what the student learns."""
@@ -150,3 +151,24 @@ def distill(
     }
     made = stages.stage("distill", out, inputs, work, together=True, scratch=(CHECKPOINTS,))
     return Student(str(out), manifest=made)
+
+
+def push(student: str | Path | Student, repo: str, *, upload: bool = False, private: bool = False) -> Publication:
+    """Publish a student on the Hugging Face hub, with its card; without ``upload``, say what would be published.
+
+    Example:
+        >>> import retrieval_distill as rd
+        >>> rd.push("runs/demo/student", "me/python-docs-retriever")  # doctest: +SKIP
+
+    Args:
+        student: A student, or its folder.
+        repo: Repository, ``USER/NAME``; made if there is none.
+        upload: Upload it; the token is that of ``hf auth login``, or the environment's ``HF_TOKEN``.
+        private: Make the repository private, where it has to be made.
+
+    Raises:
+        UserError: No model is there, it has no card, or the hub refuses.
+    """
+    from retrieval_distill.student.publication import publish
+
+    return publish(fspath(student), repo, upload=upload, private=private)

@@ -1,4 +1,4 @@
-"""Commands that make students: ``compress``, ``distill``.
+"""Commands of students: ``compress``, ``distill``, ``push``.
 
 Knows options; must not know any maths. Heavy imports happen inside commands, so that ``--help`` is instant.
 """
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from retrieval_distill import api
 from retrieval_distill.cli import shell
-from retrieval_distill.cli.commands import Spelled, command
+from retrieval_distill.cli.commands import ARGUMENT, Spelled, command
 
 
 @command("Train")
@@ -66,3 +66,18 @@ def distill(
     asked = (Run.load(dev), dev_split) if dev else None
     counts = api.distill(run, source.load(), out=out, recipe=chosen, dev=asked, **options).manifest["counts"]
     shell.say(f"{out}: student of {counts['parameters']:,} parameters after {counts['steps']} steps")
+
+
+@command("Search and serve")
+def push(
+    student: Annotated[str, ARGUMENT],
+    repo: Annotated[str, ARGUMENT],
+    **options: Any,
+) -> None:
+    """Publish a student on the Hugging Face hub, with its card; without --upload, say what would be published.
+
+    Example: retrieval-distill push runs/demo/student me/python-docs-retriever
+    """
+    found = api.push(student, repo, **options)
+    shell.say(str(found))
+    shell.say(f"published: {found.url}" if found.url else "nothing was uploaded; add --upload to do it")

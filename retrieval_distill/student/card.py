@@ -32,10 +32,13 @@ LICENCE = ("license", "license_name", "license_link")
 
 FILE = "README.md"
 
-EXAMPLE = """\
+PLACE = "path/to/this/folder"
+"""Stands in a card for where the model is."""
+
+EXAMPLE = f"""\
 from sentence_transformers import SentenceTransformer
 
-model = SentenceTransformer("path/to/this/folder")
+model = SentenceTransformer("{PLACE}")
 queries = model.encode_query(["a question"])
 passages = model.encode_document(["a passage that may answer it", "another one"])
 print(model.similarity(queries, passages))
