@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check docs dist matrix clean
+.PHONY: demo test check docs dist matrix audit clean
 
 demo: .venv/ready
 	$(BIN)/retrieval-distill demo --out runs/demo
@@ -25,6 +25,13 @@ dist:
 
 matrix:
 	$(PYTHON) scripts/matrix.py
+
+# known holes of the tested versions (asks PyPI's advisories), and the licences of what an installation brings along
+audit: .venv/ready-test
+	$(BIN)/python scripts/licences.py demo test
+	$(PYTHON) -m venv --clear build/audit
+	build/audit/bin/pip install --quiet pip-audit
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 # torch comes first, at the exact version: a bare range would fetch the largest build there is
 .venv/ready: pyproject.toml constraints.txt

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from scripts import matrix
+from scripts import licences, matrix
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -56,3 +56,15 @@ def test_the_lowest_versions_are_those_of_every_bound():
         name, bound = re.match(r"([\w.-]+)", line)[1], re.search(r">=([\d.]+)", line)
         assert name == PROJECT["name"] or bound is None or least[name] == bound[1]
     assert len(least) > 40
+
+
+def test_what_an_installation_brings_along_may_be_built_upon(capsys):
+    assert licences.main(["demo"]) == 0
+    table = capsys.readouterr().out
+    required = [re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]]
+    assert all(f"| {name} | " in table for name in required)
+
+
+def test_a_binding_licence_is_found():
+    told = ["GPL-3.0-only", "GNU AFFERO (AGPLv3)", "LGPL-2.1", "MIT", "Apache-2.0"]
+    assert [bool(licences.BINDING.search(line)) for line in told] == [True, True, False, False, False]
