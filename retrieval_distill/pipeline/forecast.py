@@ -83,12 +83,12 @@ class Workload:
 
     def candidates(self) -> float:
         """Of the pairs that train, to be scored."""
-        return self.scoring(len(self.job.training_queries) * (self.job.recipe.retrieve.keep + 0.5))
+        return self.scoring(self._training_queries * (self.job.recipe.retrieve.keep + 0.5))
 
     def training(self) -> float:
         """Of the student's training."""
         config = self.job.recipe.training
-        epoch = len(self.job.training_queries) / config.queries_per_step
+        epoch = self._training_queries / config.queries_per_step
         steps = (config.steps or config.epochs * epoch) * config.gradient_accumulation
         limit = min(config.max_length or MANY, self.job.recipe.student.max_length)
         texts = config.candidates * self._mean(self._lengths, limit) + self._mean(self._query_lengths, limit)
@@ -97,6 +97,17 @@ class Workload:
     def reranking(self, split: str) -> float:
         """Of the pairs that the teacher reranks for a split's queries."""
         return self.scoring(len(self.job.dataset.qrels(split)) * self.job.recipe.evaluate.rerank_depth)
+
+    @property
+    def _training_queries(self) -> int:
+        """Those that there are or, before queries are generated, about one for a document."""
+        job = self.job
+        making = job.recipe.generate
+        if making and job.train_split not in job.dataset.qrels:
+            there = min(making.documents or MANY, len(job.dataset.documents))
+        else:
+            there = len(job.dataset.qrels(job.train_split))
+        return min(job.recipe.dataset.train_queries or MANY, there)
 
     def _pair_tokens(self, member: MemberConfig) -> float:
         return self._mean(self._lengths + float(np.mean(self._query_lengths)), member.max_length)

@@ -78,3 +78,11 @@ def test_the_pace_of_what_is_done_mends_what_is_ahead(monkeypatch, caplog):
     assert told[0] == "about 50.0 s in all on this machine, as measured just now"
     assert [line for line in told if line.startswith("stage")] == ["stage 1 of 2: one", "stage 2 of 2: two"]
     assert any(line.endswith("1 min 00 s left; of the whole run about 1 min 00 s") for line in told)
+
+
+def test_queries_that_are_still_to_be_made_are_foreseen(job, tiny_recipe):
+    job.recipe = parse_recipe({**tiny_recipe, "generate": {}})
+    load = forecast.Workload(job)
+    everything = load.candidates()
+    job.recipe = parse_recipe({**tiny_recipe, "generate": {"documents": len(job.dataset.documents) // 2}})
+    assert 0 < load.candidates() == pytest.approx(everything / 2, rel=0.1)
