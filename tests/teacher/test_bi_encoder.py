@@ -41,7 +41,7 @@ def test_stored_vectors_are_not_made_again(encoders, dataset, tmp_path, monkeypa
     embedded = []
     real = bi_encoder.encoder.encode_parts
     monkeypatch.setattr(bi_encoder.encoder, "encode_parts", lambda m, t, *k: embedded.extend(t) or real(m, t, *k))
-    monkeypatch.setattr(bi_encoder, "STORED", 7)
+    monkeypatch.setattr(bi_encoder, "VECTORS_PER_READ", 7)
     expected = api.score(run, dataset, teacher=fresh, store=tmp_path / "fresh")
     asked = set(run.frame["doc_id"])
     assert sum(text in set(documents.take()) for text in embedded) == len(asked)

@@ -105,7 +105,7 @@ def test_a_training_with_frozen_layers(tiny_recipe, tmp_path, monkeypatch, bf16)
     )
     kept = train(values, tmp_path / "kept")
     with monkeypatch.context() as patched:
-        patched.setattr(frozen_layers, "keep", lambda student, texts, *_: texts)
+        patched.setattr(frozen_layers, "hidden_states", lambda student, texts, *_: texts)
         run = train(values, tmp_path / "run")
     for one, other in zip(kept, run, strict=True):
         for key in ("loss", "grad_norm"):
