@@ -1,74 +1,142 @@
-"""The last layer for the first token alone: all that a cross-encoder's classifier looks at.
+"""The last layer for the first token alone: all that most cross-encoders' heads look at.
 
 In the last layer the other tokens matter as keys and values only; their queries, attention output and feed-forward
-block, five sixths of the layer, are work for nothing. Leaving it out saves a seventh of a six-layer model and changes
-no score. Knows layers as BERT's family has them; must not know pairs or scores.
+block, three quarters of the layer or more, are work for nothing. Leaving it out saves a seventh of a six-layer model and
+changes no score. Knows the layers of BERT's family, MPNet and ModernBERT; must not know pairs or scores.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-PARTS = (
-    "attention.self.query",
-    "attention.self.key",
-    "attention.self.value",
-    "attention.output",
-    "intermediate",
-    "output",
-)
-"""What a layer must consist of (BERT, RoBERTa, XLM-RoBERTa, ELECTRA and their kin)."""
-
 TOLERANCE = 1e-4
-"""How far float32 logits may move, in units of their size (at least 1), before the whole layer is put back."""
+"""How far what is read may move in float32, in units of its size (at least 1), before the whole layer is put back."""
+
+Read = Callable[[Any], Tensor]
+"""What a model's output is read for: the logits of a classifier, the first token of an encoder."""
 
 
-@torch.inference_mode()
-def shorten(model: Any) -> bool:
-    """Let a classification model's last layer compute the first token alone, where that leaves its logits alone.
+def first_token(output: Any) -> Tensor:
+    """The first token of an encoder's output, [pairs, size]."""
+    return output.last_hidden_state[:, 0]
+
+
+def logits(output: Any) -> Tensor:
+    """A classifier's logits, [pairs, labels]."""
+    return output.logits
+
+
+@torch.no_grad()
+def shorten(model: Any, read: Read = logits) -> bool:
+    """Let a model's last layer compute the first token alone, where that leaves what is read alone.
 
     Args:
-        model: A sequence-classification model in float32, in evaluation mode; changed in place.
+        model: A transformer in float32, in evaluation mode; changed in place.
+        read: What its output is read for.
 
     Returns:
-        Whether it was: not if its layers are of another kind, or its classifier looks at other tokens too.
+        Whether it was: not if its layers are of another kind, or other tokens are read too.
     """
-    stacks: list[Any] = [module.layer for module in model.modules() if _is_stack(getattr(module, "layer", None))]
+    stacks = [found for module in model.modules() for found in _stacks(module)]
     if len(stacks) != 1:
         return False
-    last = stacks[0][-1]
+    [(last, compute)] = stacks
     probe = _probe(model)
     try:
-        expected = model(**probe).logits
-        last.forward = MethodType(_first_token, last)
-        found = model(**probe).logits
+        expected = read(model(**probe))
+        vars(last)["forward"] = MethodType(compute, last)
+        found = read(model(**probe))
         same = bool(((found - expected).abs() <= TOLERANCE * expected.abs().clamp(min=1)).all())
-    except Exception:  # a classifier that wants all tokens, or a layer whose parts work in another way
+    except Exception:  # a head that wants all tokens, or a layer whose parts work in another way
         same = False
     if not same:
         vars(last).pop("forward", None)
+    elif compute is _modernbert:
+        _part_query(last.attn)
     return same
 
 
-def _first_token(layer: Any, hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
+def _bert(layer: Any, hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
     """The layer's output for the first token: [pairs, tokens, size] -> [pairs, 1, size]."""
     attention, first = layer.attention.self, hidden[:, :1]
-    query, key, value = (
-        part(states).unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
-        for part, states in ((attention.query, first), (attention.key, hidden), (attention.value, hidden))
-    )
-    mask = None if attention_mask is None else attention_mask[:, :, :1]
-    context = nn.functional.scaled_dot_product_attention(query, key, value, mask)
-    states = layer.attention.output(context.transpose(1, 2).flatten(2), first)
-    return layer.output(layer.intermediate(states), states)
+    states = first, hidden, hidden
+    parts = _heads((attention.query, attention.key, attention.value), states, attention.num_attention_heads)
+    first = layer.attention.output(_attend(*parts, attention_mask), first)
+    return layer.output(layer.intermediate(first), first)
 
 
-def _is_stack(layers: Any) -> bool:
-    return isinstance(layers, nn.ModuleList) and len(layers) > 0 and all(_has(layers[-1], part) for part in PARTS)
+def _mpnet(
+    layer: Any, hidden: Tensor, attention_mask: Tensor | None, position_bias: Tensor, *_: Any, **__: Any
+) -> tuple[Tensor]:
+    """As :func:`_bert`; a bias tells the distance of two tokens."""
+    attention, first = layer.attention.attn, hidden[:, :1]
+    states = first, hidden, hidden
+    parts = _heads((attention.q, attention.k, attention.v), states, attention.num_attention_heads)
+    bias = position_bias if attention_mask is None else position_bias + attention_mask
+    first = layer.attention.LayerNorm(attention.o(_attend(*parts, bias)) + first)
+    return (layer.output(layer.intermediate(first), first),)
+
+
+def _modernbert(
+    layer: Any,
+    hidden: Tensor,
+    attention_mask: Tensor | None = None,
+    position_embeddings: tuple[Tensor, Tensor] | None = None,
+    **_: Any,
+) -> Tensor:
+    """As :func:`_bert`; norms come first, and keys are turned by their positions: the first token's, 0, turns nothing."""
+    assert position_embeddings is not None
+    attn, first, states = layer.attn, hidden[:, :1], layer.attn_norm(hidden)
+    if hasattr(attn, "query"):
+        parts = attn.query(states[:, :1]), *attn.keys_values(states).chunk(2, dim=-1)
+    else:
+        whole = attn.Wqkv(states).chunk(3, dim=-1)
+        parts = whole[0][:, :1], *whole[1:]
+    query, key, value = (part.unflatten(-1, (-1, attn.head_dim)).transpose(1, 2) for part in parts)
+    cos, sin = position_embeddings
+    left, right = key.chunk(2, dim=-1)
+    key = (key * cos + torch.cat([-right, left], dim=-1) * sin).to(key.dtype)
+    first = first + attn.Wo(_attend(query, key, value, attention_mask))
+    return first + layer.mlp(layer.mlp_norm(first))
+
+
+def _part_query(attn: Any) -> None:
+    """Give ModernBERT's attention layers of their own for queries and for the rest, instead of one for all, in place."""
+    whole: nn.Linear = attn.Wqkv
+    size = whole.in_features
+    for name, rows in (("query", slice(size)), ("keys_values", slice(size, None))):
+        part = nn.Linear(size, len(whole.weight[rows]), whole.bias is not None, device="meta")
+        part.weight = nn.Parameter(whole.weight[rows].detach().clone())
+        if whole.bias is not None:
+            part.bias = nn.Parameter(whole.bias[rows].detach().clone())
+        setattr(attn, name, part)
+    del attn.Wqkv
+
+
+Layer = Callable[..., Any]
+
+_KINDS: dict[tuple[str, ...], Layer] = {
+    ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output", "intermediate",
+     "output"): _bert,
+    ("attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o", "attention.LayerNorm",
+     "intermediate", "output"): _mpnet,
+    ("attn_norm", "attn.Wqkv", "attn.Wo", "mlp_norm", "mlp"): _modernbert,
+}  # fmt: skip
+"""What a layer must consist of, and how it computes the first token: BERT, RoBERTa, XLM-RoBERTa, ELECTRA and their kin;
+MPNet; ModernBERT."""
+
+
+def _stacks(module: nn.Module) -> list[tuple[Any, Layer]]:
+    """The last layer of a module's list of layers, and how it computes the first token; empty without such a list."""
+    layers = getattr(module, "layer", getattr(module, "layers", None))
+    if not isinstance(layers, nn.ModuleList) or not len(layers):
+        return []
+    return [(layers[-1], compute) for parts, compute in _KINDS.items() if all(_has(layers[-1], part) for part in parts)]
 
 
 def _has(layer: nn.Module, part: str) -> bool:
@@ -77,6 +145,19 @@ def _has(layer: nn.Module, part: str) -> bool:
     except AttributeError:
         return False
     return True
+
+
+def _heads(parts: tuple[Any, ...], states: tuple[Tensor, ...], heads: int) -> Iterator[Tensor]:
+    """Each part of its states: [pairs, tokens, size] -> [pairs, heads, tokens, size of a head]."""
+    for part, of in zip(parts, states, strict=True):
+        yield part(of).unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """The first token's attention, [pairs, 1, size]; of a mask for all tokens its first row counts."""
+    mask = None if mask is None else mask[:, :, :1]
+    context = nn.functional.scaled_dot_product_attention(query, key, value, mask)
+    return context.transpose(1, 2).flatten(2)
 
 
 def _probe(model: Any) -> dict[str, Tensor]:

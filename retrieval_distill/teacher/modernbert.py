@@ -1,0 +1,169 @@
+"""ModernBERT's layers as a CPU computes them fast: the same numbers, with less work.
+
+Two of three layers look only ``window`` tokens to either side. transformers masks the rest of all pairs of tokens after
+computing them; here a block of tokens meets its neighbouring blocks alone. Positions are turned in place, and masks are
+built once for a batch. Knows ModernBERT's modules; must not know pairs or scores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retrieval_distill.hardware import attention
+
+LOCAL = "sliding_attention"
+"""transformers' name of the layers that look around themselves only."""
+
+
+def speed_up(model: nn.Module) -> None:
+    """Let every ModernBERT within a model compute this way where no gradients are needed, in place."""
+    from transformers import ModernBertModel
+
+    for part in model.modules():
+        if isinstance(part, ModernBertModel):
+            vars(part)["forward"] = MethodType(_forward, part)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """What all layers of one kind share."""
+
+    cos: Tensor
+    """[tokens, 1, 1, size / 2]."""
+    sin: Tensor
+    mask: Tensor
+    """Which keys a query sees, for attention over whole texts: bool, broadcasts to [texts, 1, tokens, tokens]."""
+    windows: _Windows | None
+    """Of local layers, where texts are long enough for them."""
+
+
+def _forward(model: Any, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **other: Any) -> Any:
+    """ModernBERT's forward pass over texts that are padded on the right."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    unusual = other.get("position_ids") is not None or other.get("inputs_embeds") is not None
+    if torch.is_grad_enabled() or unusual or input_ids is None or other.get("output_hidden_states"):
+        return type(model).forward(model, input_ids=input_ids, attention_mask=attention_mask, **other)
+    kept = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    ids, which = torch.unique(input_ids, return_inverse=True)
+    words = model.embeddings(input_ids=ids)  # a token's first queries, keys and values are the same wherever it stands
+    shared = {kind: _shared(model, kind, kept, words.dtype) for kind in set(model.config.layer_types)}
+    hidden = words[which]
+    for number, layer in enumerate(model.layers[:-1]):
+        qkv = layer.attn.Wqkv(layer.attn_norm(hidden)) if number else layer.attn.Wqkv(layer.attn_norm(words))[which]
+        hidden = _layer(layer, hidden, qkv, shared[layer.attention_type])
+    last = model.layers[-1]  # another part may have made it compute the first token alone
+    turns = model.rotary_emb(hidden, torch.arange(hidden.shape[1])[None], last.attention_type)
+    mask = shared[last.attention_type].mask.expand(-1, 1, hidden.shape[1], -1)
+    hidden = last(hidden, attention_mask=mask, position_embeddings=turns)
+    return BaseModelOutput(last_hidden_state=model.final_norm(hidden))
+
+
+def _shared(model: Any, kind: str, kept: Tensor, dtype: torch.dtype) -> _Batch:
+    tokens = kept.shape[1]
+    places = torch.arange(tokens)
+    turns = model.rotary_emb(torch.empty(0, dtype=torch.float32), places[None], kind)
+    cos, sin = (part[0, :, None, None].chunk(2, dim=-1)[0] for part in turns)
+    mask, windows = kept[:, None, None], None
+    if kind == LOCAL:
+        reach = model.config.sliding_window
+        mask = mask & ((places[:, None] - places).abs() <= reach)
+        windows = _Windows.of(kept, reach, dtype) if tokens > 3 * reach else None
+    return _Batch(cos, sin, mask, windows)
+
+
+def _layer(layer: Any, hidden: Tensor, qkv: Tensor, batch: _Batch) -> Tensor:
+    """One layer, after its queries, keys and values [texts, tokens, 3 x size]: [texts, tokens, size] -> the same."""
+    attn, windows = layer.attn, batch.windows
+    qkv = qkv.unflatten(-1, (3, -1, attn.head_dim))
+    if windows is None:
+        _turn(qkv[:, :, :2], batch)
+        query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))
+        context = attention.attend(attn, query, key, value, batch.mask, scaling=attn.head_dim**-0.5)[0].flatten(2)
+    else:
+        flat = windows.spread(qkv)
+        _turn(windows.texts(flat)[:, :, :2], batch)
+        context = windows.attend(flat)
+    hidden = hidden + attn.Wo(context)
+    gated = layer.mlp_norm(hidden)
+    value, gate = layer.mlp.Wi(gated).chunk(2, dim=-1)
+    return hidden + layer.mlp.Wo(layer.mlp.act(value).mul_(gate))
+
+
+def _turn(states: Tensor, batch: _Batch) -> None:
+    """Turn queries and keys [texts, tokens, 2, heads, size] by their positions, in place."""
+    exact = states.float()
+    first, second = exact.chunk(2, dim=-1)
+    before = first.clone()
+    first.mul_(batch.cos).addcmul_(second, batch.sin, value=-1)
+    second.mul_(batch.cos).addcmul_(before, batch.sin)
+    if exact is not states:
+        states.copy_(exact)
+
+
+@dataclass(frozen=True, eq=False)
+class _Windows:
+    """All texts of a batch in one row, cut into blocks: each sees itself and the blocks to its left and right."""
+
+    texts_shape: tuple[int, int]
+    block: int
+    count: int
+    bias: Tensor
+    """0 where a token sees another, else minus infinity: [blocks, 1, block, 3 x block]."""
+
+    @classmethod
+    def of(cls, kept: Tensor, reach: int, dtype: torch.dtype) -> _Windows:
+        texts, tokens = kept.shape
+        count = -(-kept.numel() // reach)
+        text = torch.full(((count + 2) * reach,), -1)
+        inside = slice(reach, reach + kept.numel())
+        text[inside] = torch.arange(texts).repeat_interleave(tokens)
+        real = torch.zeros(len(text), dtype=torch.bool)
+        real[inside] = kept.flatten()
+        around, here = text.unfold(0, 3 * reach, reach), text[reach:-reach].unflatten(0, (count, reach))
+        distance = torch.arange(3 * reach) - reach - torch.arange(reach)[:, None]
+        seen = (here[:, :, None] == around[:, None]) & real.unfold(0, 3 * reach, reach)[:, None]
+        seen &= distance.abs() <= reach
+        seen |= distance == 0  # so that a padding token sees something
+        bias = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
+        return cls((texts, tokens), reach, count, bias[:, None])
+
+    def spread(self, qkv: Tensor) -> Tensor:
+        """[texts, tokens, 3, heads, size] -> [tokens of all texts, a block of zeros around them, 3, heads, size]."""
+        flat = qkv.new_zeros((self.count + 2) * self.block, *qkv.shape[2:])
+        self.texts(flat).copy_(qkv)
+        return flat
+
+    def texts(self, flat: Tensor) -> Tensor:
+        """The texts' part of :meth:`spread`'s result, as they were: a view."""
+        texts, tokens = self.texts_shape
+        return flat[self.block : self.block + texts * tokens].unflatten(0, (texts, tokens))
+
+    def attend(self, flat: Tensor) -> Tensor:
+        """Attention within the windows: [texts, tokens, heads x size]."""
+        texts, tokens = self.texts_shape
+        query = flat[self.block : -self.block, 0].unflatten(0, (self.count, self.block))
+        key, value = (flat[:, part].unfold(0, 3 * self.block, self.block).movedim(-1, 1) for part in (1, 2))
+        states = (part.transpose(1, 2) for part in (query, key, value))
+        act = _products if flat.dtype == torch.bfloat16 else _fused
+        return act(*states, self.bias).flatten(2).flatten(0, 1)[: texts * tokens].unflatten(0, (texts, tokens))
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """[windows, heads, tokens, size] -> [windows, tokens, heads, size]."""
+    return nn.functional.scaled_dot_product_attention(query, key, value, bias).transpose(1, 2)
+
+
+def _products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """The same in bfloat16, which processors multiply natively in matrix products, but not in the fused kernel."""
+    windows, heads, tokens, size = query.shape
+    context = query.new_empty(windows, tokens, heads, size)
+    for head in range(heads):
+        scores = torch.baddbmm(bias[:, 0], query[:, head], key[:, head].transpose(1, 2), alpha=size**-0.5)
+        context[:, :, head] = torch.bmm(scores.softmax(-1), value[:, head])
+    return context
