@@ -225,7 +225,26 @@ def _first_damage(folder: Path) -> str | None:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         if damage := _damage(path):
             return f"{path.relative_to(folder)} {damage}"
+    return _first_lost(folder)
+
+
+def _first_lost(folder: Path) -> str | None:
+    """The first file of a module that the folder's ``modules.json`` names and the folder does not have."""
+    listed = folder / "modules.json"
+    for module in json.loads(listed.read_bytes()) if listed.is_file() else []:
+        path, kind = folder / module["path"], module["type"].rpartition(".")[2]
+        wanted = [("config.json",), *([_WEIGHTS] if kind in _WITH_WEIGHTS else [])]
+        inside = module["path"] and path.resolve().is_relative_to(folder.resolve())
+        for names in wanted if inside else []:
+            if not any((path / name).is_file() for name in names):
+                return f"modules.json names a {kind}, and {path.name}/{names[0]} is missing"
     return None
+
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+_WITH_WEIGHTS = ("Dense", "LayerNorm", "CNN", "LSTM", "WeightedLayerPooling")
+"""Modules behind a transformer that have weights of their own."""
 
 
 def _damage(path: Path) -> str | None:

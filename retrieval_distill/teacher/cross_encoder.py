@@ -18,7 +18,7 @@ from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Transformer
 
 from retrieval_distill import models, positions, weights
-from retrieval_distill.data.tokens import Tokens, token_batches, tokenize
+from retrieval_distill.data.tokens import token_batches
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import cpu
 from retrieval_distill.hardware import devices as hardware
@@ -26,18 +26,18 @@ from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.parallel import map_in_order
 from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
 from retrieval_distill.student import decoder
-from retrieval_distill.teacher import exact_head, first_token
+from retrieval_distill.teacher import exact_head, first_token, modernbert, modules, shared_prefix
 from retrieval_distill.teacher import pairs as pair_encoding
 from retrieval_distill.teacher.cross_encoder_loader import open_model
-from retrieval_distill.teacher.pairs import PairTemplate, Ragged
+from retrieval_distill.teacher.pairs import Assembled, Continued, Encoded, Whole
 
 logger = logging.getLogger("retrieval_distill")
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 """Padded tokens of one forward pass, by device type; halved whenever the device runs out of memory."""
 
-PAIRS_PER_CALL = 512
-"""Pairs handed to the library at once where tokens cannot be cached."""
+PAIRS_PER_BLOCK = 8192
+"""Pairs whose tokens are kept at once where the library makes them; batches are laid over such a block."""
 
 
 class CrossEncoderTeacher:
@@ -54,6 +54,7 @@ class CrossEncoderTeacher:
         max_length: int,
         label: int | None = None,
         devices: Sequence[str] = ("cpu",),
+        plain: bool = True,
     ) -> None:
         self.model = model
         self.fingerprint = fingerprint
@@ -62,9 +63,8 @@ class CrossEncoderTeacher:
         self.label = label
         self.tokens_per_batch = TOKENS_PER_BATCH[torch.device(devices[0]).type]
         self.devices = tuple(devices)
-        self.plain = is_plain(model)
-        """Whether a pair is simply encoded and classified; see :func:`is_plain`."""
-        self._one_at_a_time = not _pads(model)
+        self.plain = plain
+        """Whether pairs are scored in batches of our own, and not by the library; see :func:`modules.obstacle`."""
         self._said_cut = False
 
     def score(self, pairs: Pairs) -> ScoreStream:
@@ -76,22 +76,32 @@ class CrossEncoderTeacher:
         Yields:
             (positions, float32 scores) of one batch after another: some of all lengths, then longest pairs first.
         """
-        layout = self._layout(pairs)
-        if layout is None:
+        if not self.plain:
             yield from self._score_by_library(pairs)
             return
-        sides = pairs.queries, pairs.documents
-        texts = [tokenize(self.model.tokenizer, side, None, special_tokens=False) for side in sides]
-        whole = np.stack([text.lengths[rows] for text, rows in zip(texts, pairs.rows.T, strict=True)], axis=1)
-        kept = np.stack(layout.lengths(whole[:, 0], whole[:, 1], self.max_length), axis=1)
-        self._say_cut(int((kept < whole).any(axis=1).sum()), len(pairs))
-        layouts = token_batches(kept.sum(axis=1) + layout.special, self.tokens_per_batch)
-        batches = (batch[pairs.wanted[batch]] for batch in typical_first(layouts))
         free: queue.SimpleQueue[CrossEncoder] = queue.SimpleQueue()
         for replica in self._replicas():
             free.put(replica)
-        work = partial(self._score_batch, layout, texts, pairs.rows, kept, free)
-        yield from map_in_order(work, (batch for batch in batches if len(batch)), free.qsize())
+        for start, encoded in self._encoded(pairs):
+            layouts = (batch[pairs.wanted[start + batch]] for batch in self._layouts(encoded))
+            work = partial(self._score_batch, encoded, free)
+            for batch, scores in map_in_order(work, (batch for batch in layouts if len(batch)), free.qsize()):
+                yield start + batch, scores
+
+    def _layouts(self, encoded: Encoded) -> list[np.ndarray]:
+        return typical_first(token_batches(encoded.lengths, self.tokens_per_batch))
+
+    def _encoded(self, pairs: Pairs) -> Iterator[tuple[int, Encoded]]:
+        """The pairs' tokens, with the place of the first of them: all at once, or block by block."""
+        if (assembled := self._assembled(pairs)) is not None:
+            self._say_cut(assembled.cut, len(pairs))
+            yield 0, assembled
+            return
+        for start in range(0, len(pairs), PAIRS_PER_BLOCK):
+            block = range(start, min(start + PAIRS_PER_BLOCK, len(pairs)))
+            if pairs.wanted[block].any():
+                whole = Whole.of(self.model[0], [pairs.texts(place) for place in block], modules.prompt(self.model))
+                yield start, Continued(whole, whole.shared) if shared_prefix.is_decoder(self.model) else whole
 
     def _say_cut(self, cut: int, pairs: int) -> None:
         """Once for a teacher: who is asked query by query would say it as often."""
@@ -101,25 +111,20 @@ class CrossEncoderTeacher:
 
     def _score_batch(
         self,
-        layout: PairTemplate,
-        texts: Sequence[Tokens],
-        rows: np.ndarray,
-        kept: np.ndarray,
+        encoded: Encoded,
         free: queue.SimpleQueue[CrossEncoder],
         batch: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """One batch on a free device; in parts, where it does not fit into the device's memory."""
-        longest = int(kept[batch].sum(axis=1).max()) + layout.special
+        longest = int(encoded.lengths[batch].max())
         size = max(1, self.tokens_per_batch // longest)
         model, scores = free.get(), []
         try:
             start = 0
             while start < len(batch):
                 part = batch[start : start + size]
-                queries, documents = (Ragged.of(texts[i], rows[part, i], kept[part, i]) for i in (0, 1))
-                features = layout.assemble(queries, documents, self.model.tokenizer.pad_token_id)
                 try:
-                    scores.append(self._forward(model, features))
+                    scores.append(self._forward(model, encoded.features(part)))
                     start += size
                 except RuntimeError as error:
                     size = self._smaller(error, len(part), longest)
@@ -151,33 +156,35 @@ class CrossEncoderTeacher:
             replica = self.model if number == 0 else copy.deepcopy(self.model).to(device)
             yield from [replica] * (2 if device.startswith("cuda") else 1)
 
-    def _layout(self, pairs: Pairs) -> PairTemplate | None:
-        """The pair layout, once shown to agree with the tokenizer on a sample that holds the longest pairs."""
-        if not self.plain:
+    def _assembled(self, pairs: Pairs) -> Assembled | None:
+        """Pairs put together from texts, once shown to equal the library's on a sample that holds the longest pairs."""
+        first: Any = self.model[0]
+        tokenizer, prompt = first.tokenizer, modules.prompt(self.model)
+        if modules.modality(self.model) == "message" or shared_prefix.is_decoder(self.model):
             return None
-        tokenizer = self.model.tokenizer
         if (layout := pair_encoding.template(tokenizer)) is None:
             return None
         characters = [np.array([len(text) for text in texts]) for texts in (pairs.queries, pairs.documents)]
         sizes = characters[0][pairs.rows[:, 0]] + characters[1][pairs.rows[:, 1]]
-        sample = np.argsort(-sizes, kind="stable")[:: max(1, len(sizes) // 16)]
-        queries, documents = zip(*map(pairs.texts, sample), strict=True)
-        if pair_encoding.agrees(layout, tokenizer, queries, documents, self.max_length):
-            return layout
-        logger.warning("this tokenizer's pairs cannot be assembled from cached tokens: scoring through the library")
+        sample = [pairs.texts(place) for place in np.argsort(-sizes, kind="stable")[:: max(1, len(sizes) // 16)]]
+        queries, documents = zip(*sample, strict=True)
+        asked = _prompted(queries, prompt), documents
+        if pair_encoding.agrees(layout, tokenizer, *asked, self.max_length, Whole.of(first, sample, prompt)):
+            texts = _prompted(pairs.queries, prompt), pairs.documents
+            return Assembled.of(layout, tokenizer, texts, pairs.rows, self.max_length)
         return None
 
     def _score_by_library(self, pairs: Pairs) -> ScoreStream:
-        """Prompts, chat templates, decoders and tokenizers of other shapes: sentence-transformers knows them."""
+        """Modules that we do not know, and inputs that are no texts: sentence-transformers knows them."""
         device: list[str | torch.device] | None = list(self.devices) if len(self.devices) > 1 else None
-        size = 1 if self._one_at_a_time else 32
-        for start in range(0, len(pairs), PAIRS_PER_CALL):
-            positions = np.arange(start, min(start + PAIRS_PER_CALL, len(pairs)))
+        size = 32 if _pads(self.model) else 1
+        for start in range(0, len(pairs), pair_encoding.PAIRS_PER_CALL):
+            positions = np.arange(start, min(start + pair_encoding.PAIRS_PER_CALL, len(pairs)))
             positions = positions[pairs.wanted[positions]]
             # sorted by length, as the library would; several devices share a call, one gives back each batch at once
             order = np.argsort([-sum(map(len, pairs.texts(position))) for position in positions], kind="stable")
-            for place in range(0, len(positions), PAIRS_PER_CALL if device else size):
-                batch = positions[order[place : place + (PAIRS_PER_CALL if device else size)]]
+            for place in range(0, len(positions), pair_encoding.PAIRS_PER_CALL if device else size):
+                batch = positions[order[place : place + (pair_encoding.PAIRS_PER_CALL if device else size)]]
                 texts = [pairs.texts(position) for position in batch]
                 logits = self.model.predict(texts, batch_size=size, show_progress_bar=False, device=device)
                 yield batch, relevance(torch.from_numpy(logits).reshape(len(batch), -1), self.label).numpy()
@@ -190,12 +197,19 @@ def typical_first(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [batches[place] for place in (*first, *(other for other in range(count) if other not in first))]
 
 
+def _prompted(queries: Sequence[str], prompt: str | None) -> Sequence[str]:
+    return [prompt + query for query in queries] if prompt else queries
+
+
 @torch.inference_mode()
 def forward(model: CrossEncoder, features: dict[str, np.ndarray], label: int | None) -> np.ndarray:
     """Raw scores of one padded batch, float32 [pairs]."""
-    backbone: Any = model.model
-    inputs = {key: torch.from_numpy(value).to(model.device) for key, value in features.items()}
-    return relevance(backbone(**inputs).logits, label).cpu().numpy()
+    inputs: dict[str, Any] = {key: torch.from_numpy(value).to(model.device) for key, value in features.items()}
+    if "prefix" in inputs:
+        logits = shared_prefix.scores(model, inputs)
+    else:
+        logits = model({**inputs, "modality": modules.modality(model)})["scores"]
+    return relevance(logits, label).cpu().numpy()
 
 
 def relevance(logits: torch.Tensor, label: int | None) -> torch.Tensor:
@@ -239,7 +253,8 @@ def load(
     _check_label(name, model, label)
     if has_tokenizer(model):
         model.max_seq_length = positions.limit(name, model[0], max_length, own_too=True)
-    _make_fast(model.eval(), compute, dtype == "int8", devices[0])
+    obstacle = _obstacle(name, model.eval())
+    _make_fast(model, compute, dtype == "int8", devices[0], obstacle is None)
     if has_tokenizer(model):
         positions.settle_limit(name, model[0])
     limit = model.max_seq_length or max_length or positions.DEFAULT
@@ -248,17 +263,40 @@ def load(
     if label is not None:
         identity["label"] = label
     description = {"kind": "cross-encoder", **identity, "model": name}
-    teacher = CrossEncoderTeacher(model, stages.fingerprint(identity)[:32], description, limit, label, devices)
-    if not teacher.plain:  # of several modules, which have to fit together
-        with weights.blame_model(lambda error: f"teacher {name!r} cannot score a pair: {weights.one_line(error)}"):
+    mark = stages.fingerprint(identity)[:32]
+    return CrossEncoderTeacher(model, mark, description, limit, label, devices, plain=obstacle is None)
+
+
+def _obstacle(name: str, model: CrossEncoder) -> str | None:
+    """What leaves pairs to the library, said once.
+
+    Raises:
+        UserError: The model's modules do not fit together.
+    """
+    pads = _pads(model)
+    with weights.blame_model(lambda error: f"teacher {name!r} cannot score a pair: {weights.one_line(error)}"):
+        if len(model) > 1:
             model.predict([("a", "a")], show_progress_bar=False)
-    return teacher
+        found = modules.obstacle(model)
+    if found is None and not (pads or shared_prefix.is_decoder(model)):
+        found = "its tokenizer has no padding token"
+    if found is not None:
+        logger.info(
+            "teacher %s: %s, so that sentence-transformers scores its pairs, %s", name, found,
+            "32 at a time" if pads else "one at a time",
+        )  # fmt: skip
+    return found
 
 
-def _make_fast(model: CrossEncoder, compute: torch.dtype, int8: bool, device: str) -> None:
+def _make_fast(model: CrossEncoder, compute: torch.dtype, int8: bool, device: str, plain: bool) -> None:
     """Bring a model into the dtype that it computes in and leave out what changes no score, in place."""
-    if is_plain(model):
-        first_token.shorten(model.model)
+    if plain and shared_prefix.is_decoder(model):
+        exact_head.keep_two_logits(model)
+    elif plain:
+        if (read := modules.read(model)) is not None:
+            first_token.shorten(model.model, read)
+        if device == "cpu":
+            modernbert.speed_up(model)
     model.to(compute)
     if compute != torch.float32:
         exact_head.keep(model)
@@ -288,7 +326,7 @@ def has_tokenizer(model: CrossEncoder) -> bool:
 
 
 def _pads(model: CrossEncoder) -> bool:
-    """Whether pairs of different lengths may share a batch; else padding is made possible, and each goes alone."""
+    """Whether pairs of different lengths may share a batch; else padding is made possible."""
     tokenizer = model.tokenizer
     if tokenizer is None:
         return False
@@ -297,14 +335,4 @@ def _pads(model: CrossEncoder) -> bool:
             cast(Any, model.config).pad_token_id = tokenizer.pad_token_id  # or a decoder would take no batches
         return True
     decoder.set_padding(tokenizer)
-    logger.warning("this teacher's tokenizer has no padding token: pairs are scored one at a time")
     return False
-
-
-def is_plain(model: CrossEncoder) -> bool:
-    """Whether a pair is simply encoded and classified, so that our own batches give the library's scores."""
-    backbone: Any = model[0]
-    classifies = isinstance(backbone, Transformer) and backbone.transformer_task == "sequence-classification"
-    prompts = any((model.prompts or {}).values())
-    tokenizer = model.tokenizer if classifies else None
-    return len(model) == 1 and not prompts and tokenizer is not None and tokenizer.pad_token_id is not None

@@ -24,7 +24,7 @@ def arithmetic(dtype: str) -> dict[str, str]:
 
 def keep(model: CrossEncoder) -> None:
     """Let all that comes after the layers compute in float32, from hidden states as they are, in place."""
-    _keep_two_logits(model)
+    keep_two_logits(model)
     for module in _head(model):
         module.float()
         module.register_forward_pre_hook(_widen, with_kwargs=True)
@@ -42,8 +42,8 @@ def _head(model: CrossEncoder) -> Iterator[nn.Module]:
     yield from list(model)[1:]
 
 
-def _keep_two_logits(model: CrossEncoder) -> None:
-    """Of a language model's output layer keep the rows of the answers that are read; the others are never read."""
+def keep_two_logits(model: CrossEncoder) -> None:
+    """Of a language model's output layer keep the rows of the answers that are read, in place; no others ever are."""
     from sentence_transformers.cross_encoder.modules import LogitScore
 
     answers: Any = model[-1]

@@ -1,8 +1,8 @@
 """The last layer for the first token alone: all that most cross-encoders' heads look at.
 
 In the last layer the other tokens matter as keys and values only; their queries, attention output and feed-forward
-block, three quarters of the layer or more, are work for nothing. Leaving it out saves a seventh of a six-layer model and
-changes no score. Knows the layers of BERT's family, MPNet and ModernBERT; must not know pairs or scores.
+block, three quarters of the layer or more, are work for nothing. Leaving it out saves a seventh of a six-layer model
+and changes no score. Knows the layers of BERT's family, MPNet and ModernBERT; must not know pairs or scores.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _modernbert(
     position_embeddings: tuple[Tensor, Tensor] | None = None,
     **_: Any,
 ) -> Tensor:
-    """As :func:`_bert`; norms come first, and keys are turned by their positions: the first token's, 0, turns nothing."""
+    """As :func:`_bert`; norms come first, and positions turn queries and keys: the first token's, 0, turns nothing."""
     assert position_embeddings is not None
     attn, first, states = layer.attn, hidden[:, :1], layer.attn_norm(hidden)
     if hasattr(attn, "query"):
@@ -106,7 +106,7 @@ def _modernbert(
 
 
 def _part_query(attn: Any) -> None:
-    """Give ModernBERT's attention layers of their own for queries and for the rest, instead of one for all, in place."""
+    """Give ModernBERT's attention a linear layer for queries and one for the rest, instead of one for all, in place."""
     whole: nn.Linear = attn.Wqkv
     size = whole.in_features
     for name, rows in (("query", slice(size)), ("keys_values", slice(size, None))):

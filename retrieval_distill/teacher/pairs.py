@@ -1,7 +1,8 @@
-"""Assembling query-passage pairs from token ids cut once per text.
+"""Token ids of query-passage pairs: assembled from texts that are cut once each, or pair by pair from the library.
 
-Equal, id for id, to the tokenizer's own pair encoding with ``longest_first`` truncation; where that cannot be
-shown for a tokenizer, it is not used. Knows tokenizers; must not know models or scores.
+Assembled pairs equal the library's, id for id, with ``longest_first`` truncation; where that cannot be shown for a
+tokenizer, or a chat template stands around the texts, the library makes each pair. Knows tokenizers and the library's
+way of preparing texts; must not know weights or scores.
 """
 
 from __future__ import annotations
@@ -9,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from retrieval_distill.data.tokens import Tokens, tokenize
+
+PAIRS_PER_CALL = 512
+"""Pairs that the library prepares at once."""
+
+_COLUMNS = {"input_ids", "token_type_ids"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +95,126 @@ class Ragged:
         return cls(tokens.flat, tokens.offsets[rows], lengths)
 
 
+class Encoded(Protocol):
+    """Pairs as token ids, ready to be batched."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each pair, [pairs]."""
+
+    def features(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """Model inputs of some pairs, by their places, padded on the right: int64 [pairs of the batch, longest]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """Pairs that are put together, batch by batch, from texts that were cut once each."""
+
+    layout: PairTemplate
+    texts: tuple[Tokens, Tokens]
+    rows: np.ndarray
+    kept: np.ndarray
+    """Tokens of each pair's query and document, int [pairs, 2]."""
+    pad_id: int
+
+    @classmethod
+    def of(
+        cls, layout: PairTemplate, tokenizer: Any, texts: Sequence[Sequence[str]], rows: np.ndarray, limit: int
+    ) -> Assembled:
+        """Cut the texts of (queries, documents); pairs are their rows [pairs, 2]."""
+        queries, documents = (tokenize(tokenizer, side, None, special_tokens=False) for side in texts)
+        kept = layout.lengths(queries.lengths[rows[:, 0]], documents.lengths[rows[:, 1]], limit)
+        return cls(layout, (queries, documents), rows, np.stack(kept, axis=1), tokenizer.pad_token_id)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """See :class:`Encoded`."""
+        return self.kept.sum(axis=1) + self.layout.special
+
+    @property
+    def cut(self) -> int:
+        """How many pairs are longer than the limit."""
+        whole = np.stack([text.lengths[rows] for text, rows in zip(self.texts, self.rows.T, strict=True)], axis=1)
+        return int((self.kept < whole).any(axis=1).sum())
+
+    def features(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """See :class:`Encoded`."""
+        sides = (Ragged.of(self.texts[i], self.rows[batch, i], self.kept[batch, i]) for i in (0, 1))
+        return self.layout.assemble(*sides, self.pad_id)
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """Pairs as the library prepares them: with its prompt, chat template and truncation, but without padding."""
+
+    columns: dict[str, Tokens]
+    """``input_ids`` and, where the model has them, ``token_type_ids``."""
+    pad_id: int
+
+    @classmethod
+    def of(cls, transformer: Any, pairs: Sequence[tuple[str, str]], prompt: str | None = None) -> Whole:
+        """Prepare pairs by the library's transformer module, whose tokenizer can pad."""
+        rows: dict[str, list[np.ndarray]] = {}
+        for start in range(0, len(pairs), PAIRS_PER_CALL):
+            features = transformer.preprocess(list(pairs[start : start + PAIRS_PER_CALL]), prompt=prompt)
+            real = features["attention_mask"].numpy().astype(bool)
+            for name in _COLUMNS & features.keys():
+                found = features[name].numpy()
+                rows.setdefault(name, []).extend(row[kept] for row, kept in zip(found, real, strict=True))
+        return cls(
+            {name: Tokens.from_rows(column) for name, column in rows.items()}, transformer.tokenizer.pad_token_id
+        )
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The places of all pairs."""
+        return np.arange(len(self.lengths))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """See :class:`Encoded`."""
+        return self.columns["input_ids"].lengths
+
+    @property
+    def shared(self) -> np.ndarray:
+        """The tokens with which all pairs start; at least one token of each pair is left out."""
+        ids = self.columns["input_ids"]
+        length = max(0, int(ids.lengths.min()) - 1) if len(ids) > 1 else 0
+        starts = ids.flat[ids.offsets[:-1, None] + np.arange(length)] if length else np.zeros((1, 0), np.int32)
+        same = (starts == starts[0]).all(axis=0)
+        return starts[0][: length if same.all() else int(same.argmin())].astype(np.int64)
+
+    def features(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """See :class:`Encoded`."""
+        lengths = self.lengths[batch]
+        column = np.arange(lengths.max())
+        inside = column < lengths[:, None]
+        padded = {"attention_mask": inside.astype(np.int64)}
+        for name, tokens in self.columns.items():
+            padded[name] = np.full(inside.shape, self.pad_id if name == "input_ids" else 0, np.int64)
+            padded[name][inside] = tokens.flat[(tokens.offsets[batch][:, None] + column)[inside]]
+        return padded
+
+
+@dataclass(frozen=True, eq=False)
+class Continued:
+    """What follows the tokens with which all pairs start."""
+
+    whole: Whole
+    prefix: np.ndarray
+    """The tokens in front, int64; see :attr:`Whole.shared`."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """See :class:`Encoded`; without the prefix."""
+        return self.whole.lengths - len(self.prefix)
+
+    def features(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """See :class:`Encoded`; and the ``prefix``."""
+        following = {name: value[:, len(self.prefix) :] for name, value in self.whole.features(batch).items()}
+        return {**following, "prefix": self.prefix}
+
+
 def template(tokenizer: Any) -> PairTemplate | None:
     """Read the pair layout off the tokenizer; ``None`` when it has no such layout."""
     try:
@@ -112,19 +238,33 @@ def template(tokenizer: Any) -> PairTemplate | None:
 
 
 def agrees(
-    layout: PairTemplate, tokenizer: Any, queries: Sequence[str], documents: Sequence[str], max_length: int
+    layout: PairTemplate,
+    tokenizer: Any,
+    queries: Sequence[str],
+    documents: Sequence[str],
+    max_length: int,
+    own: Whole | None = None,
 ) -> bool:
-    """Whether assembled pairs equal the tokenizer's own for these texts (a sample of the real ones)."""
-    own = tokenizer(list(queries), list(documents), truncation="longest_first", max_length=max_length)
-    first, second = (tokenize(tokenizer, texts, None, special_tokens=False) for texts in (queries, documents))
-    keep = layout.lengths(first.lengths, second.lengths, max_length)
-    rows = np.arange(len(queries))
-    ours = layout.assemble(Ragged.of(first, rows, keep[0]), Ragged.of(second, rows, keep[1]), 0)
-    lengths = ours["attention_mask"].sum(axis=1)
-    names = {"input_ids", "token_type_ids"} & ours.keys()
-    return names <= own.keys() and all(
-        np.array_equal(own[name][row], ours[name][row, : lengths[row]]) for name in names for row in rows
-    )
+    """Whether assembled pairs equal the library's for these texts (a sample of the real ones).
+
+    Args:
+        layout: The layout to be shown right.
+        tokenizer: The tokenizer.
+        queries: A query for each pair.
+        documents: Its document.
+        max_length: Tokens of a pair.
+        own: The pairs as the library makes them; ``None``: as the tokenizer alone does.
+    """
+    rows = np.tile(np.arange(len(queries))[:, None], 2)
+    if own is None:
+        encoded = tokenizer(list(queries), list(documents), truncation="longest_first", max_length=max_length)
+        names = _COLUMNS & encoded.keys()
+        own = Whole({name: Tokens.from_rows(encoded[name]) for name in names}, tokenizer.pad_token_id)
+    ours = Assembled.of(layout, tokenizer, (queries, documents), rows, max_length)
+    if not np.array_equal(ours.lengths, own.lengths):
+        return False
+    theirs, found = own.features(own.rows), ours.features(own.rows)
+    return found.keys() <= theirs.keys() and all(np.array_equal(theirs[name], found[name]) for name in found)
 
 
 def _fixed(ids: tuple[int, ...], pairs: int) -> Ragged:

@@ -1,10 +1,13 @@
-"""Tiny causal language models as rerankers; their tokenizers cannot pad."""
+"""Tiny causal language models as rerankers: without padding, or with a chat template as Qwen3-Reranker has one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+
+ASKED = ["Judge", "whether", "Document", "Query", "Instruct", "Answer", ":", "Given", "search", "query", "passages"]
 
 
 def yes_or_no_decoder(folder: Path) -> str:
@@ -35,13 +38,45 @@ def classifying_decoder(folder: Path) -> str:
     return str(folder)
 
 
-def _without_padding():
+INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
+
+TEMPLATE = (
+    "<s> Judge whether the Document meets the requirements of the Query "
+    "Instruct : {% for m in messages if m.role == 'system' %}{{ m.content }}{% endfor %} "
+    "Query : {{ (messages | selectattr('role', 'eq', 'query') | first).content }} "
+    "Document : {{ (messages | selectattr('role', 'eq', 'document') | first).content }} </s> Answer :"
+)
+
+
+def chatting_decoder(folder: Path, kind: str = "qwen3", **settings) -> str:
+    """A reranker that is asked in a chat: heads share keys, the prompt is an instruction, yes and no are the answers."""
+    from sentence_transformers import CrossEncoder
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    tokenizer, sizes = _without_padding(ASKED)
+    tokenizer.pad_token = "<unk>"
+    tokenizer.chat_template = TEMPLATE
+    torch.manual_seed(7)
+    config = AutoConfig.for_model(
+        kind, num_key_value_heads=2, head_dim=8, initializer_range=0.2, pad_token_id=0, **{**sizes, **settings}
+    )
+    made = folder / "language-model"
+    AutoModelForCausalLM.from_config(config).save_pretrained(made)
+    tokenizer.save_pretrained(made)
+    model = CrossEncoder(str(made), prompts={"web": INSTRUCTION}, default_prompt_name="web", device="cpu")
+    model.save_pretrained(str(folder / "reranker"))
+    return str(folder / "reranker")
+
+
+def _without_padding(asked: Sequence[str] = ()):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     from tests.conftest import WORDS
 
-    vocabulary = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "yes", "no", *WORDS])}
+    vocabulary = {
+        word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "yes", "no", *dict.fromkeys([*asked, *WORDS])])
+    }
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(

@@ -71,10 +71,14 @@ def test_a_tokenizer_that_does_not_agree_is_noticed(tokenizers_by_kind):
     assert not pairs.agrees(layout, tokenizers_by_kind["roberta"], ["path"], ["file"], 20)
 
 
-def test_the_library_path_gives_the_same_scores(cross_encoders, monkeypatch):
-    teacher = cross_encoder.load(cross_encoders["bert"], max_length=40, dtype="float32")
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_ways_give_the_same_scores(cross_encoders, kind, monkeypatch):
+    """Pairs assembled from cached tokens; pairs that the library makes; pairs that it makes and scores."""
+    teacher = cross_encoder.load(cross_encoders[kind], max_length=40, dtype="float32")
     fast = scores_of(teacher)
     monkeypatch.setattr(pairs, "template", lambda tokenizer: None)
+    np.testing.assert_allclose(fast, scores_of(teacher), atol=1e-5)
+    teacher.plain = False
     np.testing.assert_allclose(fast, scores_of(teacher), atol=1e-5)
 
 

@@ -6,9 +6,16 @@ import copy
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, XLMRobertaConfig, XLMRobertaForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    MPNetConfig,
+    MPNetModel,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
 
 from retrieval_distill.teacher import first_token
+from tests.conftest import tiny_config
 
 
 def batch(model) -> dict[str, torch.Tensor]:
@@ -75,7 +82,48 @@ def test_a_classifier_that_looks_at_all_tokens_keeps_its_layer(cross_encoders):
         torch.testing.assert_close(model(**batch(model)).logits, expected, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["distilbert", "modernbert"])
-def test_other_layers_are_left_alone(cross_encoders, kind):
-    model = AutoModelForSequenceClassification.from_pretrained(cross_encoders[kind], dtype=torch.float32).eval()
+def test_other_layers_are_left_alone(cross_encoders):
+    model = AutoModelForSequenceClassification.from_pretrained(cross_encoders["distilbert"], dtype=torch.float32).eval()
     assert not first_token.shorten(model)
+
+
+@pytest.mark.parametrize("local_last", [False, True])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_modernbert(tokenizers_by_kind, attention, local_last, bias):
+    torch.manual_seed(0)
+    config = tiny_config("modernbert", tokenizers_by_kind["modernbert"])
+    config.initializer_range, config.attention_bias, config._attn_implementation = 0.3, bias, attention
+    if local_last:
+        config.layer_types = [*config.layer_types[:-1], "sliding_attention"]
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    widths = []
+    model.model.layers[-1].mlp.register_forward_hook(lambda _, inputs, __: widths.append(inputs[0].shape[1]))
+    with torch.inference_mode():
+        expected = model(**batch(model)).logits
+        assert first_token.shorten(model)
+        torch.testing.assert_close(model(**batch(model)).logits, expected, atol=1e-5, rtol=1e-5)
+    assert expected.std() > 1e-3 and (widths[0], widths[-1]) == (20, 1)
+
+
+def test_modernbert_whose_classifier_reads_the_mean_is_left_alone(tokenizers_by_kind):
+    config = tiny_config("modernbert", tokenizers_by_kind["modernbert"])
+    config.classifier_pooling = "mean"
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    before = set(model.state_dict())
+    assert not first_token.shorten(model) and set(model.state_dict()) == before
+
+
+def test_mpnet_s_bias_for_distance_is_kept():
+    torch.manual_seed(0)
+    config = MPNetConfig(
+        vocab_size=120, hidden_size=48, num_hidden_layers=3, num_attention_heads=6, intermediate_size=96,
+        max_position_embeddings=64, initializer_range=0.3,
+    )  # fmt: skip
+    model = MPNetModel(config).eval()
+    with torch.inference_mode():
+        expected = model(**batch(model)).last_hidden_state[:, 0]
+        assert first_token.shorten(model, first_token.first_token)
+        output = model(**batch(model)).last_hidden_state
+    torch.testing.assert_close(output[:, 0], expected, atol=1e-5, rtol=1e-5)
+    assert output.shape[1] == 1
