@@ -2,6 +2,8 @@
 
     python scripts/bench_scoring.py --beir ../shared/beir --json runs/bench_scoring.json
     python scripts/bench_scoring.py --quick                              # a two-minute smoke run
+    python scripts/bench_scoring.py --beir ../shared/beir --datasets scifact medquad --models modular-17m,modular-32m
+    OMP_NUM_THREADS=1 python scripts/bench_scoring.py ... --clock cpu    # on a machine that does other work too
     python scripts/bench_scoring.py --flag-python /tmp/flag/bin/python   # a venv with FlagEmbedding in it
 
 Pairs are the queries of a test split with BM25's best documents, in random order. Each round takes its own share of
@@ -11,6 +13,8 @@ and highest ratio within a round.
 * ``NAME/same-dtype``: both sides in float32, up to the same 512 tokens; scores must agree to 1e-5 of their size (at
   least 1). Logits of 10 carry float32 errors of 1e-5 on either side: ``--exact 160`` measures both against float64.
 * ``NAME/default``: each side as its user would call it (ours: the dtype that is fast here; theirs: float32).
+* ``NAME/MODEL/...``: the same of a model of ``--models``: rerankers of today's sizes with random weights, see
+  ``random_rerankers.py``; and ``bfloat16``, both sides in bfloat16, where it is fast. Scores must agree to 2e-5.
 * ``NAME/int8``: our 8-bit teacher against our default; with its rank agreement with float32.
 
 A warm-up run of each side on a few pairs is not counted. Loading is not counted; tokenising is, on both sides.
@@ -23,11 +27,12 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+import random_rerankers
 import torch
 from scipy.stats import kendalltau
 from sentence_transformers import CrossEncoder
@@ -69,8 +74,8 @@ def ours(folder: str, dtype: str) -> Scorer:
     return score
 
 
-def library(folder: str) -> Scorer:
-    model = CrossEncoder(folder, activation_fn=torch.nn.Identity(), model_kwargs={"dtype": torch.float32})
+def library(folder: str, dtype: torch.dtype = torch.float32) -> Scorer:
+    model = CrossEncoder(folder, activation_fn=torch.nn.Identity(), model_kwargs={"dtype": dtype})
     model.max_seq_length = 512
     return lambda pairs: model.predict([pairs.texts(i) for i in range(len(pairs))], show_progress_bar=False)
 
@@ -112,6 +117,13 @@ def merged_starter(folder: str) -> str:
     return folder
 
 
+def texts_of(sources: Sequence[str], cache: Path) -> Iterator[str]:
+    """What the random rerankers' tokenizers learn from."""
+    for source in sources:
+        documents = load(source, cache).documents
+        yield from documents.take(list(documents))
+
+
 def real_pairs(source: str, count: int, cache: Path) -> Pairs:
     dataset = load(source, cache)
     queries = dataset.queries("test")
@@ -125,7 +137,7 @@ def pairs_of_share(pairs: Pairs, share: np.ndarray) -> Pairs:
 
 
 def timed(
-    contenders: dict[str, Scorer], pairs: Pairs, rounds: int
+    contenders: dict[str, Scorer], pairs: Pairs, rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[dict[str, list[float]], dict[str, np.ndarray]]:
     warm = Pairs(
         pairs.query_ids, pairs.queries, pairs.document_ids, pairs.documents, pairs.rows[:64], np.ones(64, bool)
@@ -137,9 +149,9 @@ def timed(
     for share in np.array_split(np.random.default_rng(0).permutation(len(pairs)), rounds):
         part = pairs_of_share(pairs, share)
         for name, contender in contenders.items():
-            start = time.perf_counter()
+            start = clock()
             scores.setdefault(name, np.full(len(pairs), np.nan))[share] = contender(part)
-            passed = contender.seconds if isinstance(contender, Flag) else time.perf_counter() - start
+            passed = contender.seconds if isinstance(contender, Flag) else clock() - start
             seconds[name].append(passed / len(share))
             print(f"  {name}: {len(share) / passed:.1f} pairs/s", flush=True)
     return seconds, scores
@@ -170,22 +182,36 @@ def comparison(
     }  # fmt: skip
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=3000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", default="starter", help="cross-encoder folder, or starter")
-    parser.add_argument("--beir", type=Path, help="folder with scifact and medquad in BEIR layout")
-    parser.add_argument("--datasets", nargs="+", help="python-docs, or folders below --beir")
-    parser.add_argument("--flag-python", help="Python of an environment with FlagEmbedding")
-    parser.add_argument("--cache", type=Path, default=Path("runs/bench"))
-    parser.add_argument("--exact", type=int, default=0, help="only compare this many scores with float64")
-    parser.add_argument("--quick", action="store_true", help="200 pairs, two rounds")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    logging.set_verbosity_error()
-    names = args.datasets or ["python-docs", *(["scifact", "medquad"] if args.beir else [])]
-    count, rounds = (200, 2) if args.quick else (args.pairs, args.rounds)
+def random_models(
+    names: Sequence[str], sources: dict[str, str], count: int, rounds: int, cache: Path, clock: Callable[[], float]
+) -> list[dict[str, object]]:
+    """Comparisons of rerankers with random weights."""
+    comparisons = []
+    pairs = {name: real_pairs(source, count, cache) for name, source in sources.items()}
+    for model in names:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = random_rerankers.build(model, texts_of(list(sources.values()), cache), Path(temporary))
+            contenders = {"ours, float32": ours(folder, "float32"), "theirs, float32": library(folder)}
+            if devices.has_fast_bfloat16(devices.device()):
+                contenders |= {"ours, bfloat16": ours(folder, "bfloat16")}
+                contenders |= {"theirs, bfloat16": library(folder, torch.bfloat16)}
+            for name, asked in pairs.items():
+                print(f"{name}, {model}: {len(asked)} pairs", flush=True)
+                seconds, scores = timed(contenders, asked, rounds, clock)
+                kinds = {"same-dtype": ("float32", "float32"), "bfloat16": ("bfloat16", "bfloat16"),
+                         "default": ("bfloat16", "float32")}  # fmt: skip
+                for kind, (us, them) in kinds.items():
+                    sides = f"ours, {us}", f"theirs, {them}"
+                    if sides[0] in contenders:
+                        row = f"{name}/{model}/{kind}"
+                        comparisons.append(comparison(row, "sentence-transformers", asked, seconds, scores, *sides))
+    return comparisons
+
+
+def one_model(
+    args: argparse.Namespace, sources: dict[str, str], count: int, rounds: int, clock: Callable[[], float]
+) -> list[dict[str, object]]:
+    """Comparisons of ``--model``."""
     comparisons = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = merged_starter(temporary) if args.model == "starter" else args.model
@@ -197,8 +223,8 @@ def main() -> None:
             contenders["ours, int8"] = ours(folder, "int8")
         if args.flag_python:
             contenders["FlagEmbedding"] = Flag(args.flag_python, folder)
-        for name in names:
-            pairs = real_pairs(name if name == "python-docs" else str(args.beir / name), count, args.cache)
+        for name, source in sources.items():
+            pairs = real_pairs(source, count, args.cache)
             if args.exact:
                 pairs = pairs_of_share(pairs, np.random.default_rng(1).permutation(len(pairs))[: args.exact])
                 truth = exact(folder, pairs)
@@ -209,7 +235,7 @@ def main() -> None:
                     )
                 continue
             print(f"{name}: {len(pairs)} pairs", flush=True)
-            seconds, scores = timed(contenders, pairs, rounds)
+            seconds, scores = timed(contenders, pairs, rounds, clock)
             for peer in ("sentence-transformers", "FlagEmbedding"):
                 if peer in contenders:
                     comparisons.append(
@@ -222,19 +248,50 @@ def main() -> None:
                 comparisons.append(
                     comparison(f"{name}/int8", "ours, default", pairs, seconds, scores, "ours, int8", "ours, default")
                 )
+    return comparisons
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=3000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="starter", help="cross-encoder folder, or starter")
+    parser.add_argument("--models", type=lambda names: names.split(","), default=[], help="only these, such as "
+                        f"{', '.join([*random_rerankers.MODULAR, *random_rerankers.DECODERS])}")  # fmt: skip
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="seconds of the clock or of the CPU")
+    parser.add_argument("--beir", type=Path, help="folder with scifact and medquad in BEIR layout")
+    parser.add_argument("--datasets", nargs="+", help="python-docs, or folders below --beir")
+    parser.add_argument("--flag-python", help="Python of an environment with FlagEmbedding")
+    parser.add_argument("--cache", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--exact", type=int, default=0, help="only compare this many scores with float64")
+    parser.add_argument("--quick", action="store_true", help="200 pairs, two rounds")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    logging.set_verbosity_error()
+    names = args.datasets or ["python-docs", *(["scifact", "medquad"] if args.beir else [])]
+    count, rounds = (200, 2) if args.quick else (args.pairs, args.rounds)
+    clock = {"wall": time.perf_counter, "cpu": time.process_time}[args.clock]
+    sources = {name: name if name == "python-docs" else str(args.beir / name) for name in names}
+    if args.models:
+        comparisons = random_models(args.models, sources, count, rounds, args.cache, clock)
+    else:
+        comparisons = one_model(args, sources, count, rounds, clock)
     print(
-        f"\n{'comparison':26} {'against':22} {'ours':>8} {'theirs':>8} {'ratio':>6}  {'low-high':>11}  {'max diff':>9}  tau"
+        f"\n{'comparison':34} {'against':22} {'ours':>8} {'theirs':>8} {'ratio':>6}  {'low-high':>11}  {'max diff':>9}  tau"
     )
     for row in comparisons:
-        print(f"{row['name']:26} {row['peer']:22} {row['ours']:8.1f} {row['theirs']:8.1f} {row['ratio']:6.2f}  "
+        print(f"{row['name']:34} {row['peer']:22} {row['ours']:8.1f} {row['theirs']:8.1f} {row['ratio']:6.2f}  "
               f"{row['low']:5.2f}-{row['high']:5.2f}  {row['max_abs_difference']:9.1e}  {row['kendall_tau']:.3f}")  # fmt: skip
+    allowed = 2e-5 if args.models else 1e-5
     differing = [
-        row["name"] for row in comparisons if row["name"].endswith("same-dtype") and row["max_abs_difference"] > 1e-5
+        row["name"] for row in comparisons if row["name"].endswith("same-dtype") and row["max_abs_difference"] > allowed
     ]
     if args.json:
-        stages.write_json(args.json, {"environment": devices.describe(), "comparisons": comparisons})
+        stages.write_json(
+            args.json, {"environment": {**devices.describe(), "clock": args.clock}, "comparisons": comparisons}
+        )
     if differing:
-        raise SystemExit(f"scores differ by more than 1e-5 of their size: {', '.join(differing)}")
+        raise SystemExit(f"scores differ by more than {allowed:g}: {', '.join(differing)}")
 
 
 if __name__ == "__main__":
