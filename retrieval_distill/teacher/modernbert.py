@@ -89,10 +89,10 @@ def _layer(layer: Any, hidden: Tensor, qkv: Tensor, batch: _Batch) -> Tensor:
         flat = windows.spread(qkv)
         _turn(windows.texts(flat)[:, :, :2], batch)
         context = windows.attend(flat)
-    hidden = hidden + attn.Wo(context)
+    hidden = attn.Wo(context).add_(hidden)
     gated = layer.mlp_norm(hidden)
     value, gate = layer.mlp.Wi(gated).chunk(2, dim=-1)
-    return hidden + layer.mlp.Wo(layer.mlp.act(value).mul_(gate))
+    return layer.mlp.Wo(layer.mlp.act(value).mul_(gate)).add_(hidden)
 
 
 def _turn(states: Tensor, batch: _Batch) -> None:
@@ -108,50 +108,52 @@ def _turn(states: Tensor, batch: _Batch) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Windows:
-    """All texts of a batch in one row, cut into blocks: each sees itself and the blocks to its left and right."""
+    """All texts of a batch in one row, cut into blocks: each sees itself and ``reach`` tokens to its left and right."""
 
-    texts_shape: tuple[int, int]
+    shape: tuple[int, int]
+    """Texts, and tokens of each."""
+    reach: int
     block: int
     count: int
     bias: Tensor
-    """0 where a token sees another, else minus infinity: [blocks, 1, block, 3 x block]."""
+    """0 where a token sees another, else minus infinity: [blocks, 1, block, block + 2 x reach]."""
 
     @classmethod
     def of(cls, kept: Tensor, reach: int, dtype: torch.dtype) -> _Windows:
         texts, tokens = kept.shape
-        count = -(-kept.numel() // reach)
-        text = torch.full(((count + 2) * reach,), -1)
+        block = reach if dtype == torch.bfloat16 else max(1, reach // 2)  # the faster for :func:`_products`, _fused
+        count, window = -(-kept.numel() // block), block + 2 * reach
+        row = kept.new_full((count * block + 2 * reach,), -1, dtype=torch.int64)  # the text of each token
         inside = slice(reach, reach + kept.numel())
-        text[inside] = torch.arange(texts).repeat_interleave(tokens)
-        real = torch.zeros(len(text), dtype=torch.bool)
-        real[inside] = kept.flatten()
-        around, here = text.unfold(0, 3 * reach, reach), text[reach:-reach].unflatten(0, (count, reach))
-        distance = torch.arange(3 * reach) - reach - torch.arange(reach)[:, None]
-        seen = (here[:, :, None] == around[:, None]) & real.unfold(0, 3 * reach, reach)[:, None]
-        seen &= distance.abs() <= reach
+        row[inside] = torch.arange(texts).repeat_interleave(tokens)
+        here = row[reach : reach + count * block].unflatten(0, (count, block))
+        row[inside].masked_fill_(~kept.flatten(), -2)
+        distance = torch.arange(window) - reach - torch.arange(block)[:, None]
+        seen = (here[:, :, None] == row.unfold(0, window, block)[:, None]) & (distance.abs() <= reach)
         seen |= distance == 0  # so that a padding token sees something
         bias = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
-        return cls((texts, tokens), reach, count, bias[:, None])
+        return cls((texts, tokens), reach, block, count, bias[:, None])
 
     def spread(self, qkv: Tensor) -> Tensor:
-        """[texts, tokens, 3, heads, size] -> [tokens of all texts, a block of zeros around them, 3, heads, size]."""
-        flat = qkv.new_zeros((self.count + 2) * self.block, *qkv.shape[2:])
+        """[texts, tokens, 3, heads, size] -> [tokens of all texts, with zeros around them, 3, heads, size]."""
+        flat = qkv.new_zeros(self.count * self.block + 2 * self.reach, *qkv.shape[2:])
         self.texts(flat).copy_(qkv)
         return flat
 
     def texts(self, flat: Tensor) -> Tensor:
         """The texts' part of :meth:`spread`'s result, as they were: a view."""
-        texts, tokens = self.texts_shape
-        return flat[self.block : self.block + texts * tokens].unflatten(0, (texts, tokens))
+        texts, tokens = self.shape
+        return flat[self.reach : self.reach + texts * tokens].unflatten(0, self.shape)
 
     def attend(self, flat: Tensor) -> Tensor:
         """Attention within the windows: [texts, tokens, heads x size]."""
-        texts, tokens = self.texts_shape
-        query = flat[self.block : -self.block, 0].unflatten(0, (self.count, self.block))
-        key, value = (flat[:, part].unfold(0, 3 * self.block, self.block).movedim(-1, 1) for part in (1, 2))
+        texts, tokens = self.shape
+        query = flat[self.reach : len(flat) - self.reach, 0].unflatten(0, (self.count, self.block))
+        window = self.block + 2 * self.reach
+        key, value = (flat[:, part].unfold(0, window, self.block).movedim(-1, 1) for part in (1, 2))
         states = (part.transpose(1, 2) for part in (query, key, value))
         act = _products if flat.dtype == torch.bfloat16 else _fused
-        return act(*states, self.bias).flatten(2).flatten(0, 1)[: texts * tokens].unflatten(0, (texts, tokens))
+        return act(*states, self.bias).flatten(2).flatten(0, 1)[: texts * tokens].unflatten(0, self.shape)
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
