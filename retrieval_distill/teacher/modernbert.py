@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retrieval_distill.hardware import attention
+from retrieval_distill.hardware import attention, devices
 
 LOCAL = "sliding_attention"
 """transformers' name of the layers that look around themselves only."""
@@ -24,9 +24,21 @@ def speed_up(model: nn.Module) -> None:
     """Let every ModernBERT within a model compute this way where no gradients are needed, in place."""
     from transformers import ModernBertModel
 
-    for part in model.modules():
-        if isinstance(part, ModernBertModel):
-            vars(part)["forward"] = MethodType(_forward, part)
+    for part in [part for part in model.modules() if isinstance(part, ModernBertModel)]:
+        vars(part)["forward"] = MethodType(_forward, part)
+        for layer in part.layers[:-1] if part.config.hidden_activation == "gelu" else []:
+            _part_gate(layer.mlp)
+
+
+def _part_gate(mlp: Any) -> None:
+    """Give a feed-forward block its value and gate as layers of their own too, with the same weights, in place."""
+    whole: nn.Linear = mlp.Wi
+    for name, rows in zip(("value", "gate"), torch.arange(whole.out_features).chunk(2), strict=True):
+        part = nn.Linear(whole.in_features, len(rows), whole.bias is not None, device="meta")
+        for kind, weights in whole.named_parameters():
+            own = weights.detach()[rows[0] : rows[-1] + 1]
+            setattr(part, kind, nn.Parameter(own, requires_grad=weights.requires_grad))
+        setattr(mlp, name, part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +102,10 @@ def _layer(layer: Any, hidden: Tensor, qkv: Tensor, batch: _Batch) -> Tensor:
         _turn(windows.texts(flat)[:, :, :2], batch)
         context = windows.attend(flat)
     hidden = attn.Wo(context).add_(hidden)
-    gated = layer.mlp_norm(hidden)
-    value, gate = layer.mlp.Wi(gated).chunk(2, dim=-1)
-    return layer.mlp.Wo(layer.mlp.act(value).mul_(gate)).add_(hidden)
+    states = layer.mlp_norm(hidden)
+    if hasattr(layer.mlp, "gate"):
+        return layer.mlp.Wo(devices.gated_gelu(layer.mlp.value, layer.mlp.gate, states)).add_(hidden)
+    return layer.mlp(states).add_(hidden)
 
 
 def _turn(states: Tensor, batch: _Batch) -> None:
