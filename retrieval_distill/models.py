@@ -152,9 +152,9 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def fingerprint(name: str) -> str:
-    """Hash of a model's weights, configuration and tokenizer; an adapter's includes its base."""
+    """Hash of a model's weights, configuration, tokenizer and chat template; an adapter's includes its base."""
     folder = resolve(name)
-    mark = fingerprint_files(folder, ("*.safetensors", "*.json", "*.txt", "*.model", "*.bin"))
+    mark = fingerprint_files(folder, ("*.safetensors", "*.json", "*.txt", "*.model", "*.bin", "*.jinja"))
     base = adapter_base(folder)
     if base is None:
         return mark
@@ -193,7 +193,9 @@ def _offline() -> str | None:
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "1_Pooling/*", "2_*/*", "*/config.json", "README.md"]
+    wanted = [
+        "*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "1_Pooling/*", "2_*/*", "*/config.json", "README.md",
+    ]  # fmt: skip
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
     except Exception:  # not in the cache, for whatever reason

@@ -39,9 +39,9 @@ INSTRUCTION = "Given a web search query, retrieve relevant passages that answer 
 TEMPLATE = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. "
     'Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n<Instruct>: '
-    "{{ (messages | selectattr('role', 'eq', 'system') | first).content }}\n"
-    "<Query>: {{ (messages | selectattr('role', 'eq', 'query') | first).content }}\n"
-    "<Document>: {{ (messages | selectattr('role', 'eq', 'document') | first).content }}"
+    "{{ messages | selectattr('role', 'eq', 'system') | map(attribute='content') | join }}\n"
+    "<Query>: {{ messages | selectattr('role', 'eq', 'query') | map(attribute='content') | join }}\n"
+    "<Document>: {{ messages | selectattr('role', 'eq', 'document') | map(attribute='content') | join }}"
     "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 )
 

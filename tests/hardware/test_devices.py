@@ -162,3 +162,19 @@ def test_what_a_machine_can_do_is_printed_and_written(tmp_path):
     told = json.loads((tmp_path / "machine.json").read_text())
     assert set(devices.DTYPES) <= set(told["gflops"]) and told["gigabytes_per_second"] > 0
     assert told["environment"]["instructions"] == devices.instructions()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_gated_gelu_is_the_product_of_its_parts(dtype, bias):
+    value, gate = (torch.nn.Linear(24, 40, bias=bias).to(dtype) for _ in range(2))
+    states = torch.randn(3, 7, 24).to(dtype)
+    expected = (torch.nn.functional.gelu(value(states)) * gate(states)).detach()
+    both = torch.nn.ModuleList([value, gate])
+    close = {torch.float32: 1e-6, torch.bfloat16: 2e-2}[dtype]
+    for _ in range(2):  # as they are, then made fast
+        with torch.inference_mode():
+            torch.testing.assert_close(devices.gated_gelu(value, gate, states), expected, atol=close, rtol=close)
+        devices.speed_up_linear_layers(both)
+    devices.gated_gelu(value, gate, states).sum().backward()
+    assert value.weight.grad is not None and gate.weight.grad is not None

@@ -157,6 +157,14 @@ def test_another_head_is_another_teacher(backbones, tmp_path):
     assert cross_encoder.load(str(tmp_path), 40, "float32").fingerprint != first
 
 
+def test_another_chat_template_is_another_teacher(tmp_path):
+    folder = chatting_decoder(tmp_path)
+    first = cross_encoder.load(folder, 60, "float32").fingerprint
+    template = next(Path(folder).rglob("*.jinja"))
+    template.write_text(template.read_text().replace("Judge", "Given"))
+    assert cross_encoder.load(folder, 60, "float32").fingerprint != first
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("longest", [5, 24, 25, 61])
 def test_modernbert_computes_the_same_fast(tokenizers_by_kind, dtype, longest):
