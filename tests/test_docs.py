@@ -181,6 +181,7 @@ def test_the_commands_of_the_guides_run(pages, tmp_path, cross_encoders, encoder
     cross_encoder, student = cross_encoders["bert"], tiny_recipe["student"]["model"]
     tiny = {
         "cross-encoder/ms-marco-MiniLM-L6-v2": cross_encoder,
+        "cross-encoder/ettin-reranker-17m-v1": cross_encoder,
         "packaged:all-MiniLM-L6-v2": encoders["bert"],
         "distilbert/distilbert-base-uncased": student,
     }

@@ -139,11 +139,12 @@ _ONEDNN_DTYPES = (torch.float32, torch.bfloat16)
 
 def gated_gelu(value: torch.nn.Module, gate: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
     """``gelu(value(states)) * gate(states)``; where oneDNN computes both layers, it does the rest on the way."""
-    layers = value, gate
     both = isinstance(value, _OneDnnLinear) and isinstance(gate, _OneDnnLinear)
-    if not both or torch.is_grad_enabled() or any(states.dtype != layer.weight.dtype for layer in layers):
+    if not both or torch.is_grad_enabled() or states.dtype != value.weight.dtype:
         return torch.nn.functional.gelu(value(states)).mul_(gate(states))
-    (weight, bias), (gate_weight, gate_bias) = ((layer._for_onednn(), layer.bias) for layer in layers)
+    (weight, bias), (gate_weight, gate_bias) = (
+        (cast(_OneDnnLinear, layer)._for_onednn(), cast(_OneDnnLinear, layer).bias) for layer in (value, gate)
+    )
     active = torch.ops.mkldnn._linear_pointwise(states, weight, bias, "gelu", [], "none")
     return torch.ops.mkldnn._linear_pointwise.binary(states, active, gate_weight, gate_bias, "mul")
 

@@ -7,7 +7,7 @@ and changes no score. Knows the layers of BERT's family, MPNet and ModernBERT; m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import MethodType
 from typing import Any
 
@@ -66,7 +66,7 @@ def _bert(layer: Any, hidden: Tensor, attention_mask: Tensor | None = None, *_: 
     attention, first = layer.attention.self, hidden[:, :1]
     states = first, hidden, hidden
     parts = _heads((attention.query, attention.key, attention.value), states, attention.num_attention_heads)
-    first = layer.attention.output(_attend(*parts, attention_mask), first)
+    first = layer.attention.output(_attend(parts, attention_mask), first)
     return layer.output(layer.intermediate(first), first)
 
 
@@ -78,7 +78,7 @@ def _mpnet(
     states = first, hidden, hidden
     parts = _heads((attention.q, attention.k, attention.v), states, attention.num_attention_heads)
     bias = position_bias if attention_mask is None else position_bias + attention_mask
-    first = layer.attention.LayerNorm(attention.o(_attend(*parts, bias)) + first)
+    first = layer.attention.LayerNorm(attention.o(_attend(parts, bias)) + first)
     return (layer.output(layer.intermediate(first), first),)
 
 
@@ -101,7 +101,7 @@ def _modernbert(
     cos, sin = position_embeddings
     left, right = key.chunk(2, dim=-1)
     key = (key * cos + torch.cat([-right, left], dim=-1) * sin).to(key.dtype)
-    first = first + attn.Wo(_attend(query, key, value, attention_mask))
+    first = first + attn.Wo(_attend([query, key, value], attention_mask))
     return first + layer.mlp(layer.mlp_norm(first))
 
 
@@ -153,8 +153,9 @@ def _heads(parts: tuple[Any, ...], states: tuple[Tensor, ...], heads: int) -> It
         yield part(of).unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """The first token's attention, [pairs, 1, size]; of a mask for all tokens its first row counts."""
+def _attend(parts: Iterable[Tensor], mask: Tensor | None) -> Tensor:
+    """The first token's attention, [pairs, 1, size], from its query and all keys and values; of a mask its row counts."""
+    query, key, value = parts
     mask = None if mask is None else mask[:, :, :1]
     context = nn.functional.scaled_dot_product_attention(query, key, value, mask)
     return context.transpose(1, 2).flatten(2)

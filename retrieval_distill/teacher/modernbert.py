@@ -164,9 +164,9 @@ class _Windows:
         query = flat[self.reach : len(flat) - self.reach, 0].unflatten(0, (self.count, self.block))
         window = self.block + 2 * self.reach
         key, value = (flat[:, part].unfold(0, window, self.block).movedim(-1, 1) for part in (1, 2))
-        states = (part.transpose(1, 2) for part in (query, key, value))
+        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
         act = _products if flat.dtype == torch.bfloat16 else _fused
-        return act(*states, self.bias).flatten(2).flatten(0, 1)[: texts * tokens].unflatten(0, self.shape)
+        return act(query, key, value, self.bias).flatten(2).flatten(0, 1)[: texts * tokens].unflatten(0, self.shape)
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:

@@ -48,7 +48,8 @@ def prompt(model: CrossEncoder) -> str | None:
 
 def modality(model: CrossEncoder) -> str:
     """The library's name for how a model takes its texts: as they are, or as messages of a chat."""
-    return "message" if "message" in model[0].modality_config else "text"
+    first: Any = model[0]
+    return "message" if "message" in first.modality_config else "text"
 
 
 def read(model: CrossEncoder) -> first_token.Read | None:

@@ -139,8 +139,8 @@ class Assembled:
 
     def features(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """See :class:`Encoded`."""
-        sides = (Ragged.of(self.texts[i], self.rows[batch, i], self.kept[batch, i]) for i in (0, 1))
-        return self.layout.assemble(*sides, self.pad_id)
+        queries, documents = (Ragged.of(self.texts[i], self.rows[batch, i], self.kept[batch, i]) for i in (0, 1))
+        return self.layout.assemble(queries, documents, self.pad_id)
 
 
 @dataclass(frozen=True, eq=False)

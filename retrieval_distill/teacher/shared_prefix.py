@@ -68,11 +68,10 @@ def scores(model: CrossEncoder, features: dict[str, Tensor]) -> Tensor:
 def _keys_and_values(transformer: nn.Module, prefix: Tensor, pairs: int) -> Any:
     """What the prefix leaves behind in every layer, once for each pair."""
     key = tuple(prefix.tolist())
-    known, states = _LEFT_BEHIND.get(transformer, (None, None))
-    if known != key:
+    if _LEFT_BEHIND.get(transformer, ((), None))[0] != key:
         states = transformer(input_ids=prefix[None], use_cache=True, logits_to_keep=1).past_key_values
         _LEFT_BEHIND[transformer] = key, states
-    own = copy.deepcopy(states)  # which grows by what follows
+    own = copy.deepcopy(_LEFT_BEHIND[transformer][1])  # which grows by what follows
     own.batch_repeat_interleave(pairs)
     return own
 
