@@ -154,7 +154,7 @@ def _heads(parts: tuple[Any, ...], states: tuple[Tensor, ...], heads: int) -> It
 
 
 def _attend(parts: Iterable[Tensor], mask: Tensor | None) -> Tensor:
-    """The first token's attention, [pairs, 1, size], from its query and all keys and values; of a mask its row counts."""
+    """The first token's attention, [pairs, 1, size], from its query and all keys and values."""
     query, key, value = parts
     mask = None if mask is None else mask[:, :, :1]
     context = nn.functional.scaled_dot_product_attention(query, key, value, mask)

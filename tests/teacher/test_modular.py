@@ -81,6 +81,13 @@ def test_bfloat16_is_close_and_tells_pairs_apart(backbones, tmp_path, kind):
     assert len(np.unique(found)) == len(np.unique(expected))
 
 
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_int8_is_the_same_teacher_less_exactly(backbones, tmp_path, kind):
+    folder = modular(backbones[kind], tmp_path)
+    found, expected = scores_of(cross_encoder.load(folder, 40, "int8")), by_library(folder)
+    assert np.abs(found - expected).max() > 0 and np.corrcoef(found, expected)[0, 1] > 0.9
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_the_last_layer_computes_what_is_read(backbones, tmp_path, pooling):
     teacher = cross_encoder.load(modular(backbones["modernbert"], tmp_path, pooling), 40, "float32")
