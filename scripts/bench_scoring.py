@@ -14,7 +14,8 @@ and highest ratio within a round.
   least 1). Logits of 10 carry float32 errors of 1e-5 on either side: ``--exact 160`` measures both against float64.
 * ``NAME/default``: each side as its user would call it (ours: the dtype that is fast here; theirs: float32).
 * ``NAME/MODEL/...``: the same of a model of ``--models``: rerankers of today's sizes with random weights, see
-  ``random_rerankers.py``; and ``bfloat16``, both sides in bfloat16, where it is fast. Scores must agree to 2e-5.
+  ``random_rerankers.py``; and ``bfloat16``, both sides in bfloat16, where it is fast. Scores must agree to 2e-5, those of
+  decoders to 5e-5.
 * ``NAME/int8``: our 8-bit teacher against our default; with its rank agreement with float32.
 
 A warm-up run of each side on a few pairs is not counted. Loading is not counted; tokenising is, on both sides.
@@ -44,7 +45,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import stages
 from retrieval_distill.scores.teacher_contract import Pairs
-from retrieval_distill.teacher import cross_encoder
+from retrieval_distill.teacher import cross_encoder, modules
 from retrieval_distill.teacher.scoring import pairs_of
 
 Scorer = Callable[[Pairs], np.ndarray]
@@ -107,8 +108,8 @@ def exact(folder: str, pairs: Pairs) -> np.ndarray:
     model.max_seq_length = 512
     texts = [pairs.texts(i) for i in range(len(pairs))]
     with torch.inference_mode():
-        batches = (model(model.preprocess(texts[i : i + 8]))["scores"][:, 0] for i in range(0, len(texts), 8))
-        return torch.cat(list(batches)).numpy()
+        prompt = modules.prompt(model)
+        return torch.cat([model(model.preprocess([pair], prompt=prompt))["scores"][:, 0] for pair in texts]).numpy()
 
 
 def merged_starter(folder: str) -> str:
@@ -251,6 +252,16 @@ def one_model(
     return comparisons
 
 
+def allowed(name: str) -> float:
+    """The largest difference of two float32 scores in a comparison.
+
+    The library pads a decoder's pairs on the left, so that their positions are larger numbers: against float64 its
+    scores are off by up to 3e-5, ours by 1.3e-5.
+    """
+    kind = name.split("/")[1]
+    return 5e-5 if kind in random_rerankers.DECODERS else 2e-5 if kind in random_rerankers.MODULAR else 1e-5
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3000)
@@ -282,16 +293,17 @@ def main() -> None:
     for row in comparisons:
         print(f"{row['name']:34} {row['peer']:22} {row['ours']:8.1f} {row['theirs']:8.1f} {row['ratio']:6.2f}  "
               f"{row['low']:5.2f}-{row['high']:5.2f}  {row['max_abs_difference']:9.1e}  {row['kendall_tau']:.3f}")  # fmt: skip
-    allowed = 2e-5 if args.models else 1e-5
     differing = [
-        row["name"] for row in comparisons if row["name"].endswith("same-dtype") and row["max_abs_difference"] > allowed
+        str(row["name"])
+        for row in comparisons
+        if str(row["name"]).endswith("same-dtype") and float(str(row["max_abs_difference"])) > allowed(str(row["name"]))
     ]
     if args.json:
         stages.write_json(
             args.json, {"environment": {**devices.describe(), "clock": args.clock}, "comparisons": comparisons}
         )
     if differing:
-        raise SystemExit(f"scores differ by more than {allowed:g}: {', '.join(differing)}")
+        raise SystemExit(f"scores differ by more than they may: {', '.join(differing)}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def test_your_corpus_in_three_commands(tmp_path, cross_encoders, tiny_recipe, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my-folder").symlink_to(ROOT / "data" / "sample")
     tiny = {
-        "cross-encoder/ms-marco-MiniLM-L6-v2": cross_encoders["bert"],
+        "cross-encoder/ettin-reranker-17m-v1": cross_encoders["bert"],
         "distilbert/distilbert-base-uncased": tiny_recipe["student"]["model"],
     }
     ran = []

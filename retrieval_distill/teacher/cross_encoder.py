@@ -57,6 +57,7 @@ class CrossEncoderTeacher:
         label: int | None = None,
         devices: Sequence[str] = ("cpu",),
         plain: bool = True,
+        library_batch: int = 32,
     ) -> None:
         self.model = model
         self.fingerprint = fingerprint
@@ -67,6 +68,7 @@ class CrossEncoderTeacher:
         self.devices = tuple(devices)
         self.plain = plain
         """Whether pairs are scored in batches of our own, and not by the library; see :func:`modules.obstacle`."""
+        self._library_batch = library_batch
         self._said_cut = False
 
     def score(self, pairs: Pairs) -> ScoreStream:
@@ -100,9 +102,10 @@ class CrossEncoderTeacher:
             yield 0, assembled
             return
         for start in range(0, len(pairs), PAIRS_PER_BLOCK):
-            block = range(start, min(start + PAIRS_PER_BLOCK, len(pairs)))
-            if pairs.wanted[block].any():
-                whole = Whole.of(self.model[0], [pairs.texts(place) for place in block], modules.prompt(self.model))
+            end = min(start + PAIRS_PER_BLOCK, len(pairs))
+            if pairs.wanted[start:end].any():
+                texts = [pairs.texts(place) for place in range(start, end)]
+                whole = Whole.of(self.model[0], texts, modules.prompt(self.model))
                 yield start, Continued(whole, whole.shared) if shared_prefix.is_decoder(self.model) else whole
 
     def _say_cut(self, cut: int, pairs: int) -> None:
@@ -179,7 +182,7 @@ class CrossEncoderTeacher:
     def _score_by_library(self, pairs: Pairs) -> ScoreStream:
         """Modules that we do not know, and inputs that are no texts: sentence-transformers knows them."""
         device: list[str | torch.device] | None = list(self.devices) if len(self.devices) > 1 else None
-        size = 32 if _pads(self.model) else 1
+        size = self._library_batch
         for start in range(0, len(pairs), pair_encoding.PAIRS_PER_CALL):
             positions = np.arange(start, min(start + pair_encoding.PAIRS_PER_CALL, len(pairs)))
             positions = positions[pairs.wanted[positions]]
@@ -255,7 +258,8 @@ def load(
     _check_label(name, model, label)
     if has_tokenizer(model):
         model.max_seq_length = positions.limit(name, model[0], max_length, own_too=True)
-    obstacle = _obstacle(name, model.eval())
+    together = 32 if _pads(model) else 1
+    obstacle = _obstacle(name, model.eval(), together)
     _make_fast(model, compute, dtype == "int8", devices[0], obstacle is None)
     if has_tokenizer(model):
         positions.settle_limit(name, model[0])
@@ -266,26 +270,25 @@ def load(
         identity["label"] = label
     description = {"kind": "cross-encoder", **identity, "model": name}
     mark = stages.fingerprint(identity)[:32]
-    return CrossEncoderTeacher(model, mark, description, limit, label, devices, plain=obstacle is None)
+    return CrossEncoderTeacher(model, mark, description, limit, label, devices, obstacle is None, together)
 
 
-def _obstacle(name: str, model: CrossEncoder) -> str | None:
+def _obstacle(name: str, model: CrossEncoder, together: int) -> str | None:
     """What leaves pairs to the library, said once.
 
     Raises:
         UserError: The model's modules do not fit together.
     """
-    pads = _pads(model)
     with weights.blame_model(lambda error: f"teacher {name!r} cannot score a pair: {weights.one_line(error)}"):
         if len(model) > 1:
             model.predict([("a", "a")], show_progress_bar=False)
         found = modules.obstacle(model)
-    if found is None and not (pads or shared_prefix.is_decoder(model)):
+    if found is None and together == 1 and not shared_prefix.is_decoder(model):
         found = "its tokenizer has no padding token"
     if found is not None:
         logger.info(
-            "teacher %s: %s, so that sentence-transformers scores its pairs, %s", name, found,
-            "32 at a time" if pads else "one at a time",
+            "teacher %s: %s, so that sentence-transformers scores its pairs, %s at a time", name, found,
+            "one" if together == 1 else together,
         )  # fmt: skip
     return found
 

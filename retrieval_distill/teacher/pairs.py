@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -126,7 +127,7 @@ class Assembled:
         kept = layout.lengths(queries.lengths[rows[:, 0]], documents.lengths[rows[:, 1]], limit)
         return cls(layout, (queries, documents), rows, np.stack(kept, axis=1), tokenizer.pad_token_id)
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """See :class:`Encoded`."""
         return self.kept.sum(axis=1) + self.layout.special
@@ -170,7 +171,7 @@ class Whole:
         """The places of all pairs."""
         return np.arange(len(self.lengths))
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """See :class:`Encoded`."""
         return self.columns["input_ids"].lengths
@@ -204,7 +205,7 @@ class Continued:
     prefix: np.ndarray
     """The tokens in front, int64; see :attr:`Whole.shared`."""
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """See :class:`Encoded`; without the prefix."""
         return self.whole.lengths - len(self.prefix)

@@ -206,6 +206,19 @@ def test_a_decoder_without_padding_scores_again_and_again(made, tmp_path):
     np.testing.assert_allclose(alone, expected, atol=1e-5)
 
 
+def test_a_classifying_decoder_that_cannot_pad_is_scored_pair_by_pair(tmp_path, monkeypatch, caplog):
+    with caplog.at_level("INFO", "retrieval_distill"):
+        teacher = cross_encoder.load(classifying_decoder(tmp_path), max_length=64, dtype="float32")
+    assert "no padding token, so that sentence-transformers scores its pairs, one at a time" in caplog.text
+    predict, sizes = teacher.model.predict, []
+    monkeypatch.setattr(
+        teacher.model, "predict", lambda texts, **how: sizes.append(len(texts)) or predict(texts, **how)
+    )
+    for _ in range(2):
+        scores_of(teacher)
+    assert sizes == [1] * 2 * len(PAIRS)
+
+
 def test_a_classifying_decoder_that_can_pad_is_told_by_what(tmp_path):
     """A tokenizer with a padding token and settings without one: the library would refuse batches."""
     folder = classifying_decoder(tmp_path)
