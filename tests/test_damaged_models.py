@@ -36,10 +36,10 @@ def cut(file: Path) -> None:
 
 
 DAMAGES = {
-    "weights cut": (lambda f: cut(f / "trainable_model.safetensors"), "trainable_model.safetensors is damaged"),
+    "weights cut": (lambda f: cut(f / "model.safetensors"), "model.safetensors is damaged"),
     "weights gone": (
-        lambda f: (f / "trainable_model.safetensors").unlink(),
-        "no file named trainable_model.safetensors",
+        lambda f: (f / "model.safetensors").unlink(),
+        "no file named model.safetensors",
     ),
     "settings cut": (lambda f: cut(f / "config.json"), "config.json is not JSON"),
     "settings a list": (lambda f: (f / "config.json").write_text("[]"), "config.json"),
@@ -63,11 +63,11 @@ MODULES = {
         "Invalid model path",
     ),
     "dense cut": (
-        lambda f: cut(f / "2_Dense" / "trainable_model.safetensors"),
-        "2_Dense/trainable_model.safetensors is damaged",
+        lambda f: cut(f / "2_Dense" / "model.safetensors"),
+        "2_Dense/model.safetensors is damaged",
     ),
     "dense lacks": (
-        lambda f: save_file({"linear.bias": torch.zeros(16)}, f / "2_Dense" / "trainable_model.safetensors"),
+        lambda f: save_file({"linear.bias": torch.zeros(16)}, f / "2_Dense" / "model.safetensors"),
         'Missing key.* in state_dict: "linear.weight"',
     ),
     "dense wide": (
@@ -75,7 +75,7 @@ MODULES = {
             set_to(f / "2_Dense" / "config.json", in_features=8),
             save_file(
                 {"linear.bias": torch.zeros(16), "linear.weight": torch.zeros(16, 8)},
-                f / "2_Dense" / "trainable_model.safetensors",
+                f / "2_Dense" / "model.safetensors",
             ),
         ),
         "cannot embed a text",
@@ -126,7 +126,7 @@ class Payload:
 
 
 def pickled(folder: Path, ran: Path) -> None:
-    (folder / "trainable_model.safetensors").unlink()
+    (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"embeddings": Payload(ran)}))
 
 
