@@ -116,7 +116,7 @@ def test_wrong_names_and_options(dataset):
         "cross-encoder",
         "bm25s/model",
     )
-    with pytest.raises(UserError, match=r"needs the corpus .* documents="):
+    with pytest.raises(UserError, match=r"needs the documents of the corpus.*documents="):
         api.load_teacher("bm25")
     with pytest.raises(UserError, match=r"'bm25:k1=2': write bm25; its options are keys"):
         api.load_teacher("bm25:k1=2", documents=dataset)
