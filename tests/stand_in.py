@@ -2,7 +2,8 @@
 
 Its tensors hold real values and have real gradients, computed on the CPU, so results can be compared. What a GPU would
 refuse is refused: operands on two devices, save for numbers (tensors without dimensions) and for indices on the CPU;
-and NumPy arrays of what was not brought back first.
+and NumPy arrays of what was not brought back first. It goes by the name of PyTorch's ``meta``, which needs no
+registering; unlike a real one's, its tensors have values.
 
     with stand_in.device():
         model.to(stand_in.NAME)
@@ -16,11 +17,10 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-NAME = "elsewhere"
+NAME = "meta"
 
 aten = torch.ops.aten
 
@@ -38,7 +38,7 @@ class Elsewhere(torch.Tensor):
     @staticmethod
     def __new__(cls, here: torch.Tensor) -> Elsewhere:
         made = torch.Tensor._make_wrapper_subclass(
-            cls, here.shape, here.stride(), here.storage_offset(), dtype=here.dtype, device=torch.device(NAME, 0)
+            cls, here.shape, here.stride(), here.storage_offset(), dtype=here.dtype, device=torch.device(NAME)
         )
         made.here = here
         return made
@@ -86,8 +86,6 @@ def _here(leaf: Any) -> Any:
 @contextmanager
 def device() -> Iterator[None]:
     """Within, the device exists."""
-    if torch._C._get_privateuse1_backend_name() != NAME:
-        backend_registration._setup_privateuseone_for_python_backend(NAME)
     with mock.patch.multiple(torch.inference_mode, __enter__=_no_grad, __exit__=_grad_again), Device():
         yield
 

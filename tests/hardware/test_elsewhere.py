@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 import torch
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
-from retrieval_distill import api
 from retrieval_distill.config import StudentConfig
 from retrieval_distill.hardware import devices
 from retrieval_distill.objectives import OBJECTIVES, Mix
@@ -17,35 +17,36 @@ from retrieval_distill.teacher import bi_encoder, cross_encoder
 from retrieval_distill.training.model import DistillationModel
 from tests import stand_in
 from tests.teacher.decoders import classifying_decoder, yes_or_no_decoder
-from tests.teacher.test_cross_encoder import KINDS, PAIRS, scores_of
+from tests.teacher.test_cross_encoder import KINDS, scores_of
+from tests.training.driver import train
 from tests.training.test_gradient_caching import batch_of
-
-TEXTS = ["path", "sort the list by count and mean", "graph " * 50, "", "tree edge node " * 12]
+from tests.training.test_trainer import weights, with_training
 
 
 @pytest.fixture
 def there(monkeypatch):
     """Makes the stand-in the best device from now on."""
-    opened = stand_in.device()
+    stack = ExitStack()
 
     def go() -> None:
         monkeypatch.setattr(devices, "device", lambda: stand_in.NAME)
         monkeypatch.setattr(devices, "devices", lambda: [stand_in.NAME])
+        monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", stand_in.NAME)
         for budgets in (encoder.TOKENS_PER_BATCH, encoder.TOKENS_AT_ONCE, cross_encoder.TOKENS_PER_BATCH):
             monkeypatch.setitem(budgets, stand_in.NAME, 256)
-        opened.__enter__()
+        stack.enter_context(stand_in.device())
 
-    yield go
-    opened.__exit__(None, None, None)
+    with stack:
+        yield go
 
 
 def test_the_stand_in_refuses_to_mix(there):
     there()
     layer = torch.nn.Linear(3, 2)
-    given, expected = torch.randn(4, 3), None
+    given = torch.randn(4, 3)
     expected = layer(given)
     layer.to(stand_in.NAME)
-    with pytest.raises(RuntimeError, match="operands on elsewhere and on cpu"):
+    with pytest.raises(RuntimeError, match="operands on meta and on cpu"):
         layer(given)
     found = layer(given.to(stand_in.NAME))
     assert found.device.type == stand_in.NAME
@@ -61,7 +62,7 @@ def test_cross_encoders(cross_encoders, kind, dtype, there):
     there()
     teacher = cross_encoder.load(cross_encoders[kind], 40, dtype)
     assert teacher.model.device.type == stand_in.NAME
-    np.testing.assert_allclose(scores_of(teacher), expected, atol=1e-5 if dtype == "float32" else 0.1)
+    np.testing.assert_allclose(scores_of(teacher), expected, atol=1e-5 if dtype == "float32" else 0.25)
 
 
 @pytest.mark.parametrize("make", [yes_or_no_decoder, classifying_decoder])
@@ -77,3 +78,60 @@ def test_bi_encoders(encoders, kind, there):
     expected = scores_of(bi_encoder.load(encoders[kind], 40, "float32"))
     there()
     np.testing.assert_allclose(scores_of(bi_encoder.load(encoders[kind], 40, "float32")), expected, atol=1e-4)
+
+
+EVERY = {
+    "objectives": dict.fromkeys(OBJECTIVES, 0.1),
+    "views": {"full": 1.0, 16: 0.5, "int8": 0.5, "8/binary": 0.25},
+}
+
+
+@pytest.mark.parametrize("cache_texts", [None, 3])
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_a_step(encoders, kind, cache_texts, there):
+    """Every objective in every view, with an embedding teacher of other dimensions and documents of BM25's."""
+    batch = batch_of([5, 4, 9, 12, 7, 6, 11], 2, 3)
+    rng = torch.Generator().manual_seed(0)
+    batch |= {"lexical": torch.randn(2, 5, generator=rng)}
+    batch |= {f"teacher_{side}": torch.randn(n, 24, generator=rng) for side, n in (("queries", 2), ("documents", 5))}
+    student = build.build(StudentConfig(model=encoders[kind], max_length=40))
+    build.set_dropout(student, 0.0)
+    views = parse_views(EVERY["views"])
+    model = DistillationModel(student, Mix(EVERY["objectives"]), 20.0, None, cache_texts, views, 24).train()
+
+    def step(batch):
+        outputs = model(**batch)
+        outputs["loss"].backward()
+        found = {name: p.grad.cpu().clone() for name, p in model.named_parameters() if p.grad is not None}
+        model.zero_grad()
+        return outputs["loss"].item(), found
+
+    loss, expected = step(batch)
+    there()
+    model.to(stand_in.NAME)
+    moved = {name: v.to(stand_in.NAME) if isinstance(v, torch.Tensor) else v for name, v in batch.items()}
+    assert step(moved)[0] == pytest.approx(loss, rel=1e-4)
+    for name, gradient in step(moved)[1].items():
+        torch.testing.assert_close(gradient, expected[name], atol=2e-4, rtol=1e-3)
+
+
+WAYS = {
+    "usual": {},
+    "caching": {"cache_texts": 3},
+    "memory": {"memory": 12, "ema": 0.5, "layer_decay": 0.9},
+    "frozen": {"frozen_layers": 2, "evaluate_steps": 2, "dev_documents": 30},
+    "with BM25": {"lexical_weight": 1.0, "topics": 3, "gradient_accumulation": 2},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_training(tiny_recipe, tmp_path, way, there):
+    """Also with more devices than one in sight: a process trains on one."""
+    values = with_training(tiny_recipe, steps=3, **WAYS[way])
+    expected = train(values, tmp_path / "here")
+    there()
+    found = train(values, tmp_path / "there")
+    for row, other in zip(found, expected, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
+    for name, weight in weights(tmp_path / "there").items():
+        torch.testing.assert_close(weight, weights(tmp_path / "here")[name], atol=1e-5, rtol=1e-4)
