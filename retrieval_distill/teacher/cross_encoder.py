@@ -74,7 +74,7 @@ class CrossEncoderTeacher:
         others whether or not a killed attempt scored part of the list, and gets the same score to the last bit.
 
         Yields:
-            (positions, float32 scores) of one batch after another: some of all lengths, then longest pairs first.
+            (positions, float32 scores) of one batch after another, as :func:`typical_first` orders them.
         """
         layout = self._layout(pairs)
         if layout is None:
@@ -184,9 +184,11 @@ class CrossEncoderTeacher:
 
 
 def typical_first(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Batches, longest pairs first, with some of all lengths before them: their pace is that of the whole."""
+    """The longest pairs, which show at once whether memory suffices; some of all lengths, whose pace is that of the
+    whole; then the others, longest first.
+    """
     count = len(batches)
-    first = dict.fromkeys(int(count * share) for share in (1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8, 3 / 8, 5 / 8) if count)
+    first = dict.fromkeys(int(count * share) for share in (0, 1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8, 3 / 8, 5 / 8) if count)
     return [batches[place] for place in (*first, *(other for other in range(count) if other not in first))]
 
 
@@ -194,7 +196,7 @@ def typical_first(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
 def forward(model: CrossEncoder, features: dict[str, np.ndarray], label: int | None) -> np.ndarray:
     """Raw scores of one padded batch, float32 [pairs]."""
     backbone: Any = model.model
-    inputs = {key: torch.from_numpy(value).to(model.device) for key, value in features.items()}
+    inputs = {key: hardware.to_device(torch.from_numpy(value), model.device) for key, value in features.items()}
     return relevance(backbone(**inputs).logits, label).cpu().numpy()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -32,6 +33,8 @@ def there(monkeypatch):
         monkeypatch.setattr(devices, "device", lambda: stand_in.NAME)
         monkeypatch.setattr(devices, "devices", lambda: [stand_in.NAME])
         monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", stand_in.NAME)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(import_module("torch.optim.adam"), "_device_dtype_check_for_fused", lambda *_, **__: None)
         for budgets in (encoder.TOKENS_PER_BATCH, encoder.TOKENS_AT_ONCE, cross_encoder.TOKENS_PER_BATCH):
             monkeypatch.setitem(budgets, stand_in.NAME, 256)
         stack.enter_context(stand_in.device())
