@@ -86,7 +86,11 @@ def _here(leaf: Any) -> Any:
 @contextmanager
 def device() -> Iterator[None]:
     """Within, the device exists."""
-    with mock.patch.multiple(torch.inference_mode, __enter__=_no_grad, __exit__=_grad_again), Device():
+    with (
+        mock.patch.multiple(torch.inference_mode, __enter__=_no_grad, __exit__=_grad_again),
+        mock.patch.object(torch, "tensor", _tensor),
+        Device(),
+    ):
         yield
 
 
@@ -98,3 +102,12 @@ def _no_grad(mode: Any) -> None:
 
 def _grad_again(mode: Any, *_: Any) -> None:
     torch.set_grad_enabled(mode.before)
+
+
+_made_here = torch.tensor
+
+
+def _tensor(data: Any, *, device: Any = None, **options: Any) -> torch.Tensor:
+    """``torch.tensor``, which would make a tensor of the device past all that listens, and so without its values."""
+    made = _made_here(data, **options)
+    return made if device is None else made.to(device)
