@@ -2,7 +2,7 @@
 
 Its tensors hold real values and have real gradients, computed on the CPU, so results can be compared. What a GPU would
 refuse is refused: operands on two devices, save for numbers (tensors without dimensions) and for indices on the CPU;
-and NumPy arrays of what was not brought back first. It goes by the name of PyTorch's ``meta``, which needs no
+kernels of CPUs; and NumPy arrays of what was not brought back first. It goes by the name of PyTorch's ``meta``, which needs no
 registering; unlike a real one's, its tensors have values.
 
     with stand_in.device():
@@ -67,6 +67,8 @@ def dispatch(act: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         for operand in tree_flatten((own, kwargs))[0]:
             if isinstance(operand, torch.Tensor) and not isinstance(operand, Elsewhere) and operand.dim():
                 raise RuntimeError(f"{act}: operands on {NAME} and on {operand.device}")
+        if act.namespace == "mkldnn":
+            raise RuntimeError(f"{act} is a kernel of CPUs")
     wanted = kwargs.get("device")
     if wanted is not None:
         there = torch.device(wanted).type == NAME

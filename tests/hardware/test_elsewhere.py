@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from retrieval_distill.config import StudentConfig
+from retrieval_distill.config import StudentConfig, TrainingConfig
 from retrieval_distill.hardware import devices
 from retrieval_distill.objectives import OBJECTIVES, Mix
 from retrieval_distill.objectives.views import parse_views
 from retrieval_distill.student import build, encoder
 from retrieval_distill.teacher import bi_encoder, cross_encoder
+from retrieval_distill.training.arguments import arguments
 from retrieval_distill.training.model import DistillationModel
 from tests import stand_in
 from tests.teacher.decoders import classifying_decoder, yes_or_no_decoder
@@ -138,3 +139,28 @@ def test_a_training(tiny_recipe, tmp_path, way, there):
         assert row["loss"] == pytest.approx(other["loss"], rel=1e-4)
     for name, weight in weights(tmp_path / "there").items():
         torch.testing.assert_close(weight, weights(tmp_path / "here")[name], atol=1e-5, rtol=1e-4)
+
+
+def test_a_process_trains_on_one_device(tmp_path, there):
+    there()
+    made = arguments(TrainingConfig(queries_per_step=32), 1, 0, None, tmp_path)
+    assert (made.device.type, made.n_gpu, made.train_batch_size) == (stand_in.NAME, 1, 32)
+
+
+def test_a_model_that_was_made_fast_for_a_cpu(encoders, monkeypatch, there):
+    """As one that a machine without a GPU sends to one that has a GPU."""
+    monkeypatch.setattr(devices, "_cpu_info", lambda: {"vendor_id": "AuthenticAMD"})
+    model = encoder.load(encoders["bert"])
+    expected = encoder.encode(model, PAIRS.documents, "document")
+    there()
+    found = encoder.encode(model.to(stand_in.NAME), PAIRS.documents, "document")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("there_too", [True, False])
+def test_copies(there, there_too):
+    there()
+    given = torch.arange(6.0).reshape(2, 3)
+    found = devices.to_device(given, stand_in.NAME if there_too else "cpu")
+    assert found.device.type == (stand_in.NAME if there_too else "cpu")
+    assert torch.equal(found.cpu(), given)
