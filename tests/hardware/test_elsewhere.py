@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from retrieval_distill import api
 from retrieval_distill.config import StudentConfig, TrainingConfig
 from retrieval_distill.hardware import devices
 from retrieval_distill.objectives import OBJECTIVES, Mix
@@ -19,7 +20,7 @@ from retrieval_distill.training.arguments import arguments
 from retrieval_distill.training.model import DistillationModel
 from tests import stand_in
 from tests.teacher.decoders import classifying_decoder, yes_or_no_decoder
-from tests.teacher.test_cross_encoder import KINDS, scores_of
+from tests.teacher.test_cross_encoder import KINDS, PAIRS, scores_of
 from tests.training.driver import train
 from tests.training.test_gradient_caching import batch_of
 from tests.training.test_trainer import weights, with_training
@@ -164,3 +165,37 @@ def test_copies(there, there_too):
     found = devices.to_device(given, stand_in.NAME if there_too else "cpu")
     assert found.device.type == (stand_in.NAME if there_too else "cpu")
     assert torch.equal(found.cpu(), given)
+
+
+def test_mining(encoders, dataset, there):
+    """Embedding to disk and exact search."""
+    options = {"start": encoders["bert"], "depth": 8, "keep": 4, "dtype": "float32"}
+    expected = api.mine(dataset, **options)
+    there()
+    found = api.mine(dataset, **options)
+    assert found.frame[["query_id", "doc_id"]].equals(expected.frame[["query_id", "doc_id"]])
+    np.testing.assert_allclose(found.frame["score"], expected.frame["score"], atol=1e-5)
+
+
+def test_compression(encoders, dataset, tmp_path, there):
+    options = {
+        "model": encoders["bert"], "layers": "spaced:2", "steps": 2, "tokens_per_step": 256, "max_length": 32,
+        "bf16": False, "depths": [1], "self_distillation": 0.5,
+        "transfers": {
+            "relations": 1.0, "attention_maps": 1.0, "embedding": 1.0, "hidden_states": {"mapping": "earth_mover"},
+        },
+    }  # fmt: skip
+    api.compress(dataset.documents, out=tmp_path / "here", **options)
+    there()
+    api.compress(dataset.documents, out=tmp_path / "there", **options)
+    for name, weight in weights(tmp_path / "there").items():
+        torch.testing.assert_close(weight, weights(tmp_path / "here")[name], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_fitting_a_teacher(encoders, dataset, tmp_path, adapter, there):
+    options = {"model": encoders["bert"], "adapter": adapter, "steps": 2, "evaluate_every": 1, "bf16": False}
+    expected = api.fit_teacher(dataset, out=tmp_path / "here", **options)
+    there()
+    found = api.fit_teacher(dataset, out=tmp_path / "there", **options)
+    np.testing.assert_allclose(scores_of(found), scores_of(expected), atol=2e-2)
