@@ -418,7 +418,9 @@ def evaluate(place: Place) -> Result:
         found = rd.search(
             place.dataset.queries("test"), rd.index(vectors), model=place.minilm, depth=20, dtype="float32"
         )
-        mined = rd.mine(place.dataset, depth=10, keep=5, start=place.minilm, dtype="float32")
+        mined = rd.mine(
+            place.dataset, depth=10, keep=5, start=place.minilm, vectors=place.new("mined"), dtype="float32"
+        )
         report = rd.evaluate({"dense": found}, place.dataset.qrels("test"), measures=["nDCG@10"])
         return {"nDCG@10": report["dense"]["nDCG@10"].mean, "mined": len(mined)}
 

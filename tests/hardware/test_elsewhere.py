@@ -167,20 +167,20 @@ def test_copies(there, there_too):
     assert torch.equal(found.cpu(), given)
 
 
-def test_mining(encoders, dataset, there):
+def test_mining(encoders, dataset, tmp_path, there):
     """Embedding to disk and exact search."""
     options = {"start": encoders["bert"], "depth": 8, "keep": 4, "dtype": "float32"}
-    expected = api.mine(dataset, **options)
+    expected = api.mine(dataset, vectors=tmp_path / "here", **options)
     there()
-    found = api.mine(dataset, **options)
+    found = api.mine(dataset, vectors=tmp_path / "there", **options)
     assert found.frame[["query_id", "doc_id"]].equals(expected.frame[["query_id", "doc_id"]])
     np.testing.assert_allclose(found.frame["score"], expected.frame["score"], atol=1e-5)
 
 
 def test_compression(encoders, dataset, tmp_path, there):
     options = {
-        "model": encoders["bert"], "layers": "spaced:2", "steps": 2, "tokens_per_step": 256, "max_length": 32,
-        "bf16": False, "depths": [1], "self_distillation": 0.5,
+        "model": encoders["bert"], "layers": "spaced:3", "steps": 2, "tokens_per_step": 256, "max_length": 32,
+        "bf16": False, "depths": [2], "self_distillation": 0.5,
         "transfers": {
             "relations": 1.0, "attention_maps": 1.0, "embedding": 1.0, "hidden_states": {"mapping": "earth_mover"},
         },
