@@ -12,7 +12,7 @@ registering; unlike a real one's, its tensors have values.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -90,7 +90,7 @@ def device() -> Iterator[None]:
     """Within, the device exists."""
     with (
         mock.patch.multiple(torch.inference_mode, __enter__=_no_grad, __exit__=_grad_again),
-        mock.patch.object(torch, "tensor", _tensor),
+        mock.patch.multiple(torch, tensor=_tensor, autocast=_autocast),
         Device(),
     ):
         yield
@@ -106,7 +106,12 @@ def _grad_again(mode: Any, *_: Any) -> None:
     torch.set_grad_enabled(mode.before)
 
 
-_made_here = torch.tensor
+_made_here, _autocast_here = torch.tensor, torch.autocast
+
+
+def _autocast(device: str, *given: Any, enabled: bool = True, **options: Any) -> Any:
+    """``torch.autocast``, which does not know the device."""
+    return _autocast_here(device, *given, enabled=enabled, **options) if enabled else nullcontext()
 
 
 def _tensor(data: Any, *, device: Any = None, **options: Any) -> torch.Tensor:
