@@ -16,14 +16,14 @@ from retrieval_distill.objectives import OBJECTIVES, Mix
 from retrieval_distill.objectives.views import parse_views
 from retrieval_distill.student import build, encoder
 from retrieval_distill.teacher import bi_encoder, cross_encoder
-from retrieval_distill.training.arguments import arguments
-from retrieval_distill.training.model import DistillationModel
+from retrieval_distill.training.distillation_model import DistillationModel
+from retrieval_distill.training.trainer_arguments import arguments
 from tests import stand_in
 from tests.teacher.decoders import classifying_decoder, yes_or_no_decoder
 from tests.teacher.test_cross_encoder import KINDS, PAIRS, scores_of
 from tests.training.driver import train
+from tests.training.test_distillation import weights, with_training
 from tests.training.test_gradient_caching import batch_of
-from tests.training.test_trainer import weights, with_training
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_training(tiny_recipe, tmp_path, way, there):
 
 def test_a_process_trains_on_one_device(tmp_path, there):
     there()
-    made = arguments(TrainingConfig(queries_per_step=32), 1, 0, None, tmp_path)
+    made = arguments(TrainingConfig(), 1, 0, None, tmp_path, per_device_train_batch_size=32)
     assert (made.device.type, made.n_gpu, made.train_batch_size) == (stand_in.NAME, 1, 32)
 
 
