@@ -192,10 +192,11 @@ def test_compression(encoders, dataset, tmp_path, there):
         torch.testing.assert_close(weight, weights(tmp_path / "here")[name], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("adapter", ["none", "lora"])
-def test_fitting_a_teacher(encoders, dataset, tmp_path, adapter, there):
-    options = {"model": encoders["bert"], "adapter": adapter, "steps": 2, "evaluate_every": 1, "bf16": False}
-    expected = api.fit_teacher(dataset, out=tmp_path / "here", **options)
+def test_fitting_a_teacher(cross_encoders, dataset, tmp_path, there):
+    """Of a model that has its head: a fresh one would be drawn in another order there."""
+    options = {"model": cross_encoders["bert"], "adapter": "none", "steps": 2, "evaluate_every": 1, "bf16": False}
+    api.fit_teacher(dataset, out=tmp_path / "here", **options)
     there()
-    found = api.fit_teacher(dataset, out=tmp_path / "there", **options)
-    np.testing.assert_allclose(scores_of(found), scores_of(expected), atol=2e-2)
+    api.fit_teacher(dataset, out=tmp_path / "there", **options)
+    for name, weight in weights(tmp_path / "there").items():
+        torch.testing.assert_close(weight, weights(tmp_path / "here")[name], atol=1e-5, rtol=1e-4)
