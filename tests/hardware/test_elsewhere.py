@@ -199,4 +199,6 @@ def test_fitting_a_teacher(cross_encoders, dataset, tmp_path, there):
     there()
     api.fit_teacher(dataset, out=tmp_path / "there", **options)
     for name, weight in weights(tmp_path / "there").items():
+        if name.endswith("key.bias"):
+            continue  # its gradient is 0 but for rounding, which Adam scales up to a step
         torch.testing.assert_close(weight, weights(tmp_path / "here")[name], atol=1e-5, rtol=1e-4)
