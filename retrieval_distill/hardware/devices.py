@@ -6,6 +6,7 @@ Knows processors; must not know models.
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import platform
 import warnings
@@ -16,6 +17,7 @@ from typing import Any, cast
 import torch
 
 from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.runtime import processes
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -23,8 +25,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def device() -> str:
-    """``"cuda"`` if available, else ``"cpu"``."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """``"cuda"`` if available, else ``"cpu"``; of several processes, each has a GPU of its own as far as they reach."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    if processes.count() > 1:
+        torch.cuda.set_device(processes.place() % torch.cuda.device_count())
+    return "cuda"
 
 
 def devices() -> list[str]:
@@ -32,9 +38,26 @@ def devices() -> list[str]:
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
 
 
+def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """A tensor of this machine's memory on a device; a GPU fetches it by itself, while the caller goes on.
+
+    That needs memory which the system leaves in place, into which the tensor is copied first.
+    """
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether a device, or this machine, ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def release_memory() -> None:
+    """Give the device's memory back that nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def dtype(name: str, device: str) -> torch.dtype:
@@ -114,7 +137,8 @@ class _OneDnnLinear(torch.nn.Linear):
     """The weight and its version when cached, and the copy in oneDNN's order."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled() or input.dtype != self.weight.dtype or input.dtype not in _ONEDNN_DTYPES:
+        usual = input.device.type != "cpu" or input.dtype != self.weight.dtype or input.dtype not in _ONEDNN_DTYPES
+        if torch.is_grad_enabled() or usual:
             self._ordered = None  # a step may follow, and fused optimisers do not change a weight's version
             return super().forward(input)
         return torch.ops.mkldnn._linear_pointwise(input, self._for_onednn(), self.bias, "none", [], "")

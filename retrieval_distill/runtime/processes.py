@@ -22,6 +22,11 @@ def rank() -> int:
     return int(os.environ["RANK"]) if "LOCAL_RANK" in os.environ else 0
 
 
+def place() -> int:
+    """This process's number among those on this machine, counted from 0; 0 without a launcher."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
 def leave(*_: Any, **__: Any) -> None:
     """Exit one of several processes after its work is done; does nothing in a single process. Ignores its arguments.
 

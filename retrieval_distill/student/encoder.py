@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from retrieval_distill import models, positions, weights
 from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import cpu, devices
+from retrieval_distill.hardware.fitting import Fitting
 from retrieval_distill.student import decoder, routes, upper_layers
 from retrieval_distill.student.routes import KINDS, Kind, path
 from retrieval_distill.student.upper_layers import States
@@ -31,6 +33,11 @@ TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 65536}
 
 Row = np.ndarray | States
 """A text as token ids, or as the hidden states that a layer is given."""
+
+SHORTER = "embed shorter texts (max_length), or compute in bfloat16"
+
+_FITTING: WeakKeyDictionary[SentenceTransformer, Fitting] = WeakKeyDictionary()
+"""What fits into the memory of each model's device."""
 
 TEXTS_PER_CALL = 256
 """Texts passed to the library at once if tokens cannot be cached."""
@@ -213,9 +220,10 @@ def _features(first: Any, rows: Sequence[Row]) -> tuple[dict[str, Any], torch.Te
     device, given = next(first.parameters()).device, [row for row in rows if isinstance(row, States)]
     if given:
         padded, hidden = upper_layers.padded(given)
-        return {key: value.to(device) for key, value in padded.items()}, hidden.to(device), given[0].layers
+        states = devices.to_device(hidden, device)
+        return {key: devices.to_device(value, device) for key, value in padded.items()}, states, given[0].layers
     padded = pad(cast(Sequence[np.ndarray], rows), first.tokenizer.pad_token_id or 0)
-    return {key: value.to(device) for key, value in padded.items()}, None, 0
+    return {key: devices.to_device(value, device) for key, value in padded.items()}, None, 0
 
 
 def _run(first: nn.Module, features: dict[str, Any], weights: dict[str, torch.Tensor] | None) -> dict[str, Any]:
@@ -287,12 +295,17 @@ def _embedder(model: SentenceTransformer, texts: Sequence[str], kind: Kind) -> t
 
         return by_library, np.array_split(np.arange(len(texts)), -(-len(texts) // TEXTS_PER_CALL) or 1)
     tokens = tokens_of(model, texts, kind)
+    fitting = _FITTING.setdefault(model, Fitting(TOKENS_AT_ONCE[model.device.type], "embedding", SHORTER))
     # half-precision normalisation leaves lengths of 1 +- 0.004, enough to reorder close neighbours
     renormalised = _dtype(model) != torch.float32 and isinstance(model[-1], Normalize)
 
     @torch.inference_mode()
+    def at_once(rows: np.ndarray) -> np.ndarray:
+        return forward(model, [tokens[row] for row in rows], kind=kind).cpu().numpy()
+
     def by_tokens(batch: np.ndarray) -> np.ndarray:
-        vectors = forward(model, [tokens[row] for row in batch], kind=kind).cpu().numpy()
+        parts = fitting(at_once, batch, max(1, int(tokens.lengths[batch].max())))
+        vectors = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if renormalised else vectors
 
     return by_tokens, token_batches(tokens.lengths, TOKENS_AT_ONCE[model.device.type])

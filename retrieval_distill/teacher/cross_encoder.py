@@ -78,7 +78,7 @@ class CrossEncoderTeacher:
         others whether or not a killed attempt scored part of the list, and gets the same score to the last bit.
 
         Yields:
-            (positions, float32 scores) of one batch after another: some of all lengths, then longest pairs first.
+            (positions, float32 scores) of one batch after another, as :func:`typical_first` orders them.
         """
         if not self.plain:
             yield from self._score_by_library(pairs)
@@ -196,9 +196,11 @@ class CrossEncoderTeacher:
 
 
 def typical_first(batches: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Batches, longest pairs first, with some of all lengths before them: their pace is that of the whole."""
+    """The longest pairs, which show at once whether memory suffices; some of all lengths, whose pace is that of the
+    whole; then the others, longest first.
+    """
     count = len(batches)
-    first = dict.fromkeys(int(count * share) for share in (1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8, 3 / 8, 5 / 8) if count)
+    first = dict.fromkeys(int(count * share) for share in (0, 1 / 2, 1 / 4, 3 / 4, 1 / 8, 7 / 8, 3 / 8, 5 / 8) if count)
     return [batches[place] for place in (*first, *(other for other in range(count) if other not in first))]
 
 
@@ -209,7 +211,9 @@ def _prompted(queries: Sequence[str], prompt: str | None) -> Sequence[str]:
 @torch.inference_mode()
 def forward(model: CrossEncoder, features: dict[str, np.ndarray], label: int | None) -> np.ndarray:
     """Raw scores of one padded batch, float32 [pairs]."""
-    inputs: dict[str, Any] = {key: torch.from_numpy(value).to(model.device) for key, value in features.items()}
+    inputs: dict[str, Any] = {
+        key: hardware.to_device(torch.from_numpy(value), model.device) for key, value in features.items()
+    }
     if "prefix" in inputs:
         logits = shared_prefix.scores(model, inputs)
     else:

@@ -7,7 +7,7 @@ pairs or scores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,6 +65,6 @@ def _widen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 def _float32(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):  # a tokenizer's output is no dict
         return {name: _float32(part) for name, part in value.items()}
     return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value

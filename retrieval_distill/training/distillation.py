@@ -91,6 +91,7 @@ def distill(
     if recipe.training.lexical_weight and bm25 is None:
         raise UserError("training.lexical_weight needs BM25 over the documents; give it, or leave it out")
     objective_mix(recipe)
+    distributed.join()
     groups = _groups(training_set, recipe)
     torch.manual_seed(recipe.seed)
     logger.info("%s training queries; making the student of %s", f"{len(groups):,}", recipe.student.model)

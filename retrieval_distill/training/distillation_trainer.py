@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.hardware import devices
 from retrieval_distill.training import distributed, out_of_memory
 from retrieval_distill.training.checkpoints import last_complete
 from retrieval_distill.training.layer_rates import parameter_groups
@@ -81,7 +82,7 @@ class DistillationTrainer(Trainer):
                 fewer = out_of_memory.reduce_cache_texts(error, self.model.cache_texts, pending[-1].texts)  # type: ignore[union-attr,arg-type]
             self.model.cache_texts = fewer  # type: ignore[union-attr]
             model.zero_grad()
-            out_of_memory.free_memory()
+            devices.release_memory()
             pending = self._snapshots
         self.log_batch()
         return loss

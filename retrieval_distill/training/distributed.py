@@ -7,17 +7,28 @@ vectors; must not know models or objectives.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, distributed
 
 from retrieval_distill.runtime.processes import count, rank
 
 T = TypeVar("T")
+
+
+def join() -> None:
+    """Meet the other processes. Those that have to share a GPU do so through gloo, since NCCL refuses."""
+    if count() == 1 or not torch.cuda.is_available():
+        return
+    if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > torch.cuda.device_count():
+        os.environ["ACCELERATE_BYPASS_DEVICE_MAP"] = "true"  # or each would take the GPU of its own number
+        PartialState(backend="gloo")
 
 
 def broadcast_from_first(work: Callable[[], T]) -> T:

@@ -5,7 +5,6 @@ Gradient caching changes memory use, not the result. Knows errors and random sta
 
 from __future__ import annotations
 
-import gc
 import logging
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,10 +63,3 @@ def reduce_cache_texts(error: RuntimeError, cache_texts: int | None, texts: int)
         raise UserError(f"not enough memory for a step; set training.cache_texts={held // 2} or lower") from None
     logger.warning("not enough memory for a step; repeating it with training.cache_texts=%d from now on", held // 2)
     return held // 2
-
-
-def free_memory() -> None:
-    """Free the memory that the failed step held."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

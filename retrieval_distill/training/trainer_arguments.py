@@ -58,4 +58,7 @@ def arguments(
         "dataloader_pin_memory": False,
         "seed": seed,
     }
-    return kind(**shared | own)
+    made = kind(**shared | own)
+    # on one device a process: the library would deal a batch out to all GPUs, tensor by tensor, and tear it apart
+    made._n_gpu = min(made.n_gpu, 1)
+    return made

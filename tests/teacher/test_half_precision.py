@@ -7,7 +7,10 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import CrossEncoder
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling
 
 from retrieval_distill.config import MemberConfig
 from retrieval_distill.data.dataset import Texts
@@ -44,6 +47,16 @@ def folder(request, cross_encoders, tmp_path_factory) -> str:
 def test_few_scores_tie(folder, dtype):
     exact, half = (scores_of(cross_encoder.load(folder, 48, name)) for name in ("float32", dtype))
     assert len(np.unique(exact)) >= 195
+    assert len(np.unique(half)) >= 195
+    assert np.abs(exact - half).max() < 0.5 * np.abs(exact).max()
+
+
+def test_several_modules(cross_encoders, tmp_path):
+    """A transformer, pooling and a dense layer; the tokenizer's output that passes through them is no dict."""
+    first = Transformer(cross_encoders["modernbert"])
+    one = Dense(32, 1, activation_function=torch.nn.Identity(), module_output_name="scores")
+    CrossEncoder(modules=[first, Pooling(32, "cls"), one], device="cpu").save_pretrained(str(tmp_path))
+    exact, half = (scores_of(cross_encoder.load(str(tmp_path), 48, name)) for name in ("float32", "bfloat16"))
     assert len(np.unique(half)) >= 195
     assert np.abs(exact - half).max() < 0.5 * np.abs(exact).max()
 
