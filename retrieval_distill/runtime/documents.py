@@ -54,7 +54,10 @@ class Document(Part):
         path = folder / (file or cls.file)
         if not path.is_file():
             return None
-        values = read_json(path)
+        try:
+            values = read_json(path)
+        except UserError as error:
+            raise UserError(f"{error}; {cls.remedy}") from None
         version = values.get("version", 1) if isinstance(values, dict) else 1
         if isinstance(version, int) and version > cls.current:
             raise UserError(f"{path}: a later version of retrieval-distill wrote this {cls.noun}; upgrade to read it")

@@ -82,7 +82,7 @@ class Toy(Document):
         ('{"inner": {"count": "x"}}', r"this is no toy \(inner\.count: .*; make it again"),
         ('{"version": "x", "inner": {"count": 1}}', r"this is no toy \(version: "),
         ("[1]", r"this is no toy \(the whole: "),
-        ("{", "not JSON"),
+        ("{", "not JSON .*; make it again"),
     ],
 )
 def test_what_is_refused(text, message, tmp_path):
