@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from retrieval_distill.api.nouns import Documents, Model
     from retrieval_distill.retrieval.bm25 import BM25
-    from retrieval_distill.student.publication import Publication
     from retrieval_distill.student.exported import Scorer
+    from retrieval_distill.student.publication import Publication
 
 TRAINS = {"student", "objectives", "views", "embedding_teacher", "training"}
 """Sections of a recipe that decide what the student learns."""
