@@ -4,8 +4,8 @@ Nouns: ``Dataset``, ``Texts``, ``Run``, ``TrainingSet``, ``Teacher``, ``Gate``, 
 ``Embeddings``, ``Index``, ``Searcher``, ``Report``, ``Tuning``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``tune``, ``load_dataset``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``,
 ``gate``, ``score``, ``rerank``, ``filter_negatives``, ``fit_teacher``, ``compress``, ``distill``, ``push``, ``embed``,
-``export``, ``export_model``, ``index``, ``search``, ``evaluate``, ``benchmark``, ``report``; each but ``load_dataset`` is
-also a command (``export_model`` is ``export --to``).
+``export``, ``export_model``, ``index``, ``search``, ``evaluate``, ``benchmark``, ``report``; each but ``load_dataset``
+is also a command (``export_model`` is ``export --to``).
 ``show_progress`` shows what they are doing.
 
 Names are imported when first used, so importing the package is cheap and loads no torch. A verb and a package may share

@@ -27,8 +27,7 @@ from retrieval_distill.runtime import files, stages
 from retrieval_distill.runtime.progress import progress
 from retrieval_distill.student import backends, encoder, exported, graph, routes
 from retrieval_distill.student.exported import RUNTIMES, Exported, FastTokenizer, Scorer, Side
-from retrieval_distill.teacher import cross_encoder
-from retrieval_distill.teacher import load as teachers
+from retrieval_distill.teacher import cross_encoder, teacher_loader
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -136,7 +135,7 @@ def kind_of(model: str) -> tuple[str, str]:
     Raises:
         UserError: It is not to be had, an export already, or a teacher without a graph.
     """
-    kind, name = teachers.split(model)
+    kind, name = teacher_loader.split(model)
     if kind not in ("bi-encoder", "cross-encoder"):
         raise UserError(
             f"{model}: only bi-encoders and cross-encoders can be exported; a teacher of the kind {kind} is no model "
