@@ -93,7 +93,7 @@ class Searcher:
         if not run and (model is None or dataset is None):
             raise UserError("a searcher of an index needs model and dataset; a searcher of a run needs neither")
         if model is None or dataset is None:
-            place = SearchLocation.of_run(Path(folder)).with_model(model and fspath(model))
+            place = SearchLocation.of_run(Path(folder)).with_model(None if model is None else fspath(model))
             return with_fusion(cls.open(place.index, place.model, place.dataset, dtype).lightened(place), place, None)
         index, model = Index.open(folder), fspath(model)
         index.require(model)
