@@ -4,7 +4,8 @@ Nouns: ``Dataset``, ``Texts``, ``Run``, ``TrainingSet``, ``Teacher``, ``Gate``, 
 ``Embeddings``, ``Index``, ``Searcher``, ``Report``, ``Tuning``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``tune``, ``load_dataset``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``,
 ``gate``, ``score``, ``rerank``, ``filter_negatives``, ``fit_teacher``, ``compress``, ``distill``, ``push``, ``embed``,
-``export``, ``index``, ``search``, ``evaluate``, ``benchmark``, ``report``; each but ``load_dataset`` is also a command.
+``export``, ``export_model``, ``index``, ``search``, ``evaluate``, ``benchmark``, ``report``; each but ``load_dataset``
+is also a command (``export_model`` is ``export --to``).
 ``show_progress`` shows what they are doing.
 
 Names are imported when first used, so importing the package is cheap and loads no torch. A verb and a package may share
@@ -42,6 +43,7 @@ WHERE = {
     "embed": "api.vectors",
     "evaluate": "api.measures",
     "export": "api.vectors",
+    "export_model": "api.students",
     "filter_negatives": "api.candidates",
     "fit_teacher": "api.teachers",
     "gate": "api.teachers",
@@ -87,6 +89,7 @@ __all__ = [
     "embed",
     "evaluate",
     "export",
+    "export_model",
     "filter_negatives",
     "fit_teacher",
     "gate",
@@ -118,6 +121,7 @@ if TYPE_CHECKING:
         embed,
         evaluate,
         export,
+        export_model,
         filter_negatives,
         fit_teacher,
         gate,

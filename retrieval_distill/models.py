@@ -35,6 +35,9 @@ STARTER = "starter"
 
 STARTER_FOLDER = Path(__file__).parent / "teacher" / "starter"
 
+EXPORT_CARD = "export.json"
+"""File by which an exported model is known; see ``student.exported``."""
+
 OFFLINE_CHOICES = f"without a hub, use a local folder, {PACKAGED!r} (student) or {STARTER!r} (teacher)"
 
 
@@ -154,7 +157,8 @@ def quiet_transformers() -> Iterator[None]:
 def fingerprint(name: str) -> str:
     """Hash of a model's weights, configuration, tokenizer and chat template; an adapter's includes its base."""
     folder = resolve(name)
-    mark = fingerprint_files(folder, ("*.safetensors", "*.json", "*.txt", "*.model", "*.bin", "*.jinja"))
+    graphs = ("*.onnx", "*.xml") if (folder / EXPORT_CARD).is_file() else ()  # others' graphs are copies of weights
+    mark = fingerprint_files(folder, ("*.safetensors", "*.json", "*.txt", "*.model", "*.bin", "*.jinja", *graphs))
     base = adapter_base(folder)
     if base is None:
         return mark

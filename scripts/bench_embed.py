@@ -45,7 +45,8 @@ from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.embedding.storage import BITS
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import stages
-from retrieval_distill.student import backends, encoder
+from retrieval_distill.student import backends, encoder, graph
+from retrieval_distill.student.exported import RUNTIMES, Exported, Side
 
 Encode = Callable[[list[str]], np.ndarray]
 
@@ -68,8 +69,8 @@ def library(model: str) -> Encode:
     return lambda texts: loaded.encode_document(texts, show_progress_bar=False)
 
 
-def runtime(loaded: SentenceTransformer) -> Encode:
-    return lambda texts: loaded.encode_document(texts, show_progress_bar=False)
+def runtime(loaded: Exported) -> Encode:
+    return lambda texts: loaded.encode(texts, "document")
 
 
 def runtimes(model: str, folder: Path) -> dict[str, Encode]:
@@ -82,9 +83,10 @@ def runtimes(model: str, folder: Path) -> dict[str, Encode]:
         settings = folder / "tokenizer_config.json"
         settings.write_text(json.dumps(json.loads(settings.read_text()) | limits))
         loaded[0].model.config.save_pretrained(folder)
-        path = backends.export_onnx(loaded[0].model, folder / "model.onnx")
-        loaded[0].model = backends.ExternalTransformer(loaded[0].model, backends.open_onnx(path))
-        found["onnxruntime float32"] = runtime(loaded)
+        tokenizer = graph.tokenizer(model, loaded[0])
+        run = RUNTIMES["onnx"].open(graph.write_encoder(list(loaded), folder / "model.onnx"))
+        side = Side(tokenizer, run, loaded.max_seq_length)
+        found["onnxruntime float32"] = runtime(Exported(model, loaded.get_embedding_dimension(), lambda _: side))
         found["onnxruntime int8"] = runtime(backends.load(model, "onnx"))
     if "openvino" in backends.installed_backends():
         found["openvino"] = runtime(backends.load(model, "openvino"))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from retrieval_distill.api.candidates import filter_negatives, mine, retrieve
     from retrieval_distill.api.data import convert, generate, load_dataset, prepare
     from retrieval_distill.api.measures import benchmark, evaluate
-    from retrieval_distill.api.students import compress, distill, push
+    from retrieval_distill.api.students import compress, distill, export_model, push
     from retrieval_distill.api.teachers import fit_teacher, gate, load_teacher, rerank, score
     from retrieval_distill.api.vectors import embed, export, index, search
 
@@ -27,6 +27,7 @@ __all__ = [
     "embed",
     "evaluate",
     "export",
+    "export_model",
     "filter_negatives",
     "fit_teacher",
     "gate",

@@ -1,4 +1,4 @@
-"""Verbs of students: ``compress``, ``distill``, ``push``.
+"""Verbs of students: ``compress``, ``distill``, ``export_model``, ``push``.
 
 Knows what decides a student, which is what its stage is known by; must not know how one is trained.
 """
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from retrieval_distill.api.nouns import Documents, Model
     from retrieval_distill.retrieval.bm25 import BM25
+    from retrieval_distill.student.exported import Scorer
     from retrieval_distill.student.publication import Publication
 
 TRAINS = {"student", "objectives", "views", "embedding_teacher", "training"}
@@ -172,3 +173,46 @@ def push(student: str | Path | Student, repo: str, *, upload: bool = False, priv
     from retrieval_distill.student.publication import publish
 
     return publish(fspath(student), repo, upload=upload, private=private)
+
+
+def export_model(
+    model: Model,
+    *,
+    out: str | Path,
+    to: str,
+    dtype: str = "float32",
+    dataset: Dataset | None = None,
+    split: str = "dev",
+    label: int | None = None,
+    force: bool = False,
+) -> Student | Scorer:
+    """Export a student or a cross-encoder to a folder that runs without PyTorch, checked against the model.
+
+    The folder holds one graph (transformer, pooling, projection, normalisation; two of a model with separate encoders),
+    the tokenizer, prompts, ``export.json`` with what it was checked on, and an example. Of several ways to 8 bits the
+    fastest is taken that keeps 99.5 % of nDCG@10, or without judgements a mean cosine to float32 of 0.998 (a
+    cross-encoder: Kendall's tau of 0.95).
+
+    Args:
+        model: A student, another bi-encoder or a cross-encoder: hub id, folder or packaged name; in Python also a
+            ``Student``.
+        out: Folder of the export.
+        to: ``"onnx"`` or ``"openvino"``.
+        dtype: ``"float32"``, ``"float16"``, which stores weights in 16 bits, or ``"int8"``.
+        dataset: Texts and judgements to check it on; ``None``: English paragraphs that come with Python.
+        split: Split of the dataset whose queries and judgements are used.
+        label: Which label of a cross-encoder means relevant; ``None``: it has one.
+        force: Write 8 bits even if they rank worse.
+
+    Returns:
+        What the folder holds: a ``Student`` that encodes, or what scores pairs.
+
+    Raises:
+        UserError: The model cannot be loaded or has no such graph, the runtime is unknown or not installed, 8 bits rank
+            worse than asked for, or the folder cannot be written.
+    """
+    from retrieval_distill.exporting import export
+    from retrieval_distill.student.exported import Scorer
+
+    made = export.export_model(fspath(model), out, to, dtype, dataset, split, label, force)
+    return Scorer.open(out) if made["counts"]["kind"] == "cross-encoder" else Student(str(out), manifest=made)

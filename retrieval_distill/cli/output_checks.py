@@ -20,8 +20,8 @@ Check = Callable[[Any, Given], None]
 """A check of an option that names an output, given all options."""
 
 STAGE_COMMANDS = (
-    "benchmark", "compress", "convert", "demo", "distill", "embed", "fit-teacher", "gate", "generate", "index", "mine",
-    "prepare", "run", "tune",
+    "benchmark", "compress", "convert", "demo", "distill", "embed", "export", "fit-teacher", "gate", "generate",
+    "index", "mine", "prepare", "run", "tune",
 )  # fmt: skip
 """Commands that run stages, which have their folder to themselves."""
 
@@ -37,7 +37,7 @@ def check(command: str, given: Given) -> None:
             check_output(given[option], given)
 
 
-INPUT_OPTIONS = ("bi_encoder", "dataset", "model", "qrels", "queries", "retriever", "teacher")
+INPUT_OPTIONS = ("bi_encoder", "dataset", "model", "qrels", "queries", "retriever", "source", "teacher")
 """Options given as text that may name a file or folder to read."""
 
 INPUT_KEYS = ("model", "source", "student", "teacher")
@@ -91,6 +91,15 @@ _run_folder = _folder("run", lambda folder: (folder / "recipe.json").is_file(), 
 _run_or_scores = _file("a run or a table of scores", lambda path: kinds.is_run(path) or kinds.is_scores(path))
 _rerankers = _folder("rerank", benchmark_folders.is_rerank_benchmark)
 
+
+def _exported(out: str, given: Given) -> None:
+    """A model goes to a folder, vectors to a file; where a database is, nothing can be asked here."""
+    if given["to"] is not None:
+        _stage("export")(Path(out), given)
+    elif out.endswith(".parquet"):
+        _table_of_vectors(Path(out), given)
+
+
 CHECKS: dict[str, dict[str, Check]] = {
     **{name: {"out": _stage(name)} for name in
        ("compress", "distill", "embed", "fit-teacher", "gate", "generate", "index", "prepare")},
@@ -102,7 +111,7 @@ CHECKS: dict[str, dict[str, Check]] = {
         "scores": lambda scores, given: None if _is_table(given) else _run(scores, given),
     },
     "evaluate": {"json_file": _file("a table of measures", kinds.is_measures)},
-    "export": {"out": lambda out, given: _table_of_vectors(Path(out), given) if out.endswith(".parquet") else None},
+    "export": {"out": _exported},
     "report": {"out": _file("a report", kinds.is_page)},
     "rerank": {"out": lambda out, given: (_run if out.suffix else _rerankers)(out, given)},
     "scores": {"export": _run_or_scores},

@@ -59,12 +59,14 @@ def search(
 
     Example: retrieval-distill search runs/demo --queries test --out test.trec
 
+    Example: retrieval-distill search runs/demo --model student-onnx "split a path into root and extension"
+
     Options:
         folder: Folder of a finished run, such as runs/demo; with ``--index``, the query.
         query: What to look for; ``None``: a prompt asks.
         depth: Documents per query; ``None``: 5, or 100 for a file of queries.
         index: An index, in place of a run's folder.
-        model: The bi-encoder that embedded its documents.
+        model: The bi-encoder that embedded its documents; with a run, what `export --to` made of its student.
         dataset: The documents' texts.
         queries: Answer a table of queries (id, text), or a split of the dataset.
         out: Run of ``--queries``: .parquet, else TREC.
@@ -102,13 +104,14 @@ def search(
 def _location(
     folder: str | None, index: Path | None, model: str | None, dataset: str | None, cache: Path, read: ReadConfig
 ) -> SearchLocation:
-    """A run's folder, or an index with its model and dataset."""
+    """A run's folder, perhaps with an exported copy of its student, or an index with its model and dataset."""
     from retrieval_distill.search.location import SearchLocation
 
     if index is None:
         if folder is None:
             raise UserError("name the folder of a run, or an index with --index, --model and --dataset")
-        return SearchLocation.of_run(Path(folder))
+        shell.check_models(model)
+        return SearchLocation.of_run(Path(folder)).with_model(model)
     if model is None or dataset is None:
         raise UserError("--index needs --model (which embedded its documents) and --dataset (their texts)")
     shell.check_index(index)

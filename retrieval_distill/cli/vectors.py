@@ -74,12 +74,40 @@ def index(
     shell.say(f"{built.folder}: {counts['kind']}, {counts['documents']:,} documents{added}, {counts['bytes']:,} bytes")
 
 
-@command("Search and serve")
-def export(embeddings: Annotated[Path, ARGUMENT], out: str) -> None:
-    """Write vectors for other systems: a Parquet file, or a table of the vector database LanceDB.
+@command("Search and serve", act="export_model", without=("model",))
+def export(
+    source: Annotated[str, ARGUMENT],
+    out: str,
+    to: str | None = None,
+    dataset: str | None = None,
+    *,
+    cache: shell.Cache,
+    **options: Any,
+) -> None:
+    """Write vectors for other systems, or with --to a model that runs without PyTorch.
 
     Example: retrieval-distill export vectors --out vectors.parquet
 
     Example: retrieval-distill export vectors --out s3://bucket/database/passages.lance
+
+    Example: retrieval-distill export runs/demo/student --to onnx --out student-onnx
+
+    Example: retrieval-distill export runs/demo/student --to openvino --dtype int8 --dataset python-docs --out small
+
+    Options:
+        source: Folder of vectors that `embed` wrote; with ``--to``, a student or a cross-encoder.
+        out: ``FILE.parquet``, or ``DATABASE/TABLE.lance``, in an object store (``s3://``) too; with ``--to``, a folder.
+        to: What runs the model: onnx or openvino. If not given, vectors are exported.
+        dataset: With ``--to``: what to check the model on; if not given, paragraphs about Python.
     """
-    shell.say(f"{out}: {api.export(embeddings, out=out):,} vectors")
+    if to is None:
+        shell.say(f"{out}: {api.export(source, out=out):,} vectors")
+        return
+    shell.check_models(source.removeprefix("bi-encoder:"))
+    data = shell.Source(dataset=dataset, cache=cache).load() if dataset else None
+    api.export_model(source, out=out, to=to, dataset=data, **options)
+    from retrieval_distill.exporting import check
+    from retrieval_distill.runtime.stages import read_manifest
+
+    made = (read_manifest(out) or {})["counts"]
+    shell.say(f"{out}: {made['kind']}, {to} in {made['dtype']}, {made['bytes']:,} bytes; {check.sentence(made)}")

@@ -12,13 +12,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 
 from retrieval_distill.data import word_ids
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +144,13 @@ def token_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
 
 
 def pad(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, torch.Tensor]:
+    """:func:`padded` as tensors."""
+    import torch  # exported models do without
+
+    return {name: torch.from_numpy(values) for name, values in padded(rows, pad_id).items()}
+
+
+def padded(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, np.ndarray]:
     """``input_ids`` and ``attention_mask``, int64 [rows, longest], padded on the right."""
     longest = max(len(row) for row in rows)
     ids = np.full((len(rows), longest), pad_id, np.int64)
@@ -149,4 +158,4 @@ def pad(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, torch.Tensor]:
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
         mask[i, : len(row)] = 1
-    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    return {"input_ids": ids, "attention_mask": mask}

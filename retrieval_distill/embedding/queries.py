@@ -14,6 +14,7 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.embedding import vector_checks
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
+from retrieval_distill.student import exported
 
 
 def embed_queries(
@@ -32,23 +33,23 @@ def embed_queries(
         UserError: The model's weights differ from those that embedded the documents, or its vectors are NaN or
             infinite.
     """
-    from retrieval_distill.student import encoder, lengths
+    from retrieval_distill.student import lengths, loading
 
     require_same_model(model, manifest, folder)
-    loaded = encoder.load(model, dtype, manifest["inputs"]["max_length"])
+    loaded = loading.load(model, dtype, manifest["inputs"]["max_length"])
     lengths.report_truncation(model, loaded, queries, "query")
-    vectors = encoder.encode(loaded, queries.take(), "query")
+    vectors = loading.encode(loaded, queries.take(), "query")
     vector_checks.check(model, vectors, queries.ids, "query")
     return vectors
 
 
 def require_same_model(model: str, manifest: stages.Manifest, folder: Path) -> None:
-    """Refuse a query encoder that did not embed the documents.
+    """Refuse a query encoder that did not embed the documents; an exported one may stand for the model that did.
 
     Raises:
         UserError: The model's weights differ from those that embedded the documents.
     """
-    if models.fingerprint(model) != manifest["inputs"]["model"]:
+    if manifest["inputs"]["model"] not in (models.fingerprint(model), exported.stands_for(models.resolve(model))):
         raise UserError(
             f"{folder}: this {manifest['stage']} was not built with {model!r}; embed the corpus with it first"
         )

@@ -55,13 +55,13 @@ class Storage:
 
     def encode(self, vectors: np.ndarray) -> np.ndarray:
         """Encode float32 vectors [rows, dimensions] for storage: [rows, dimensions], or [rows, bytes] for signs."""
+        if self.name in ("float32", "float16"):
+            return vectors.astype(self.name)
         from sentence_transformers.util.quantization import quantize_embeddings
 
         if self.name == "int8":
             return np.asarray(quantize_embeddings(vectors, "uint8", ranges=np.array([self.low, self.high], np.float32)))
-        if self.name == "binary":
-            return np.asarray(quantize_embeddings(vectors, "ubinary"))
-        return vectors.astype(self.name)
+        return np.asarray(quantize_embeddings(vectors, "ubinary"))
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """Decode stored vectors to float32 [rows, dimensions]; signs become vectors of length 1."""

@@ -22,7 +22,6 @@ from retrieval_distill.embedding import shards, vector_checks
 from retrieval_distill.embedding.pieces import Part, Pieces, join
 from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage
-from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import cluster
 from retrieval_distill.runtime.batching import batch_by_time
 from retrieval_distill.runtime.parallel import map_in_order
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from retrieval_distill.student.encoder import Kind
+    from retrieval_distill.student.exported import Exported
     from retrieval_distill.student.lengths import Truncation
 
 Advance = Callable[[int], None]
@@ -74,18 +74,22 @@ class Encoding:
         return lengths.report_truncation(self.model, self.loaded, texts, self.kind)
 
     @cached_property
-    def loaded(self) -> SentenceTransformer:
+    def loaded(self) -> SentenceTransformer | Exported:
         """The model."""
-        from retrieval_distill.student import backends, encoder
+        from retrieval_distill.student import loading
 
-        if self.backend == "torch":
-            return encoder.load(self.model, self.dtype, self.max_length)
-        return backends.load(self.model, self.backend, self.max_length)
+        return loading.load(self.model, self.dtype, self.max_length, self.backend)
 
 
 def _local_encoders(encoding: Encoding) -> list[Encode]:
     """The model on every device; two encoders per GPU, so that one tokenises while the other embeds."""
+    from retrieval_distill.student.exported import Exported
+
     model = encoding.loaded
+    if isinstance(model, Exported):  # its runtime uses all cores
+        return [partial(_encode, model, encoding.kind)]
+    from retrieval_distill.hardware import devices
+
     found: list[Encode] = []
     for number, device in enumerate(devices.devices()):
         replica = model if number == 0 else copy.deepcopy(model).to(device)
@@ -98,7 +102,11 @@ def _cluster_encoders(encoding: Encoding) -> list[Encode]:
 
     All nodes use the dtype that ``"auto"`` means on this machine, so they give the same vectors.
     """
-    slots, model = cluster.connect(), cluster.share(encoding.loaded)
+    from retrieval_distill.student import encoder
+
+    # an exported model stays on its machine: a runtime's session cannot be sent
+    loaded = encoder.load(encoding.model, encoding.dtype, encoding.max_length)
+    slots, model = cluster.connect(), cluster.share(loaded)
 
     def encode(texts: Sequence[str], done: np.ndarray) -> Iterator[Part]:
         vectors = cluster.call(_encode_on_node, model, encoding.kind, list(texts))
@@ -189,13 +197,16 @@ def encode_all(encode: Encode, texts: Sequence[str]) -> np.ndarray:
     return found[np.argsort(rows)]
 
 
-def _encode(model: SentenceTransformer, kind: Kind, texts: Sequence[str], done: np.ndarray) -> Iterator[Part]:
-    from retrieval_distill.student import encoder
+def _encode(
+    model: SentenceTransformer | Exported, kind: Kind, texts: Sequence[str], done: np.ndarray
+) -> Iterator[Part]:
+    from retrieval_distill.student import loading
 
-    yield from encoder.encode_parts(model, texts, kind, done)
+    yield from loading.encode_parts(model, texts, kind, done)
 
 
 def _encode_on_node(model: cluster.Shared[SentenceTransformer], kind: Kind, texts: Sequence[str]) -> np.ndarray:
+    from retrieval_distill.hardware import devices
     from retrieval_distill.student import encoder
 
     return encoder.encode(model.get().to(devices.device()), texts, kind)

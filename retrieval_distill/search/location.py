@@ -6,7 +6,7 @@ Knows folders; must not know how anything is searched.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,10 @@ class SearchLocation:
             lambda: sources.of_run(parsed, cache), parsed.retrieve.bm25, parsed.dataset.dev,
             names,
         )  # fmt: skip
+
+    def with_model(self, model: str | None) -> SearchLocation:
+        """The same with another model for the queries, such as an exported one; ``None``: its own."""
+        return self if model is None else replace(self, model=model)
 
     @classmethod
     def of_parts(

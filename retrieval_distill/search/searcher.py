@@ -68,7 +68,11 @@ class Searcher:
 
     @classmethod
     def open(
-        cls, folder: str | Path, model: str | None = None, dataset: Dataset | None = None, dtype: str = "float32"
+        cls,
+        folder: str | Path,
+        model: str | PathLike[str] | None = None,
+        dataset: Dataset | None = None,
+        dtype: str = "float32",
     ) -> Searcher:
         """Open a finished run like the command ``search``, or dense search of an index.
 
@@ -76,7 +80,8 @@ class Searcher:
 
         Args:
             folder: Folder of a run, such as ``runs/demo``, or, with ``model`` and ``dataset``, of an index.
-            model: The model that embedded the index's documents.
+            model: The model that embedded the index's documents; of a run, an exported copy of its student, with which
+                the searcher opens without PyTorch.
             dataset: Their texts.
             dtype: Number format of the computation.
 
@@ -84,12 +89,13 @@ class Searcher:
             UserError: There is no run or no index, the model is not the one that embedded the documents, or the index
                 is damaged.
         """
-        if (model is None) != (dataset is None):
+        run = dataset is None and (model is None or (Path(folder) / "recipe.json").is_file())
+        if not run and (model is None or dataset is None):
             raise UserError("a searcher of an index needs model and dataset; a searcher of a run needs neither")
         if model is None or dataset is None:
-            place = SearchLocation.of_run(Path(folder))
+            place = SearchLocation.of_run(Path(folder)).with_model(None if model is None else fspath(model))
             return with_fusion(cls.open(place.index, place.model, place.dataset, dtype).lightened(place), place, None)
-        index = Index.open(folder)
+        index, model = Index.open(folder), fspath(model)
         index.require(model)
         return cls(QueryEncoder(model, dtype, index.manifest["inputs"]["max_length"]), index, dataset)
 

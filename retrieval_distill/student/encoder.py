@@ -21,7 +21,7 @@ from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import cpu, devices
 from retrieval_distill.hardware.fitting import Fitting
-from retrieval_distill.student import decoder, routes, upper_layers
+from retrieval_distill.student import decoder, exported, routes, upper_layers
 from retrieval_distill.student.routes import KINDS, Kind, path
 from retrieval_distill.student.upper_layers import States
 
@@ -56,6 +56,7 @@ def load(name: str, dtype: str = "float32", max_length: int | None = None, learn
         UserError: The model cannot be loaded, or its tokenizer has tokens without vectors.
     """
     device, folder = devices.device(), models.resolve(name)
+    exported.refuse(name, folder)
     computed = devices.dtype(dtype, device)
     with weights.loading(folder) as loaded:
         model = SentenceTransformer(str(folder), device=device, local_files_only=True, model_kwargs={"dtype": computed})

@@ -6,13 +6,16 @@ Knows bi-encoders and texts; must not know how the vectors are used.
 from __future__ import annotations
 
 import logging
-from typing import TypedDict
-
-from sentence_transformers import SentenceTransformer
+from typing import TYPE_CHECKING, TypedDict
 
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.student import encoder
-from retrieval_distill.student.routes import Kind
+from retrieval_distill.student import loading
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from retrieval_distill.student.exported import Exported
+    from retrieval_distill.student.routes import Kind
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -34,7 +37,7 @@ class Truncation(TypedDict):
 
 
 def report_truncation(
-    name: str, model: SentenceTransformer, texts: Texts, kind: Kind, max_length: int | None = None
+    name: str, model: SentenceTransformer | Exported, texts: Texts, kind: Kind, max_length: int | None = None
 ) -> Truncation:
     """Count the truncated texts of a sample, and log them if there are any.
 
@@ -46,11 +49,11 @@ def report_truncation(
         max_length: Tokens kept of a text; ``None``: the model's own limit.
 
     """
-    sample, limit = texts.sample(SAMPLE, seed=0), encoder.limit(model, kind, max_length)
+    sample, limit = texts.sample(SAMPLE, seed=0), loading.limit(model, kind, max_length)
     found: Truncation = {"share": 0.0, "sample": len(sample), "max_length": limit}
     if limit is None or not len(sample):
         return found
-    longer = int((encoder.tokens_of(model, sample.take(), kind, limit + 1, beyond=True).lengths > limit).sum())
+    longer = int((loading.tokens_beyond(model, sample.take(), kind, limit + 1).lengths > limit).sum())
     if longer:
         of = f"{len(sample):,} {CALLED[kind]}" + (" in a sample" if len(sample) < len(texts) else "")
         logger.info("model %s: %d of %s are longer than %d tokens and are truncated", name, longer, of, limit)

@@ -1,7 +1,7 @@
 """Embeds queries: many with the library's model, a single one with a light encoder if there is one.
 
-PyTorch and the library take seconds to import, a light encoder a tenth of a second. Knows models by name; must not know
-indexes, or where queries come from.
+PyTorch and the library take seconds to import, a light encoder or an exported model a tenth of a second. Knows models
+by name; must not know indexes, or where queries come from.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 from retrieval_distill import models
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
+from retrieval_distill.student import loading
+from retrieval_distill.student.exported import is_exported
 from retrieval_distill.student.light_encoder import LightEncoder, extract
 
 logger = logging.getLogger("retrieval_distill")
@@ -46,25 +48,26 @@ class QueryEncoder:
         """Vectors of queries, in order."""
         if len(texts) == 1 and self.light is not None:
             return self.light(texts[0])[None]
-        from retrieval_distill.student import encoder
-
-        return encoder.encode(self.loaded, texts, "query")
+        return loading.encode(self.loaded, texts, "query")
 
     @cached_property
     def loaded(self) -> Any:
-        """The library's model, loaded when first needed."""
-        from retrieval_distill.student import encoder
-
-        return encoder.load(self.model, self.dtype, self.max_length)
+        """The library's or exported model, loaded when first needed."""
+        return loading.load(self.model, self.dtype, self.max_length)
 
     def with_light_encoder(self, folder: Path, fingerprint: str, texts: Sequence[str]) -> QueryEncoder:
         """This encoder with a light one, if that gives the model's vectors, else with the model loaded; tried once.
+
+        An exported model is light itself.
 
         Args:
             folder: Folder of the light encoder; if it cannot be written, there is none.
             fingerprint: The model's fingerprint.
             texts: Texts to compare vectors of.
         """
+        if is_exported(models.resolve(self.model)):
+            self.loaded.side("query")
+            return self
         inputs = {"model": fingerprint, "max_length": self.max_length, "dtype": self.dtype, "version": VERSION}
         own = models.resolve(self.model)
         try:

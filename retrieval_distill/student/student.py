@@ -19,16 +19,18 @@ from retrieval_distill.runtime import stages
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from retrieval_distill.student.exported import Exported
+
 
 @dataclass(frozen=True, eq=False)
 class Student:
-    """A bi-encoder: the result of ``distill`` or ``compress``, or any sentence-transformers model.
+    """A bi-encoder: the result of ``distill`` or ``compress``, an exported one, or any sentence-transformers model.
 
     Args:
         name: Its folder, a hub id or a packaged name.
         dtype: Number format of the computation: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``, the
             device's fastest.
-        manifest: The manifest of ``distill`` or ``compress``; empty for other models.
+        manifest: The manifest of ``distill``, ``compress`` or ``export``; empty for other models.
     """
 
     name: str
@@ -47,7 +49,11 @@ class Student:
 
     @cached_property
     def model(self) -> SentenceTransformer:
-        """The sentence-transformers model, loaded when first needed."""
+        """The sentence-transformers model, loaded when first needed.
+
+        Raises:
+            UserError: The folder holds an exported model, which is none.
+        """
         from retrieval_distill.student import encoder
 
         return encoder.load(self.name, self.dtype)
@@ -61,9 +67,17 @@ class Student:
         return self._encode(texts, "document")
 
     def _encode(self, texts: Sequence[str], kind: Any) -> np.ndarray:
-        from retrieval_distill.student import encoder
+        from retrieval_distill.student import loading
 
-        return encoder.encode(self.model, list(texts), kind)
+        return loading.encode(self._encoder, list(texts), kind)
+
+    @cached_property
+    def _encoder(self) -> SentenceTransformer | Exported:
+        from retrieval_distill.student import exported
+
+        if exported.is_exported(models.resolve(self.name)):
+            return exported.Exported.open(self.name)
+        return self.model
 
     @property
     def similarity(self) -> str:

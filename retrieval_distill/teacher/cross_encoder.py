@@ -25,7 +25,7 @@ from retrieval_distill.hardware import devices as hardware
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.parallel import map_in_order
 from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
-from retrieval_distill.student import decoder
+from retrieval_distill.student import decoder, exported
 from retrieval_distill.teacher import exact_head, first_token, modernbert, modules, shared_prefix
 from retrieval_distill.teacher import pairs as pair_encoding
 from retrieval_distill.teacher.cross_encoder_loader import open_model
@@ -258,7 +258,9 @@ def load(
     """
     devices = devices or hardware.devices()
     compute = hardware.dtype("float32" if dtype == "int8" else dtype, devices[0])
-    model: CrossEncoder = open_model(models.resolve(name), devices[0])
+    folder = models.resolve(name)
+    exported.refuse(name, folder)
+    model: CrossEncoder = open_model(folder, devices[0])
     _check_label(name, model, label)
     if has_tokenizer(model):
         model.max_seq_length = positions.limit(name, model[0], max_length, own_too=True)

@@ -144,3 +144,13 @@ def test_the_next_search_imports_nothing_slow(run):
 def test_the_program_says_what_it_does(run):
     text = program("search", run, QUERY)
     assert ASKED in text and "1. title" in text
+
+
+def test_an_exported_copy_of_the_student_asks_in_its_place(run, corpus, tmp_path):
+    pytest.importorskip("onnxruntime")
+    rd.export_model(corpus.model, out=tmp_path / "onnx", to="onnx")
+    own, exported = ("--hybrid", "none"), ("--model", tmp_path / "onnx")
+    assert found(run, *own, *exported) == found(run, *own)
+    searcher = rd.Searcher.open(run, model=tmp_path / "onnx")
+    assert [hit.id for hit in searcher(QUERY)] == found(run, *exported)
+    assert "was not built with" in command("search", run, QUERY, "--model", tmp_path, code=2)
