@@ -5,6 +5,7 @@ Knows a Run and texts; must not know how documents were found or are displayed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.formatting import snippet_parts
+
+WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ def hits(found: Run, dataset: Dataset, query: str) -> list[Hit]:
         Hit(rank, id_, passage, score, title, snippet_parts(text, query))
         for rank, ((passage, title, text), id_, score) in enumerate(rows, 1)
     ]
+
+
+def highlights(shown: str, query: str) -> list[tuple[int, int]]:
+    """Where words of a query stand in a snippet: (start, end) in characters, in order."""
+    words = {word.lower() for word in WORD.findall(query)}
+    return [match.span() for match in WORD.finditer(shown) if match[0].lower() in words]
 
 
 def texts_of(dataset: Dataset, ids: Sequence[str]) -> list[Record]:

@@ -1,4 +1,4 @@
-"""The search page, and the policy under which a browser runs it: its own style and script, its own server, nothing else.
+"""The search page, and the policy under which a browser runs it: its style, its script, its server, nothing else.
 
 Knows the page's file; must not know the application that serves it.
 """
@@ -16,8 +16,8 @@ FILE = Path(__file__).with_name("page.html")
 def page() -> tuple[bytes, dict[str, str]]:
     """The page as it is sent, and the headers that belong to it.
 
-    The ``Content-Security-Policy`` names the page's one style and one script by their SHA-256, so that markup which came in
-    with data could run nothing, and lets the page ask only the server that it came from.
+    The ``Content-Security-Policy`` names the page's one style and one script by their SHA-256, so that markup which
+    came in with data could run nothing, and lets the page ask only the server that it came from.
     """
     html = FILE.read_bytes()
     policy = [
