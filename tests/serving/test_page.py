@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-
 from axe_playwright_python.sync_playwright import Axe
 from fastapi.responses import JSONResponse
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.serving import stand_in
 from tests.serving.browser import needs_chromium
