@@ -141,6 +141,22 @@ def token_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     return batches
 
 
+def same_length_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Like :func:`token_batches`, but only rows of equal length share a batch, so that none is padded.
+
+    On a CPU a row's result then does not depend on which others share its batch, to the last bit: padding, not the
+    number of rows, changes the order in which a product is summed.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    ends = np.flatnonzero(np.diff(lengths[order])) + 1
+    return [
+        part
+        for rows in np.split(order, ends)
+        if len(rows)
+        for part in np.array_split(rows, -(-len(rows) * max(int(lengths[rows[0]]), 1) // budget))
+    ]
+
+
 def pad(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, torch.Tensor]:
     """``input_ids`` and ``attention_mask``, int64 [rows, longest], padded on the right."""
     longest = max(len(row) for row in rows)

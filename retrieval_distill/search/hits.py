@@ -46,8 +46,16 @@ def hits(found: Run, dataset: Dataset, query: str) -> list[Hit]:
     Raises:
         UserError: A document is not in the dataset.
     """
-    passages = found.frame["doc_id"].tolist()
-    rows = zip(texts_of(dataset, passages), dataset.parents_of(passages), found.frame["score"].tolist(), strict=True)
+    return hits_of(found.frame["doc_id"].tolist(), found.frame["score"].tolist(), dataset, query)
+
+
+def hits_of(passages: Sequence[str], scores: Sequence[float], dataset: Dataset, query: str) -> list[Hit]:
+    """The hits of documents, or their best passages, and their scores, best first.
+
+    Raises:
+        UserError: A document is not in the dataset.
+    """
+    rows = zip(texts_of(dataset, passages), dataset.parents_of(passages), scores, strict=True)
     return [
         Hit(rank, id_, passage, score, title, snippet_parts(text, query))
         for rank, ((passage, title, text), id_, score) in enumerate(rows, 1)
