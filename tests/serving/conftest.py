@@ -6,14 +6,12 @@ import json
 import shutil
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.formats import beir
 from retrieval_distill.embedding.embed import embed
 from retrieval_distill.index.faiss_index import index
 from retrieval_distill.runtime import stages
-from tests.serving.browser import CHROMIUM
 
 
 @pytest.fixture(scope="session")
@@ -33,18 +31,3 @@ def finished_run(dataset, encoders, tiny_recipe, tmp_path_factory):
     index(folder / "vectors", folder / "run" / "index-student", "flat")
     stages.write_json(folder / "run" / "recipe.json", recipe.model_dump(mode="json"))
     return folder / "run"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def context(browser):
-    opened = browser.new_context(viewport={"width": 1280, "height": 860})
-    yield opened
-    opened.close()

@@ -174,5 +174,5 @@ def running(app: FastAPI) -> Iterator[str]:
         thread.join()
 
 
-if __name__ == "__main__":  # to look at the page by hand: python -m tests.serving.stand_in
+if __name__ == "__main__":  # to look at the page by hand: python -m tests.serving.page.stand_in
     uvicorn.run(application(StandIn()), port=8011)

@@ -9,8 +9,8 @@ from axe_playwright_python.sync_playwright import Axe
 from fastapi.responses import JSONResponse
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.serving import stand_in
-from tests.serving.browser import needs_chromium
+from tests.serving.page import stand_in
+from tests.serving.page.browser import needs_chromium
 
 pytestmark = needs_chromium
 
