@@ -57,6 +57,10 @@ from retrieval_distill.runtime import stages
 CLIENTS, ROUNDS, REQUESTS = 16, 3, 2_000
 DEPTH, COMPARED = 10, 64
 """Hits of a search, and vectors that are compared."""
+STARTS_WITHIN = 900
+"""Seconds."""
+QUIET = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+"""For all servers: infinity-emb would send telemetry."""
 GROWTH = 0.02
 """By what share memory may grow after the first tenth of the requests."""
 PLAIN, INFINITY = "FastAPI + sentence-transformers", "infinity-emb"
@@ -151,14 +155,15 @@ def serving(name: str, command: Callable[[int], list[str]], model: str, searches
     """
     port = free_port()
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command(port), stdout=said, stderr=said, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        process = subprocess.Popen(command(port), stdout=said, stderr=said, env=os.environ | QUIET)
         try:
-            end = time.monotonic() + 300
+            end = time.monotonic() + STARTS_WITHIN
             while not healthy(port):
                 if process.poll() is not None or time.monotonic() > end:
                     said.seek(0)
                     raise SystemExit(f"{name} does not answer; it said:\n{said.read().decode()[-4000:]}")
                 time.sleep(0.25)
+            print(f"  {name} answers", flush=True)
             yield Server(name, process, port, model, searches)
         finally:
             process.terminate()
@@ -339,7 +344,7 @@ def compare(args: argparse.Namespace, data: Prepared, requests: int, rounds: int
         servers = contenders(args, data, opened)
         for act, server in itertools.product(texts, servers.values()):
             if act != "search" or server.searches:
-                closed_loop(server, [(act, text) for text in data.questions[: 4 * CLIENTS]], args.clients)  # warm-up
+                closed_loop(server, [(act, text) for text in data.questions[: 2 * CLIENTS]], args.clients)  # warm-up
         for number, act in itertools.product(range(rounds), texts):
             share = list(itertools.islice(itertools.cycle(texts[act]), number * requests, (number + 1) * requests))
             for server in servers.values():
@@ -443,12 +448,12 @@ def main() -> None:
     parser.add_argument("--requests", type=int, help="follow memory over so many requests instead")
     parser.add_argument("--work", type=Path, default=Path("runs/bench_serve"))
     parser.add_argument(
-        "--quick", action="store_true", help="500 documents, two rounds of 100 requests; 1,000 for memory"
+        "--quick", action="store_true", help="500 documents, two rounds of 48 requests; 1,000 for memory"
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.quick:
-        args.documents, args.per_round, args.rounds = args.documents or 500, 100, 2
+        args.documents, args.per_round, args.rounds = args.documents or 500, 48, 2
         args.requests = args.requests and 1_000
     data, found = prepared(args), {"environment": devices.describe()}
     if args.requests:
