@@ -157,7 +157,7 @@ def test_the_command_answers_is_healthy_and_stops(copied, finished_run, tmp_path
             assert len(json.load(answer)["hits"]) == 10
     finally:
         server.send_signal(getattr(signal, said(final, "STOPSIGNAL")[0]))
-        said_last = server.communicate(timeout=60)[1]
+        said_last = server.communicate(timeout=300)[1]
     assert server.returncode == 0, said_last
     assert subprocess.run([sys.executable, *health[1:]], capture_output=True).returncode
     with FeedbackLog.open(tmp_path / "run" / "feedback.db", create=False) as log:
