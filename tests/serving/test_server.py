@@ -169,6 +169,10 @@ def test_an_error_of_ours_is_counted_and_its_message_not_logged(brief, monkeypat
     monkeypatch.setitem(brief.service.engine.__dict__, "find", broken)
     found = brief.post("/search", {"query": SECRET}, headers=BEARER)
     assert found.status_code == 500 and found.json()["error_type"] == "Backend" and SECRET not in found.text
+    for _ in range(100):  # it is logged once the answer is sent
+        if caplog.text:
+            break
+        time.sleep(0.05)
     assert "RuntimeError while answering /search" in caplog.text and SECRET not in caplog.text
     count = brief.service.metrics.registry.get_sample_value("retrieval_distill_errors_total", {"kind": "RuntimeError"})
     assert count == 1
