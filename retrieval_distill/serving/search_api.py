@@ -63,6 +63,9 @@ class Not(Body):
 
 
 def _form(value: Any) -> str:
+    """Which kind of filter a value is, as it was sent or as it was read."""
+    if isinstance(value, Body):
+        return type(value).__name__.lower()
     keys = value if isinstance(value, dict) else ()
     return next((word for word in ("and", "or", "not") if word in keys), "comparison")
 
