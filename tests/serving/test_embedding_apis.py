@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 
 from retrieval_distill.data.load import load
 from retrieval_distill.embedding.embeddings import Embeddings
+from retrieval_distill.runtime import stages
 from retrieval_distill.student.student import Student
+from tests.serving.conftest import serving
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,22 @@ def test_openais_errors(client, served):
         client.embeddings.create(model="student", input="a" * 200_000)
     assert long.value.status_code == 413
     assert served.post("/v1/embeddings", {"input": "a"}).json()["error"]["param"] == "model"
+
+
+def test_dimensions_are_those_of_the_views_it_was_trained_with(finished_run, stored, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    recipe = stages.read_json(tmp_path / "run" / "recipe.json")
+    stages.write_json(tmp_path / "run" / "recipe.json", recipe | {"views": {"full": 1.0, "8": 0.5, "int8": 0.5}})
+    texts, vectors = stored
+    with serving(tmp_path / "run") as own, openai.OpenAI(base_url=f"{own.url}/v1", api_key="none") as asking:
+        found = embedded(asking, texts[:3], dimensions=8)
+        with pytest.raises(openai.BadRequestError, match="can have 8, 32"):
+            embedded(asking, texts[:3], dimensions=16)
+        unit = own.post("/embed", {"inputs": texts[0], "dimensions": 8}).json()[0]
+    cut = vectors[:3, :8]
+    whole = np.linalg.norm(vectors[:3], axis=1, keepdims=True)
+    np.testing.assert_allclose(found, cut * whole / np.linalg.norm(cut, axis=1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(unit, cut[0] / np.linalg.norm(cut[0]), atol=1e-6)
 
 
 def test_teis_embed(served, stored):
