@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,9 +21,8 @@ from retrieval_distill.serving import cohere_api, errors, openai_api, search_api
 from retrieval_distill.serving.batching import QueueFullError
 from retrieval_distill.serving.errors import RefusedError
 from retrieval_distill.serving.guard import Guard
+from retrieval_distill.serving.page import page
 from retrieval_distill.serving.service import Service
-
-PAGE = Path(__file__).with_name("page.html")
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"description": told}
@@ -76,9 +73,11 @@ def create_app(service: Service, *, token: str | None = None, mcp: Any = None, h
     for api in (search_api, openai_api, tei_api, cohere_api, status_api):
         app.include_router(api.router(service))
 
+    html, headers = page()
+
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGE, media_type="text/html; charset=utf-8")
+    async def root() -> Response:
+        return Response(html, headers=headers)
 
     if mcp is not None:
         app.router.routes.extend(mcp.streamable_http_app(json_response=True, stateless_http=True, host=host).routes)
