@@ -95,13 +95,14 @@ class Fields:
         mask[rows["row"]] = True
         return mask
 
-    def values(self, id_: str) -> dict[str, Any]:
-        """The further columns of one document."""
+    def values(self, *ids: str) -> dict[str, Any]:
+        """The further columns under the first of these ids that has any: a passage's, or its document's."""
         kept = self.dataset.metadata
-        if kept is None or id_ not in kept:
+        found = next((id_ for id_ in ids if kept is not None and id_ in kept), None)
+        if kept is None or found is None:
             return {}
-        found = json.loads(kept.record(id_)[1])
-        return found if isinstance(found, dict) else {}
+        values = json.loads(kept.record(found)[1])
+        return values if isinstance(values, dict) else {}
 
     def _condition(self, where: Filter, values: list[Any], level: int) -> str:
         if level > MAX_LEVELS:

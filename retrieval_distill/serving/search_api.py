@@ -393,6 +393,6 @@ def _hit(engine: Engine, found: Found, hit: Hit, query: str) -> dict[str, Any]:
         "snippet": hit.snippet,
         "highlights": highlights(hit.snippet, query),
         "passage": hit.passage if hit.passage != hit.id else None,
-        "metadata": engine.fields.values(hit.id),
+        "metadata": engine.fields.values(hit.passage, hit.id),
         "parts": {part: place and {"score": place[0], "rank": place[1]} for part, place in places.items()},
     }
