@@ -148,13 +148,8 @@ def same_length_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     number of rows, changes the order in which a product is summed.
     """
     order = np.argsort(-lengths, kind="stable")
-    ends = np.flatnonzero(np.diff(lengths[order])) + 1
-    return [
-        part
-        for rows in np.split(order, ends)
-        if len(rows)
-        for part in np.array_split(rows, -(-len(rows) * max(int(lengths[rows[0]]), 1) // budget))
-    ]
+    groups = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
+    return [rows[batch] for rows in groups for batch in token_batches(lengths[rows], budget)]
 
 
 def pad(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, torch.Tensor]:

@@ -43,7 +43,8 @@ class Answer:
 
     def of(self, query_ids: Sequence[str]) -> Answer:
         """The answer to some of the queries."""
-        return Answer(*(run and run.select(query_ids) for run in (self.run, self.dense, self.lexical)))
+        dense, lexical = (None if run is None else run.select(query_ids) for run in (self.dense, self.lexical))
+        return Answer(self.run.select(query_ids), dense, lexical)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -39,13 +39,14 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(service: Service, *, token: str | None = None, mcp: Any = None) -> Guard:
+def create_app(service: Service, *, token: str | None = None, mcp: Any = None, host: str = "127.0.0.1") -> Guard:
     """The application over a service, an ASGI callable.
 
     Args:
         service: What answers.
         token: What clients send as ``Authorization: Bearer TOKEN``; ``None``: anyone may ask.
         mcp: The MCP server that is offered under ``/mcp``; ``None``: none.
+        host: Where the server listens; at this machine's own address MCP takes no requests for other hosts' names.
     """
 
     @asynccontextmanager
@@ -79,7 +80,7 @@ def create_app(service: Service, *, token: str | None = None, mcp: Any = None) -
         return Response(html, headers=headers)
 
     if mcp is not None:
-        app.router.routes.extend(mcp.streamable_http_app(json_response=True, stateless_http=True).routes)
+        app.router.routes.extend(mcp.streamable_http_app(json_response=True, stateless_http=True, host=host).routes)
     return Guard(app, service.limits, service.metrics, token)
 
 

@@ -24,6 +24,8 @@ from retrieval_distill.search import conditions
 
 Filter = Mapping[str, Any]
 
+INTEGERS = range(-(2**63), 2**63)
+
 MAX_PARTS, MAX_LEVELS, MAX_VALUES = 100, 10, 1000
 """Most comparisons of a filter, levels of it, and values of ``in``."""
 
@@ -93,13 +95,14 @@ class Fields:
         mask[rows["row"]] = True
         return mask
 
-    def values(self, id_: str) -> dict[str, Any]:
-        """The further columns of one document."""
+    def values(self, *ids: str) -> dict[str, Any]:
+        """The further columns under the first of these ids that has any: a passage's, or its document's."""
         kept = self.dataset.metadata
-        if kept is None or id_ not in kept:
+        found = next((id_ for id_ in ids if kept is not None and id_ in kept), None)
+        if kept is None or found is None:
             return {}
-        found = json.loads(kept.record(id_)[1])
-        return found if isinstance(found, dict) else {}
+        values = json.loads(kept.record(found)[1])
+        return values if isinstance(values, dict) else {}
 
     def _condition(self, where: Filter, values: list[Any], level: int) -> str:
         if level > MAX_LEVELS:
@@ -118,13 +121,15 @@ class Fields:
             raise UserError(f"where: no field {field!r}{known}")
         _, types, ops = KINDS[kind := self.types[field]]
         if op not in ops:
-            raise UserError(f"where: {field!r} is a {kind}, for which there is {', '.join(ops)}; not {op!r}")
+            raise UserError(f"where: {field!r} is of type {kind}, for which there is {', '.join(ops)}; not {op!r}")
         given = value if op == "in" else [value]
         if not isinstance(given, list) or len(given) > MAX_VALUES:
             raise UserError(f"where: {op!r} needs a list of at most {MAX_VALUES:,} values")
         for one in given:
             if not isinstance(one, types) or (isinstance(one, bool) and bool not in types):
-                raise UserError(f"where: {field!r} is a {kind}; compare it with such values, not with {one!r:.40}")
+                raise UserError(f"where: {field!r} is of type {kind}; compare it with such values, not {one!r:.40}")
+            if isinstance(one, int) and one not in INTEGERS:
+                raise UserError(f"where: a value for {field!r} is too large")
             if isinstance(one, str):
                 _require_text(field, one)
         column = f"c{list(self.types).index(field)}"
@@ -169,7 +174,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int):
-        return "integer" if -(2**63) <= value < 2**63 else "string"
+        return "integer" if value in INTEGERS else "string"
     return "number" if isinstance(value, float) else "list" if isinstance(value, list) else "string"
 
 

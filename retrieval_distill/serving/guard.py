@@ -92,7 +92,7 @@ class Guard:
             if not answering.done():
                 gone.set()
                 answering.cancel()
-            await asyncio.gather(answering, return_exceptions=False)
+            await answering
         except asyncio.CancelledError:
             if not gone.is_set():
                 raise

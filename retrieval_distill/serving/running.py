@@ -88,7 +88,8 @@ def over_http(
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{at.getsockname()[1]}"
     what = f"{service.engine.documents:,} documents of {service.engine.dataset.name!r}"
-    application = app.create_app(service, token=token, mcp=create_mcp(service) if mcp else None)
+    tool = create_mcp(service) if mcp else None
+    application = app.create_app(service, token=token, mcp=tool, host=host)
     server.run(application, service, at, lambda: say(f"serving {what} at {address}; Ctrl-C stops"))
 
 

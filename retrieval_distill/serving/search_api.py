@@ -63,6 +63,9 @@ class Not(Body):
 
 
 def _form(value: Any) -> str:
+    """Which kind of filter a value is, as it was sent or as it was read."""
+    if isinstance(value, Body):
+        return type(value).__name__.lower()
     keys = value if isinstance(value, dict) else ()
     return next((word for word in ("and", "or", "not") if word in keys), "comparison")
 
@@ -246,8 +249,9 @@ def router(service: Service) -> APIRouter:
     async def compare(asked: Compare) -> Response:
         """One query for two systems, on sides drawn at random and without their names."""
         names = random.sample(asked.systems, 2)
-        common = {"query": asked.query, "depth": asked.depth, "where": asked.where, "session": asked.session}
-        found = [await answer(service, Search.model_construct(**common, system=name)) for name in names]
+        common: dict[str, Any] = {"query": asked.query, "depth": asked.depth, "where": asked.where}
+        common["session"] = asked.session
+        found = [await answer(service, Search.model_construct(system=name, **common)) for name in names]
         left, right = ({key: value for key, value in one.items() if key != "system"} for one in found)
         if left["search_id"] is not None:
             blind[left["search_id"], right["search_id"]] = names[0], names[1]
@@ -293,7 +297,7 @@ async def answer(service: Service, asked: Search) -> dict[str, Any]:
     clock, engine = Clock(), service.engine
     text = engine.like(asked.like)[:LIKE] if asked.like else question(asked.query or "")
     where = None if asked.where is None else asked.where.model_dump(by_alias=True)
-    named = asked.interleave or [asked.system]
+    named: Sequence[str | None] = asked.interleave or [asked.system]
     first, second = engine.system(named[0]), engine.system(named[-1])
     finding = [
         await _find(service, engine, system, text, asked, where, clock) for system in dict.fromkeys((first, second))
@@ -389,6 +393,6 @@ def _hit(engine: Engine, found: Found, hit: Hit, query: str) -> dict[str, Any]:
         "snippet": hit.snippet,
         "highlights": highlights(hit.snippet, query),
         "passage": hit.passage if hit.passage != hit.id else None,
-        "metadata": engine.fields.values(hit.id),
+        "metadata": engine.fields.values(hit.passage, hit.id),
         "parts": {part: place and {"score": place[0], "rank": place[1]} for part, place in places.items()},
     }

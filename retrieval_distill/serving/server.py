@@ -19,6 +19,7 @@ import uvicorn
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.serving.guard import Guard
+from retrieval_distill.serving.limits import Limits
 from retrieval_distill.serving.service import Service
 
 logger = logging.getLogger("retrieval_distill")
@@ -102,6 +103,15 @@ async def _reloaded(service: Service) -> None:
         logger.warning("what is new cannot be served, what was there before still is: %s", error)
 
 
+def configured(app: Guard, limits: Limits) -> uvicorn.Config:
+    """The settings of uvicorn: no log of requests, whose lines name who asked what."""
+    return uvicorn.Config(
+        app, access_log=False, log_level="warning", server_header=False, lifespan="on", proxy_headers=False, ws="none",
+        limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=limits.stop_seconds,
+    )  # fmt: skip
+
+
 def run(app: Guard, service: Service, at: socket.socket, started: Callable[[], None]) -> None:
     """Serve at a bound socket until SIGTERM or Ctrl-C.
 
@@ -111,11 +121,10 @@ def run(app: Guard, service: Service, at: socket.socket, started: Callable[[], N
         at: The socket.
         started: Called once it listens.
     """
-    config = uvicorn.Config(
-        app, access_log=False, log_level="warning", server_header=False, lifespan="on", proxy_headers=False, ws="none",
-        limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=KEEP_ALIVE,
-        timeout_graceful_shutdown=service.limits.stop_seconds,
-    )  # fmt: skip
-    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again when it has stopped
-        signal.signal(number, lambda *_: None)
-    _Server(config, service, started).run(sockets=[at])
+    # uvicorn raises these again once it has stopped
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        _Server(configured(app, service.limits), service, started).run(sockets=[at])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

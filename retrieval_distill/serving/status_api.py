@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.serving.answers import json
@@ -33,7 +34,7 @@ def router(service: Service) -> APIRouter:
             raise RefusedError(503, "stopping" if service.stopping else f"busy: {', '.join(full)}")
         return json({"status": "ready"})
 
-    @routes.get("/metrics")
+    @routes.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Counts and times, for Prometheus."""
         return Response(service.metrics.text(), headers={"Content-Type": service.metrics.content_type})
