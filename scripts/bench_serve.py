@@ -35,6 +35,7 @@ import http.client
 import itertools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -452,6 +453,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # the servers end with it
     if args.quick:
         args.documents, args.per_round, args.rounds = args.documents or 500, 48, 2
         args.requests = args.requests and 1_000
