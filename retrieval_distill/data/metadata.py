@@ -105,9 +105,14 @@ def records(dataset: Dataset, names: Sequence[str]) -> Iterator[tuple[Any, ...]]
     if not names:
         yield from dataset.documents.records()
         return
-    every = (values for part in _parts(dataset) for values in part)
-    for record, values in zip(dataset.documents.records(), every, strict=True):
+    for record, values in zip(dataset.documents.records(), rows(dataset), strict=True):
         yield (*record, *map(values.get, names))
+
+
+def rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """The further columns of every document in order; passages have their document's. Nothing, if there are none."""
+    for part in _parts(dataset):
+        yield from part
 
 
 def warn_of_dropped_columns(dataset: Dataset, place: Path) -> None:

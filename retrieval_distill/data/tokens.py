@@ -143,6 +143,17 @@ def token_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     return batches
 
 
+def same_length_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Like :func:`token_batches`, but only rows of equal length share a batch, so that none is padded.
+
+    On a CPU a row's result then does not depend on which others share its batch, to the last bit: padding, not the
+    number of rows, changes the order in which a product is summed.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
+    return [rows[batch] for rows in groups for batch in token_batches(lengths[rows], budget)]
+
+
 def pad(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, torch.Tensor]:
     """:func:`padded` as tensors."""
     import torch  # exported models do without

@@ -128,8 +128,7 @@ class Condition:
         Raises:
             UserError: It fails on a row, or exceeds ``TIMEOUT`` or the memory limit of ``SETTINGS``.
         """
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
+        lock(connection)
         clock = threading.Timer(TIMEOUT, connection.interrupt)
         clock.start()
         try:
@@ -150,6 +149,12 @@ def connect() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config=SETTINGS)
     connection.execute(f"SET max_expression_depth = {MAX_NESTING}")
     return connection
+
+
+def lock(connection: duckdb.DuckDBPyConnection) -> None:
+    """From now on the connection reads only its own memory, and its settings stay."""
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
 
 
 def _quote(condition: str) -> str:

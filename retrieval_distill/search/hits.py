@@ -5,6 +5,7 @@ Knows a Run and texts; must not know how documents were found or are displayed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.formatting import snippet_parts
+
+WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,26 @@ def hits(found: Run, dataset: Dataset, query: str) -> list[Hit]:
     Raises:
         UserError: A document is not in the dataset.
     """
-    passages = found.frame["doc_id"].tolist()
-    rows = zip(texts_of(dataset, passages), dataset.parents_of(passages), found.frame["score"].tolist(), strict=True)
+    return hits_of(found.frame["doc_id"].tolist(), found.frame["score"].tolist(), dataset, query)
+
+
+def hits_of(passages: Sequence[str], scores: Sequence[float], dataset: Dataset, query: str) -> list[Hit]:
+    """The hits of documents, or their best passages, and their scores, best first.
+
+    Raises:
+        UserError: A document is not in the dataset.
+    """
+    rows = zip(texts_of(dataset, passages), dataset.parents_of(passages), scores, strict=True)
     return [
         Hit(rank, id_, passage, score, title, snippet_parts(text, query))
         for rank, ((passage, title, text), id_, score) in enumerate(rows, 1)
     ]
+
+
+def highlights(shown: str, query: str) -> list[tuple[int, int]]:
+    """Where words of a query stand in a snippet: (start, end) in characters, in order."""
+    words = {word.lower() for word in WORD.findall(query)}
+    return [match.span() for match in WORD.finditer(shown) if match[0].lower() in words]
 
 
 def texts_of(dataset: Dataset, ids: Sequence[str]) -> list[Record]:

@@ -5,6 +5,7 @@ Knows how to search; must not know how results are displayed or where the parts 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike, fspath
@@ -32,12 +33,27 @@ SAMPLE_DOCUMENTS = 8
 """Number of documents on which a light encoder is checked, in full and truncated."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What was found for queries: the ranking, and what it was fused from; ``None``: that part was not asked."""
+
+    run: Run
+    dense: Run | None = None
+    lexical: Run | None = None
+
+    def of(self, query_ids: Sequence[str]) -> Answer:
+        """The answer to some of the queries."""
+        dense, lexical = (None if run is None else run.select(query_ids) for run in (self.dense, self.lexical))
+        return Answer(self.run.select(query_ids), dense, lexical)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Searcher:
     """Answers questions over one corpus: ``searcher("how do I read a file", depth=5)`` returns the best documents.
 
     Args:
-        encoder: The bi-encoder that embedded the documents: a ``Student``, its folder or name, or its query encoder.
+        encoder: The bi-encoder that embedded the documents: a ``Student``, its folder or name, or its query encoder;
+            ``None``: BM25 alone finds documents.
         index: The index.
         dataset: The documents' texts, and which document each passage belongs to.
         lexical: BM25 over the documents; ``None``: dense search alone.
@@ -48,7 +64,7 @@ class Searcher:
         allowed: Which documents may be found, bool [documents of the dataset]; ``None``: all.
     """
 
-    encoder: Any  # a QueryEncoder after construction
+    encoder: Any  # a QueryEncoder, or None, after construction
     index: Index
     dataset: Dataset
     lexical: BM25 | None = None
@@ -121,6 +137,8 @@ class Searcher:
     def how(self) -> str:
         """A description of how documents are found."""
         ways = ["dense search" if self.lexical is None else f"dense search fused with BM25 ({self.fusion})"]
+        if self.encoder is None:
+            ways = ["BM25"]
         if self.teacher is not None:
             ways.append(f"the first {self.rerank_depth} reranked")
         if self.allowed is not None:
@@ -137,12 +155,21 @@ class Searcher:
 
         Fewer only if there are no more.
         """
-        run = self._candidates(queries, depth)
-        if self.teacher:
-            run = self._reranked(run, queries)
+        return self.answer(queries, depth).run
+
+    def answer(self, queries: Texts, depth: int, vectors: np.ndarray | None = None) -> Answer:
+        """Like :meth:`search`, with the Runs that were fused, in passages if documents have them.
+
+        Args:
+            queries: The queries.
+            depth: Documents per query.
+            vectors: The queries' vectors, float32 [queries, dimensions]; ``None``: they are encoded.
+        """
+        found = self._candidates(queries, depth, vectors)
+        run = self._reranked(found.run, queries) if self.teacher else found.run
         if self.dataset.parents is not None:
             run = best_passages(run, self.dataset.parents_of(run.frame["doc_id"]))
-        return run.top(depth)
+        return replace(found, run=run.top(depth))
 
     def documents(self, queries: Texts, depth: int) -> Run:
         """Like :meth:`search`, with the ids of documents instead of passages."""
@@ -153,27 +180,37 @@ class Searcher:
         """The ``depth`` documents, or passages, whose vectors are nearest to each query's."""
         return self._nearest(queries, self.encoder(queries.take()), depth)
 
-    def _candidates(self, queries: Texts, depth: int) -> Run:
+    def _candidates(self, queries: Texts, depth: int, vectors: np.ndarray | None) -> Answer:
         """Documents, or passages of at least ``depth`` documents, for every query.
 
         The number of passages assumes an average number per document; queries that find too few documents are repeated
         with twice as many, until there are enough or no more.
         """
-        vectors, due, found = self.encoder(queries.take()), np.arange(len(queries)), []
+        if vectors is None and self.encoder is not None:
+            vectors = self.encoder(queries.take())
+        due, found = np.arange(len(queries)), list[Answer]()
         wide = max(
             self.dataset.in_passages(max(depth, FUSION_DEPTH if self.lexical else 0)),
             self.rerank_depth if self.teacher else 0,
         )
         while True:
             subset = queries.at(due)
-            run = self._nearest(subset, vectors[due], wide)
-            if self.lexical is not None:
-                run = self.fusion.fuse(self.lexical.search(subset, wide, self.allowed), run).top(wide)
-            short = self._short(run, subset, depth, wide)
-            found.append(run.select(np.array(subset.ids, dtype=object)[~short].tolist()) if short.any() else run)
+            part = self._fused(subset, None if vectors is None else vectors[due], wide)
+            short = self._short(part.run, subset, depth, wide)
+            found.append(part.of(np.array(subset.ids, dtype=object)[~short].tolist()) if short.any() else part)
             if not short.any():
                 return _in_order(found, queries)
             due, wide = due[short], 2 * wide
+
+    def _fused(self, queries: Texts, vectors: np.ndarray | None, wide: int) -> Answer:
+        """The best documents, or passages, by each part and by their fusion."""
+        lexical = None if self.lexical is None else self.lexical.search(queries, wide, self.allowed)
+        dense = None if vectors is None else self._nearest(queries, vectors, wide)
+        if lexical is None or dense is None:
+            run = dense if lexical is None else lexical
+            assert run is not None
+            return Answer(run, dense, lexical)
+        return Answer(self.fusion.fuse(lexical, dense).top(wide), dense, lexical)
 
     def _short(self, run: Run, queries: Texts, depth: int, wide: int) -> np.ndarray:
         """Which queries found passages of too few documents, and could find more, bool [queries]."""
@@ -203,10 +240,19 @@ class Searcher:
         return rerank(run, queries, self.dataset.documents, self.teacher, self.store, self.rerank_depth)
 
 
-def _in_order(parts: list[Run], queries: Texts) -> Run:
-    """Join runs of different queries, in the order of the queries."""
+def _in_order(parts: list[Answer], queries: Texts) -> Answer:
+    """Join answers to different queries, in the order of the queries."""
     if len(parts) == 1:
         return parts[0]
-    frame, place = Run.concat(parts).frame, {id_: number for number, id_ in enumerate(queries.ids)}
-    order = np.argsort(frame["query_id"].map(place).to_numpy(), kind="stable")
-    return Run(frame.iloc[order].reset_index(drop=True))
+    place = {id_: number for number, id_ in enumerate(queries.ids)}
+
+    def joined(runs: Iterable[Run]) -> Run:
+        frame = Run.concat(list(runs)).frame
+        order = np.argsort(frame["query_id"].map(place).to_numpy(), kind="stable")
+        return Run(frame.iloc[order].reset_index(drop=True))
+
+    dense = [part.dense for part in parts if part.dense is not None]
+    lexical = [part.lexical for part in parts if part.lexical is not None]
+    return Answer(
+        joined(part.run for part in parts), joined(dense) if dense else None, joined(lexical) if lexical else None
+    )

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from retrieval_distill import models, positions, weights
-from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
+from retrieval_distill.data.tokens import Tokens, pad, same_length_batches, token_batches, tokenize
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import cpu, devices
 from retrieval_distill.hardware.fitting import Fitting
@@ -309,7 +309,9 @@ def _embedder(model: SentenceTransformer, texts: Sequence[str], kind: Kind) -> t
         vectors = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if renormalised else vectors
 
-    return by_tokens, token_batches(tokens.lengths, TOKENS_AT_ONCE[model.device.type])
+    # a CPU loses nothing without padding, and gains vectors that do not depend on the other texts of a batch
+    batches = same_length_batches if model.device.type == "cpu" else token_batches
+    return by_tokens, batches(tokens.lengths, TOKENS_AT_ONCE[model.device.type])
 
 
 def is_plain(model: SentenceTransformer) -> bool:

@@ -21,9 +21,9 @@ COMMANDS = typer.main.get_command(app).commands
 ACTS = {
     name: inspect.unwrap(rd.__getattr__(name.replace("-", "_")))
     for name in COMMANDS
-    if name not in ("scores", "search")
+    if name not in ("scores", "search", "serve")
 }
-"""Commands and the verbs of their names; ``search`` and ``scores`` are a searcher's and a store's."""
+"""Commands and the verbs of their names; ``search``, ``serve`` and ``scores`` are a searcher's and a store's."""
 
 OWN = {("mine", "vectors"), ("rerank", "depth"), ("index", "dataset")}
 """Options that the shell has otherwise: always a place for vectors, several depths, whose split is asked."""

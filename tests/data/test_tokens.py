@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.data import word_ids
-from retrieval_distill.data.tokens import Tokens, pad, token_batches, tokenize
+from retrieval_distill.data.tokens import Tokens, pad, same_length_batches, token_batches, tokenize
 
 TEXTS = ["path file", "", "graph " * 60, "Hash, byte; buffer!", "naïve \n text"]
 
@@ -101,15 +101,17 @@ def test_the_tokenizers_own_settings_stay(tokenizers_by_kind):
     assert tokenizer(TEXTS, padding=True, truncation=True, max_length=20)["input_ids"] == before
 
 
-@given(st.lists(st.integers(0, 200), max_size=60), st.integers(1, 500))
-def test_batches(lengths, budget):
+@pytest.mark.parametrize("batched", [token_batches, same_length_batches])
+@given(st.lists(st.integers(0, 200) | st.integers(0, 5), max_size=60), st.integers(1, 500))
+def test_batches(batched, lengths, budget):
     lengths = np.array(lengths, np.int64)
-    batches = token_batches(lengths, budget)
+    batches = batched(lengths, budget)
     assert sorted(np.concatenate(batches).tolist() if batches else []) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * lengths[batch].max() <= budget
     longest = [lengths[batch].max() for batch in batches]
     assert longest == sorted(longest, reverse=True)
+    assert batched is token_batches or all(len(set(lengths[batch])) == 1 for batch in batches)
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=7), min_size=1, max_size=8))

@@ -30,6 +30,22 @@ def test_equals_library(encoders, kind, similarity):
     assert not np.allclose(model.encode_query(TEXTS), model.encode_document(TEXTS), atol=1e-3)  # prompts do count
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="batches are padded on a GPU")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_vector_does_not_depend_on_the_other_texts(encoders, kind, dtype):
+    """To the last bit: so a server that batches its clients' texts gives what ``embed`` writes."""
+    model = encoder.load(encoders[kind], dtype)
+    texts = [
+        *TEXTS,
+        *("file graph " * count for count in range(1, 20)),
+        *("graph file " * count for count in range(1, 20)),
+    ]
+    together = encoder.encode(model, texts, "document")
+    for text, vector in zip(texts, together, strict=True):
+        assert np.array_equal(encoder.encode(model, [text], "document")[0], vector), text
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_saved_student_loads_with_the_library_alone(encoders, kind, tmp_path):
     config = StudentConfig(model=encoders[kind], similarity="cosine", layers=(0, 2), max_length=40, query_prompt="ask ")
