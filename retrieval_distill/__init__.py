@@ -1,10 +1,11 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
 Nouns: ``Dataset``, ``Texts``, ``Run``, ``TrainingSet``, ``Teacher``, ``Gate``, ``ScoreStore``, ``Student``,
-``Embeddings``, ``Index``, ``Searcher``, ``Report``, ``Tuning``, ``Recipe``.
+``Embeddings``, ``Index``, ``Searcher``, ``FeedbackLog``, ``Report``, ``Tuning``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``tune``, ``load_dataset``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``,
 ``gate``, ``score``, ``rerank``, ``filter_negatives``, ``fit_teacher``, ``compress``, ``distill``, ``push``, ``embed``,
-``export``, ``index``, ``search``, ``evaluate``, ``benchmark``, ``report``; each but ``load_dataset`` is also a command.
+``export``, ``index``, ``search``, ``evaluate``, ``benchmark``, ``report``, ``feedback_summary``,
+``feedback_to_dataset``; each but ``load_dataset`` is also a command.
 ``show_progress`` shows what they are doing.
 
 Names are imported when first used, so importing the package is cheap and loads no torch. A verb and a package may share
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 WHERE = {
     "Dataset": "data.dataset",
     "Embeddings": "embedding.embeddings",
+    "FeedbackLog": "feedback.log",
     "Gate": "teacher.gate",
     "Index": "index.index",
     "Recipe": "config",
@@ -42,6 +44,8 @@ WHERE = {
     "embed": "api.vectors",
     "evaluate": "api.measures",
     "export": "api.vectors",
+    "feedback_summary": "api.feedback",
+    "feedback_to_dataset": "api.feedback",
     "filter_negatives": "api.candidates",
     "fit_teacher": "api.teachers",
     "gate": "api.teachers",
@@ -66,6 +70,7 @@ WHERE = {
 __all__ = [
     "Dataset",
     "Embeddings",
+    "FeedbackLog",
     "Gate",
     "Index",
     "Recipe",
@@ -87,6 +92,8 @@ __all__ = [
     "embed",
     "evaluate",
     "export",
+    "feedback_summary",
+    "feedback_to_dataset",
     "filter_negatives",
     "fit_teacher",
     "gate",
@@ -118,6 +125,8 @@ if TYPE_CHECKING:
         embed,
         evaluate,
         export,
+        feedback_summary,
+        feedback_to_dataset,
         filter_negatives,
         fit_teacher,
         gate,
@@ -138,6 +147,7 @@ if TYPE_CHECKING:
     from retrieval_distill.data.training_set import TrainingSet
     from retrieval_distill.embedding.embeddings import Embeddings
     from retrieval_distill.errors import UserError
+    from retrieval_distill.feedback.log import FeedbackLog
     from retrieval_distill.index.index import Index
     from retrieval_distill.pipeline import demo, run
     from retrieval_distill.reporting.publish import report

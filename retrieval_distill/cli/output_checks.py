@@ -20,8 +20,8 @@ Check = Callable[[Any, Given], None]
 """A check of an option that names an output, given all options."""
 
 STAGE_COMMANDS = (
-    "benchmark", "compress", "convert", "demo", "distill", "embed", "fit-teacher", "gate", "generate", "index", "mine",
-    "prepare", "run", "tune",
+    "benchmark", "compress", "convert", "demo", "distill", "embed", "feedback-to-dataset", "fit-teacher", "gate",
+    "generate", "index", "mine", "prepare", "run", "tune",
 )  # fmt: skip
 """Commands that run stages, which have their folder to themselves."""
 
@@ -101,6 +101,7 @@ CHECKS: dict[str, dict[str, Check]] = {
         "out": lambda out, given: (_training_table if _is_table(given) else _stage("convert"))(out, given),
         "scores": lambda scores, given: None if _is_table(given) else _run(scores, given),
     },
+    "feedback-to-dataset": {"out": _stage("feedback")},
     "evaluate": {"json_file": _file("a table of measures", kinds.is_measures)},
     "export": {"out": lambda out, given: _table_of_vectors(Path(out), given) if out.endswith(".parquet") else None},
     "report": {"out": _file("a report", kinds.is_page)},
