@@ -54,7 +54,7 @@ class Users:
             system: Name of the system that made the rankings.
         """
         rng = np.random.default_rng(seed)
-        looked = np.arange(1, self.depth + 1) ** -self.eta
+        looked = np.arange(1.0, self.depth + 1) ** -self.eta
         for query, ranking in rankings.items():
             for _ in range(times):
                 shown, swapped = swap_first(ranking[: self.depth], share=self.swaps, seed=rng)

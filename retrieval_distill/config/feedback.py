@@ -27,10 +27,13 @@ class FeedbackConfig(Section):
     first one at random (arXiv 1608.04468, section 5)."""
     clip: float = Field(10.0, ge=1)
     """Greatest weight of a click: a higher one corrects more, a lower one varies less by chance."""
+    caution: float = Field(1.0, ge=0, lt=2)
+    """Standard deviations by which estimates are lowered before documents are compared, so that a few clicks far down
+    count less; 0: not at all."""
     min_clicks: int = Field(1, ge=1)
     """Clicks on a document, in all searches with the same words, below which they do not make it relevant."""
-    relevant: float = Field(0.5, gt=0, le=1)
-    """Relevant to a query are the documents whose estimated relevance is at least this share of the best one's; grades
+    relevant: float = Field(0.7, gt=0, le=1)
+    """Relevant to a query are the documents whose (lowered) estimate is at least this share of the best one's; grades
     rise from 1 there to 3 for the best."""
     negatives: int | None = Field(5, ge=0)
     """Hard negatives of a query that are added to its candidates, the most often skipped first; ``None``: all. A

@@ -5,9 +5,14 @@ Searches with the same words (whatever their case and spaces) are one query. Ove
     relevance = sum over clicks of min(1 / propensity of their rank, clip) / number of searches that show it
 
 is an unbiased estimate of its relevance, up to a factor and as far as weights are not clipped: Joachims, Swaminathan,
-Schnabel: Unbiased learning-to-rank with biased feedback, WSDM 2017, arXiv:1608.04468, section 3. Hard negatives are
-documents that people skipped to click below: Joachims: Optimizing search engines using clickthrough data, KDD 2002,
-section 2.3.
+Schnabel: Unbiased learning-to-rank with biased feedback, WSDM 2017, arXiv:1608.04468, section 3. A few clicks far down
+would give wild estimates, so documents are compared by a lower bound, as Swaminathan and Joachims learn from one
+(Counterfactual risk minimization, ICML 2015, arXiv:1502.02362): the square root of a count has a standard deviation of
+about 1/2 (Freeman and Tukey: Transformations related to the angular and the square root, 1950), of which ``caution``
+are taken off the root of the effective number of clicks, (sum of weights)^2 / sum of squared weights.
+
+Hard negatives are documents that people skipped to click below: Joachims: Optimizing search engines using clickthrough
+data, KDD 2002, section 2.3.
 
 Knows searches and propensities; must not know corpora or datasets.
 """
@@ -28,8 +33,8 @@ COLUMNS = {
     "judged": "int64", "relevance": "float64", "value": "float64", "grade": "int64", "negative": "bool",
 }  # fmt: skip
 """Columns of the estimates, a row for each document shown for a query. ``judged``: number of explicit judgements,
-``relevance``: estimated by clicks, ``value``: relative to the best of the query, or from judgements, -1 to 1,
-``grade``: 0 to 3, ``negative``: whether it is a hard negative."""
+``relevance``: estimated by clicks, ``value``: its lower bound relative to the query's best, or from judgements, -1 to
+1, ``grade``: 0 to 3, ``negative``: whether it is a hard negative."""
 
 
 @dataclass
@@ -39,8 +44,21 @@ class _Shown:
     shown: int = 0
     clicks: int = 0
     weighted: float = 0.0
+    squares: float = 0.0
     skipped: int = 0
     grades: list[int] = field(default_factory=list)
+
+    @property
+    def relevance(self) -> float:
+        """Estimated by its clicks."""
+        return self.weighted / self.shown
+
+    def bound(self, caution: float) -> float:
+        """The relevance that it has at least, so many standard deviations below the estimate."""
+        if not self.clicks:
+            return 0.0
+        effective = self.weighted**2 / self.squares
+        return self.relevance * max(0.0, 1 - caution / (2 * effective**0.5)) ** 2
 
 
 def estimate(
@@ -51,7 +69,7 @@ def estimate(
     Args:
         searches: What was shown, clicked and judged.
         propensity: Rank, from 1 -> the probability that people look at it, relative to that of rank 1.
-        config: Its ``clip``, ``min_clicks`` and ``relevant``; ``None``: the defaults.
+        config: Its ``clip``, ``caution``, ``min_clicks`` and ``relevant``; ``None``: the defaults.
 
     Returns:
         The columns ``COLUMNS``, in the order in which queries and documents were first shown.
@@ -78,7 +96,9 @@ def _add(documents: dict[str, _Shown], search: Search, propensity: Callable[[int
         of.shown += 1
         if doc_id in search.clicks:
             of.clicks += 1
-            of.weighted += min(1 / propensity(rank), clip)
+            weight = min(1 / propensity(rank), clip)
+            of.weighted += weight
+            of.squares += weight**2
         elif rank < lowest:
             of.skipped += 1
         if doc_id in search.judgements:
@@ -88,21 +108,20 @@ def _add(documents: dict[str, _Shown], search: Search, propensity: Callable[[int
 def _graded(
     documents: dict[str, _Shown], config: FeedbackConfig
 ) -> Iterable[tuple[str, tuple[int, int, int, int, float, float, int, bool]]]:
-    relevance = {doc_id: of.weighted / of.shown for doc_id, of in documents.items()}
-    trusted = [relevance[doc_id] for doc_id, of in documents.items() if of.clicks >= config.min_clicks]
-    best = max(trusted, default=0.0)
+    bounds = {id_: of.bound(config.caution) for id_, of in documents.items() if of.clicks >= config.min_clicks}
+    best = max(bounds.values(), default=0.0)
     for doc_id, of in documents.items():
         value, grade = 0.0, 0
         if of.grades:
             mean = sum(of.grades) / len(of.grades)
             value, grade = (mean / max(GRADES) if mean > 0 else mean), max(0, round(mean))
-        elif of.clicks >= config.min_clicks:
-            value = relevance[doc_id] / best
+        elif doc_id in bounds:
+            value = bounds[doc_id] / best
             if value >= config.relevant:
                 above = (value - config.relevant) / (1 - config.relevant) if config.relevant < 1 else 1.0
                 grade = 1 + int(2 * above)
         negative = grade == 0 if of.grades else of.skipped > 0 and not of.clicks
         yield (
             doc_id,
-            (of.shown, of.clicks, of.skipped, len(of.grades), relevance[doc_id], value, grade, negative),
+            (of.shown, of.clicks, of.skipped, len(of.grades), of.relevance, value, grade, negative),
         )
