@@ -35,8 +35,8 @@ from study_mining import Sizes as Documents
 from retrieval_distill import api, models, pipeline
 from retrieval_distill.config import Recipe, parse_recipe
 from retrieval_distill.data.dataset import Dataset
+from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.formats import beir
-from retrieval_distill.data.load import load
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.seed_summary import summarise
@@ -173,7 +173,7 @@ def study(out: Path, sizes: Sizes, ways: Sequence[str]) -> dict[str, list[dict[s
     )
     source = out / "without-judgements"
     if not source.is_dir():
-        beir.save(whole.replaced(qrels={"test": whole.qrels("test")}), source.with_suffix(".partial"))
+        beir.save(whole.replace(qrels={"test": whole.qrels("test")}), source.with_suffix(".partial"))
         source.with_suffix(".partial").rename(source)
     model = start_model(out / "model")
     recipes = {

@@ -105,6 +105,6 @@ def feedback_to_dataset(
     }
     manifest = stages.stage("feedback", out, inputs, work)
     if corpus:
-        return beir.load(out).made_by(manifest)
+        return beir.load(out).replace(manifest=manifest)
     told: pd.DataFrame = pd.read_parquet(Path(out) / feedback_queries.FILE)
-    return feedback_queries.add_feedback(dataset, told, split).made_by(manifest)
+    return feedback_queries.add_feedback(dataset, told, split).replace(manifest=manifest)

@@ -31,14 +31,14 @@ def add_feedback(dataset: Dataset, told: pd.DataFrame, split: str) -> Dataset:
         split: The training split.
     """
     asked = told.drop_duplicates("query_id")
-    known = dataset.queries.known(asked["query_id"])
+    known = dataset.queries.intersection(asked["query_id"])
     new = asked[~asked["query_id"].isin(known)]
     texts = Texts.from_records((id_, "", text) for id_, text in zip(new["query_id"], new["query"], strict=True))
     judged: Qrels = {id_: dict(grades) for id_, grades in dataset.qrels.get(split, {}).items()}
     kept = told[(told["grade"] > 0) | told["negative"]]
     for query_id, doc_id, grade in zip(kept["query_id"], kept["doc_id"], kept["grade"].tolist(), strict=True):
         judged.setdefault(query_id, {}).setdefault(doc_id, grade)
-    return dataset.replaced(
+    return dataset.replace(
         queries=Texts(pa.concat_tables([dataset.queries.table, texts.table])), qrels={**dataset.qrels, split: judged}
     )
 
@@ -72,4 +72,4 @@ def raised(scored: Run, told: pd.DataFrame, weight: float) -> Run:
     """
     values = told.set_index(PAIR)["value"].reindex(pd.MultiIndex.from_frame(scored.frame[PAIR])).fillna(0.0)
     scores = scored.frame["score"].to_numpy()
-    return scored.rescored(scores + weight * scores.std() * values.to_numpy())
+    return scored.with_scores(scores + weight * scores.std() * values.to_numpy())

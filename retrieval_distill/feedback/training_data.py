@@ -85,7 +85,7 @@ def training_data(feedback: Feedback, dataset: Dataset, split: str, config: Feed
 def _of_corpus(told: pd.DataFrame, dataset: Dataset, left_out: Ledger) -> pd.DataFrame:
     """Rows of documents of this corpus; a document that is in passages stands for the one nearest to the query."""
     ids = told["doc_id"].unique().tolist()
-    known = dataset.documents.known(ids)
+    known = dataset.documents.intersection(ids)
     passages: dict[str, list[str]] = defaultdict(list)
     if dataset.parents is not None and (whole := set(ids) - known):
         for passage_id, parent in zip(dataset.documents, dataset.parents.to_pylist(), strict=True):

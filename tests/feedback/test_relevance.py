@@ -105,5 +105,4 @@ def test_corrected_clicks_find_what_is_relevant_and_raw_ones_what_stood_above(tm
         run = Run.from_columns(found["query"], found["doc_id"], found["relevance"])
         ndcg[name] = evaluate(run, {q: dict.fromkeys(docs, 1) for q, docs in relevant.items()}, ["nDCG@10"])["nDCG@10"].mean()  # fmt: skip
     corrected = min(value for name, value in ndcg.items() if name != "raw")
-    print(ndcg)
     assert ndcg["raw"] < raw and corrected > max(ndcg["raw"] + margin, 0.96), ndcg

@@ -75,7 +75,9 @@ def test_feedback_raises_scores_by_its_weight_and_adds_as_many_negatives_as_aske
     assert step > 0 and all(abs(gain) < 1e-6 for doc, gain in gained.items() if doc not in ("d42", "d43"))
     everything = pd.Series([score for docs in two.values() for score in docs.values()])
     assert step == pytest.approx(2 * everything.std(), rel=0.2)
-    assert all(two[query][doc] == pytest.approx(score) for query in one if query != asked for doc, score in one[query].items())
+    assert all(
+        two[query][doc] == pytest.approx(score) for query in one if query != asked for doc, score in one[query].items()
+    )
 
 
 def test_generated_queries_and_feedback_train_together(tiny_recipe, log, tmp_path):

@@ -104,7 +104,7 @@ def test_a_dataset_without_a_training_split_gets_one(log, library, tmp_path):
 
 def test_a_document_in_passages_stands_for_the_nearest_one(log, tmp_path):
     passages = [("d#1", "", "about cats"), ("d#2", "", "about dogs and cows"), ("e", "", "about birds")]
-    whole = Dataset.from_records("p", passages, [], {}).replaced(
+    whole = Dataset.from_records("p", passages, [], {}).replace(
         parents=pa.chunked_array([pa.array(["d", "d", "e"], pa.large_string())])
     )
     ask(log, "dogs and cows please", ["e", "d"], "d")
