@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 from retrieval_distill import api
 from retrieval_distill.cli import shell
-from retrieval_distill.cli.commands import Spelled, command
+from retrieval_distill.cli.commands import ARGUMENT, command
 
 LEARNT = {"queries": "queries", "relevant": "relevant documents", "negatives": "hard negatives"}
 
-LogFile = Annotated[Path, Spelled("", help="The log, as `serve` writes it.")]
+LogFile = Annotated[Path, ARGUMENT]
 
 
 @command("Measure")

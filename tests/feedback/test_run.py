@@ -36,8 +36,8 @@ def lists(job) -> tuple[Run, Run]:
     """Candidates and scores of a run's first stages."""
     pipeline.embed_start(job)
     turn = next(iter(rounds(job)))
-    for _, act in pipeline.teaching(turn)[:2]:
-        act()
+    for act in pipeline.teaching(turn)[:2]:
+        act.do()
     return tuple(Run.load(job.out / name / "run.parquet") for name in ("candidates", "teacher-scores"))
 
 
