@@ -1,6 +1,6 @@
 """People who search, simulated: they look at rank r with a probability of 1 / r^eta and click on what they see by its relevance.
 
-Used by ``study_feedback.py`` and by the tests of feedback. Knows rankings, judgements and the log; must not know how
+Used by the tests of feedback. Knows rankings, judgements and the log; must not know how
 clicks are read.
 """
 
