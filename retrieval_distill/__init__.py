@@ -1,11 +1,11 @@
 """retrieval-distill: any cross-encoder into a small, fast retriever on your own corpus, measured.
 
 Nouns: ``Dataset``, ``Texts``, ``Run``, ``TrainingSet``, ``Teacher``, ``Gate``, ``ScoreStore``, ``Student``,
-``Embeddings``, ``Index``, ``Searcher``, ``Report``, ``Tuning``, ``Recipe``.
+``Embeddings``, ``Index``, ``Searcher``, ``FeedbackLog``, ``Report``, ``Tuning``, ``Recipe``.
 Verbs: ``run``, ``demo``, ``tune``, ``load_dataset``, ``convert``, ``prepare``, ``generate``, ``retrieve``, ``mine``,
 ``gate``, ``score``, ``rerank``, ``filter_negatives``, ``fit_teacher``, ``compress``, ``distill``, ``push``, ``embed``,
-``export``, ``export_model``, ``index``, ``search``, ``evaluate``, ``benchmark``, ``report``; each but ``load_dataset``
-is also a command (``export_model`` is ``export --to``).
+``export``, ``export_model``, ``index``, ``search``, ``evaluate``, ``benchmark``, ``report``, ``feedback_summary``,
+``feedback_to_dataset``; each but ``load_dataset`` is also a command (``export_model`` is ``export --to``).
 ``show_progress`` shows what they are doing.
 
 Names are imported when first used, so importing the package is cheap and loads no torch. A verb and a package may share
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 WHERE = {
     "Dataset": "data.dataset",
     "Embeddings": "embedding.embeddings",
+    "FeedbackLog": "feedback.log",
     "Gate": "teacher.gate",
     "Index": "index.index",
     "Recipe": "config",
@@ -44,6 +45,8 @@ WHERE = {
     "evaluate": "api.measures",
     "export": "api.vectors",
     "export_model": "api.students",
+    "feedback_summary": "api.feedback",
+    "feedback_to_dataset": "api.feedback",
     "filter_negatives": "api.candidates",
     "fit_teacher": "api.teachers",
     "gate": "api.teachers",
@@ -68,6 +71,7 @@ WHERE = {
 __all__ = [
     "Dataset",
     "Embeddings",
+    "FeedbackLog",
     "Gate",
     "Index",
     "Recipe",
@@ -90,6 +94,8 @@ __all__ = [
     "evaluate",
     "export",
     "export_model",
+    "feedback_summary",
+    "feedback_to_dataset",
     "filter_negatives",
     "fit_teacher",
     "gate",
@@ -122,6 +128,8 @@ if TYPE_CHECKING:
         evaluate,
         export,
         export_model,
+        feedback_summary,
+        feedback_to_dataset,
         filter_negatives,
         fit_teacher,
         gate,
@@ -142,6 +150,7 @@ if TYPE_CHECKING:
     from retrieval_distill.data.training_set import TrainingSet
     from retrieval_distill.embedding.embeddings import Embeddings
     from retrieval_distill.errors import UserError
+    from retrieval_distill.feedback.log import FeedbackLog
     from retrieval_distill.index.index import Index
     from retrieval_distill.pipeline import demo, run
     from retrieval_distill.reporting.publish import report

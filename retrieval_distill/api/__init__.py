@@ -14,6 +14,7 @@ import retrieval_distill
 if TYPE_CHECKING:
     from retrieval_distill.api.candidates import filter_negatives, mine, retrieve
     from retrieval_distill.api.data import convert, generate, load_dataset, prepare
+    from retrieval_distill.api.feedback import feedback_summary, feedback_to_dataset
     from retrieval_distill.api.measures import benchmark, evaluate
     from retrieval_distill.api.students import compress, distill, export_model, push
     from retrieval_distill.api.teachers import fit_teacher, gate, load_teacher, rerank, score
@@ -28,6 +29,8 @@ __all__ = [
     "evaluate",
     "export",
     "export_model",
+    "feedback_summary",
+    "feedback_to_dataset",
     "filter_negatives",
     "fit_teacher",
     "gate",

@@ -20,7 +20,7 @@ Check = Callable[[Any, Given], None]
 """A check of an option that names an output, given all options."""
 
 STAGE_COMMANDS = (
-    "benchmark", "compress", "convert", "demo", "distill", "embed", "export", "fit-teacher", "gate", "generate",
+    "benchmark", "compress", "convert", "demo", "distill", "embed", "export", "feedback-to-dataset", "fit-teacher", "gate", "generate",
     "index", "mine", "prepare", "run", "tune",
 )  # fmt: skip
 """Commands that run stages, which have their folder to themselves."""
@@ -110,6 +110,7 @@ CHECKS: dict[str, dict[str, Check]] = {
         "out": lambda out, given: (_training_table if _is_table(given) else _stage("convert"))(out, given),
         "scores": lambda scores, given: None if _is_table(given) else _run(scores, given),
     },
+    "feedback-to-dataset": {"out": _stage("feedback")},
     "evaluate": {"json_file": _file("a table of measures", kinds.is_measures)},
     "export": {"out": _exported},
     "report": {"out": _file("a report", kinds.is_page)},

@@ -6,6 +6,7 @@ Knows names, types and bounds; must not know how a stage does its work.
 from retrieval_distill.config.compress import CompressConfig
 from retrieval_distill.config.dataset import DatasetConfig, ReadConfig, SourceConfig, UnpackConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
+from retrieval_distill.config.feedback import FeedbackConfig
 from retrieval_distill.config.generate import GenerateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig, IntentConfig
 from retrieval_distill.config.mining import PRESETS, FilterConfig, MiningConfig
@@ -38,6 +39,7 @@ __all__ = [
     "EmbedConfig",
     "EmbeddingTeacherConfig",
     "EvaluateConfig",
+    "FeedbackConfig",
     "FilterConfig",
     "GenerateConfig",
     "IndexConfig",

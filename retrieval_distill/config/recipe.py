@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from retrieval_distill.config.compress import CompressConfig
 from retrieval_distill.config.dataset import DatasetConfig, SourceConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
+from retrieval_distill.config.feedback import FeedbackConfig
 from retrieval_distill.config.generate import GenerateConfig
 from retrieval_distill.config.indexing import EmbedConfig, IndexConfig
 from retrieval_distill.config.mining import MiningConfig
@@ -41,6 +42,9 @@ class Recipe(Section):
     """Clean the data first (``{}`` for the defaults, with this recipe's splits and models); ``None``: take it as is."""
     generate: GenerateConfig | None = None
     """Make the training queries from the documents (``{}`` for the defaults); ``None``: train on the dataset's."""
+    feedback: FeedbackConfig | None = None
+    """Train on what people searched, clicked and judged, beside the other training queries (``{log: FILE}``); ``None``:
+    not."""
     retrieve: RetrieveConfig = RetrieveConfig()
     mining: MiningConfig = MiningConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -70,6 +74,8 @@ class Recipe(Section):
     def _several_datasets(self) -> Recipe:
         if not self.datasets:
             return self
+        if self.feedback is not None:
+            raise PydanticCustomError("feedback", "feedback is learnt from for one dataset at a time, not for datasets")
         splits, training = {"train", "dev", "test"}, self.training
         if self.dataset.model_dump(exclude=splits) != DatasetConfig().model_dump(exclude=splits):
             raise PydanticCustomError("datasets", "dataset only names splits beside datasets; put the rest into these")

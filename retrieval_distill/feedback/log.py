@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_args
 
@@ -42,6 +43,9 @@ GRADES = range(-1, 4)
 Preferred = Literal["left", "right", "tie"]
 """What people say of two results side by side."""
 
+NAMED = 10
+"""Damaged rows that a warning names."""
+
 _APPLICATION = 0x72646664
 """SQLite's ``application_id`` of our files ("rdfd")."""
 
@@ -49,7 +53,7 @@ _BUSY_SECONDS = 30.0
 """Seconds to wait for another process that is writing."""
 
 _SCHEMA = f"""
-PRAGMA journal_mode = WAL;
+PRAGMA synchronous = OFF;  -- whoever makes the file waits for the disk once
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {FORMAT};
 CREATE TABLE events (
@@ -59,6 +63,7 @@ CREATE TABLE events (
 CREATE UNIQUE INDEX searches ON events (search_id) WHERE kind = 'search';
 CREATE TRIGGER events_stay_as_they_are BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'this log only grows'); END;
 CREATE TRIGGER events_are_not_removed BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'this log only grows'); END;
+PRAGMA journal_mode = WAL;
 """
 
 
@@ -73,6 +78,7 @@ class Event(NamedTuple):
     search_id: str
     """The search; of a preference, the one on the left."""
     body: dict[str, Any]
+    checksum: str
 
 
 @dataclass
@@ -122,12 +128,17 @@ class Feedback:
     """Ids of rows that cannot be read or are missing."""
     orphans: int = 0
     """Number of rows about a search whose own row is damaged."""
+    rows: int = 0
+    """Number of rows that were read, those left out included."""
+    fingerprint: str = ""
+    """SHA-256 of all that was read: the same exactly if the rows are."""
 
 
 @dataclass(frozen=True)
 class LogSummary:
     """Counts of what a log holds."""
 
+    rows: int
     searches: int
     queries: int
     """Distinct texts, whatever their case and spaces."""
@@ -316,29 +327,33 @@ class FeedbackLog:
                 raise UserError(f"{self.path}: row {id} {state}; to leave such rows out: on_bad skip")
             yield id if event is None else event
 
-    def read(self, on_bad: Literal["refuse", "skip"] = "refuse") -> Feedback:
+    def read(self, on_bad: Literal["refuse", "skip"] = "refuse", rows: int | None = None) -> Feedback:
         """What the log holds, by search.
 
         Args:
             on_bad: What to do about a row that is damaged or missing; those left out are named in a warning.
+            rows: Number of rows, from the first; ``None``: all that there are now.
 
         Raises:
             UserError: A row is damaged or missing, and ``on_bad`` is ``"refuse"``.
         """
-        found = Feedback()
-        for event in self.events(on_bad):
+        found, digest = Feedback(), hashlib.sha256()
+        for event in islice(self.events(on_bad), rows):
+            found.rows += 1
+            digest.update(f"{event if isinstance(event, int) else event.checksum}\n".encode())
             if isinstance(event, int):
                 found.damaged.append(event)
             elif event.kind == "search":
                 lists: dict[str, Any] = {key: tuple(event.body[key]) for key in ("shown", "teams") if key in event.body}
                 found.searches[event.search_id] = Search(event.search_id, event.time, **(event.body | lists))
-            else:
-                found.orphans += not _join(found, event)
+            elif not _join(found, event):
+                found.orphans += 1
         if found.damaged:
-            rows, rest = ", ".join(map(str, found.damaged[:10])), len(found.damaged) - 10
+            named, rest = ", ".join(map(str, found.damaged[:NAMED])), len(found.damaged) - NAMED
             more = f" and {rest} more" if rest > 0 else ""
             lost = f", and {found.orphans} rows about their searches" if found.orphans else ""
-            logger.warning("%s: left out damaged or missing rows %s%s%s", self.path, rows, more, lost)
+            logger.warning("%s: left out damaged or missing rows %s%s%s", self.path, named, more, lost)
+        found.fingerprint = digest.hexdigest()
         return found
 
     def summary(self, on_bad: Literal["refuse", "skip"] = "skip") -> LogSummary:
@@ -348,13 +363,6 @@ class FeedbackLog:
             UserError: A row is damaged or missing, and ``on_bad`` is ``"refuse"``.
         """
         return summarise(self.read(on_bad))
-
-    def fingerprint(self) -> str:
-        """SHA-256 of all rows' checksums: the same exactly if the rows are."""
-        digest = hashlib.sha256()
-        for id, row in _numbered(self.path):
-            digest.update(f"{id}:{None if row is None else row[-1]};".encode())
-        return digest.hexdigest()
 
     def _add(self, kind: str, search_id: str, body: dict[str, Any]) -> None:
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
@@ -403,6 +411,7 @@ def summarise(found: Feedback) -> LogSummary:
     clicks = Counter(search.rank(doc_id) for search in searches for doc_id in search.clicks)
     shown = Counter(search.offset + at for search in searches for at in range(1, len(search.shown) + 1))
     return LogSummary(
+        rows=found.rows,
         searches=len(searches),
         queries=len({normalised(search.query) for search in searches}),
         sessions=len({search.session for search in searches if search.session is not None}),
@@ -449,8 +458,13 @@ def _connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
 
 
 def _create(path: Path) -> None:
-    with files.atomic(path) as temporary, closing(sqlite3.connect(temporary)) as connection:
-        connection.executescript(_SCHEMA)
+    with _explain(path), files.atomic(path) as temporary:
+        try:
+            with closing(sqlite3.connect(temporary)) as connection:
+                connection.executescript(_SCHEMA)
+        finally:
+            for suffix in ("-wal", "-shm"):
+                Path(f"{temporary}{suffix}").unlink(missing_ok=True)
 
 
 def _check_format(path: Path, connection: sqlite3.Connection) -> None:
@@ -474,7 +488,7 @@ def _whole(row: Sequence[Any]) -> Event | None:
     try:
         if _checksum(values) == checksum:
             id, time, kind, search_id, body = values
-            return Event(id, time, kind, search_id, json.loads(body))
+            return Event(id, time, kind, search_id, json.loads(body), checksum)
     except (TypeError, ValueError):  # a damaged column may hold bytes
         pass
     return None

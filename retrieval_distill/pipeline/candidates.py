@@ -8,6 +8,7 @@ from typing import Any
 
 from retrieval_distill import api
 from retrieval_distill.config.mining import LEXICAL, START
+from retrieval_distill.data import feedback_queries
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.mining import mining_report
@@ -41,14 +42,18 @@ def retrieve(turn: Round) -> None:
             seed=job.recipe.seed,
             config=mining,
         )
-        found.save(folder / "run.parquet")
+        learnt: Run = found
+        if job.told is not None and job.recipe.feedback is not None:
+            limit = job.recipe.feedback.negatives
+            learnt = feedback_queries.with_negatives(found, job.told, found.query_ids, limit)
+        learnt.save(folder / "run.parquet")
         for name, run in found.lists.items():
             run.save(folder / "lists" / f"{short.get(name, name)}.parquet")
         for source, run in found.drawn.items():
             run.save(folder / "drawn" / f"{source}.parquet")
         write_json(folder / "mining.json", found.report)
         logger.info(mining_report.lists_table(found.report))
-        queries, pairs = len(found.query_ids), len(found)
+        queries, pairs = len(learnt.query_ids), len(learnt)
         left_out = {name: found.report[name] for name in ("copies", "relevant_left_out")}
         logger.info(mining_report.pairs_line(queries, pairs, left_out["relevant_left_out"], "retrieve.relevant"))
         return {"queries": queries, "pairs": pairs, **left_out}
@@ -60,6 +65,7 @@ def retrieve(turn: Round) -> None:
         "retrieve": config.model_dump(),
         "mining": mining.model_dump(exclude={"preset", "filter", "rounds"}),
         "seed": job.recipe.seed if mining.draws_by_chance else None,
+        **job.feedback_inputs,
     }
     turn.stage("retrieve", "candidates", inputs, work)
 

@@ -1,4 +1,4 @@
-"""Stages of the data: the recipe's datasets, cleaned where it says so, and queries made from the documents."""
+"""Stages of the data: the recipe's datasets, cleaned where it says so; queries from documents and from feedback."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def open_job(recipe: Recipe, out: Path) -> Job:
     job = Job(recipe, out, sources.of_run(recipe, folder))
     for name, manifest in manifests.items():
         job.note(name, manifest)
+    if recipe.generate is None:
+        hear(job)
     return job
 
 
@@ -58,3 +60,15 @@ def generate(job: Job) -> None:
         teacher_config=recipe.teacher, **asked, **job.first_stage,
     )  # fmt: skip
     job.note("generate", job.dataset.manifest)
+    hear(job)
+
+
+def hear(job: Job) -> None:
+    """What people searched, clicked and judged, where the recipe learns from it; from then on it is the dataset's."""
+    config = job.recipe.feedback
+    if config is None:
+        return
+    job.dataset = api.feedback_to_dataset(
+        config.log, job.dataset, out=job.out / "feedback", split=job.train_split, corpus=False, config=config
+    )
+    job.note("feedback", job.dataset.manifest)

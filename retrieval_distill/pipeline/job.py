@@ -12,10 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from retrieval_distill import api, models
 from retrieval_distill.config import BM25Config, MemberConfig, Recipe
 from retrieval_distill.config.mining import LEXICAL, START
-from retrieval_distill.data import generated
+from retrieval_distill.data import feedback_queries, generated
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
@@ -150,6 +152,20 @@ class Job:
         """The training split's queries, or as many as the recipe takes, drawn by the seed."""
         queries = self.dataset.queries(self.train_split)
         return queries.sample(self.recipe.dataset.train_queries, self.recipe.seed)
+
+    @cached_property
+    def told(self) -> pd.DataFrame | None:
+        """What the feedback log says of documents; ``None``: the recipe names no log."""
+        path = self.out / "feedback" / feedback_queries.FILE
+        return None if self.recipe.feedback is None else pd.read_parquet(path)
+
+    @property
+    def feedback_inputs(self) -> dict[str, Any]:
+        """What makes the feedback another one, for stages that read it; empty where there is none."""
+        config = self.recipe.feedback
+        if config is None:
+            return {}
+        return {"feedback": [self.manifests["feedback"]["fingerprint"], config.negatives, config.weight]}
 
     @cached_property
     def judged_dev(self) -> str | None:

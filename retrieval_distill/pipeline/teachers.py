@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_distill import api
+from retrieval_distill.data import feedback_queries
 from retrieval_distill.data.run import Run
 from retrieval_distill.pipeline.fusing import tuned
 from retrieval_distill.pipeline.job import Job
@@ -69,7 +70,10 @@ def score(turn: Round) -> None:
         scored = api.score(
             candidates, job.dataset, teacher=job.teachers, store=job.store, calibration=known, config=config
         )
-        scored.save(folder / "run.parquet")
+        learnt = scored
+        if job.told is not None and job.recipe.feedback is not None:
+            learnt = feedback_queries.raised(scored, job.told, job.recipe.feedback.weight)
+        learnt.save(folder / "run.parquet")
         counts = {key: scored.facts[key] for key in ("pairs", "scored", "stored", "members")}
         calibration: Calibration = scored.facts["calibration"]
         calibration.save(folder)
@@ -79,6 +83,7 @@ def score(turn: Round) -> None:
         "candidates": turn.fingerprint("retrieve"),
         "teacher": job.teacher_inputs,
         "calibration": job.manifests["gate"]["fingerprint"] if "gate" in job.manifests else None,
+        **job.feedback_inputs,
     }
     turn.stage("score", "teacher-scores", inputs, work)
 

@@ -52,6 +52,7 @@ def data_facts(run: RunFolder) -> list[tuple[str, str]]:
         found += [(f"{split} queries", f"{count:,}") for split, count in dataset.queries.items()]
     for stage, count, label in (
         ("generate", "queries", "queries generated"),
+        ("feedback", "queries", "queries from feedback"),
         ("retrieve", "queries", "training queries mined"),
         ("score", "pairs", "pairs scored by the teacher"),
         ("distill", "groups", "training queries with a relevant and another candidate"),

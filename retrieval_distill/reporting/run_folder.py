@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from retrieval_distill.config import parse_recipe
-from retrieval_distill.data import generated, sources
+from retrieval_distill.data import feedback_queries, generated, sources
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats.sidecars import GENERATED
 from retrieval_distill.data.run import Run
@@ -29,6 +29,7 @@ STAGES = {
     "embed-start": "embeddings-start",
     "index-start": "index-start",
     "generate": "generated",
+    "feedback": "feedback",
     "gate": "gate",
     "retrieve": "candidates",
     "score": "teacher-scores",
@@ -41,11 +42,11 @@ STAGES = {
 }
 """Stage -> the folder it leaves behind, in the order of a run."""
 
-READ = ("generate", "gate", "score", "distill", "search")
+READ = ("generate", "feedback", "gate", "score", "distill", "search")
 """Stages whose files a report is made from."""
 
-OPTIONAL = {"generate", "tune-fusion"}
-"""Stages that not every run has: queries to make, dev queries."""
+OPTIONAL = {"generate", "feedback", "tune-fusion"}
+"""Stages that not every run has: queries to make, feedback, dev queries."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +110,7 @@ class RunFolder:
     @property
     def missing(self) -> list[str]:
         """Stages still to come; what the recipe does not ask for is not missed."""
-        optional = OPTIONAL - {"generate"} if self.recipe.get("generate") else OPTIONAL
+        optional = OPTIONAL - {name for name in ("generate", "feedback") if self.recipe.get(name)}
         off = optional | ({"gate"} if self.recipe["teacher"]["gate"] == "off" else set())
         return [name for name in STAGES if name not in self.stages and name not in off]
 
@@ -165,11 +166,13 @@ class RunFolder:
         except UserError:
             return None
         made = self.path / STAGES["generate"] / GENERATED
-        return (
-            generated.add_generated(found, pd.read_parquet(made))
-            if self.recipe.get("generate") and made.is_file()
-            else found
-        )
+        if self.recipe.get("generate") and made.is_file():
+            found = generated.add_generated(found, pd.read_parquet(made))
+        told = self.path / STAGES["feedback"] / feedback_queries.FILE
+        if self.recipe.get("feedback") and told.is_file():
+            split = generated.SPLIT if self.recipe.get("generate") else self.recipe["dataset"]["train"]
+            found = feedback_queries.add_feedback(found, pd.read_parquet(told), split)
+        return found
 
     @cached_property
     def values(self) -> pd.DataFrame:

@@ -48,7 +48,7 @@ def split_into_passages(dataset: Dataset, config: PrepareConfig, segmenter: Segm
     for passage_id, parent in zip(passages, parents, strict=True):
         if parent in judged_ids:
             of[parent].append(passage_id)
-    carry = _to_all(of) if config.judged_passages == "all" else _to_best(of, passages, dataset.queries)
+    carry = _to_all(of) if config.judged_passages == "all" else to_best(of, passages, dataset.queries)
     qrels = {split: transfer(judged, carry) for split, judged in dataset.qrels.items()}
     mapping = pa.chunked_array([pa.array(parents, pa.large_string())])
     return dataset.replace(documents=passages, qrels=qrels, parents=mapping)
@@ -58,8 +58,14 @@ def _to_all(of: dict[str, list[str]]) -> Carry:
     return lambda query_id, doc_id: of[doc_id]
 
 
-def _to_best(of: dict[str, list[str]], passages: Texts, queries: Texts) -> Carry:
-    """Transfer to the first passage with most of the query's distinct words."""
+def to_best(of: dict[str, list[str]], passages: Texts, queries: Texts) -> Carry:
+    """Transfer to the first passage with most of the query's distinct words.
+
+    Args:
+        of: The passages of each judged document.
+        passages: Their texts.
+        queries: Texts of the judged queries.
+    """
 
     def carry(query_id: str, doc_id: str) -> Sequence[str]:
         wanted, found = set(words(queries[query_id])), of[doc_id]
