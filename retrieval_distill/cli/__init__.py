@@ -44,7 +44,7 @@ app = typer.Typer(
     help="Distil any cross-encoder into a small, fast retriever on your own corpus, and measure it.\n\n"
     "Try `retrieval-distill demo`, then `retrieval-distill search runs/demo 'split a path into root and extension'`.",
 )
-for group in ("runs", "tune", "data", "teachers", "candidates", "students", "vectors", "search", "serve", "measures"):
+for group in "runs tune data teachers candidates students vectors search serve measures feedback".split():
     import_module(f"{__name__}.{group}")
 commands.app.registered_commands.sort(key=lambda command: commands.PANELS.index(str(command.rich_help_panel)))
 app.add_typer(commands.app)

@@ -20,8 +20,8 @@ Check = Callable[[Any, Given], None]
 """A check of an option that names an output, given all options."""
 
 STAGE_COMMANDS = (
-    "benchmark", "compress", "convert", "demo", "distill", "embed", "export", "feedback-to-dataset", "fit-teacher", "gate", "generate",
-    "index", "mine", "prepare", "run", "tune",
+    "benchmark", "compress", "convert", "demo", "distill", "embed", "export", "feedback-to-dataset", "fit-teacher",
+    "gate", "generate", "index", "mine", "prepare", "run", "tune",
 )  # fmt: skip
 """Commands that run stages, which have their folder to themselves."""
 
