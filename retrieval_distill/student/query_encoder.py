@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill import models
+from retrieval_distill import endpoints, models
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
 from retrieval_distill.student.light_encoder import LightEncoder, extract
@@ -46,6 +46,8 @@ class QueryEncoder:
         """Vectors of queries, in order."""
         if len(texts) == 1 and self.light is not None:
             return self.light(texts[0])[None]
+        if endpoints.is_one(self.model):
+            return endpoints.embedder(self.model).vectors(texts, "query")
         from retrieval_distill.student import encoder
 
         return encoder.encode(self.loaded, texts, "query")
@@ -65,6 +67,8 @@ class QueryEncoder:
             fingerprint: The model's fingerprint.
             texts: Texts to compare vectors of.
         """
+        if endpoints.is_one(self.model):
+            return self
         inputs = {"model": fingerprint, "max_length": self.max_length, "dtype": self.dtype, "version": VERSION}
         own = models.resolve(self.model)
         try:
