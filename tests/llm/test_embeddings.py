@@ -208,5 +208,5 @@ def test_vectors_of_an_endpoint_teach(served, tmp_path):
     recipe = parse_recipe({"name": "r", "embedding_teacher": {"model": name}})
     queries, documents = Texts.of({"q": "a question"}), Texts.of(TEXTS)
     found = teacher_vectors(recipe, queries, documents, tmp_path)
-    np.testing.assert_array_equal(found.of("query", ["q"]), vector("a question")[None])
+    np.testing.assert_array_equal(found.take("query", ["q"]), vector("a question")[None])
     assert len(Embeddings.open(tmp_path / "documents")) == 11
