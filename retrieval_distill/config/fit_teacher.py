@@ -10,13 +10,13 @@ from typing import Literal
 from pydantic import Field
 
 from retrieval_distill.config import OptimiserConfig
-from retrieval_distill.models import PACKAGED
+from retrieval_distill.packaged import MINILM
 
 
 class FitTeacherConfig(OptimiserConfig):
     """How a cross-encoder is fine-tuned on judged queries."""
 
-    model: str = PACKAGED
+    model: str = MINILM
     """Start: hub id, folder or ``packaged:all-MiniLM-L6-v2``; a cross-encoder, or an encoder that is given a head."""
     loss: Literal["listwise", "binary", "lambda"] = "listwise"
     """Softmax cross-entropy over the list, relevant-or-not pair by pair, or LambdaLoss (nDCG)."""

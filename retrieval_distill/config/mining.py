@@ -63,7 +63,8 @@ class MiningConfig(Section):
     """``hybrid``, ``bm25-hard``, ``dense-hard``, ``hybrid-banded``, ``hybrid-filtered`` or ``random``: values for what
     is not given beside it. ``None``: the defaults, which are those of ``hybrid``."""
     retrievers: tuple[str, ...] = Field(("bm25", "start"), min_length=1)
-    """``bm25``, ``start`` (the student as it is before each round's training), and any bi-encoders by name."""
+    """``bm25``, ``start`` (the student as it is before each round's training), and any bi-encoders by name
+    (``api:NAME`` too)."""
     fusion: Literal["rrf", "weighted"] = "rrf"
     """How their lists become one: by reciprocal ranks, or by scores scaled to 0..1 per query."""
     weights: tuple[float, ...] | None = None

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from retrieval_distill.config.compress import CompressConfig
 from retrieval_distill.config.dataset import DatasetConfig, SourceConfig
+from retrieval_distill.config.endpoint import APIConfig
 from retrieval_distill.config.evaluation import EvaluateConfig
 from retrieval_distill.config.feedback import FeedbackConfig
 from retrieval_distill.config.generate import GenerateConfig
@@ -42,6 +43,8 @@ class Recipe(Section):
     """Clean the data first (``{}`` for the defaults, with this recipe's splits and models); ``None``: take it as is."""
     generate: GenerateConfig | None = None
     """Make the training queries from the documents (``{}`` for the defaults); ``None``: train on the dataset's."""
+    endpoints: dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], APIConfig] = {}
+    """Models on servers by name: ``api:NAME`` is then a teacher, an embedding teacher, a retriever or a baseline."""
     feedback: FeedbackConfig | None = None
     """Train on what people searched, clicked and judged, beside the other training queries (``{log: FILE}``); ``None``:
     not."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from retrieval_distill.config import plain_yaml
+from retrieval_distill.config.endpoint import SECRET
 from retrieval_distill.config.recipe import Recipe
 from retrieval_distill.config.section import Section
 from retrieval_distill.config.teacher import NO_LIMIT, TeacherConfig
@@ -145,7 +146,7 @@ def _explain(problem: Any, where: str, given: dict[tuple[str, ...], str], schema
             where = option
     if unknown:
         return f"{where}: key {key!r} does not exist{nearest(at[-1], _keys(schema, at[:-1]))}"
-    got = "" if isinstance(problem["input"], dict) else f" (got {problem['input']!r:.200})"
+    got = "" if isinstance(problem["input"], dict) or problem["type"] == SECRET else f" (got {problem['input']!r:.200})"
     return f"{where}: {key}: {problem['msg']}{got}"
 
 

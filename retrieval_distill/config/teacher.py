@@ -35,7 +35,8 @@ class MemberConfig(Section):
     """One teacher."""
 
     model: str = "cross-encoder/ms-marco-MiniLM-L6-v2"
-    """A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``bm25``, ``llm:NAME`` or ``scores:FILE``."""
+    """A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``bm25``, ``llm:NAME``, ``api:NAME`` or
+    ``scores:FILE``."""
     max_length: int = Field(512, ge=8)
     """Tokens of a query-passage pair (bi-encoder: of a text), at most the model's own limit."""
     dtype: str = "auto"
@@ -78,7 +79,8 @@ class EmbeddingTeacherConfig(Section):
     """A bi-encoder whose vectors teach, for the objectives ``embedding`` and ``in_batch_kl``."""
 
     model: str | None = None
-    """Any bi-encoder, or ``start``: the student before training (self-distillation); ``None``: no such teacher."""
+    """Any bi-encoder, ``api:NAME``, or ``start``: the student before training (self-distillation); ``None``: no such
+    teacher."""
     max_length: int | None = Field(None, ge=8)
     """Token limit; ``None``: the model's own."""
     dtype: str = "auto"

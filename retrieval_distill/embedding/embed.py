@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrieval_distill import models
+from retrieval_distill import endpoints, models
 from retrieval_distill.data import columns
 from retrieval_distill.data.dataset import AnyTexts, Texts
 from retrieval_distill.embedding import backend_choice, pieces, shards
@@ -62,7 +62,7 @@ def embed(
     change. The old vectors stay readable until the new ones are complete.
 
     Args:
-        model: Bi-encoder, see :func:`retrieval_distill.models.resolve`.
+        model: Bi-encoder, see :func:`retrieval_distill.models.resolve`, or ``api:NAME``.
         documents: What to embed: ``Texts``, or anything that :meth:`Texts.of` accepts, such as a list of strings.
         folder: Where the vectors go.
         dtype: Number format of the computation. ``"auto"``: bfloat16 where it is native.
@@ -85,6 +85,11 @@ def embed(
     check(storage)
     if engine not in ENGINES:
         raise UserError(f"engine {engine!r} is unknown{nearest(engine, ENGINES)}")
+    if endpoints.is_one(model) and (engine, backend, max_length) != ("local", "torch", None):
+        raise UserError(
+            f"{model} computes on its server: leave out engine, backend and max_length; its endpoint's "
+            "max_characters cuts texts"
+        )
     if engine != "local" and backend != "torch":
         raise UserError(f"--backend {backend} works only on this machine; with --engine {engine} use torch")
     folder, texts = Path(folder), Texts.of(documents)
@@ -138,6 +143,7 @@ def _embed(encoding: Encoding, documents: Texts, out: Path, old: Embeddings | No
     due = [start for start in starts if kept + start // SHARD not in finished]
     done = len(changes.new_documents) - sum(min(SHARD, len(changes.new_documents) - start) for start in due)
     done += sum(Pieces(out, kept + start // SHARD).count() for start in due)
+    encoding.announce(documents.at(changes.new_documents[start : start + SHARD]) for start in due)
     encoders = encoding.encoders() if due or old is None else []
     form = backend_choice.choose_storage(storage, encoding, documents, out, old, encoders)
     truncated = old.manifest["counts"].get("truncated") if old and not encoders else encoding.cut(documents)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval_distill import models
+from retrieval_distill import endpoints, models
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.embedding import vector_checks
 from retrieval_distill.errors import UserError
@@ -36,11 +36,20 @@ def embed_queries(
     from retrieval_distill.student import lengths, loading
 
     require_same_model(model, manifest, folder)
+    if endpoints.is_one(model):
+        return _by_endpoint(model, queries.take())
     loaded = loading.load(model, dtype, manifest["inputs"]["max_length"])
     lengths.report_truncation(model, loaded, queries, "query")
     vectors = loading.encode(loaded, queries.take(), "query")
     vector_checks.check(model, vectors, queries.ids, "query")
     return vectors
+
+
+def _by_endpoint(model: str, queries: list[str]) -> np.ndarray:
+    """Each query by itself, as a search would ask, so that the time it takes is known too."""
+    embedder = endpoints.embedder(model)
+    embedder.announce([queries], "query", batch=1)
+    return embedder.vectors(queries, "query", batch=1)
 
 
 def require_same_model(model: str, manifest: stages.Manifest, folder: Path) -> None:

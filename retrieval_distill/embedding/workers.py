@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrieval_distill import endpoints
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.embedding import shards, vector_checks
 from retrieval_distill.embedding.pieces import Part, Pieces, join
@@ -29,6 +30,7 @@ from retrieval_distill.runtime.parallel import map_in_order
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from retrieval_distill.llm.embeddings import Embedder
     from retrieval_distill.student.encoder import Kind
     from retrieval_distill.student.exported import Exported
     from retrieval_distill.student.lengths import Truncation
@@ -65,10 +67,22 @@ class Encoding:
 
     def encoders(self) -> list[Encode]:
         """The encoders that can work in parallel."""
+        if endpoints.is_one(self.model):
+            return [partial(_encode_by_endpoint, endpoints.embedder(self.model), self.kind)]
         return ENGINES[self.engine](self)
 
-    def cut(self, texts: Texts) -> Truncation:
-        """How many texts of a sample exceed the token limit; see :func:`student.lengths.report_truncation`."""
+    def announce(self, batches: Iterable[Texts]) -> None:
+        """Say what the texts cost, where an endpoint embeds them."""
+        if endpoints.is_one(self.model):
+            endpoints.embedder(self.model).announce((texts.take() for texts in batches), self.kind)
+
+    def cut(self, texts: Texts) -> Truncation | None:
+        """How many texts of a sample exceed the token limit, see :func:`student.lengths.report_truncation`.
+
+        ``None``: an endpoint embeds them.
+        """
+        if endpoints.is_one(self.model):
+            return None
         from retrieval_distill.student import lengths
 
         return lengths.report_truncation(self.model, self.loaded, texts, self.kind)
@@ -203,6 +217,10 @@ def _encode(
     from retrieval_distill.student import loading
 
     yield from loading.encode_parts(model, texts, kind, done)
+
+
+def _encode_by_endpoint(model: Embedder, kind: Kind, texts: Sequence[str], done: np.ndarray) -> Iterator[Part]:
+    yield from model.parts(texts, kind, done)
 
 
 def _encode_on_node(model: cluster.Shared[SentenceTransformer], kind: Kind, texts: Sequence[str]) -> np.ndarray:

@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from retrieval_distill.config.endpoint import ASKING
 from retrieval_distill.config.generate import QueryLLMConfig
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.prepare.words import words
 from retrieval_distill.errors import UserError
 from retrieval_distill.generate.query_generator import QueriesByRow, Query
-from retrieval_distill.llm import chat, prompts
-from retrieval_distill.llm.chat import Endpoint, Questions
+from retrieval_distill.llm import client, completions, prompts
+from retrieval_distill.llm.client import Endpoint, Questions
 from retrieval_distill.llm.completions import text_of
 
 logger = logging.getLogger("retrieval_distill")
@@ -65,8 +66,8 @@ class LanguageModel:
         if config.endpoint is None or config.model is None:
             raise UserError("generate.ways: llm needs generate.llm.endpoint and generate.llm.model")
         prompts.check_template(config.prompt or PROMPT, ("document", "count"))
-        options = config.model_dump(include={"concurrency", "timeout", "attempts", "price_in", "price_out"})
-        return cls(config, chat.endpoint(config.model, config.endpoint, **options))
+        options = config.model_dump(include=ASKING)
+        return cls(config, client.endpoint(config.model, config.endpoint, **options))
 
     def announce(self, documents: Texts, rate: float) -> None:
         """Announce the cost of ``rate`` queries per document before it arises."""
@@ -86,7 +87,14 @@ class LanguageModel:
             return
         texts = [f"{title} {text}".strip() for _, title, text in documents]
         body, none = (lambda row: self._body(texts[row], counts[row])), list[str]()
-        questions = Questions(body, parse_answer, lambda row: f"queries for {documents[row][0]!r}", none)
+        questions = Questions(
+            body,
+            lambda row, answer: self._queries(answer, counts[row]),
+            lambda row: f"queries for {documents[row][0]!r}",
+            completions.PATH,
+            completions.FORM,
+            none,
+        )
         unusable = 0
         for answers in self.endpoint.ask(rows, questions):
             unusable += sum(not found for found in answers.values())
@@ -94,10 +102,16 @@ class LanguageModel:
         if unusable:
             logger.warning("%d of %d answers hold no query", unusable, len(rows))
 
+    def _queries(self, answer: Any, count: int) -> list[str]:
+        """The queries of an answer, without what repeats the instruction, as a model does that continues the prompt."""
+        instruction = " ".join(prompts.fill(self.config.prompt or PROMPT, document="", count=str(count)).split())
+        return [query for query in parse_answer(completions.first_choice(answer)) if query not in instruction]
+
     def _body(self, text: str, count: int) -> dict[str, Any]:
         cut = text[: self.config.max_characters]
         content = prompts.fill(self.config.prompt or PROMPT, document=cut, count=str(count))
         return {
+            "model": self.endpoint.model,
             "messages": [{"role": "user", "content": content}],
             "temperature": self.config.temperature,
             "max_tokens": count * self.config.query_tokens,

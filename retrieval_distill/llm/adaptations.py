@@ -1,4 +1,4 @@
-"""Adapts chat-completion requests to parameters that a server or model refuses.
+"""Adapts requests to parameters that a server or model refuses.
 
 Adaptations are remembered per model for the life of the process. Knows the parameters of a request; must not know HTTP,
 what is asked, or how an answer is parsed.
@@ -73,6 +73,15 @@ def _drop_temperature(body: Body) -> Body:
     return {name: value for name, value in body.items() if name != "temperature"}
 
 
+def _without(name: str, reason: str) -> Adaptation:
+    """Leave a field out where a server does not know it."""
+
+    def change(body: Body) -> Body:
+        return {field: value for field, value in body.items() if field != name}
+
+    return Adaptation(reason, change, lambda message, body: name in body and name in message)
+
+
 def _limit_logprobs(body: Body) -> Body:
     return body | ({"top_logprobs": FEW_LOGPROBS} if body.get("top_logprobs", 0) > FEW_LOGPROBS else {})
 
@@ -101,6 +110,8 @@ REFUSALS = (
         _limit_logprobs,
         lambda message, body: body.get("top_logprobs", 0) > FEW_LOGPROBS and "logprobs" in message,
     ),
+    _without("encoding_format", "gives vectors as it likes"),
+    _without("return_documents", "is not told whether to send documents back"),
 )
 """Adaptations that a server's refusal may call for."""
 

@@ -8,9 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 from retrieval_distill.llm.adaptations import LONGER_THOUGHTS
-from retrieval_distill.llm.chat import NoAnswerError
+from retrieval_distill.llm.client import NoAnswerError
 
 _THOUGHTS = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]"))
+
+
+PATH, FORM = "/chat/completions", "a chat completion"
+
+
+def first_choice(answer: Any) -> dict[str, Any]:
+    """The choice of a completion that counts."""
+    choice: dict[str, Any] = answer["choices"][0]
+    return choice
 
 
 def text_of(choice: dict[str, Any]) -> str:

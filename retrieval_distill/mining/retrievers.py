@@ -61,7 +61,7 @@ class Retrievers:
         """
         deep, places = config.depth(depth), self._places(config)
         for model in places:
-            models.resolve(model)
+            models.check(model)
         return {
             name: self._lexical(queries, deep)
             if name == LEXICAL

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill import api
+from retrieval_distill import api, endpoints
 from retrieval_distill.config import DatasetConfig, PrepareConfig, Recipe, SourceConfig
 from retrieval_distill.data import sources
 from retrieval_distill.data.dataset_loader import load
@@ -17,6 +17,7 @@ from retrieval_distill.teacher import teacher_loader as teachers
 
 def open_job(recipe: Recipe, out: Path) -> Job:
     """The recipe in its folder, with its dataset: each source is cleaned by itself, into the run's folder."""
+    endpoints.declare(recipe.endpoints, out / endpoints.FOLDER)
     folder = out / "dataset"
     manifests: dict[str, Manifest] = {}
     if recipe.prepare is not None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import safe_open
 
-from retrieval_distill import models
+from retrieval_distill import endpoints, models
 from retrieval_distill.config import MemberConfig
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.runtime import stages
@@ -121,8 +121,10 @@ class Workload:
 def parameters(model: str) -> int:
     """Those of a transformer's layers: words' vectors are looked up, which costs next to nothing.
 
-    Of a model without a file of safetensors none are known, and 0 is returned.
+    Of a model without a file of safetensors, or on a server, none are known, and 0 is returned.
     """
+    if endpoints.is_one(model):
+        return 0
     folder = models.resolve(model)
     if base := models.adapter_base(folder):
         return parameters(base)

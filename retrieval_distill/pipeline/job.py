@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from retrieval_distill import api, models
+from retrieval_distill import api, endpoints, models
 from retrieval_distill.config import BM25Config, MemberConfig, Recipe
 from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data import feedback_queries, generated
@@ -64,8 +64,10 @@ class Job:
         measures.parse_measures(self.recipe.evaluate.measures)
         self._check_also()
         models.resolve(self.recipe.student.model)
-        for model in [*self.baselines.values(), *self.retrievers.values()]:
-            models.resolve(model)
+        declared = [endpoints.PREFIX + name for name in self.recipe.endpoints]
+        taught_by = filter(endpoints.is_one, [self.recipe.embedding_teacher.model or ""])
+        for model in [*declared, *self.baselines.values(), *self.retrievers.values(), *taught_by]:
+            models.check(model)
         self._check_teachers()
         if self.recipe.generate is None:
             self.dataset.qrels(self.train_split)
@@ -90,7 +92,7 @@ class Job:
                 f"teacher.model={config.model} is not asked where there is a teacher.ensemble "
                 f"({self.teacher_name}): leave one of them out, with --set teacher.ensemble=[] the ensemble"
             )
-        for member in self.members:
+        for member in [*self.members, *self.rerankers.values()]:
             teachers.check(member)
 
     def _check_measures(self) -> None:
@@ -206,7 +208,23 @@ class Job:
     @cached_property
     def baselines(self) -> dict[str, str]:
         """The models to measure beside the student, by their names in the report."""
-        return models.by_short_name(self.recipe.evaluate.baselines, rivals.SYSTEMS, "evaluate.baselines")
+        found = models.by_short_name(self.recipe.evaluate.baselines, rivals.SYSTEMS, "evaluate.baselines")
+        if taken := [model for name, model in found.items() if name.startswith(rivals.RERANKED)]:
+            raise UserError(f"evaluate.baselines: {taken[0]!r} has the name of a reranker; rename it, or list it there")
+        return found
+
+    @cached_property
+    def rerankers(self) -> dict[str, MemberConfig]:
+        """The rerankers to measure beside the teacher, by their names in the report."""
+        words = BM25Config(**self.recipe.retrieve.bm25)
+        named = models.by_short_name(self.recipe.evaluate.rerankers, (), "evaluate.rerankers")
+        return {rivals.RERANKED + name: MemberConfig(model=model, bm25=words) for name, model in named.items()}
+
+    @cached_property
+    def loaded_rerankers(self) -> dict[str, Teacher]:
+        """The same, loaded."""
+        corpus = teachers.Corpus(self.dataset.documents, self._vectors)
+        return {name: teachers.load(member, corpus) for name, member in self.rerankers.items()}
 
     @cached_property
     def retrievers(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ from retrieval_distill.reporting.templating import render
 from retrieval_distill.runtime.progress import clock
 from retrieval_distill.student import card as student_card
 
-SCORED_ELSEWHERE = ("scores:", "llm:")
+SCORED_ELSEWHERE = ("scores:", "llm:", "api:")
 """Teachers whose limit of tokens is not ours."""
 
 

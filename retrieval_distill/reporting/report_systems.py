@@ -92,10 +92,13 @@ class System(Part):
     """Encoding of ``short``, ``medium`` and ``long`` documents: thirds of the corpus."""
     peak_memory_bytes: int | None = None
     """Of the whole process, which holds every system, while this one was asked."""
+    cost_per_thousand_queries: float | None = None
+    """What its endpoint asks for them, in the currency of the recipe's prices."""
     hardware: str | None = None
     """What it was timed on."""
     timed_as: str | None = None
-    """The system whose timing this is: itself, or one that does the same work."""
+    """The system whose timing this is: itself, or one that does the same work; ``requests``: the run's own requests to
+    an endpoint; ``scoring rate``: what the teacher's scores took."""
     fusion: Fused | None = None
 
     @property
@@ -108,7 +111,7 @@ class Systems(Part):
     """Every system over the same queries."""
 
     systems: dict[str, System]
-    """``bm25``, ``start``, ``hybrid-start``, ``student``, ``hybrid-student``, ``teacher``, and baselines."""
+    """``bm25``, ``start``, ``hybrid-start``, ``student``, ``hybrid-student``, ``teacher``, baselines, rerankers."""
     minimum_detectable: dict[str, float | None] = Field({})
     """By measure, the difference that so many queries show four times in five; ``null`` for a single query."""
 

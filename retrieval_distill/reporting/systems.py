@@ -36,6 +36,9 @@ class Row:
     costs: dict[str, str]
 
 
+REQUESTS = "requests"
+"""What a system behind an endpoint is ``timed_as``."""
+
 LENGTHS = ("short", "medium", "long")
 """Thirds of the corpus by length, in which encoding is timed."""
 
@@ -48,6 +51,7 @@ COSTS: dict[str, tuple[Callable[[System], Any], Callable[[Any], str]]] = {
     "with cold caches": (lambda system: system.cold_latency_ms, lambda found: number(found.p50, 1)),
     "index alone": (lambda system: system.index_search_ms, lambda found: number(found.p50, 1)),
     "documents per second": (lambda system: system.documents_per_second, lambda rate: short(round(rate))),
+    "cost of 1,000 queries": (lambda system: system.cost_per_thousand_queries, lambda cost: number(cost, 4)),
     "model": (lambda system: model_bytes(system), size),
     "index": (lambda system: system.index_bytes, size),
 }
@@ -136,7 +140,9 @@ def timing(report: RunReport) -> str:
     found = {name: system.timed_as for name, system in report.systems.items() if system.timed_as}
     if not found:
         return ""
-    together = {first: [name for name, other in found.items() if other == first] for first in found.values()}
+    asked = [name for name, first in found.items() if first == REQUESTS]
+    timed = [first for first in found.values() if first != REQUESTS]
+    together = {first: [name for name, other in found.items() if other == first] for first in timed}
     shared = [listed(names) for names in together.values() if len(names) > 1]
     sentences = [
         "The systems were timed in turns, so that whatever else the machine did slowed all of them; in brackets stands "
@@ -144,6 +150,8 @@ def timing(report: RunReport) -> str:
     ]
     if shared:
         sentences.append(f"Systems that do the same work were timed once: {'; '.join(shared)}.")
+    if asked:
+        sentences.append(f"What {listed(asked)} took is what the requests of this run to the endpoint took.")
     if found.get("teacher") == "scoring rate":
         sentences.append("The teacher's figure is what its scores cost per query, without the first stage.")
     elif "teacher" in found:

@@ -54,7 +54,7 @@ def with_options(
         hybrid: How to fuse it with BM25: ``"none"``, ``"tuned"``, or weights such as ``score:0.7``; ``None``: what is
             better on a run's dev queries; outside of a run ``"none"``.
         rerank: Teacher that reranks the results: a cross-encoder (hub id, folder, ``starter``),
-            ``bi-encoder:NAME``, ``bm25``, ``llm:NAME`` or ``scores:FILE``; ``None``: no reranking.
+            ``bi-encoder:NAME``, ``bm25``, ``llm:NAME``, ``api:NAME`` or ``scores:FILE``; ``None``: no reranking.
         rerank_depth: Documents that the teacher of ``rerank`` reads.
         where: SQL condition on the columns of ``metadata`` that found documents must meet; ``None``: no condition.
         metadata: Table of these columns; ``None``: the corpus.

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from retrieval_distill import endpoints
 from retrieval_distill.config import ReadConfig, RetrieveConfig, parse_recipe
 from retrieval_distill.data import sources
 from retrieval_distill.data.dataset import Dataset
@@ -59,6 +60,7 @@ class SearchLocation:
                 f"{folder}: no finished run there; create one with: retrieval-distill run RECIPE --out {folder}"
             )
         parsed, cache = parse_recipe(stages.read_json(recipe), str(recipe)), folder / "dataset"
+        endpoints.declare(parsed.endpoints, folder / endpoints.FOLDER)
         names = (*columns(parsed.dataset, "documents")["id"], *KNOWN["documents"]["id"])
         return cls(
             folder / "index-student", str(folder / "student"), parsed.dataset.source, cache, folder / "search",

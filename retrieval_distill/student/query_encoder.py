@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill import models
+from retrieval_distill import endpoints, models
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import stages
 from retrieval_distill.student import loading
@@ -48,6 +48,8 @@ class QueryEncoder:
         """Vectors of queries, in order."""
         if len(texts) == 1 and self.light is not None:
             return self.light(texts[0])[None]
+        if endpoints.is_one(self.model):
+            return endpoints.embedder(self.model).vectors(texts, "query")
         return loading.encode(self.loaded, texts, "query")
 
     @cached_property
@@ -65,6 +67,8 @@ class QueryEncoder:
             fingerprint: The model's fingerprint.
             texts: Texts to compare vectors of.
         """
+        if endpoints.is_one(self.model):
+            return self
         if is_exported(models.resolve(self.model)):
             self.loaded.side("query")
             return self

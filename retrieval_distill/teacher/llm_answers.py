@@ -9,13 +9,13 @@ import math
 import re
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.llm.adaptations import LONGER_WORDS
-from retrieval_distill.llm.chat import NoAnswerError
+from retrieval_distill.llm.client import NoAnswerError
 from retrieval_distill.llm.completions import text_of
 
 Mode = Literal["log-odds", "graded"]
@@ -25,6 +25,9 @@ PARSER_VERSION = 2
 
 MIN_MASS = 1e-7
 """Below this, the probability that the listed tokens leave is only float32 rounding."""
+
+LITTLE = 0.05
+"""Median probability of yes and no together below which a model does not answer the question."""
 
 IMPOSSIBLE = -9999.0
 """Logprob that servers return for minus infinity."""
@@ -55,9 +58,18 @@ _GRADE = re.compile(r"\D*?(?<![^\W_])(?<![-\u2010-\u2015\u2212])(\d+(?:\.\d+|,\d
 """A text with exactly one number that is not part of a word, not negative and no percentage."""
 
 
-def answer_parser(
-    mode: Mode, positive: Collection[str], negative: Collection[str]
-) -> Callable[[dict[str, Any]], float]:
+class Answer(NamedTuple):
+    """A pair's answer."""
+
+    score: float
+    said: float
+    """The probability that the model says one of the words that make the score."""
+
+
+Read = Callable[[dict[str, Any]], Answer]
+
+
+def answer_parser(mode: Mode, positive: Collection[str], negative: Collection[str]) -> Read:
     """A function from a completion's choice to a score; see :class:`retrieval_distill.teacher.llm_judge.LLMJudge`.
 
     Args:
@@ -74,7 +86,7 @@ def answer_parser(
     return _grade if mode == "graded" else partial(_log_odds, yes, no)
 
 
-def _log_odds(positive: set[str], negative: set[str], choice: dict[str, Any]) -> float:
+def _log_odds(positive: set[str], negative: set[str], choice: dict[str, Any]) -> Answer:
     """Log-odds of yes against no at the first token where the model chooses between words."""
     given = choice.get("logprobs")
     if not given or not given["content"][0].get("top_logprobs"):
@@ -84,7 +96,8 @@ def _log_odds(positive: set[str], negative: set[str], choice: dict[str, Any]) ->
         listed = [(near, logprob) for near, logprob in listed if logprob > IMPOSSIBLE]
         yes, no = ([logprob for near, logprob in listed if _word(near) in side] for side in (positive, negative))
         if yes or no:
-            return _odds(yes, no, [logprob for _, logprob in listed])
+            said = sum(map(math.exp, [*yes, *no]))
+            return Answer(_odds(yes, no, [logprob for _, logprob in listed]), said)
         if _word(token["token"]):
             first = [near.strip(_SPACES).lower() for near, _ in listed][:5]
             sides = " nor ".join("/".join(sorted(side)) for side in (positive, negative))
@@ -109,10 +122,10 @@ def _word(token: str) -> str:
     return re.sub(r"^[\W_]+|[\W_]+$", "", token.strip(_SPACES)).casefold()
 
 
-def _grade(choice: dict[str, Any]) -> float:
+def _grade(choice: dict[str, Any]) -> Answer:
     """The single number in the answer."""
     answer = text_of(choice)
     grade = _GRADE.fullmatch(_SCALE.sub(" ", answer))
     if grade is None or not 0 <= (number := float(grade[1].replace(",", "."))) <= 4:
         raise NoAnswerError(f"the answer {answer!r} is no single grade from 0 to 4")
-    return number
+    return Answer(number, 1.0)

@@ -5,6 +5,7 @@ Knows pairs and prompts; must not know HTTP, stores, Runs or judgements, or how 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -12,18 +13,22 @@ from typing import Any, get_args
 import numpy as np
 
 from retrieval_distill.errors import UserError, nearest
-from retrieval_distill.llm import chat, prompts
-from retrieval_distill.llm.chat import Endpoint, Questions
+from retrieval_distill.llm import client, completions, prompts
+from retrieval_distill.llm.client import Endpoint, Questions
 from retrieval_distill.runtime import stages
 from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
 from retrieval_distill.teacher.llm_answers import (
     ANSWER_TOKENS,
+    LITTLE,
     PARSER_VERSION,
     PROMPTS,
     TOP_LOGPROBS,
     Mode,
+    Read,
     answer_parser,
 )
+
+logger = logging.getLogger("retrieval_distill")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,20 +53,39 @@ class LLMJudge:
     mode: Mode
     prompt: str
     max_characters: int
-    read: Callable[[dict[str, Any]], float]
+    read: Read
 
     def score(self, pairs: Pairs) -> ScoreStream:
         """Request the wanted pairs, and yield scores as answers arrive.
 
         Raises:
-            UserError: As :meth:`retrieval_distill.llm.chat.Endpoint.ask`.
+            UserError: As :meth:`retrieval_distill.llm.client.Endpoint.ask`.
         """
         if not pairs.wanted.any():
             return
         self._announce(pairs)
-        questions = Questions(lambda position: self._body(*pairs.texts(position)), self.read, _pair_description(pairs))
-        for scores in self.endpoint.ask(pairs.positions.tolist(), questions):
-            yield np.array(list(scores), np.int64), np.array(list(scores.values()), np.float32)
+        questions = Questions(
+            lambda position: self._body(*pairs.texts(position)),
+            lambda _, answer: self.read(completions.first_choice(answer)),
+            _pair_description(pairs),
+            completions.PATH,
+            completions.FORM,
+        )
+        said: list[float] = []
+        for answers in self.endpoint.ask(pairs.positions.tolist(), questions):
+            said += [answer.said for answer in answers.values()]
+            yield np.array(list(answers), np.int64), np.array([answer.score for answer in answers.values()], np.float32)
+        self._warn_of_silence(said)
+
+    def _warn_of_silence(self, said: Sequence[float]) -> None:
+        """Say so where a model would answer with other words, as one that was not trained to follow instructions."""
+        median = float(np.median(said))
+        if median < LITTLE:
+            logger.warning(
+                "%s hardly says yes or no (median probability of both together: %.2g): such scores compare what it "
+                "would not say; ask a model that follows instructions, with another prompt, or with mode=graded",
+                self.endpoint.model, median,
+            )  # fmt: skip
 
     def _announce(self, pairs: Pairs) -> None:
         """Log the expected cost before the first request."""
@@ -75,7 +99,7 @@ class LLMJudge:
 
     def _body(self, query: str, document: str) -> dict[str, Any]:
         content = prompts.fill(self.prompt, query=query, document=document[: self.max_characters])
-        question: dict[str, Any] = {"messages": [{"role": "user", "content": content}]}
+        question: dict[str, Any] = {"model": self.endpoint.model, "messages": [{"role": "user", "content": content}]}
         question |= {"temperature": 0, "max_tokens": ANSWER_TOKENS[self.mode]}
         if self.mode == "log-odds":
             question |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
@@ -105,8 +129,8 @@ def load(
         positive: For ``log-odds``, words that mean that the document is relevant, in the prompt's language.
         negative: Words that mean that it is not.
         max_characters: Longer documents are truncated.
-        options: ``concurrency``, ``timeout``, ``attempts``, ``price_in`` and ``price_out`` of
-            :func:`retrieval_distill.llm.chat.endpoint`.
+        options: ``key_variable``, ``concurrency``, ``timeout``, ``attempts``, ``price_in`` and ``price_out`` of
+            :func:`retrieval_distill.llm.client.endpoint`.
 
     Raises:
         UserError: An option has an invalid value.
@@ -117,14 +141,14 @@ def load(
     prompts.check_template(template, ("query", "document"))
     if max_characters < 1:
         raise UserError(f"max_characters={max_characters} must be at least 1")
-    client = chat.endpoint(model, endpoint, api_key=api_key, **options)
+    asked = client.endpoint(model, endpoint, api_key=api_key, **options)
     description = {"kind": "llm", "model": model, "mode": mode, "prompt": template, "max_characters": max_characters}
     words = {"positive": list(positive), "negative": list(negative)} if mode == "log-odds" else {}
     description |= {**words, "reading": PARSER_VERSION}
     return LLMJudge(
         fingerprint=stages.fingerprint(description)[:32],
-        description={**description, "endpoint": client.url},
-        endpoint=client,
+        description={**description, "endpoint": asked.url},
+        endpoint=asked,
         mode=mode,
         prompt=template,
         max_characters=max_characters,

@@ -34,7 +34,7 @@ def load(config: MemberConfig, corpus: Corpus = Corpus()) -> Teacher:
 
     Args:
         config: ``model`` is a cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``bm25``, ``llm:NAME``
-            (with ``endpoint``) or ``scores:FILE``; the other keys are the kind's options.
+            (with ``endpoint``), ``api:NAME`` or ``scores:FILE``; the other keys are the kind's options.
         corpus: Documents, which ``bm25`` needs, and their vectors, which save a bi-encoder work.
 
     Raises:
@@ -114,6 +114,12 @@ def _llm(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     return llm_judge.load(name, config.llm.endpoint, **options)
 
 
+def _api(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
+    from retrieval_distill.teacher import api_reranker
+
+    return api_reranker.load(name)
+
+
 def _scores(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     from retrieval_distill.scores import score_files
 
@@ -128,6 +134,7 @@ _KINDS: dict[str, Callable[[str, MemberConfig, Corpus], Teacher]] = {
     "bi-encoder": _bi_encoder,
     BM25: _bm25,
     "llm": _llm,
+    "api": _api,
     "scores": _scores,
 }
 

@@ -13,8 +13,8 @@ from retrieval_distill.config import GenerateConfig
 from retrieval_distill.config.generate import QueryLLMConfig
 from retrieval_distill.errors import UserError
 from retrieval_distill.generate import blocks, ways
-from retrieval_distill.generate.language_model import LanguageModel, parse_answer
-from retrieval_distill.llm import chat
+from retrieval_distill.generate.language_model import PROMPT, LanguageModel, parse_answer
+from retrieval_distill.llm import client
 from tests.teacher.test_llm_judge import FakeEndpoint, Handler, Server
 
 
@@ -38,7 +38,7 @@ class Writer(Handler):
 @pytest.fixture
 def endpoint(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(chat, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(blocks, "SECONDS_PER_COMMIT", 0.0)
     server = Server(("127.0.0.1", 0), Writer)
     server.judge = FakeEndpoint(server.server_address[1])
@@ -141,6 +141,16 @@ def test_answers_out_of_bounds(endpoint, corpus, tmp_path, answer, queries, capl
     made = make(endpoint, corpus, tmp_path / "parts")
     assert made.loc[made["doc_id"] == "d1", "query"].dropna().tolist() == queries[:2]
     assert ("1 of 40 answers hold no query" in caplog.text) == (not queries)
+
+
+def test_a_model_that_repeats_the_instruction_gives_no_query_by_it(endpoint, corpus, tmp_path):
+    """As one does that was not trained to follow instructions: it continues the prompt."""
+    document = corpus.documents["d1"]
+    echoed = PROMPT.format(document=document, count=8).replace("\n\nQueries:", "\n\nQueries: \nhow to do it\nhow to")
+    endpoint.always[document] = {"choices": [{"message": {"content": echoed}, "finish_reason": "length"}]}
+    made = make(endpoint, corpus, tmp_path / "parts", rate=8)
+    found = made.loc[made["doc_id"] == "d1", "query"].tolist()
+    assert "how to do it" in found and not [query for query in found if "search queries" in query]
 
 
 def test_a_model_that_only_thinks_is_counted(endpoint, corpus, tmp_path, caplog):

@@ -21,7 +21,7 @@ import pytest
 from retrieval_distill import api
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.llm import chat
+from retrieval_distill.llm import client
 from retrieval_distill.scores.teacher_contract import Pairs
 from retrieval_distill.teacher import llm_judge
 
@@ -130,7 +130,7 @@ class FakeEndpoint:
 def endpoint(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(chat, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
     server = Server(("127.0.0.1", 0), Handler)
     server.judge = FakeEndpoint(server.server_address[1])
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -222,8 +222,8 @@ def test_retry_after_is_obeyed(endpoint, pairs, status):
 
 def test_retry_after_as_a_date_or_nonsense():
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    assert 25 < chat._retry_after(later) <= 30
-    assert [chat._retry_after(text) for text in ("", "soon", "nan", "-3")] == [0, 0, 0, 0]
+    assert 25 < client._retry_after(later) <= 30
+    assert [client._retry_after(text) for text in ("", "soon", "nan", "-3")] == [0, 0, 0, 0]
 
 
 def test_connection_refused(endpoint, pairs):
@@ -306,8 +306,8 @@ def test_few_pairs_are_handed_out_ahead(endpoint, pairs):
 
 
 def test_nothing_goes_on_after_the_caller_leaves(endpoint, pairs, monkeypatch):
-    monkeypatch.setattr(chat, "QUEUE_PER_THREAD", 10)
-    monkeypatch.setattr(chat, "FIRST_WAIT", 8.0)
+    monkeypatch.setattr(client, "QUEUE_PER_THREAD", 10)
+    monkeypatch.setattr(client, "FIRST_WAIT", 8.0)
     endpoint.seconds = 0.05
     endpoint.always[pairs.texts(1)] = (500, "no")
     scores = llm_judge.load("m", endpoint.url, concurrency=2, attempts=2).score(pairs)
@@ -468,6 +468,6 @@ def test_options_that_cannot_work(options, message):
 @pytest.mark.parametrize("package", ["httpx", "tenacity"])
 def test_a_missing_package_names_the_extra(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, chat.__name__)
+    monkeypatch.delitem(sys.modules, client.__name__)
     with pytest.raises(UserError, match=rf"needs {package}: pip install 'retrieval-distill\[llm\]'"):
-        __import__(chat.__name__)
+        __import__(client.__name__)

@@ -11,7 +11,7 @@ import pytest
 
 from retrieval_distill.config import MemberConfig, parse
 from retrieval_distill.errors import UserError
-from retrieval_distill.llm import chat
+from retrieval_distill.llm import client
 from retrieval_distill.scores.teacher_contract import Pairs
 from retrieval_distill.teacher import llm_judge
 from retrieval_distill.teacher.teacher_loader import load
@@ -31,7 +31,7 @@ class Told(Handler):
 def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr(chat, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(client, "FIRST_WAIT", 0.01)
     found = Server(("127.0.0.1", 0), Told)
     found.url, found.bodies = f"http://127.0.0.1:{found.server_address[1]}/v1", []
     threading.Thread(target=found.serve_forever, args=(0.01,), daemon=True).start()
@@ -169,6 +169,16 @@ def test_words_of_another_language(server, pairs):
     server.respond = lambda body: choices(logprobs({"Ja": 0.9}))
     _, error = collect(llm_judge.load("deutsch", server.url, attempts=1), pairs)
     assert "neither yes nor no" in error and "positive=[ja] and negative=[nein]" in error
+
+
+@pytest.mark.parametrize(("share", "warns"), [(0.001, True), (0.5, False)])
+def test_a_model_that_hardly_says_yes_or_no_is_told_of(server, pairs, share, warns, caplog):
+    """As one that was not trained to follow instructions, and continues the prompt."""
+    listed = {"Does": (1 - share) * 0.9, "The": (1 - share) * 0.1, "Yes": share * 0.8, "No": share * 0.2}
+    server.respond = lambda body: choices(logprobs(listed))
+    scores, error = collect(llm_judge.load("base", server.url), pairs)
+    assert error is None and scores == pytest.approx(dict.fromkeys(range(6), math.log(4)), abs=1e-5)
+    assert ("base hardly says yes or no" in caplog.text) == warns
 
 
 def test_yaml_truth_values_are_words():

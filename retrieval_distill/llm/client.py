@@ -1,4 +1,4 @@
-"""Client for OpenAI-compatible chat-completion endpoints: parallel requests with retries; announces the cost first.
+"""The client of every endpoint: parallel requests with retries; announces the cost first.
 
 Knows HTTP, threads and retries; must not know what is asked, or how an answer is parsed.
 """
@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ try:
     import httpx
     import tenacity
 except ImportError as error:
-    raise UserError(f"a language model needs {error.name}: pip install 'retrieval-distill[llm]'") from error
+    raise UserError(f"an endpoint needs {error.name}: pip install 'retrieval-distill[llm]'") from error
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -51,15 +52,19 @@ MAX_BYTES = 1 << 24
 MAX_UNREADABLE = 20
 """Number of questions without a readable answer after which no more are asked."""
 
-_CHECK_REQUEST = "check the model name and the prompt's length (max_characters)"
+_CHECK_REQUEST = "check the model name and the length of what is sent (max_characters)"
 
 CHECKS = {
     400: _CHECK_REQUEST,
-    401: "check the API key (api_key or the environment variable OPENAI_API_KEY)",
+    401: "check the API key (the environment variable {key_variable})",
     403: "check that the API key may use this model",
+    413: "send less in a request: lower max_characters, and batch where there is one",
     422: _CHECK_REQUEST,
 }
 """HTTP status for which retrying is useless -> what to check; other statuses: endpoint and model name."""
+
+OPENAI_KEY = "OPENAI_API_KEY"
+"""The environment variable that holds the API key, where nothing else is said."""
 
 
 class NoAnswerError(Exception):
@@ -81,7 +86,7 @@ class NoAnswerError(Exception):
 
 
 class _FailedError(NoAnswerError):
-    """The response is not a chat completion."""
+    """The response does not have the form of an answer."""
 
 
 class _UnreadableError(UserError):
@@ -93,13 +98,19 @@ class Questions(Generic[T]):
     """A set of numbered questions."""
 
     body: Callable[[int], Body]
-    """The request of a question, without the model's name."""
-    read: Callable[[dict[str, Any]], T]
-    """Parses a choice of the completion; raises :class:`NoAnswerError` if it holds no answer."""
+    """The request of a question."""
+    read: Callable[[int, Any], T]
+    """Parses the JSON of a question's answer; raises :class:`NoAnswerError` if it holds no usable one."""
     name: Callable[[int], str]
     """What a question asks for, for messages, such as ``"score for query 'q' and document 'd'"``."""
+    path: str
+    """Where below the base URL it is asked, such as ``"/chat/completions"``."""
+    form: str
+    """What an answer is, for messages, such as ``"a chat completion"``."""
     instead: T | None = None
     """Replaces an answer that cannot be parsed; ``None``: the question is retried instead."""
+    keep: Callable[[int, T, float], object] = lambda number, answer, seconds: None
+    """Keeps a question's answer, which took so many seconds, before its thread asks the next; many threads do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +125,11 @@ class Endpoint:
     prices: tuple[float, float] | None
     """Prices per million tokens in and out."""
     key: str = field(repr=False)
+    key_variable: str = OPENAI_KEY
 
-    def announce(self, count: int, what: str, characters: int, tokens_out: int) -> None:
+    def announce(
+        self, count: int, what: str, characters: int, tokens_out: int = 0, calls: int | None = None, fee: float = 0.0
+    ) -> None:
         """Announce the cost before it arises.
 
         Args:
@@ -123,13 +137,18 @@ class Endpoint:
             what: What they are about, such as ``"pairs"``.
             characters: Total number sent; about four make a token.
             tokens_out: Largest total number received.
+            calls: Number of requests; ``None``: one for each question.
+            fee: Price of the requests themselves.
         """
         tokens_in, cost = characters // 4, ""
-        if self.prices:
-            cost = f", cost about {(tokens_in * self.prices[0] + tokens_out * self.prices[1]) / 1e6:,.2f}"
+        if self.prices or fee:
+            by_token = self.prices or (0.0, 0.0)
+            cost = f", cost about {fee + (tokens_in * by_token[0] + tokens_out * by_token[1]) / 1e6:,.2f}"
+        out = f" and {tokens_out:,} out" if tokens_out else ""
+        sent = "" if calls is None else f" in {calls:,} requests"
         logger.info(
-            f"asking {self.model} at {self.url} about {count:,} {what}: about {tokens_in:,} tokens in "
-            f"and {tokens_out:,} out{cost}, {self.concurrency} requests at a time"
+            f"asking {self.model} at {self.url} about {count:,} {what}{sent}: "
+            f"about {tokens_in:,} tokens in{out}{cost}, {self.concurrency} requests at a time"
         )
 
     def ask(self, numbers: Sequence[int], questions: Questions[T]) -> Iterator[dict[int, T]]:
@@ -184,13 +203,14 @@ class Endpoint:
         """One attempt at a question, adapted to what the server is known to accept."""
         while True:
             learned = adaptations.learned_adaptations(self.url, self.model)
-            body = reduce(
-                lambda body, adaptation: adaptation.change(body),
-                learned,
-                {"model": self.model, **questions.body(number)},
-            )
+            body = reduce(lambda body, adaptation: adaptation.change(body), learned, questions.body(number))
+            start = time.monotonic()
             try:
-                return _read(questions, self._answer(client, body))
+                content = self._answer(client, questions.path, body)
+                seconds = time.monotonic() - start
+                found = _read(questions, number, content)
+                questions.keep(number, found, seconds)
+                return found
             except NoAnswerError as failure:
                 if failure.wants is not None and failure.wants not in learned:
                     adaptations.learn(self.url, self.model, failure.wants)
@@ -202,14 +222,14 @@ class Endpoint:
                 else:
                     return questions.instead
 
-    def _answer(self, client: httpx.Client, body: Body) -> bytes:
+    def _answer(self, client: httpx.Client, path: str, body: Body) -> bytes:
         try:
-            with client.stream("POST", f"{self.url}/chat/completions", json=body) as response:
+            with client.stream("POST", f"{self.url}{path}", json=body) as response:
                 content = _read_limited(response)
         except httpx.RequestError as error:
             raise _FailedError(f"{type(error).__name__}: {error}") from error
         if not response.is_success:
-            raise _refusal_error(response, content, body)
+            raise _refusal_error(response, content, body, self.key_variable)
         return content
 
     def _line(self, text: str) -> str:
@@ -224,6 +244,7 @@ def endpoint(
     url: str,
     *,
     api_key: str | None = None,
+    key_variable: str = OPENAI_KEY,
     concurrency: int = 8,
     timeout: float = 60.0,
     attempts: int = 6,
@@ -235,7 +256,8 @@ def endpoint(
     Args:
         model: The model's name on the server.
         url: Base URL, such as ``http://localhost:8000/v1``.
-        api_key: ``None``: the environment variable ``OPENAI_API_KEY``; a local server may need none.
+        api_key: ``None``: what the environment variable ``key_variable`` holds; a local server may need none.
+        key_variable: Name of that variable.
         concurrency: Number of parallel requests.
         timeout: Seconds to wait for a silent server.
         attempts: Requests for one answer before giving up.
@@ -253,8 +275,8 @@ def endpoint(
     prices = None if price_in is None or price_out is None else (price_in, price_out)
     if (price_in is None) != (price_out is None) or min(prices or (0,)) < 0:
         raise UserError(f"price_in={price_in} and price_out={price_out}: give both, each at least 0, or neither")
-    key = _check_key(os.environ.get("OPENAI_API_KEY", "") if api_key is None else api_key)
-    return Endpoint(_check_url(url), model, concurrency, timeout, attempts, prices, key)
+    key = _check_key(os.environ.get(key_variable, "") if api_key is None else api_key)
+    return Endpoint(_check_url(url), model, concurrency, timeout, attempts, prices, key, key_variable)
 
 
 def _check_url(url: str) -> str:
@@ -303,16 +325,16 @@ def _answers_as_they_arrive(
         raise failures[0]
 
 
-def _read(questions: Questions[T], content: bytes) -> T:
-    """The answer in a completion.
+def _read(questions: Questions[T], number: int, content: bytes) -> T:
+    """The answer in a response.
 
     Raises:
-        NoAnswerError: It is not a completion, or holds no answer.
+        NoAnswerError: It does not have the form of one, or holds none.
     """
     try:
-        return questions.read(json.loads(content)["choices"][0])
+        return questions.read(number, json.loads(content))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise _FailedError(f"the answer is not a chat completion: {_text(content)}") from error
+        raise _FailedError(f"the answer is not {questions.form}: {_text(content)}") from error
 
 
 def _read_limited(response: httpx.Response) -> bytes:
@@ -347,7 +369,7 @@ def _retry_after(header: str) -> float:
         return 0.0
 
 
-def _refusal_error(response: httpx.Response, content: bytes, body: Body) -> NoAnswerError:
+def _refusal_error(response: httpx.Response, content: bytes, body: Body, key_variable: str) -> NoAnswerError:
     """The error for an unsuccessful status, with the server's message from the usual JSON envelope, if any."""
     status = response.status_code
     try:
@@ -358,6 +380,7 @@ def _refusal_error(response: httpx.Response, content: bytes, body: Body) -> NoAn
     if status in (408, 409, 429) or status >= 500:
         return _FailedError(f"status {status}: {message}", after=_retry_after(response.headers.get("Retry-After", "")))
     check = CHECKS.get(status, "check the endpoint (it usually ends in /v1) and the model name")
+    check = check.format(key_variable=key_variable)
     if status in (400, 422) and "logprobs" in body:
         check += "; without logprobs use mode=graded"
     wants = adaptations.for_refusal(f"{message} {parameter}", body) if status in (400, 422) else None
