@@ -39,11 +39,13 @@ def serve(
 
     Example: retrieval-distill serve runs/demo --teacher starter --start --feedback runs/demo/feedback.db
 
+    Example: retrieval-distill serve runs/demo --model student-onnx
+
     Example: retrieval-distill serve index --model student --dataset docs.jsonl --port 9000 --mcp
 
     Options:
         folder: Folder of a finished run, or of an index, which needs ``--model`` and ``--dataset``.
-        model: The bi-encoder that embedded the documents of an index.
+        model: The bi-encoder that embedded the documents of an index; with a run, an export of its student.
         dataset: The documents' texts of an index.
         host: Address to listen at; by default this machine alone can reach it.
         port: Port to listen at; 0: a free one.
@@ -57,16 +59,16 @@ def serve(
     """
     from retrieval_distill.search.location import SearchLocation
 
-    if (model is None) != (dataset is None):
-        raise UserError("an index needs --model (which embedded its documents) and --dataset (their texts)")
-    if model is not None:
+    if dataset is not None:
         shell.check_index(folder)
-        shell.check_models(model)
+        if model is None:
+            raise UserError("an index needs --model (which embedded its documents) beside --dataset (their texts)")
+    shell.check_models(model)
     read = reading.config()
 
     def place() -> SearchLocation:
         if model is None or dataset is None:
-            return SearchLocation.of_run(folder)
+            return SearchLocation.of_run(folder).with_model(model)
         return SearchLocation.of_parts(folder, model, dataset, cache, read)
 
     place()

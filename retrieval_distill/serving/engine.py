@@ -33,8 +33,8 @@ from retrieval_distill.search.lexical import lexical, with_fusion
 from retrieval_distill.search.location import SearchLocation
 from retrieval_distill.search.searcher import Searcher
 from retrieval_distill.serving.fields import Fields, Filter
-from retrieval_distill.student import encoder
-from retrieval_distill.student.encoder import Kind
+from retrieval_distill.student import loading
+from retrieval_distill.student.routes import Kind
 
 STUDENT, START, BM25 = "student", "start", "bm25"
 
@@ -45,6 +45,9 @@ LABELS = {
 
 FILTERS_KEPT = 16
 """Filters whose documents are kept, of those lately asked."""
+
+MANY = 1 << 20
+"""Tokens beyond any text's."""
 
 LIKE = 2_000
 """Characters of a document that stand for it as a query of BM25."""
@@ -57,7 +60,7 @@ class Encoder:
     Args:
         name: ``student`` or ``start``.
         model: Its folder, hub id or packaged name.
-        loaded: The sentence-transformers model.
+        loaded: What :func:`retrieval_distill.student.loading.load` gave.
         dimensions: Dimensions to which its vectors may be cut, since it was trained with such views; ascending.
     """
 
@@ -68,21 +71,22 @@ class Encoder:
 
     def queries(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The vector of each query, float32 [dimensions]."""
-        return list(encoder.encode(self.loaded, texts, "query"))
+        return list(loading.encode(self.loaded, texts, "query"))
 
     def embedded(self, kind: Kind, texts: Sequence[str]) -> list[tuple[np.ndarray, int]]:
         """The vector of each text, float32 [dimensions], and its number of tokens; the bits that ``embed`` writes."""
-        counts = encoder.tokens_of(self.loaded, texts, kind).lengths.tolist()
-        return list(zip(encoder.encode(self.loaded, texts, kind), counts, strict=True))
+        limit = loading.limit(self.loaded, kind) or MANY
+        counts = loading.tokens_beyond(self.loaded, texts, kind, limit).lengths.tolist()
+        return list(zip(loading.encode(self.loaded, texts, kind), counts, strict=True))
 
     @property
     def limit(self) -> int | None:
         """Tokens that are kept of a document; ``None``: all."""
-        return encoder.limit(self.loaded, "document")
+        return loading.limit(self.loaded, "document")
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """The number of tokens of each text, however long."""
-        return encoder.tokens_of(self.loaded, texts, "document", None, beyond=True).lengths.tolist()
+        return loading.tokens_beyond(self.loaded, texts, "document", MANY).lengths.tolist()
 
     @cached_property
     def of_documents(self) -> Callable[[Sequence[str]], list[tuple[np.ndarray, int]]]:
@@ -330,8 +334,9 @@ def _weights(folder: Path, file: str | None = None) -> Fusion:
 
 def _views(place: SearchLocation) -> tuple[int, ...]:
     """The dimensions of the views that a run's student was trained with."""
-    recipe = Path(place.model).parent / "recipe.json"
-    if not recipe.is_file():
+    folders = (Path(place.model).parent, place.search_folder.parent)
+    recipe = next((folder / "recipe.json" for folder in folders if (folder / "recipe.json").is_file()), None)
+    if recipe is None:
         return ()
     views = parse_recipe(stages.read_json(recipe), str(recipe)).views
     return tuple(sorted(int(str(view)) for view in views if str(view).isdecimal()))

@@ -17,6 +17,7 @@ from retrieval_distill.serving.engine import Encoder, Engine
 from retrieval_distill.serving.errors import RefusedError
 from retrieval_distill.serving.service import Service
 from retrieval_distill.serving.texts import checked
+from retrieval_distill.student import loading
 
 
 class Embeddings(LooseBody):
@@ -132,7 +133,7 @@ def dimensions_of(encoder: Encoder, asked: int | None) -> int | None:
     Raises:
         RefusedError: The model was not trained to have its vectors cut so.
     """
-    full = int(encoder.loaded.get_embedding_dimension() or 0)
+    full = loading.dimensions(encoder.loaded)
     known = sorted({*encoder.dimensions, full})
     if asked is None or asked in known:
         return asked

@@ -77,6 +77,11 @@ def limit(model: SentenceTransformer | Exported, kind: Kind, max_length: int | N
     return encoder.limit(model, kind, max_length)
 
 
+def dimensions(model: SentenceTransformer | Exported) -> int:
+    """Length of a vector."""
+    return model.dimensions if isinstance(model, Exported) else int(model.get_embedding_dimension() or 0)
+
+
 def tokens_beyond(model: SentenceTransformer | Exported, texts: Sequence[str], kind: Kind, max_length: int) -> Tokens:
     """Token ids, prompt included, at most ``max_length`` of a text, though the model's own limit be less."""
     if isinstance(model, Exported):

@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from retrieval_distill.api.students import export_model
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError
+from retrieval_distill.search.location import SearchLocation
 from retrieval_distill.search.searcher import Searcher
 from retrieval_distill.serving.engine import Encoder, Engine, Question, System
 from retrieval_distill.serving.fields import Fields
@@ -79,3 +81,18 @@ def test_like_takes_a_documents_first_passage(engine):
     )
     with pytest.raises(UserError, match="no document"):
         engine.like("nothing")
+
+
+def test_an_exported_student_serves_as_the_student_does(finished_run, tmp_path):
+    pytest.importorskip("onnxruntime")
+    export_model(finished_run / "student", out=tmp_path / "onnx", to="onnx")
+    place = SearchLocation.of_run(finished_run)
+    student, exported = (Engine.open(one) for one in (place, place.with_model(str(tmp_path / "onnx"))))
+    texts = student.dataset.documents.take()[:7]
+    one, other = (engine.encoders["student"].embedded("document", texts) for engine in (student, exported))
+    assert [tokens for _, tokens in one] == [tokens for _, tokens in other]
+    np.testing.assert_allclose([vector for vector, _ in one], [vector for vector, _ in other], atol=1e-5)
+    assert student.encoders["student"].lengths(texts) == exported.encoders["student"].lengths(texts)
+    queries = student.dataset.queries.take()[:5]
+    found, same = (engine.find(asked(engine, queries, 4)) for engine in (student, exported))
+    assert [[hit.id for hit in answer.hits] for answer in found] == [[hit.id for hit in answer.hits] for answer in same]
