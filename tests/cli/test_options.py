@@ -25,8 +25,8 @@ ACTS = {
 }
 """Commands and the verbs of their names; ``search``, ``serve`` and ``scores`` are a searcher's and a store's."""
 
-OWN = {("mine", "vectors"), ("rerank", "depth"), ("index", "dataset")}
-"""Options that the shell has otherwise: always a place for vectors, several depths, whose split is asked."""
+OWN = {("mine", "vectors"), ("rerank", "depth"), ("index", "dataset"), ("export", "out")}
+"""Options that the shell has otherwise: always a place for vectors, several depths, whose split is asked, two verbs' outputs."""
 
 NOUNS = re.compile(r"\b(Dataset|Run|Teacher|Calibration)\b")
 """Types of what a command makes of several options, or reads from a file."""

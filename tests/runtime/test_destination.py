@@ -25,6 +25,7 @@ FOLDERS = {
     "convert": [NOWHERE, "--to", "parquet"],
     "compress": ["--dataset", NOWHERE, "--model", "m", "--out"],
     "distill": ["scored.parquet", "--dataset", NOWHERE, "--out"],
+    "feedback-to-dataset": ["log.db", NOWHERE, "--out"],
     "embed": ["--model", "m", "--dataset", NOWHERE, "--out"],
     "index": ["vectors", "--out"],
     "fit-teacher": ["--dataset", NOWHERE, "--out"],
