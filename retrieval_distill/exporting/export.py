@@ -27,7 +27,8 @@ from retrieval_distill.runtime import files, stages
 from retrieval_distill.runtime.progress import progress
 from retrieval_distill.student import backends, encoder, exported, graph, routes
 from retrieval_distill.student.exported import RUNTIMES, Exported, FastTokenizer, Scorer, Side
-from retrieval_distill.teacher import cross_encoder, teacher_loader
+from retrieval_distill.teacher import cross_encoder, modules, teacher_loader
+from retrieval_distill.teacher.shared_prefix import is_decoder
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -196,7 +197,7 @@ def _bi_encoder(name: str, sample: Sample) -> Source:
 
 def _cross_encoder(name: str, label: int | None, sample: Sample) -> Source:
     teacher = cross_encoder.load(name, dtype="float32", label=label, devices=["cpu"])
-    if not teacher.plain:
+    if not teacher.plain or len(teacher.model) > 1 or modules.prompt(teacher.model) or is_decoder(teacher.model):
         raise UserError(
             f"teacher {name!r} does more than to encode a pair and to classify it (a prompt, a chat template, several "
             "modules, no padding); one graph cannot hold that"

@@ -19,6 +19,12 @@ from retrieval_distill.formatting import snippet_parts
 
 WORD = re.compile(r"\w+")
 
+COMMON = frozenset(
+    "a an and are as at be by can do does for from how i if in into is it its of on or that the this to was what when "
+    "where which who why will with you".split()
+)
+"""English words that stand in nearly every text; marked in a snippet they would hide the others."""
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -63,8 +69,12 @@ def hits_of(passages: Sequence[str], scores: Sequence[float], dataset: Dataset, 
 
 
 def highlights(shown: str, query: str) -> list[tuple[int, int]]:
-    """Where words of a query stand in a snippet: (start, end) in characters, in order."""
-    words = {word.lower() for word in WORD.findall(query)}
+    """Where words of a query stand in a snippet: (start, end) in characters, in order.
+
+    Words that stand nearly everywhere are left out, unless the query has no others.
+    """
+    asked = {word.lower() for word in WORD.findall(query)}
+    words = asked - COMMON or asked
     return [match.span() for match in WORD.finditer(shown) if match[0].lower() in words]
 
 

@@ -59,7 +59,8 @@ def _forward(model: Any, input_ids: Tensor | None = None, attention_mask: Tensor
     from transformers.modeling_outputs import BaseModelOutput
 
     unusual = other.get("position_ids") is not None or other.get("inputs_embeds") is not None
-    if torch.is_grad_enabled() or unusual or input_ids is None or other.get("output_hidden_states"):
+    recorded = torch.jit.is_tracing() or torch.compiler.is_exporting()  # a graph has to hold for other texts too
+    if torch.is_grad_enabled() or recorded or unusual or input_ids is None or other.get("output_hidden_states"):
         return type(model).forward(model, input_ids=input_ids, attention_mask=attention_mask, **other)
     kept = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     ids, which = torch.unique(input_ids, return_inverse=True)
