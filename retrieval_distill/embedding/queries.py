@@ -58,7 +58,8 @@ def require_same_model(model: str, manifest: stages.Manifest, folder: Path) -> N
     Raises:
         UserError: The model's weights differ from those that embedded the documents.
     """
-    if manifest["inputs"]["model"] not in (models.fingerprint(model), exported.stands_for(models.resolve(model))):
+    made_of = None if endpoints.is_one(model) else exported.stands_for(models.resolve(model))
+    if manifest["inputs"]["model"] not in (models.fingerprint(model), made_of):
         raise UserError(
             f"{folder}: this {manifest['stage']} was not built with {model!r}; embed the corpus with it first"
         )
