@@ -157,7 +157,7 @@ def test_architectures_without_such_layers_are_refused_by_name(tokenizers_by_kin
     ):
         frozen(biased, 2)
     with pytest.raises(
-        UserError, match=r"training\.frozen_layers=4: the student has 4 layers, and at least one has to"
+        UserError, match=r"training\.frozen_layers=4: the student has 4 layers, and at least one must be trained"
     ):
         frozen(encoders["bert"], 4)
 
