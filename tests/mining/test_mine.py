@@ -86,7 +86,7 @@ def test_in_topic_draws(dataset, encoders, tmp_path):
         assert len(set(docs) & set(pool(query))) >= 4  # three drawn and the relevant one
     with pytest.raises(UserError, match="in-topic draws need document vectors"):
         api.mine(dataset, vectors=tmp_path, retrievers=["bm25"], draw=draw)
-    with pytest.raises(UserError, match=r"mining\.topics=500: only 60 texts"):
+    with pytest.raises(UserError, match=r"mining\.topics=500: there are only 60 texts"):
         api.mine(dataset, vectors=tmp_path, retrievers=[encoders["bert"]], draw=draw, topics=500)
 
 

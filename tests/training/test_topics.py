@@ -66,7 +66,7 @@ def test_every_query_is_nearest_to_its_own_topics_mean():
 
 
 def test_more_topics_than_queries():
-    with pytest.raises(UserError, match=r"training\.topics=5: only 3 texts"):
+    with pytest.raises(UserError, match=r"training\.topics=5: there are only 3 texts"):
         cluster(np.eye(3, dtype=np.float32), 5, seed=0)
 
 
