@@ -73,9 +73,7 @@ def search(
         tune: Tune the weights of ``--hybrid`` on this judged split, and keep them.
         as_json: A line of JSON per query.
     """
-    from retrieval_distill.cli import prompt  # imports much
     from retrieval_distill.config import TeacherConfig, parse
-    from retrieval_distill.search import assembly
 
     if sys.stderr.isatty():
         typer.echo(visible(f"opening {folder if index is None else index} ..."), err=True)
@@ -86,6 +84,9 @@ def search(
     query = query if index is None else folder
     if rerank is not None:
         shell.checked(parse(TeacherConfig, {"model": rerank}, "teacher"))
+    from retrieval_distill.cli import prompt  # both import much, which a mistake need not wait for
+    from retrieval_distill.search import assembly
+
     searcher = assembly.open_searcher(place, dtype)
     if tune is not None:
         shell.say(assembly.tune(searcher, place, tune).table())
