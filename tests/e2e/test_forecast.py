@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,7 +64,7 @@ def test_a_short_run_is_not_measured(tiny_recipe, tmp_path):
 
 def test_the_pace_of_what_is_done_mends_what_is_ahead(monkeypatch, caplog):
     now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))  # not the clock of other threads
     caplog.set_level(logging.INFO, logger="retrieval_distill")
     with progress.whole_progress(["one", "two"], [10.0, 40.0]) as begin:
         begin(0)

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -240,5 +241,5 @@ def test_building_time_is_told_from_a_small_index(monkeypatch):
     expected = {"flat": 2 * 1e6 / 4096, "ivf": (156_000 / 4096) ** 2 + 2 * (1e6 / 4096) ** 1.5}
     for kind, seconds in expected.items():
         clock = iter([0.0, 1.0, 3.0])
-        monkeypatch.setattr(trials.time, "monotonic", lambda: next(clock))  # noqa: B023
+        monkeypatch.setattr(trials, "time", SimpleNamespace(monotonic=lambda: next(clock)))  # noqa: B023
         assert trials.estimate_build_seconds(KINDS[kind], some, 1_000_000) == pytest.approx(seconds)

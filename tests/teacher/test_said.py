@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ class Slow:
 @pytest.fixture
 def clock(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(scoring.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(scoring, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
