@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import safe_open
 
 from retrieval_distill import endpoints, models
-from retrieval_distill.config import MemberConfig
+from retrieval_distill.config import NO_LIMIT, MemberConfig
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.progress import whole_progress
@@ -37,12 +37,8 @@ avx512_bf16)."""
 DISTINCT = 0.6
 """Share of the gate's documents that are left where its three rivals found the same (``make demo``)."""
 
-
 WORTHWHILE = 1e12
 """Passes that take seconds anywhere; fewer are not worth a measurement."""
-
-MANY = 1 << 20
-"""Tokens beyond any text's."""
 
 
 class Workload:
@@ -53,8 +49,8 @@ class Workload:
         self._model = encoder.load(job.recipe.student.model, job.recipe.embed.dtype)
         self._documents = job.dataset.documents.sample(SAMPLE, seed=0).take()
         queries = job.dataset.queries.sample(SAMPLE, seed=0).take() or self._documents
-        self._lengths = encoder.tokens_of(self._model, self._documents, "document", MANY, beyond=True).lengths
-        self._query_lengths = encoder.tokens_of(self._model, queries, "query", MANY, beyond=True).lengths
+        self._lengths = encoder.tokens_of(self._model, self._documents, "document", NO_LIMIT, beyond=True).lengths
+        self._query_lengths = encoder.tokens_of(self._model, queries, "query", NO_LIMIT, beyond=True).lengths
 
     @cached_property
     def passes_per_second(self) -> float:
@@ -90,7 +86,7 @@ class Workload:
         config = self.job.recipe.training
         epoch = self._training_queries / config.queries_per_step
         steps = (config.steps or config.epochs * epoch) * config.gradient_accumulation
-        limit = min(config.max_length or MANY, self.job.recipe.student.max_length)
+        limit = min(config.max_length or NO_LIMIT, self.job.recipe.student.max_length)
         texts = config.candidates * self._mean(self._lengths, limit) + self._mean(self._query_lengths, limit)
         return TRAINING * steps * config.queries_per_step * texts * parameters(self.job.recipe.student.model)
 
@@ -104,17 +100,17 @@ class Workload:
         job = self.job
         making = job.recipe.generate
         if making and job.train_split not in job.dataset.qrels:
-            there = min(making.documents or MANY, len(job.dataset.documents))
+            there = min(making.documents or NO_LIMIT, len(job.dataset.documents))
         else:
             there = len(job.dataset.qrels(job.train_split))
-        return min(job.recipe.dataset.train_queries or MANY, there)
+        return min(job.recipe.dataset.train_queries or NO_LIMIT, there)
 
     def _pair_tokens(self, member: MemberConfig) -> float:
         return self._mean(self._lengths + float(np.mean(self._query_lengths)), member.max_length)
 
     @staticmethod
     def _mean(lengths: np.ndarray, limit: int | None) -> float:
-        return float(np.minimum(lengths, limit or MANY).mean())
+        return float(np.minimum(lengths, limit or NO_LIMIT).mean())
 
 
 @cache

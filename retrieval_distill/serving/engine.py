@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retrieval_distill.config import parse_recipe
+from retrieval_distill.config import NO_LIMIT, parse_recipe
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
@@ -45,9 +45,6 @@ LABELS = {
 
 FILTERS_KEPT = 16
 """Filters whose documents are kept, of those lately asked."""
-
-MANY = 1 << 20
-"""Tokens beyond any text's."""
 
 LIKE = 2_000
 """Characters of a document that stand for it as a query of BM25."""
@@ -75,7 +72,7 @@ class Encoder:
 
     def embedded(self, kind: Kind, texts: Sequence[str]) -> list[tuple[np.ndarray, int]]:
         """The vector of each text, float32 [dimensions], and its number of tokens; the bits that ``embed`` writes."""
-        limit = loading.limit(self.loaded, kind) or MANY
+        limit = loading.limit(self.loaded, kind) or NO_LIMIT
         counts = loading.tokens_beyond(self.loaded, texts, kind, limit).lengths.tolist()
         return list(zip(loading.encode(self.loaded, texts, kind), counts, strict=True))
 
@@ -86,7 +83,7 @@ class Encoder:
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """The number of tokens of each text, however long."""
-        return loading.tokens_beyond(self.loaded, texts, "document", MANY).lengths.tolist()
+        return loading.tokens_beyond(self.loaded, texts, "document", NO_LIMIT).lengths.tolist()
 
     @cached_property
     def of_documents(self) -> Callable[[Sequence[str]], list[tuple[np.ndarray, int]]]:
