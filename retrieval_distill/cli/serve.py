@@ -5,8 +5,9 @@ Knows options; must not know any maths. Heavy imports happen inside commands, so
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from retrieval_distill.cli import shell
 from retrieval_distill.cli.commands import ARGUMENT, Spelled, command
@@ -76,8 +77,8 @@ def serve(
         from retrieval_distill.serving import running
     except ImportError as error:
         raise UserError(f"serve needs more packages ({error.name}): pip install 'retrieval-distill[serve]'") from error
-    options: dict[str, Any] = {"dtype": dtype, "teacher": teacher, "start": start, "feedback": feedback}
+    opening = partial(running.open_service, place, dtype=dtype, teacher=teacher, start=start, feedback=feedback)
     if stdio:
-        running.over_stdio(place, **options)
+        running.over_stdio(opening())
     else:
-        running.over_http(place, host, port, token_file, mcp=mcp, say=shell.say, **options)
+        running.over_http(opening, host, port, token_file, mcp=mcp, say=shell.say)

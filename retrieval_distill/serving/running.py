@@ -26,7 +26,7 @@ Locate = Callable[[], SearchLocation]
 """The location as it is now: its dataset is read anew."""
 
 
-def opened(
+def open_service(
     locate: Locate,
     *,
     dtype: str = "float32",
@@ -64,25 +64,21 @@ def opened(
 
 
 def over_http(
-    locate: Locate,
+    open_service: Callable[[], Service],
     host: str,
     port: int,
     token_file: Path | None,
     *,
     mcp: bool,
     say: Callable[[str], None],
-    dtype: str = "float32",
-    teacher: str | None = None,
-    start: bool = False,
-    feedback: Path | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C.
+    """Serve until SIGTERM or Ctrl-C. The service is opened once the address is known to be free.
 
     Raises:
         UserError: The address is in use, there is no token where one should be, or something cannot be opened.
     """
     token, at = server.read_token(token_file), server.bound(host, port)
-    service = opened(locate, dtype=dtype, teacher=teacher, start=start, feedback=feedback)
+    service = open_service()
     if token is None and not server.is_loopback(host):
         logger.warning("anyone who reaches %s may ask: set a token with --token-file", host)
     shown = f"[{host}]" if ":" in host else host
@@ -93,20 +89,8 @@ def over_http(
     server.run(application, service, at, lambda: say(f"serving {what} at {address}; Ctrl-C stops"))
 
 
-def over_stdio(
-    locate: Locate,
-    *,
-    dtype: str = "float32",
-    teacher: str | None = None,
-    start: bool = False,
-    feedback: Path | None = None,
-) -> None:
-    """Answer an agent over standard input and output until it closes them.
-
-    Raises:
-        UserError: Something cannot be opened.
-    """
-    service = opened(locate, dtype=dtype, teacher=teacher, start=start, feedback=feedback)
+def over_stdio(service: Service) -> None:
+    """Answer an agent over standard input and output until it closes them."""
 
     async def answer() -> None:
         async with service.running():

@@ -65,7 +65,7 @@ class Served:
 @contextmanager
 def serving(folder: Path, *, token: str | None = None, mcp: bool = False, **options) -> Iterator[Served]:
     """A run served by a real uvicorn on a free port."""
-    service = running.opened(lambda: SearchLocation.of_run(folder), **options)
+    service = running.open_service(lambda: SearchLocation.of_run(folder), **options)
     at = server.bound("127.0.0.1", 0)
     app = create_app(service, token=token, mcp=create_mcp(service) if mcp else None)
     one = uvicorn.Server(server.configured(app, service.limits))

@@ -21,7 +21,7 @@ def log(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def url(finished_run, cross_encoders, log):
-    service = running.opened(
+    service = running.open_service(
         lambda: SearchLocation.of_run(finished_run), teacher=cross_encoders["bert"], feedback=log
     )  # fmt: skip
     with stand_in.running(app.create_app(service)) as address:
