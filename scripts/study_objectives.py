@@ -82,9 +82,9 @@ def scored(job: Job) -> Run:
     return Run.load(job.out / "teacher-scores" / "run.parquet")
 
 
-def searched(dataset: Dataset, count: int = DOCUMENTS) -> Texts:
+def searched(dataset: Dataset, count: int = DOCUMENTS, split: str = "test") -> Texts:
     """The documents that are searched."""
-    judged = dict.fromkeys(doc for docs in dataset.qrels("test").values() for doc in docs)
+    judged = dict.fromkeys(doc for docs in dataset.qrels(split).values() for doc in docs)
     others = [id_ for id_ in dataset.documents if id_ not in judged]
     kept = np.random.default_rng(0).permutation(len(others))[: max(0, count - len(judged))]
     return dataset.documents.select([*judged, *(others[row] for row in sorted(kept))])

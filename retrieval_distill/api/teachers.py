@@ -48,7 +48,7 @@ ENGINES = ("local", "ray")
 def load_teacher(
     name: Model,
     *,
-    max_length: Tokens | None = 512,
+    max_length: Tokens | None = None,
     dtype: str = "auto",
     documents: Documents | None = None,
     **options: Any,
@@ -58,7 +58,8 @@ def load_teacher(
     Args:
         name: A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``bm25``, ``llm:NAME``,
             ``api:NAME`` or ``scores:FILE``.
-        max_length: Tokens of a pair, at most the model's own limit; ``None``: that limit.
+        max_length: Tokens of a pair, at most the model's own limit, or of a bi-encoder's text; ``None``: 512 of a pair,
+            and a bi-encoder's own limit.
         dtype: What the model computes in: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"``, which is bfloat16
             where that is native.
         documents: The corpus, or a ``Dataset``, in which ``bm25`` counts words; other teachers need none.

@@ -89,7 +89,7 @@ def generate(
     ways: Annotated[str | None, Spelled(metavar="WAY[=NUMBER],...", act="config.generate.GenerateConfig")] = None,
     keys: shell.Keys = None,
     teacher: str | None = None,
-    max_length: Annotated[int | None, Spelled(act="load_teacher")] = 512,
+    max_length: Annotated[int | None, Spelled(act="load_teacher")] = None,
     **options: Any,
 ) -> None:
     """Make queries from the documents of a dataset that has none: the split `generated` of a new dataset folder.

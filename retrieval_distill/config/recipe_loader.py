@@ -14,7 +14,7 @@ from retrieval_distill.config import plain_yaml
 from retrieval_distill.config.endpoint import SECRET
 from retrieval_distill.config.recipe import Recipe
 from retrieval_distill.config.section import Section
-from retrieval_distill.config.teacher import NO_LIMIT, TeacherConfig
+from retrieval_distill.config.teacher import TeacherConfig
 from retrieval_distill.errors import UserError, nearest
 from retrieval_distill.runtime import text_files
 
@@ -64,9 +64,10 @@ def parse_recipe(values: dict[str, Any], where: str = "recipe") -> Recipe:
 def parse_teacher(
     name: str, max_length: int | None, dtype: str, overrides: Sequence[str] = (), **options: Any
 ) -> TeacherConfig:
-    """Check one teacher's options; see :func:`parse`. A ``max_length`` of ``None`` leaves the model's own limit."""
-    limit = NO_LIMIT if max_length is None else max_length
-    return parse(TeacherConfig, {"model": name, "max_length": limit, "dtype": dtype, **options}, "teacher", overrides)
+    """Check one teacher's options; see :func:`parse`."""
+    return parse(
+        TeacherConfig, {"model": name, "max_length": max_length, "dtype": dtype, **options}, "teacher", overrides
+    )
 
 
 def parse(schema: type[S], values: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> S:

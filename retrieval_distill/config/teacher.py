@@ -13,6 +13,9 @@ from retrieval_distill.config.section import Section
 NO_LIMIT = 1 << 30
 """A token limit that leaves the model's own."""
 
+PAIR_TOKENS = 512
+"""Tokens of a query-passage pair, unless told otherwise."""
+
 
 Words = Annotated[tuple[str, ...], Field(min_length=1)]
 """Words that an answer may begin with."""
@@ -37,8 +40,9 @@ class MemberConfig(Section):
     model: str = "cross-encoder/ms-marco-MiniLM-L6-v2"
     """A cross-encoder (hub id, folder, ``starter``), ``bi-encoder:NAME``, ``bm25``, ``llm:NAME``, ``api:NAME`` or
     ``scores:FILE``."""
-    max_length: int = Field(512, ge=8)
-    """Tokens of a query-passage pair (bi-encoder: of a text), at most the model's own limit."""
+    max_length: int | None = Field(None, ge=8)
+    """Tokens of a query-passage pair, at most the model's own limit, or of a bi-encoder's text; ``None``: 512 of a
+    pair, and a bi-encoder's own limit, with which stored vectors of the corpus can be used."""
     dtype: str = "auto"
     """``float32``, ``bfloat16``, ``float16``, ``int8`` (CPU), or ``auto``: bfloat16 where it is native."""
     label: int | None = Field(None, ge=0)
@@ -51,6 +55,11 @@ class MemberConfig(Section):
     """What objectives see of the raw scores: per query for all but ``temperature``, which is fitted on dev queries."""
     weight: float = Field(1.0, ge=0)
     """Share in an ensemble."""
+
+    @property
+    def tokens(self) -> int | None:
+        """``max_length`` or its default; ``None``: the model's own limit."""
+        return self.max_length or (None if self.model.startswith("bi-encoder:") else PAIR_TOKENS)
 
 
 class TeacherConfig(MemberConfig):

@@ -46,7 +46,7 @@ def prepare_options(config: PrepareConfig, recipe: Recipe, source: DatasetConfig
         "held_out": (*filter(None, (source.dev, source.test)), *recipe.evaluate.other_splits(source.train)),
     }
     if kind == "cross-encoder":
-        known |= {"teacher": model, "teacher_length": teacher.max_length}
+        known |= {"teacher": model, "teacher_length": teacher.tokens}
     return config.filled(known)
 
 

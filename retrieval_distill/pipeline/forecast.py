@@ -106,7 +106,7 @@ class Workload:
         return min(job.recipe.dataset.train_queries or NO_LIMIT, there)
 
     def _pair_tokens(self, member: MemberConfig) -> float:
-        return self._mean(self._lengths + float(np.mean(self._query_lengths)), member.max_length)
+        return self._mean(self._lengths + float(np.mean(self._query_lengths)), member.tokens)
 
     @staticmethod
     def _mean(lengths: np.ndarray, limit: int | None) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
+from retrieval_distill.config import MemberConfig
 from retrieval_distill.data import generated
 from retrieval_distill.formatting import code, md
 from retrieval_distill.reporting import systems
@@ -81,12 +82,12 @@ def results(report: RunReport) -> list[EvalResult]:
 
 def _teachers(recipe: dict[str, Any]) -> str:
     members = recipe["teacher"]["ensemble"] or [recipe["teacher"]]
-    shown = (
-        md(member["model"])
-        + ("" if member["model"].startswith(SCORED_ELSEWHERE) else f" ({member['max_length']} tokens)")
-        for member in members
-    )
-    return f"* **Teacher:** {' + '.join(shown)}"
+    return f"* **Teacher:** {' + '.join(map(_teacher, members))}"
+
+
+def _teacher(member: dict[str, Any]) -> str:
+    limit = None if member["model"].startswith(SCORED_ELSEWHERE) else MemberConfig.model_construct(**member).tokens
+    return md(member["model"]) + (f" ({limit} tokens)" if limit else "")
 
 
 def _mining(recipe: dict[str, Any]) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from retrieval_distill import models
-from retrieval_distill.config import NO_LIMIT
 from retrieval_distill.data.hashes import text_hashes
 from retrieval_distill.embedding.embeddings import Embeddings, comparable
 from retrieval_distill.hardware import devices
@@ -93,7 +92,7 @@ def load(
         "dtype": computed, "similarity": similarity,
     }  # fmt: skip
     made = {
-        "model": identity["model"], "max_length": None if max_length and max_length >= NO_LIMIT else max_length,
+        "model": identity["model"], "max_length": max_length,
         "dtype": computed, "kind": "document", "storage": "float32", "backend": "torch",
     }  # fmt: skip
     usable = (vectors for vectors in stored if made.items() <= _provenance(vectors).items())

@@ -67,7 +67,13 @@ def identity(config: MemberConfig, documents: Texts) -> dict[str, object]:
     """All facts that change a teacher's scores on this corpus, without loading its weights; for cache keys."""
     kind, name = split(config.model)
     if kind in ("cross-encoder", "bi-encoder"):
-        known = {"kind": kind, "model": models.fingerprint(name), **config.model_dump(include=_IDENTITY)}
+        known = {
+            "kind": kind,
+            "model": models.fingerprint(name),
+            "max_length": config.tokens,
+            "dtype": config.dtype,
+            "label": config.label,
+        }
         return known if kind == "bi-encoder" else {**_arithmetic(config.dtype), **known}
     if kind == "scores":
         from retrieval_distill.scores import score_files
@@ -86,13 +92,13 @@ def _arithmetic(dtype: str) -> dict[str, str]:
 def _cross_encoder(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     from retrieval_distill.teacher import cross_encoder
 
-    return cross_encoder.load(name, config.max_length, config.dtype, config.label)
+    return cross_encoder.load(name, config.tokens, config.dtype, config.label)
 
 
 def _bi_encoder(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
     from retrieval_distill.teacher import bi_encoder
 
-    return bi_encoder.load(name, config.max_length, config.dtype, corpus.vectors)
+    return bi_encoder.load(name, config.tokens, config.dtype, corpus.vectors)
 
 
 def _bm25(name: str, config: MemberConfig, corpus: Corpus) -> Teacher:
@@ -137,5 +143,3 @@ _KINDS: dict[str, Callable[[str, MemberConfig, Corpus], Teacher]] = {
     "api": _api,
     "scores": _scores,
 }
-
-_IDENTITY = {"max_length", "dtype", "label"}

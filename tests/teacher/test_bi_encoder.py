@@ -52,6 +52,17 @@ def test_stored_vectors_are_not_made_again(encoders, dataset, tmp_path, monkeypa
     assert found.frame["score"].to_numpy() == pytest.approx(expected.frame["score"].to_numpy(), abs=1e-6)
 
 
+def test_vectors_made_without_options_serve_a_teacher_without_options(encoders, dataset, tmp_path):
+    made = api.embed(dataset.documents, encoders["bert"], out=tmp_path / "v")
+    for given in (
+        {"model": f"bi-encoder:{encoders['bert']}"},
+        {"model": f"bi-encoder:{encoders['bert']}", "max_length": None},
+    ):
+        teacher = teacher_loader.load(MemberConfig(**given), teacher_loader.Corpus(vectors=[made]))
+        assert teacher.document_vectors is not None
+    assert MemberConfig(model="starter").tokens == 512
+
+
 def test_only_wanted_texts_are_embedded(encoders, dataset, tmp_path, monkeypatch):
     teacher = teacher_loader.load(MemberConfig(model=f"bi-encoder:{encoders['bert']}", dtype="float32"))
     run = api.retrieve(dataset.queries, dataset.documents, depth=5)
