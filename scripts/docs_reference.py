@@ -191,11 +191,10 @@ def _docstring(name: str, documented: Any, *options: str) -> str:
 
 def recipes() -> str:
     """The shipped recipes, as they are."""
-    from retrieval_distill.config import RECIPES
+    from retrieval_distill.config import shipped
 
     return "\n\n".join(
-        f"## {path.stem}\n\n```yaml\n{path.read_text(encoding='utf-8').strip()}\n```"
-        for path in sorted(RECIPES.glob("*.yaml"))
+        f"## {name}\n\n```yaml\n{path.read_text(encoding='utf-8').strip()}\n```" for name, path in shipped().items()
     )
 
 

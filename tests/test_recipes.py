@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from retrieval_distill import pipeline
-from retrieval_distill.config import RECIPES, Recipe, load_recipe, parse_recipe
+from retrieval_distill.config import Recipe, load_recipe, parse_recipe, shipped
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import Mix
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped(path):
-    recipe = load_recipe(path)
-    assert recipe.name == path.stem
-    assert load_recipe(path.stem) == recipe
+@pytest.mark.parametrize("name", shipped())
+def test_shipped(name):
+    recipe = load_recipe(shipped()[name])
+    assert recipe.name == name
+    assert load_recipe(name) == recipe
     Mix(recipe.objectives)
 
 

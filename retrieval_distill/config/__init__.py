@@ -14,13 +14,13 @@ from retrieval_distill.config.optimiser import OptimiserConfig
 from retrieval_distill.config.prepare import PrepareConfig
 from retrieval_distill.config.recipe import Recipe
 from retrieval_distill.config.recipe_loader import (
-    RECIPES,
     configured,
     load_recipe,
     load_values,
     parse,
     parse_recipe,
     parse_teacher,
+    shipped,
 )
 from retrieval_distill.config.retrieval import BM25Config, RetrieveConfig
 from retrieval_distill.config.section import Section
@@ -32,7 +32,6 @@ from retrieval_distill.config.tune import TuneConfig
 __all__ = [
     "NO_LIMIT",
     "PRESETS",
-    "RECIPES",
     "BM25Config",
     "CompressConfig",
     "DatasetConfig",
@@ -66,4 +65,5 @@ __all__ = [
     "parse",
     "parse_recipe",
     "parse_teacher",
+    "shipped",
 ]

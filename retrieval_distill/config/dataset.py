@@ -75,6 +75,9 @@ class DatasetConfig(ReadConfig):
     those; with ``generate`` it is not used."""
     dev: str | None = "dev"
     """Split whose queries the gate asks; ``None``, or a split the dataset lacks: it only reports agreement."""
+    dev_queries: int | None = Field(None, ge=1)
+    """Where the dataset has no split ``dev``: training queries, drawn by the seed, that become it and train nothing, at
+    most a fifth of them; ``None``: it stays without."""
     test: str | None = "test"
     """Split that the report measures; ``None``: nothing is measured."""
     train_queries: int | None = Field(None, ge=1)

@@ -20,6 +20,12 @@ from retrieval_distill.runtime import text_files
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
+
+def shipped() -> dict[str, Path]:
+    """The recipes that ship with the package, by name, such as ``demo`` or ``zoo/scifact``."""
+    return {path.relative_to(RECIPES).with_suffix("").as_posix(): path for path in sorted(RECIPES.rglob("*.yaml"))}
+
+
 S = TypeVar("S", bound=Section)
 
 
@@ -34,11 +40,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         UserError: The file is missing or not YAML, a key does not exist, or a value is out of bounds.
     """
     path = Path(path)
-    if not path.is_file() and (RECIPES / f"{path}.yaml").is_file():
-        path = RECIPES / f"{path}.yaml"
     if not path.is_file():
-        shipped = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
-        raise UserError(f"{path}: no such recipe file; shipped recipes: {shipped}")
+        known = shipped()
+        if path.as_posix() not in known:
+            raise UserError(f"{path}: no such recipe file; shipped recipes: {', '.join(known)}")
+        path = known[path.as_posix()]
     return parse(Recipe, {"name": path.stem, **load_values(path)}, str(path), overrides)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from retrieval_distill.config import DatasetConfig, Recipe, SourceConfig
 from retrieval_distill.data import generated, sample
-from retrieval_distill.data.dataset import Dataset, Texts
+from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.mixture import join_datasets
 from retrieval_distill.errors import UserError
@@ -27,7 +27,7 @@ def of_run(recipe: Recipe, folder: Path) -> Dataset:
         UserError: A source is missing or defective, or lacks a split that the recipe names.
     """
     if not recipe.datasets:
-        return _sample(_open("", recipe.dataset, recipe, folder), recipe)
+        return _sample(_with_dev(_open("", recipe.dataset, recipe, folder), recipe), recipe)
     parts = {name: _open(name, source, recipe, folder) for name, source in recipe.datasets.items()}
     return join_datasets({name: _select_splits(part, recipe.datasets[name], recipe) for name, part in parts.items()})
 
@@ -41,6 +41,20 @@ def _open(name: str, source: DatasetConfig | SourceConfig, recipe: Recipe, folde
     if recipe.prepare is None:
         return load(source.source, folder, source)
     return load(str(prepared_folder(folder, name)), folder).replace(name=name or Path(source.source).name)
+
+
+def _with_dev(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """With a dev split of training queries, where the dataset has none and the recipe's section asks for one."""
+    config = recipe.dataset
+    train = generated.training_split(dataset, config.train)
+    if not config.dev_queries or not config.dev or dataset.qrels.get(config.dev) or train not in dataset.qrels:
+        return dataset
+    judged = dataset.qrels(train)
+    dev = dataset.queries(train).sample(min(config.dev_queries, len(judged) // 5), recipe.seed)
+    parts: dict[str, Qrels] = {train: {}, config.dev: {}}
+    for id_, grades in judged.items():
+        parts[config.dev if id_ in dev else train][id_] = grades
+    return dataset.replace(qrels={**dataset.qrels, **parts})
 
 
 def _sample(dataset: Dataset, recipe: Recipe) -> Dataset:

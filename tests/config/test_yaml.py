@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval_distill.config import RECIPES, load_recipe, load_values, parse_recipe
+from retrieval_distill.config import load_recipe, load_values, parse_recipe, shipped
 from retrieval_distill.config.plain_yaml import load
 from retrieval_distill.errors import UserError
 
@@ -85,7 +85,7 @@ def test_nothing_else_than_a_message_comes_out(text):
         assert str(error).startswith("here: ")
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", shipped().values(), ids=shipped())
 def test_a_shipped_recipe_means_the_same_to_other_programs(path):
     assert load_values(path) == yaml.safe_load(path.read_text())
 
