@@ -34,7 +34,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
@@ -48,7 +48,7 @@ import retrieval_distill as rd
 from retrieval_distill import models
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.hardware import devices
+from retrieval_distill.hardware import devices, varlen
 from retrieval_distill.index import gpu
 from retrieval_distill.runtime import processes, stages
 from retrieval_distill.student import encoder
@@ -88,7 +88,7 @@ class NotHereError(Exception):
 
 @dataclass
 class Result:
-    """What came of a check; ``theirs`` is the CPU's rate in float32, where it was measured."""
+    """What came of a check; ``theirs`` is the peer's rate, where it was measured."""
 
     name: str
     failed: str = ""
@@ -97,6 +97,7 @@ class Result:
     rate: float | None = None
     unit: str = ""
     theirs: float | None = None
+    peer: str = "this machine's CPU in float32"
     share_of_peak: float | None = None
     max_abs_difference: float | None = None
     tolerance: float | None = None
@@ -313,6 +314,34 @@ def _teacher(place: Place, kind: str, folder: str, dtype: str) -> Any:
         members = [rd.load_teacher(folder, dtype=dtype), rd.load_teacher(f"bi-encoder:{place.minilm}", dtype=dtype)]
         return Ensemble.fit(members, None, None, ["none", "none"], [1.0, 1.0], "keep")
     return rd.load_teacher(folder, dtype=dtype)
+
+
+def score_unpadded(kind: str, size: str, dtype: str) -> Callable[[Place], Result]:
+    """Pairs in batches without padding and with it, on one device: both rates, and how far scores are apart."""
+
+    def check(place: Place) -> Result:
+        if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
+            raise NotHereError("variable-length attention is for compute capability 8.0 and up")
+
+        def scored(packs: bool) -> tuple[np.ndarray, float]:
+            with mock.patch.object(varlen, "is_available", lambda *_: packs):
+                teacher: Any = rd.load_teacher(place.teacher(kind, size), dtype=dtype)
+            if packs != (teacher.model.model.config._attn_implementation == varlen.NAME):
+                raise ValueError(f"the teacher computes {'with' if packs else 'without'} padding")
+            by = partial(rd.score, dataset=place.dataset, teacher=teacher)
+            by(place.few, store=place.new("scores"))
+            run, seconds = timed(lambda: by(place.pairs, store=place.new("scores")))
+            return run.frame["score"].to_numpy(), seconds
+
+        (found, seconds), (padded, theirs) = scored(True), scored(False)
+        pairs, work = len(place.pairs), flops(place.encoder(size), lengths(place, place.pairs))
+        return Result(
+            "", rate=pairs / seconds, unit="pairs/s", theirs=pairs / theirs, peer="padded batches on the same device",
+            share_of_peak=work / seconds / place.peak(dtype), max_abs_difference=apart(found, padded),
+            tolerance=TOLERANCES[dtype],
+        )  # fmt: skip
+
+    return check
 
 
 def score_out_of_memory(place: Place) -> Result:
@@ -597,6 +626,9 @@ CHECKS: dict[str, Callable[[Place], Result]] = {
     "score/modular/17M/float32": score("modular", "17M", "float32"),
     "score/modular/17M/bfloat16": score("modular", "17M", "bfloat16"),
     "score/modular/150M/bfloat16": score("modular", "150M", "bfloat16"),
+    "score/unpadded/22M/float16": score_unpadded("classifier", "22M", "float16"),
+    "score/unpadded/22M/bfloat16": score_unpadded("classifier", "22M", "bfloat16"),
+    "score/unpadded/150M/bfloat16": score_unpadded("modular", "150M", "bfloat16"),
     "score/bi-encoder/float32": score("bi-encoder", "22M", "float32"),
     "score/ensemble/float32": score("ensemble", "22M", "float32"),
     "score/out of memory": score_out_of_memory,
@@ -697,7 +729,7 @@ def comparison(result: Result) -> dict[str, Any]:
     """A row in the language of the benchmarks."""
     ratio = result.rate / result.theirs if result.rate and result.theirs else None
     return {
-        "name": result.name, "peer": "this machine's CPU in float32", "unit": result.unit, "ours": result.rate,
+        "name": result.name, "peer": result.peer, "unit": result.unit, "ours": result.rate,
         "theirs": result.theirs, "ratio": ratio, "low": ratio, "high": ratio,
         "max_abs_difference": result.max_abs_difference, "tolerance": result.tolerance,
         "share_of_peak": result.share_of_peak, "peak_memory_bytes": {"ours": result.peak_memory_bytes, "theirs": None},
@@ -710,6 +742,8 @@ def show(result: Result) -> None:
     share = f"{result.share_of_peak:.0%}" if result.share_of_peak else ""
     difference = "" if result.max_abs_difference is None else f"{result.max_abs_difference:.1e}"
     end = f"FAILED {result.failed}" if result.failed else f"not here: {result.left_out}" if result.left_out else "ok"
+    if result.theirs:
+        end += f"; {result.peer}: {result.theirs:,.1f} {result.unit}"
     print(f"{result.name:32} {rate:>22} {share:>6} {difference:>9} {result.seconds:7.1f} s  {end}", flush=True)
 
 

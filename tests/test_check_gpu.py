@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 ACTS = (
     "score/classifier/22M/float32",
+    "score/unpadded/150M",
     "score/ens",
     "score/out",
     "embed/minilm/float32",
@@ -35,3 +36,4 @@ def test_a_smoke_run(tmp_path):
             assert name in done.stdout
     assert rows["embed/minilm/float32"]["unit"] == "passages/s" and rows["embed/minilm/float32"]["ours"] > 0
     assert rows["score/classifier/22M/float32"]["ratio"] > 0
+    assert rows["score/unpadded/150M/bfloat16"]["peer"] == "padded batches on the same device"

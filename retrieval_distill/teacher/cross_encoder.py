@@ -22,11 +22,12 @@ from retrieval_distill.data.tokens import token_batches
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import cpu
 from retrieval_distill.hardware import devices as hardware
+from retrieval_distill.hardware.fitting import Fitting
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.parallel import map_in_order
 from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
 from retrieval_distill.student import decoder, exported
-from retrieval_distill.teacher import exact_head, first_token, modernbert, modules, shared_prefix
+from retrieval_distill.teacher import exact_head, first_token, modernbert, modules, shared_prefix, unpadded
 from retrieval_distill.teacher import pairs as pair_encoding
 from retrieval_distill.teacher.cross_encoder_loader import open_model
 from retrieval_distill.teacher.pairs import Assembled, Continued, Encoded, Whole
@@ -34,7 +35,7 @@ from retrieval_distill.teacher.pairs import Assembled, Continued, Encoded, Whole
 logger = logging.getLogger("retrieval_distill")
 
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536}
-"""Padded tokens of one forward pass, by device type; halved whenever the device runs out of memory.
+"""Tokens of one forward pass, padding counted, by device type; halved whenever the device runs out of memory.
 
 More of them no longer fit into a CPU's caches, which costs a tenth."""
 
@@ -64,7 +65,9 @@ class CrossEncoderTeacher:
         self.description = description
         self.max_length = max_length
         self.label = label
-        self.tokens_per_batch = TOKENS_PER_BATCH[torch.device(devices[0]).type]
+        self._tokens = TOKENS_PER_BATCH[torch.device(devices[0]).type]
+        advice = f"use a smaller teacher.max_length for {description['model']!r}, or teacher.dtype=bfloat16"
+        self._fitting = Fitting(self._tokens, "scoring", advice)
         self.devices = tuple(devices)
         self.plain = plain
         """Whether pairs are scored in batches of our own, and not by the library; see :func:`modules.obstacle`."""
@@ -93,7 +96,7 @@ class CrossEncoderTeacher:
                 yield start + batch, scores
 
     def _layouts(self, encoded: Encoded) -> list[np.ndarray]:
-        return typical_first(token_batches(encoded.lengths, self.tokens_per_batch))
+        return typical_first(token_batches(encoded.lengths, self._tokens))
 
     def _encoded(self, pairs: Pairs) -> Iterator[tuple[int, Encoded]]:
         """The pairs' tokens, with the place of the first of them: all at once, or block by block."""
@@ -115,42 +118,16 @@ class CrossEncoderTeacher:
             logger.info("%d of %d pairs are longer than %d tokens and are cut", cut, pairs, self.max_length)
 
     def _score_batch(
-        self,
-        encoded: Encoded,
-        free: queue.SimpleQueue[CrossEncoder],
-        batch: np.ndarray,
+        self, encoded: Encoded, free: queue.SimpleQueue[CrossEncoder], batch: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """One batch on a free device; in parts, where it does not fit into the device's memory."""
-        longest = int(encoded.lengths[batch].max())
-        size = max(1, self.tokens_per_batch // longest)
-        model, scores = free.get(), []
+        model = free.get()
         try:
-            start = 0
-            while start < len(batch):
-                part = batch[start : start + size]
-                try:
-                    scores.append(self._forward(model, encoded.features(part)))
-                    start += size
-                except RuntimeError as error:
-                    size = self._smaller(error, len(part), longest)
+            longest = int(encoded.lengths[batch].max())
+            parts = self._fitting(lambda part: self._forward(model, encoded.features(part)), batch, longest)
         finally:
             free.put(model)
-        return batch, np.concatenate(scores)
-
-    def _smaller(self, error: RuntimeError, pairs: int, longest: int) -> int:
-        """Pairs to try after a failed forward pass, for this batch and all later ones; other errors are raised."""
-        if not hardware.is_out_of_memory(error):
-            raise error
-        if pairs == 1:
-            raise UserError(
-                f"the device has no memory for one pair of {longest} tokens under teacher "
-                f"{self.description['model']!r}; use a smaller teacher.max_length, or teacher.dtype=bfloat16"
-            ) from error
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self.tokens_per_batch = max(longest, pairs * longest // 2)
-        logger.warning("out of memory: scoring goes on with %s tokens per batch", f"{self.tokens_per_batch:,}")
-        return max(1, pairs // 2)
+        return batch, np.concatenate(parts)
 
     def _forward(self, model: CrossEncoder, features: dict[str, np.ndarray]) -> np.ndarray:
         return forward(model, features, self.label)
@@ -266,7 +243,9 @@ def load(
         model.max_seq_length = positions.limit(name, model[0], max_length, own_too=True)
     together = 32 if _pads(model) else 1
     obstacle = _obstacle(name, model.eval(), together)
-    _make_fast(model, compute, dtype == "int8", devices[0], obstacle is None)
+    packs = _make_fast(model, compute, dtype == "int8", devices[0], obstacle is None)
+    if devices[0].startswith("cuda"):
+        logger.info("teacher %s: batches %s padding", name, "without" if packs else "with")
     if has_tokenizer(model):
         positions.settle_limit(name, model[0])
     limit = model.max_seq_length or max_length or positions.DEFAULT
@@ -299,14 +278,20 @@ def _obstacle(name: str, model: CrossEncoder, together: int) -> str | None:
     return found
 
 
-def _make_fast(model: CrossEncoder, compute: torch.dtype, int8: bool, device: str, plain: bool) -> None:
-    """Bring a model into the dtype that it computes in and leave out what changes no score, in place."""
+def _make_fast(model: CrossEncoder, compute: torch.dtype, int8: bool, device: str, plain: bool) -> bool:
+    """Bring a model into the dtype that it computes in and leave out what changes no score, in place.
+
+    Returns:
+        Whether it computes without padding.
+    """
+    packs = False
     if plain and shared_prefix.is_decoder(model):
         exact_head.keep_two_logits(model)
     elif plain:
         if (read := modules.read(model)) is not None:
             first_token.shorten(model.model, read)
-        if device == "cpu":
+        packs = unpadded.speed_up(model, compute)
+        if device == "cpu" and not packs:
             modernbert.speed_up(model)
     model.to(compute)
     if compute != torch.float32:
@@ -315,6 +300,7 @@ def _make_fast(model: CrossEncoder, compute: torch.dtype, int8: bool, device: st
         hardware.quantize_linear_layers(model, device)
     else:
         cpu.speed_up(model)
+    return packs
 
 
 def _check_label(name: str, model: CrossEncoder, label: int | None) -> None:

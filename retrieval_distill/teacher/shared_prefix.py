@@ -17,10 +17,8 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.cross_encoder.modules import LogitScore
 from torch import Tensor, nn
 
+from retrieval_distill.teacher import first_token
 from retrieval_distill.teacher.pairs import Continued, Whole
-
-TOLERANCE = 1e-4
-"""How far float32 scores may be from the library's, in units of their size (at least 1)."""
 
 
 def is_decoder(model: CrossEncoder) -> bool:
@@ -45,7 +43,7 @@ def agrees(model: CrossEncoder, prompt: str | None) -> bool:
         found = scores(model, {name: torch.from_numpy(value).to(model.device) for name, value in features.items()})
     except Exception:  # a cache of another kind, or none
         return False
-    return bool(((found - expected).abs() <= TOLERANCE * expected.abs().clamp(min=1)).all())
+    return first_token.agrees(found, expected)
 
 
 def scores(model: CrossEncoder, features: dict[str, Tensor]) -> Tensor:

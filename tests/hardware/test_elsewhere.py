@@ -11,7 +11,7 @@ import torch
 
 from retrieval_distill import api
 from retrieval_distill.config import StudentConfig, TrainingConfig
-from retrieval_distill.hardware import devices
+from retrieval_distill.hardware import devices, varlen
 from retrieval_distill.objectives import OBJECTIVES, Mix
 from retrieval_distill.objectives.views import parse_views
 from retrieval_distill.student import build, encoder
@@ -68,6 +68,14 @@ def test_cross_encoders(cross_encoders, kind, dtype, there):
     teacher = cross_encoder.load(cross_encoders[kind], 40, dtype)
     assert teacher.model.device.type == stand_in.NAME
     np.testing.assert_allclose(scores_of(teacher), expected, atol=1e-5 if dtype == "float32" else 0.25)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "modernbert"])
+def test_cross_encoders_without_padding(cross_encoders, kind, there, monkeypatch):
+    expected = scores_of(cross_encoder.load(cross_encoders[kind], 40, "float32"))
+    there()
+    monkeypatch.setattr(varlen, "is_available", lambda *_: True)
+    np.testing.assert_allclose(scores_of(cross_encoder.load(cross_encoders[kind], 40, "float32")), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [yes_or_no_decoder, classifying_decoder])
