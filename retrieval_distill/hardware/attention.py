@@ -1,7 +1,8 @@
-"""Attention in bfloat16 on a CPU as two batched matrix products, which oneDNN computes natively.
+"""Attention on a CPU: of texts of several lengths in one row, and in bfloat16 as two batched matrix products.
 
-PyTorch's fused kernel works in small blocks: that saves memory, but with the short texts of retrieval it takes a third
-of the time. Knows tensors and transformers' attention registry; must not know models or texts.
+PyTorch's fused kernel works in small blocks: that saves memory, but with the short texts of retrieval the products,
+which oneDNN computes natively, take a third of the time. Knows tensors and transformers' attention registry; must not
+know models or texts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from retrieval_distill.hardware import varlen
+from retrieval_distill.hardware.varlen import Packed
+
 NAME = "sdpa-products"
 
 MAX_TOKENS = 512
@@ -21,9 +25,9 @@ MAX_TOKENS = 512
 
 
 def speed_up(model: nn.Module) -> None:
-    """Switch bfloat16 transformers from PyTorch's fused attention to this one, in place."""
+    """Switch transformers from PyTorch's fused attention to this one, in place."""
     for part in model.modules():
-        if isinstance(part, PreTrainedModel) and part.dtype == torch.bfloat16 and _is_fused(part):
+        if isinstance(part, PreTrainedModel) and _is_fused(part):
             part.set_attn_implementation(NAME)
 
 
@@ -32,13 +36,30 @@ def _is_fused(transformer: PreTrainedModel) -> bool:
 
 
 def attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    packed: Packed | None = None,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """Attention in transformers' interface: three times [texts, heads, tokens, size] -> [texts, tokens, heads, size].
 
-    Handles padding masks only; everything else (causal or local attention, dropout, gradients, long texts, heads that
-    share keys) is left to the fused kernel.
+    With ``packed``, several texts stand in one row. The products handle padding masks only; everything else (causal or
+    local attention, dropout, gradients, long texts, heads that share keys) is left to the fused kernel.
     """
+    if packed is not None:
+        if getattr(module, "is_causal", True):
+            raise NotImplementedError("texts in one row, of which no token sees later ones")
+        window = options.get("sliding_window")  # one more than a token sees to either side
+        reach = None if window is None else window - 1
+
+        def of_one_length(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+            seen = None if mask is None else mask[None, None]
+            return attend(module, query, key, value, seen, **{**options, "is_causal": False})[0]
+
+        return varlen.by_length(of_one_length, query, key, value, packed, reach), None
     texts, heads, tokens, size = query.shape
     plain = query.dtype == torch.bfloat16 and query.shape == key.shape and tokens <= MAX_TOKENS
     special = options.get("dropout") or options.get("position_bias") is not None or torch.is_grad_enabled()

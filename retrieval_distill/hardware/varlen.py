@@ -1,4 +1,4 @@
-"""Attention over sequences of different lengths without padding, where a GPU has a kernel for it.
+"""Attention over sequences of different lengths without padding: by a GPU's kernel, or for each length by itself.
 
 Sequences stand one after another in a single row. Knows tensors and transformers' attention registry; must not know
 models or texts.
@@ -6,8 +6,10 @@ models or texts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -35,6 +37,11 @@ class Packed:
         """Read them off an attention mask [sequences, longest]. A GPU is waited for: how many tokens are there?"""
         starts = nn.functional.pad(mask.sum(dim=1).cumsum(dim=0), (1, 0)).int()
         return cls(mask.flatten().nonzero()[:, 0], starts, mask.shape[1])
+
+    @cached_property
+    def lengths(self) -> list[tuple[int, int]]:
+        """How many sequences in succession have how many tokens; sorted by length, a batch has the fewest entries."""
+        return [(len(list(alike)), length) for length, alike in groupby(self.starts.diff().tolist())]
 
     def pack(self, padded: Tensor) -> Tensor:
         """[sequences, longest] -> [1, tokens]."""
@@ -65,23 +72,16 @@ def is_available(device: str, dtype: torch.dtype, size: int) -> bool:
         return False
     packed = Packed.of(torch.arange(16, device=device) < torch.tensor([[16], [1], [9]], device=device))
     drawn = torch.randn(3, 1, 2, len(packed.places), size, generator=torch.Generator().manual_seed(0))
-    parts, first = drawn.to(device, dtype).unbind(), packed.starts[:-1]
-    query, key, value = (part.float() for part in parts)
+    query, key, value = drawn.to(device, dtype).unbind()
+    asked: tuple[tuple[Tensor, int | None], ...] = (query, None), (query, 2), (query[:, :, packed.starts[:-1]], None)
     try:
-        close = [
-            _close(attention(*parts, packed), attention(query, key, value, packed)),
-            _close(attention(*parts, packed, reach=2), attention(query, key, value, packed, reach=2)),
-            _close(
-                attention(parts[0][:, :, first], *parts[1:], packed), attention(query[:, :, first], key, value, packed)
-            ),
-        ]
+        return all(
+            bool(((attention(own, key, value, packed, reach) - exact).abs() < 0.05).all())
+            for own, reach in asked
+            for exact in [attention(own.float(), key.float(), value.float(), packed, reach)]
+        )
     except Exception:  # an older GPU or PyTorch, another build, a size that the kernel does not have
         return False
-    return all(close)
-
-
-def _close(found: Tensor, exact: Tensor) -> bool:
-    return bool(((found - exact).abs() < 0.05).all())
 
 
 _KERNEL_DTYPES = (torch.float16, torch.bfloat16)
@@ -102,7 +102,12 @@ def attention(
         scaling: What products are multiplied by; ``None``: 1 / sqrt(size).
     """
     if not _has_kernel(query):
-        return _masked(query, key, value, packed, reach, scaling)
+
+        def alone(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+            found = nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=scaling)
+            return found.transpose(1, 2)
+
+        return by_length(alone, query, key, value, packed, reach)
     from torch.nn.attention.varlen import varlen_attn
 
     starts, longest = packed.starts, packed.longest
@@ -110,8 +115,8 @@ def attention(
     if query.shape[2] != key.shape[2]:
         own = torch.arange(len(starts), dtype=torch.int32, device=starts.device), 1
     window = (-1, -1) if reach is None else (reach, reach)
-    parts = (part[0].transpose(0, 1) for part in (query, key, value))
-    context: Any = varlen_attn(*parts, own[0], starts, own[1], longest, scale=scaling, window_size=window)
+    query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+    context: Any = varlen_attn(query, key, value, own[0], starts, own[1], longest, scale=scaling, window_size=window)
     return context[None]
 
 
@@ -119,17 +124,34 @@ def _has_kernel(query: Tensor) -> bool:
     return query.is_cuda and query.dtype in _KERNEL_DTYPES
 
 
-def _masked(
-    query: Tensor, key: Tensor, value: Tensor, packed: Packed, reach: int | None, scaling: float | None
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""Query, key and value of sequences of one length, [sequences, heads, tokens, size], and which tokens each token sees,
+bool [tokens, tokens] or ``None`` for all -> [sequences, tokens, heads, size]."""
+
+
+def by_length(
+    attend: Attend, query: Tensor, key: Tensor, value: Tensor, packed: Packed, reach: int | None = None
 ) -> Tensor:
-    """:func:`attention` without the kernel, by a mask of all tokens by all tokens: for checks and tests."""
-    places = torch.arange(key.shape[2], dtype=torch.int32, device=key.device)
-    own = places if query.shape[2] == len(places) else packed.starts[:-1]
-    sequence = torch.bucketize(places, packed.starts[1:], right=True)
-    mask = sequence[own][:, None] == sequence
-    if reach is not None:
-        mask &= (own[:, None] - places).abs() <= reach
-    return nn.functional.scaled_dot_product_attention(query, key, value, mask, scale=scaling).transpose(1, 2)
+    """:func:`attention` by a function for sequences of one length, asked for each run of these.
+
+    On a CPU the result for a sequence has the same bits whichever others are in the row.
+    """
+    parts, firsts = [], query.shape[2] != key.shape[2]
+    asked = start = 0
+    for count, length in packed.lengths:
+        own = 1 if firsts else length
+        sizes = (asked, count, own), (start, count, length), (start, count, length)
+        q, k, v = (
+            part[0, :, at : at + rows * tokens].unflatten(1, (rows, tokens)).transpose(0, 1)
+            for part, (at, rows, tokens) in zip((query, key, value), sizes, strict=True)
+        )
+        mask = None
+        if reach is not None and reach < length - 1:
+            places = torch.arange(length, device=key.device)
+            mask = (places[:own, None] - places).abs() <= reach
+        parts.append(attend(q, k, v, mask).flatten(0, 1))
+        asked, start = asked + count * own, start + count * length
+    return torch.cat(parts)[None]
 
 
 def attend(

@@ -21,7 +21,7 @@ from retrieval_distill.data.tokens import Tokens, pad, same_length_batches, toke
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import cpu, devices
 from retrieval_distill.hardware.fitting import Fitting
-from retrieval_distill.student import decoder, exported, routes, upper_layers
+from retrieval_distill.student import decoder, exported, routes, unpadded, upper_layers
 from retrieval_distill.student.routes import KINDS, Kind, path
 from retrieval_distill.student.upper_layers import States
 
@@ -181,13 +181,23 @@ def forward(
     rows: Sequence[Row],
     weights: dict[str, torch.Tensor] | None = None,
     kind: Kind = "document",
+    in_one_row: bool = False,
 ) -> torch.Tensor:
     """Embed token rows in one forward pass: float32 [rows, dimensions], with gradients if enabled.
 
-    ``weights`` replace those of the transformer, the first module of the kind's path; ``None``: its own.
+    Args:
+        model: The bi-encoder.
+        rows: Token ids or hidden states; with ``in_one_row``, token ids of descending length.
+        weights: In place of those of the transformer, the first module of the kind's path; ``None``: its own.
+        kind: Which of the model's encoders embeds them.
+        in_one_row: Without padding, as :func:`unpadded.is_able` allows; no row's vector then depends on the others.
     """
-    modules = path(model, kind)
-    return _vectors(modules, *_features(modules[0], rows), weights)
+    first, *rest = modules = path(model, kind)
+    features, hidden, layers = _features(first, rows)
+    if not in_one_row:
+        return _vectors(modules, features, hidden, layers, weights)
+    features["token_embeddings"] = unpadded.states(first, features)
+    return torch.cat([_pool(rest, group) for group in unpadded.by_length(features)])
 
 
 def checkpointed_forward(
@@ -244,7 +254,12 @@ def _vectors(
         features = _run(first, features, weights)
     if weights is not None:
         features["token_embeddings"] = features["token_embeddings"].float()
-    for module in rest:
+    return _pool(rest, features)
+
+
+def _pool(modules: list[nn.Module], features: dict[str, Any]) -> torch.Tensor:
+    """Vectors of texts whose states are known, float32 [texts, dimensions]."""
+    for module in modules:
         features = module(features)
     return features["sentence_embedding"].float()
 
@@ -300,9 +315,12 @@ def _embedder(model: SentenceTransformer, texts: Sequence[str], kind: Kind) -> t
     # half-precision normalisation leaves lengths of 1 +- 0.004, enough to reorder close neighbours
     renormalised = _dtype(model) != torch.float32 and isinstance(model[-1], Normalize)
 
+    in_one_row = unpadded.is_able(path(model, kind)[0])
+
     @torch.inference_mode()
     def at_once(rows: np.ndarray) -> np.ndarray:
-        return forward(model, [tokens[row] for row in rows], kind=kind).cpu().numpy()
+        found = [tokens[row] for row in rows]
+        return forward(model, found, kind=kind, in_one_row=in_one_row).cpu().numpy()
 
     def by_tokens(batch: np.ndarray) -> np.ndarray:
         parts = fitting(at_once, batch, max(1, int(tokens.lengths[batch].max())))
@@ -310,7 +328,7 @@ def _embedder(model: SentenceTransformer, texts: Sequence[str], kind: Kind) -> t
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if renormalised else vectors
 
     # a CPU loses nothing without padding, and gains vectors that do not depend on the other texts of a batch
-    batches = same_length_batches if model.device.type == "cpu" else token_batches
+    batches = same_length_batches if model.device.type == "cpu" and not in_one_row else token_batches
     return by_tokens, batches(tokens.lengths, TOKENS_AT_ONCE[model.device.type])
 
 

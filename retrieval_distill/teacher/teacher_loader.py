@@ -67,7 +67,7 @@ def identity(config: MemberConfig, documents: Texts) -> dict[str, object]:
     """All facts that change a teacher's scores on this corpus, without loading its weights; for cache keys."""
     kind, name = split(config.model)
     if kind in ("cross-encoder", "bi-encoder"):
-        known = {
+        known: dict[str, object] = {
             "kind": kind,
             "model": models.fingerprint(name),
             "max_length": config.tokens,

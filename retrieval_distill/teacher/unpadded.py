@@ -1,4 +1,4 @@
-"""Encoders that compute a batch without its padding: padded texts go in and come out, layers see them in one row.
+"""Cross-encoders that compute a batch without its padding, on a GPU that has a kernel for it.
 
 Knows the layers of BERT's family and ModernBERT; must not know pairs or scores.
 """
@@ -13,6 +13,7 @@ from sentence_transformers import CrossEncoder
 from torch import Tensor
 
 from retrieval_distill.hardware import varlen
+from retrieval_distill.student import unpadded
 from retrieval_distill.teacher import first_token, modernbert, modules
 
 
@@ -44,7 +45,7 @@ def speed_up(model: CrossEncoder, dtype: torch.dtype) -> bool:
     expected = scores()
     try:
         encoder.set_attn_implementation(varlen.NAME)
-        vars(encoder)["forward"] = MethodType(_forward, encoder)
+        vars(encoder)["forward"] = MethodType(unpadded.forward, encoder)
         same = first_token.agrees(scores(), expected)
     except Exception:  # parts that work in another way
         same = False
@@ -52,20 +53,3 @@ def speed_up(model: CrossEncoder, dtype: torch.dtype) -> bool:
         vars(encoder).pop("forward", None)
         encoder.set_attn_implementation(usual)
     return same
-
-
-def _forward(encoder: Any, input_ids: Tensor, attention_mask: Tensor, **other: Any) -> Any:
-    """An encoder's forward pass over texts that are padded on the right."""
-    packed, embeddings = varlen.Packed.of(attention_mask), encoder.embeddings
-    if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa's family, which counts from padding_idx
-        positions = embeddings.create_position_ids_from_input_ids(input_ids, embeddings.padding_idx)
-    else:
-        positions = attention_mask.cumsum(dim=1) - 1
-    if other.get("token_type_ids") is not None:
-        other["token_type_ids"] = packed.pack(other["token_type_ids"])
-    other |= {"input_ids": packed.pack(input_ids), "position_ids": packed.pack(positions), "packed": packed}
-    output = type(encoder).forward(encoder, **other)
-    output.last_hidden_state = packed.pad(output.last_hidden_state)
-    if getattr(encoder, "pooler", None) is not None:
-        output.pooler_output = encoder.pooler(output.last_hidden_state)
-    return output
