@@ -207,7 +207,7 @@ class _Lines:
             self.last = now
             rate = (self.done - self.skipped) / (now - self.start)
             left = (self.total - self.done) / max(rate, 1e-9)
-            whole = _whole.left(self.done / self.total) if _whole else 0.0
+            whole = max(left, _whole.left(self.done / self.total)) if _whole else 0.0
             logger.info(
                 "%s: %s of %s %s, %s/s, %s left%s",
                 self.what,
