@@ -77,9 +77,10 @@ SIZES: dict[str, dict[str, int]] = {
     "17M": {"hidden_size": 256, "intermediate_size": 384, "num_hidden_layers": 7, "num_attention_heads": 4},
     "150M": {"hidden_size": 768, "intermediate_size": 1152, "num_hidden_layers": 22, "num_attention_heads": 12},
     "22M": {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 12},
-    "tiny": {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "tiny": {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4},
 }
-"""ModernBERT-like rerankers of 17M and 150M parameters, MiniLM-L6, and one for smoke runs."""
+"""ModernBERT-like rerankers of 17M and 150M parameters, MiniLM-L6, and one for smoke runs, whose
+last layer sees whole texts, as those of the first two do."""
 
 
 class NotHereError(Exception):
