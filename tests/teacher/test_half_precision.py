@@ -70,9 +70,9 @@ def test_a_copy_scores_alike(folder):
 
 
 def test_a_library_teacher_in_bfloat16_ties(cross_encoders):
-    """What these tests would find without a head in float32."""
+    """What these tests would find without a head in float32: fewer different scores than they ask for."""
     peer = CrossEncoder(cross_encoders["bert"], device="cpu", model_kwargs={"dtype": "bfloat16"})
-    assert len(np.unique(peer.predict([PAIRS.texts(i) for i in range(200)]))) < 180
+    assert len(np.unique(peer.predict([PAIRS.texts(i) for i in range(200)]))) < 195
 
 
 def test_scores_of_another_arithmetic_are_another_teachers(cross_encoders):
