@@ -90,6 +90,11 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_sessionfinish():
+    """Let extension modules find their objects collected at the end."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def silence():
     """A test that turns progress on turns it on for itself."""
