@@ -30,7 +30,7 @@ def evaluate(
     Options:
         json_file: Write the numbers here too.
         csv_file: Write a row per run here.
-        latex_file: Write a LaTeX table here.
+        latex_file: Write a LaTeX table of means and letters here.
     """
     from retrieval_distill.runtime.stages import write_json
 
