@@ -29,11 +29,13 @@ from retrieval_distill.index.operating_points import not_beaten
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.reporting.tuning_file import Compared, FinalistSummary, TestedMeasure, TestResult, Trial
 from retrieval_distill.runtime import files, stages
-from retrieval_distill.tuning import results
 from retrieval_distill.tuning.search import Search
 from retrieval_distill.tuning.trials import OWN, RUNS, answers, dev_values, train
 
 logger = logging.getLogger("retrieval_distill")
+
+ASKED = "asked"
+"""Of what the study keeps, the fingerprint of every question that was put to test."""
 
 ALIKE = 0.9
 """How two settings' values of the same queries are taken to correlate, while there are none to ask. The spread of their
@@ -51,10 +53,11 @@ def foretell(values: np.ndarray, measure: str, left_out: int) -> None:
         measure: Its name.
         left_out: Dev queries that are not asked.
     """
-    room, asked = max(0.0, 1 - float(values.mean())), f"{len(values):,} dev queries"
+    room = max(0.0, 1 - float(values.mean()))
+    asked = f"{len(values):,} dev queries" if len(values) > 1 else "a single dev query"
     shown, wanted = minimum_detectable_difference(values * math.sqrt(2 * (1 - ALIKE))), min(LARGE, room)
     least = f"a difference of about {number(shown)}" if math.isfinite(shown) else "no difference"
-    seen = f"{asked} show {least} in {measure} four times in five"
+    seen = f"{asked} can show {least} in {measure} four times in five"
     if not room:
         logger.warning("the recipe's own settings reach the best %s on every dev query: none can be better", measure)
     elif shown < wanted:
@@ -177,7 +180,7 @@ def ask_test(search: Search, best: Finalist, own: Finalist) -> TestResult | None
     table = pd.read_parquet(search.out / "test" / "per_query.parquet")
     found = {measure: _compared(table, measure, len(best.jobs)) for measure in measures}
     queries = manifest["counts"]["queries"]
-    return TestResult(queries=queries, measures=found, asked=_asked(search.out, manifest))
+    return TestResult(queries=queries, measures=found, asked=_asked(search, manifest))
 
 
 def _finalist(search: Search, trial: Trial | None) -> Finalist:
@@ -213,10 +216,11 @@ def _compared(table: pd.DataFrame, measure: str, count: int) -> TestedMeasure:
     return TestedMeasure(**sides, difference=difference, p=p[""])
 
 
-def _asked(out: Path, manifest: stages.Manifest) -> list[str]:
-    """The fingerprint of every question that was put to test in this folder, the last one included."""
-    path = out / results.QUESTIONS
-    before = files.read_json(path) if path.is_file() else []
-    after = list(dict.fromkeys([*before, manifest["fingerprint"]]))
+def _asked(search: Search, manifest: stages.Manifest) -> list[str]:
+    """The fingerprint of every question that was put to test in this search, the last one included."""
+    path = search.out / "asked-of-test.json"
+    before = files.read_json(path) if path.is_file() else []  # an earlier version kept them there alone
+    after = list(dict.fromkeys([*before, *(search.study.noted(ASKED) or []), manifest["fingerprint"]]))
+    search.study.note(ASKED, after)
     files.write_json(path, after)
     return after

@@ -30,9 +30,6 @@ ASKED, BEST = "search.json", "best.yaml"
 FRONT = "front"
 """Folder of the recipes that no other beats in quality and cost at once."""
 
-QUESTIONS = "asked-of-test.json"
-"""File of the fingerprint of every question that was put to test."""
-
 
 @dataclass(frozen=True, eq=False)
 class Tuning:
@@ -125,8 +122,6 @@ def adopt(recipe: Recipe, out: Path, written: str) -> Tuning:
     files.write_text(out / TuningReport.file, written)
     report = TuningReport.read(out)
     assert report is not None
-    if report.test is not None:
-        files.write_json(out / QUESTIONS, report.test.asked)
     return _presented(recipe, out, report)
 
 

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from retrieval_distill.errors import UserError, first_line
-from retrieval_distill.runtime import lock
+from retrieval_distill.runtime import files, lock
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -59,10 +59,15 @@ class Claims(Protocol):
 
 
 class FileClaims:
-    """Lock files beside a file, for the processes of one machine."""
+    """Lock files beside a file, for the processes of one machine.
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    Args:
+        file: The database.
+        study: Name of the search, whose claims these are.
+    """
+
+    def __init__(self, file: Path, study: str) -> None:
+        self.file, self.study = file, files.fingerprint(study)[:8]
 
     def attempt(self, name: str) -> AbstractContextManager[bool]:
         """See :class:`Claims`."""
@@ -73,7 +78,7 @@ class FileClaims:
         return lock.exclusive(self._place(name), wait=True)
 
     def _place(self, name: str) -> Path:
-        return self.file.with_name(f"{self.file.stem}-{name}")
+        return self.file.with_name(f"{self.file.stem}-{self.study}-{name}")
 
 
 class DatabaseClaims:
@@ -161,7 +166,7 @@ def opened(storage: str, study: str) -> tuple[RDBStorage, Claims]:
     except SQLAlchemyError as error:
         raise UserError(f"storage {shown(storage)}: {first_line(error)}") from None
     if local:
-        return made, FileClaims(Path(str(address.database)))
+        return made, FileClaims(Path(str(address.database)), study)
     return made, DatabaseClaims(made.engine, study)
 
 
