@@ -105,6 +105,7 @@ def _tuned(recipe: Recipe, folder: Path, jobs: int, storage: str | None, name: s
             search.run()
         if storage is None:
             return _concluded(search)
+        logger.info("every trial has ended; one machine trains the finalists and asks test, and the others wait for it")
         with search.study.claims.wait("finals"):
             return _adopted(search) or _concluded(search)
 

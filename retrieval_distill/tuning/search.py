@@ -119,8 +119,8 @@ class Search:
             raise
         except (UserError, RuntimeError, MemoryError) as error:
             logger.warning("trial %d failed: %s", trial.number, error)
-            cost = {"seconds": time.monotonic() - start, "tokens": seen.count}
-            self.study.finish(trial, "fail", **cost, error=first_line(error))
+            seconds = time.monotonic() - start
+            self.study.finish(trial, "fail", seconds=seconds, tokens=seen.count, error=first_line(error))
             return False
         seconds, by_query = time.monotonic() - start, dev_values(job.out).tolist()
         self.study.finish(trial, "complete", value, by_query, seconds=seconds, **facts)
@@ -146,12 +146,13 @@ class Search:
 
     def _forget_losers(self) -> None:
         """Remove the students of trials that cannot be used any more: fifty of them would fill a disk."""
-        trials, against = self.study.trials, self.recipe.tune.against
-        kept = [*self.best(self.recipe.tune.finalists), *(front(trials, against) if against else [])]
-        numbers = {trial.number for trial in kept}
-        for trial in trials:
-            if trial.finished and trial.number not in numbers:
-                forget_student(self.folder(trial))
+        with self.study.claims.wait("tidy"):
+            trials, against = self.study.trials, self.recipe.tune.against
+            kept = [*self.best(self.recipe.tune.finalists), *(front(trials, against) if against else [])]
+            numbers = {trial.number for trial in kept}
+            for trial in trials:
+                if trial.finished and trial.number not in numbers:
+                    forget_student(self.folder(trial))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from threading import Thread
 from typing import IO
 
 from retrieval_distill.config import Recipe
+from retrieval_distill.student import exported
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -81,7 +82,7 @@ def _environment(number: int, jobs: int) -> dict[str, str]:
     """Of a worker: its share of the cores, and of several GPUs one."""
     from retrieval_distill.hardware import devices
 
-    found = {"OMP_NUM_THREADS": str(_cores(jobs)), **os.environ}
+    found = {**os.environ, "OMP_NUM_THREADS": str(_threads(jobs))}
     gpus = [device for device in devices.devices() if device.startswith("cuda")]
     if len(gpus) > 1:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(len(gpus))))
@@ -89,8 +90,9 @@ def _environment(number: int, jobs: int) -> dict[str, str]:
     return found
 
 
-def _cores(jobs: int) -> int:
-    return max(1, len(os.sched_getaffinity(0)) // jobs) if hasattr(os, "sched_getaffinity") else 1
+def _threads(jobs: int) -> int:
+    """Of one of so many processes."""
+    return max(1, exported.threads() // jobs)
 
 
 @contextmanager
@@ -99,7 +101,7 @@ def _share_of_cores(jobs: int) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(min(before, _cores(jobs)))
+    torch.set_num_threads(min(before, _threads(jobs)))
     try:
         yield
     finally:
