@@ -87,8 +87,8 @@ def test_a_killed_worker_s_trial_is_taken_up_and_no_stage_is_done_twice(recipe, 
     assert sum(once.values()) == teacher["pairs"]
 
 
-def test_machines_with_one_storage_share_the_trials_and_the_verdict(recipe, tmp_path):
-    storage, here, there = f"sqlite:///{tmp_path / 'shared.db'}", tmp_path / "here", tmp_path / "there"
+def test_machines_with_one_storage_share_the_trials_and_the_verdict(recipe, tmp_path, storage):
+    here, there = tmp_path / "here", tmp_path / "there"
     first = tuned(recipe, here, storage, budget="2 trials")
     both = tuned(recipe, there, storage, budget="4 trials")
     assert [trial["number"] for trial in both.details["trials"]] == [0, 1, 2, 3]
