@@ -153,21 +153,23 @@ def opened(storage: str, study: str) -> tuple[RDBStorage, Claims]:
         UserError: It cannot be reached.
     """
     from optuna.storages import RDBStorage
+    from sqlalchemy import NullPool, create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
     address = _address(storage)
     local = address.get_backend_name() == "sqlite"
-    options = {"timeout": PATIENCE} if local else ALIVE
+    options = {"connect_args": {"timeout": PATIENCE} if local else ALIVE, "pool_pre_ping": not local}
+
+    def claims(name: str) -> Claims:
+        if local:
+            return FileClaims(Path(str(address.database)), name)
+        return DatabaseClaims(create_engine(address, connect_args=ALIVE, poolclass=NullPool), name)
+
     try:
-        made = RDBStorage(
-            address.render_as_string(hide_password=False),
-            engine_kwargs={"connect_args": options, "pool_pre_ping": not local},
-        )
-    except SQLAlchemyError as error:
+        with claims("any").wait("open"):  # the first one makes the tables
+            return RDBStorage(address.render_as_string(hide_password=False), engine_kwargs=options), claims(study)
+    except (SQLAlchemyError, OSError) as error:
         raise UserError(f"storage {shown(storage)}: {first_line(error)}") from None
-    if local:
-        return made, FileClaims(Path(str(address.database)), study)
-    return made, DatabaseClaims(made.engine, study)
 
 
 def _address(storage: str) -> URL:
