@@ -74,6 +74,7 @@ class Search:
             trial = self.study.begin(lambda trials: spent(trials)[budget.unit] >= budget.amount)
             if trial is None:
                 if not self.study.under_way:
+                    self._forget_losers()  # for those who ended before they could
                     return
                 time.sleep(POLL_SECONDS)
                 continue
