@@ -1,12 +1,35 @@
-"""How better settings are searched for."""
+"""How better settings are searched for, and how people write what that may cost."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
 from retrieval_distill.config.section import Section
+
+BUDGET = r"^\s*(\d+ ?trials?|\d+(\.\d+)?([eE]\+?\d+)? ?(tokens?|min|h))\s*$"
+"""How a budget is written."""
+
+UNITS = {"trial": ("trials", 1), "token": ("tokens", 1), "min": ("seconds", 60), "h": ("seconds", 3600)}
+"""Unit as people write it -> what is counted, and how many of these it is."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """An amount of something that a search spends: ``trials``, ``tokens`` or ``seconds``."""
+
+    amount: float
+    unit: str
+
+    @classmethod
+    def of(cls, text: str) -> Budget:
+        """A budget as ``BUDGET`` has it."""
+        number, unit = re.findall(r"[\d.]+(?:[eE]\+?\d+)?|[a-z]+", text)
+        counted, times = UNITS[unit.removesuffix("s")]
+        return cls(float(number) * times, counted)
 
 
 class TuneConfig(Section):
@@ -20,12 +43,17 @@ class TuneConfig(Section):
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """``tpe`` draws near settings that did well (Tree-structured Parzen Estimator, after ten random ones); ``grid``
     tries every list and step, and of a range without steps both ends and the middle."""
-    budget: str = Field("30 trials", pattern=r"^\s*(\d+ ?trials?|\d+(\.\d+)? ?(h|min))\s*$")
-    """When no further trial begins: ``30 trials``, ``90 min`` or ``2 h`` of trials. A search that is asked for again
-    with more goes on."""
+    budget: str = Field("30 trials", pattern=BUDGET)
+    """When no further trial begins: ``30 trials``; ``90 min`` or ``2 h`` of trials, those of several processes added
+    up; or ``1e9 tokens`` that trials were trained on, without padding. A search that is asked for again with more goes
+    on."""
     pruning: Literal["halving", "none"] = "halving"
     """``halving`` ends a trial at a quarter and at half of its training, unless it is among the better half of those
     that came as far (asynchronous successive halving, arXiv 1810.05934)."""
+    against: Literal["latency", "parameters", "dimensions"] | None = None
+    """What is to be small while the measure is to be large: ``latency`` of a query's vector, ``parameters`` of the
+    student, or ``dimensions`` of a vector. The settings that none beats in both are listed, with a recipe for each, and
+    no trial is ended early. ``None``: the measure alone counts."""
     finalists: int = Field(3, ge=1)
     """The best trials, whose training is repeated with other seeds before one is chosen."""
     seeds: int = Field(3, ge=1)

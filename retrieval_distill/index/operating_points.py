@@ -6,10 +6,13 @@ Knows numbers; must not know FAISS, files or how anything was measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from retrieval_distill.config import IntentConfig
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,13 @@ class Point:
 
 def front(points: Sequence[Point]) -> list[Point]:
     """The Pareto front: points that no other one matches in recall, latency and memory and beats in one of them."""
-    return [point for point in points if not any(_beats(other, point) for other in points)]
+    return not_beaten(points, lambda point: (-point.recall, point.milliseconds, point.memory))
+
+
+def not_beaten(points: Sequence[T], costs: Callable[[T], tuple[float, ...]]) -> list[T]:
+    """The Pareto front of anything: what nothing else matches in all of its costs and beats in one of them."""
+    found = [(point, costs(point)) for point in points]
+    return [point for point, ours in found if not any(_beats(theirs, ours) for _, theirs in found)]
 
 
 def choose(points: Sequence[Point], intent: IntentConfig) -> Point:
@@ -63,6 +72,5 @@ def shortfalls(point: Point, intent: IntentConfig) -> dict[str, float]:
     return {name: math.log(have / limit) + 1e-9 for name, (have, limit, missed) in limits.items() if missed and limit}
 
 
-def _beats(one: Point, other: Point) -> bool:
-    ours, theirs = ((-p.recall, p.milliseconds, p.memory) for p in (one, other))
+def _beats(ours: tuple[float, ...], theirs: tuple[float, ...]) -> bool:
     return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))

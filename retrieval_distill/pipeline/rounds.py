@@ -76,9 +76,13 @@ class Round:
         """Keep a stage's manifest for later stages and the report."""
         self.job.note(self._named(name), manifest)
 
+    def manifest(self, name: str) -> Manifest:
+        """Of a stage of this round."""
+        return self.job.manifests[self._named(name)]
+
     def fingerprint(self, name: str) -> str:
         """Of a stage of this round."""
-        return self.job.manifests[self._named(name)]["fingerprint"]
+        return self.manifest(name)["fingerprint"]
 
     @property
     def _is_last(self) -> bool:

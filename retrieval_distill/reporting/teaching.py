@@ -38,7 +38,7 @@ NAMES = {
 }
 """Logged quantities in words."""
 
-NO_CURVES = {"step", "epoch", "kept", "eval_low", "eval_high", "eval_queries"}
+NO_CURVES = {"step", "epoch", "kept", "tokens", "eval_low", "eval_high", "eval_queries"}
 """What a training log holds beside quantities."""
 
 ALONE = "Intervals and p are not corrected here, for it has to beat every one of them."

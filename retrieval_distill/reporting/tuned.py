@@ -14,12 +14,19 @@ from retrieval_distill.formatting import interval, listed, number, p_value, shar
 from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.plots import charts, slices
 from retrieval_distill.reporting.templating import render
-from retrieval_distill.reporting.tuning_file import FinalistSummary, Trial, TuningReport
+from retrieval_distill.reporting.tuning_file import Compared, FinalistSummary, Trial, TuningReport
 from retrieval_distill.runtime.progress import clock
 
 ENDED = {"pruned": "ended early", "fail": "failed", "complete": "", "running": "under way"}
 
 OWN = "own"
+
+COSTS = {
+    "latency": ("ms per query vector", 1),
+    "parameters": ("million parameters", 1_000_000),
+    "dimensions": ("dimensions", 1),
+}
+"""What may be compared with quality -> its unit, and how much makes one."""
 
 
 def chosen(report: TuningReport) -> str:
@@ -110,7 +117,7 @@ def table(report: TuningReport) -> str:
         grid.add_column(heading, justify="right")
     for row in rows(report):
         grid.add_row(*row)
-    said = [verdict(report), *notes(report), level(report)]
+    said = [verdict(report), *notes(report), level(report), front(report)]
     return "\n".join([plain(120, grid), *filter(None, said)])
 
 
@@ -119,6 +126,34 @@ def level(report: TuningReport) -> str:
     if len(report.level) < 2:
         return ""
     return f"Not told from the best on dev, the cheapest first: {', '.join(report.level)}."
+
+
+def compared(report: TuningReport, found: Compared) -> str:
+    """A student that no other beats in quality and cost at once, in a sentence."""
+    return f"Not beaten: {_point(report, found)} (dev {report.measure})."
+
+
+def front(report: TuningReport) -> str:
+    """The students that no other beats in quality and cost at once, cheapest first."""
+    if report.against is None:
+        return ""
+    points = "; ".join(_point(report, found) for found in report.front)
+    return f"Not beaten in dev {report.measure} and {report.against} at once: {points}."
+
+
+def front_rows(report: TuningReport) -> list[list[str]]:
+    """The same, a row each."""
+    return [[found.name, number(found.value), short(_cost(report, found))] for found in report.front]
+
+
+def _point(report: TuningReport, found: Compared) -> str:
+    unit, _ = COSTS[report.against or ""]
+    return f"{found.name}, {number(found.value)} at {short(_cost(report, found))} {unit}"
+
+
+def _cost(report: TuningReport, found: Compared) -> float:
+    _, one = COSTS[report.against or ""]
+    return found.cost / one
 
 
 def tested_rows(report: TuningReport) -> list[list[str]]:
@@ -153,6 +188,7 @@ def page(report: TuningReport) -> str:
         kicker="Settings, tuned",
         sections=[("plots", "What was tried"), ("trials", "Trials"), ("sure", "How sure it is"), ("how", "How")],
         plots=plots,
+        chart=_front_chart(report),
         bars=charts.bars("Importance", importance, share) if importance else None,
         **_values(report),
     )
@@ -165,6 +201,8 @@ def _values(report: TuningReport) -> dict[str, Any]:
         "verdict": verdict(report),
         "notes": notes(report),
         "level": level(report),
+        "front": front_rows(report),
+        "unit": COSTS[report.against][0] if report.against else "",
         "headings": headings(report),
         "rows": rows(report),
         "finalists": finalist_rows(report),
@@ -172,6 +210,18 @@ def _values(report: TuningReport) -> dict[str, Any]:
         "counts": _counts(report),
         "seconds": _seconds(report),
     }
+
+
+def _front_chart(report: TuningReport) -> Any:
+    """Quality against cost, with a line along what is not beaten; ``None``: quality alone counts."""
+    if report.against is None:
+        return None
+    marks = [
+        slices.Mark(_cost(report, found), found.value, not found.front, found.name == report.chosen.name)
+        for found in report.compared
+    ]
+    line = [(_cost(report, found), found.value) for found in report.front]
+    return slices.slice_(f"{report.measure} against {COSTS[report.against][0]}", marks, report.measure, line=line)
 
 
 def _slice(report: TuningReport, key: str) -> Any:
@@ -214,9 +264,11 @@ def _seconds(report: TuningReport) -> str:
     if not everything:
         return ""
     other = max(0.0, 1 - (training + dev) / everything)
+    tokens = sum(trial.facts.get("tokens", 0) for trial in report.trials)
+    seen = f" All trials were trained on {tokens:,} tokens." if tokens else ""
     return (
         f"Trials that were trained to the end took {clock(everything)}, of which training took {clock(training)}, dev "
-        f"{clock(dev)}, and all else {share(other)}."
+        f"{clock(dev)}, and all else {share(other)}.{seen}"
     )
 
 

@@ -35,7 +35,8 @@ class Trial:
     rungs: dict[int, float]
     """The measure at each rung that it reached."""
     facts: dict[str, Any]
-    """``seconds`` in total, for ``training`` and for ``dev``; ``error`` if it failed."""
+    """``seconds`` in total, for ``training`` and for ``dev``; ``tokens`` that it was trained on; of its student
+    ``parameters``, ``dimensions`` and, where it was measured, ``latency``; ``error`` if it failed."""
 
     @property
     def name(self) -> str:
@@ -65,6 +66,19 @@ class FinalistSummary(Part):
     queries: int
     means: list[float]
     """The mean of each seed."""
+
+
+class Compared(Part):
+    """A student by its quality and its cost, in a search that asks for both."""
+
+    name: str
+    """``own`` for the recipe's own settings, else ``trial NUMBER``."""
+    value: float
+    """The measure on dev."""
+    cost: float
+    """Milliseconds for the vector of one query, or the number of parameters or of dimensions."""
+    front: bool
+    """Whether no other student matches it in both and beats it in one of them (Pareto)."""
 
 
 class TestedMeasure(Part):
@@ -118,8 +132,18 @@ class TuningReport(Document):
     """Names of the settings that are worse on dev."""
     detectable: float | None
     """The difference that so many dev queries show four times in five."""
+    against: str | None = None
+    """What is to be small while the measure is to be large: ``latency``, ``parameters`` or ``dimensions``; ``null``:
+    the measure alone counts."""
+    compared: tuple[Compared, ...] = ()
+    """Every student that was trained to the end, where both count."""
     test: TestResult | None
     """``null``: there is no test split, or the recipe's own settings were chosen."""
+
+    @property
+    def front(self) -> list[Compared]:
+        """The students that no other beats in both, cheapest first."""
+        return sorted((found for found in self.compared if found.front), key=lambda found: found.cost)
 
     def is_chosen(self, trial: Trial) -> bool:
         """Whether a trial's settings were chosen."""

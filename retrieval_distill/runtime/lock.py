@@ -59,14 +59,46 @@ def exclusive(folder: str | Path, wait: bool | None = None) -> Iterator[None]:
     if processes.rank() > 0:
         yield
         return
-    folder = Path(folder)
-    path = folder.parent / f".{folder.name}.lock"
-    key = os.getpid(), threading.get_ident(), path.absolute()
+    folder, path, key = _names(Path(folder))
     if key in _HELD:
         yield
         return
     files.make_folder(folder.parent)
     lock = _acquire(path, folder, WAIT.get() if wait is None else wait)
+    with _holding(lock, path, key):
+        yield
+
+
+@contextmanager
+def attempt(folder: str | Path) -> Iterator[bool]:
+    """Hold a folder as :func:`exclusive` does if that can be had at once; yields whether it is held."""
+    folder, path, key = _names(Path(folder))
+    if key in _HELD:
+        yield True
+        return
+    files.make_folder(folder.parent)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    with _holding(lock, path, key):
+        yield True
+
+
+Key = tuple[int, int, Path]
+
+
+def _names(folder: Path) -> tuple[Path, Path, Key]:
+    """The folder, its lock file, and what :data:`_HELD` has of it."""
+    path = folder.parent / f".{folder.name}.lock"
+    return folder, path, (os.getpid(), threading.get_ident(), path.absolute())
+
+
+@contextmanager
+def _holding(lock: FileLock, path: Path, key: Key) -> Iterator[None]:
+    """Say who holds a lock, and release it in the end."""
     _HELD.add(key)
     try:
         path.write_text(f"process {os.getpid()} on {socket.gethostname()}")

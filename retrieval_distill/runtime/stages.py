@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -52,7 +52,7 @@ POLL_SECONDS = 0.2
 RENAME_EXCHANGE = 2
 """Flag of Linux's ``renameat2``."""
 
-RUNS: ContextVar[Sequence[Path]] = ContextVar("runs", default=())
+RUNS: ContextVar[Iterable[Path]] = ContextVar("runs", default=())
 """Folders of runs that share results; see :func:`sharing`.
 
 A context variable, because stages are started by verbs, which know no runs: a parameter would pass through all of them.
@@ -113,46 +113,71 @@ def stage(
         if done := _finished_manifest(folder, mark):  # by the process that we waited for
             return {**done, "skipped": True}
         destination.check_replaceable(folder, name)
-        partial = _work_folder(folder, mark, name)
-        shared = _take_shared(folder, partial, mark)
-        manifest = (
-            shared or _finished_manifest(partial, mark) or _run_work(name, partial, mark, given, work, scratch, cache)
-        )
-        for path in scratch:
-            trash.remove(partial / path)
-        destination.check_stage_folder(folder, name, cache)  # again: files may have been put there meanwhile
-        _commit(partial, folder)
+        with _alone_among_runs(folder, mark):
+            partial = _work_folder(folder, mark, name)
+            shared = _take_shared(folder, partial, mark, name)
+            manifest = (
+                shared
+                or _finished_manifest(partial, mark)
+                or _run_work(name, partial, mark, given, work, scratch, cache)
+            )
+            for path in scratch:
+                trash.remove(partial / path)
+            destination.check_stage_folder(folder, name, cache)  # again: files may have been put there meanwhile
+            _commit(partial, folder)
     return {**manifest, "skipped": shared is not None}
 
 
 @contextmanager
-def sharing(runs: Sequence[Path]) -> Iterator[None]:
+def sharing(runs: Iterable[Path]) -> Iterator[None]:
     """Let stages of these runs reuse each other's results for the same inputs, within this block.
 
     Files are hard-linked if the file system allows it, else copied; a stage replaces files and never writes into a
-    finished one.
+    finished one. Processes that work on several of the runs at a time wait for each other: for the same inputs at the
+    same place, the first one works, and the others take over its result.
 
     Args:
-        runs: Folders of the runs. A stage looks for its result at the same relative path in the other runs.
+        runs: Folders of the runs, in one folder, asked for whenever a stage begins. A stage looks for its result at the
+            same relative path in the other runs.
     """
-    before = RUNS.set(tuple(runs))
+    before = RUNS.set(runs)
     try:
         yield
     finally:
         RUNS.reset(before)
 
 
-def _take_shared(folder: Path, partial: Path, mark: str) -> Manifest | None:
+def _run_of(folder: Path) -> Path | None:
+    """The one of the runs that share results in which a folder lies."""
+    return next((run for run in RUNS.get() if folder.is_relative_to(run)), None)
+
+
+@contextmanager
+def _alone_among_runs(folder: Path, mark: str) -> Iterator[None]:
+    """Wait for a process that works for the same inputs in another of the runs that share results."""
+    own = _run_of(folder)
+    if own is None:
+        yield
+        return
+    with lock.exclusive(own.parent / f"{folder.name}-{mark[:16]}", wait=True):
+        yield
+
+
+def _take_shared(folder: Path, partial: Path, mark: str, name: str) -> Manifest | None:
     """The manifest of another run's result, which is put into ``partial``; ``None``: no other has it."""
-    runs = RUNS.get()
-    own = next((run for run in runs if folder.is_relative_to(run)), None)
+    own = _run_of(folder)
     if own is None:
         return None
-    for theirs in (run / folder.relative_to(own) for run in runs if run != own):
+    for theirs in (run / folder.relative_to(own) for run in RUNS.get() if run != own):
         if _finished_manifest(theirs, mark):
-            shutil.rmtree(partial)
-            shutil.copytree(theirs, partial, copy_function=_linked)
-            return _finished_manifest(partial, mark)
+            with suppress(OSError):  # its process may just be moving or removing it
+                shutil.rmtree(partial)
+                shutil.copytree(theirs, partial, copy_function=_linked)
+                if found := _finished_manifest(partial, mark):
+                    return found
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(exist_ok=True)
+            manifests.write_mark(partial, mark, name)
     return None
 
 

@@ -78,8 +78,8 @@ def distill(
         bm25: BM25 over the documents, for ``training.lexical_weight``; ``None``: there is none.
 
     Returns:
-        Counts: groups, steps, the step whose weights were kept, queries seen, parameters, dimensions, the agreement
-        with the teacher before and after training, and the number of truncated texts.
+        Counts: groups, steps, the step whose weights were kept, queries and tokens seen, parameters, dimensions, the
+        agreement with the teacher before and after training, and the number of truncated texts.
 
     Raises:
         UserError: Teacher scores are missing or out of the student's reach; dev queries or BM25 are needed and missing;
@@ -137,6 +137,7 @@ class Training:
             "steps": state.global_step,
             "kept_step": kept,
             "queries": state.global_step * config.queries_per_step * config.gradient_accumulation * distributed.count(),
+            "tokens": training_log.tokens(state.log_history),
             "parameters": build.parameters(self.student),
             "dimensions": self.student.get_embedding_dimension(),
             "agreement": {"start": start, "end": end},

@@ -41,12 +41,13 @@ class LogWindow:
     def close(self) -> dict[str, float]:
         """Start the next window and return this one's statistics.
 
-        These are each objective's mean, ``tokens_per_second`` (without padding, over the time including batches and
-        checkpoints) and ``padding_share``.
+        These are each objective's mean, ``tokens`` (without padding), ``tokens_per_second`` (over the time including
+        batches and checkpoints) and ``padding_share``.
         """
         now = time.monotonic()
         seconds = max(now - (self._since or now), 1e-9)
         closed = {name: sum(values) / len(values) for name, values in self._components.items()}
+        closed["tokens"] = self._tokens
         closed["tokens_per_second"] = round(self._tokens / seconds, 1)
         closed["padding_share"] = round(1 - self._tokens / max(self._padded, 1), 4)
         self._since = now

@@ -4,7 +4,7 @@ A list of flat rows: one for every few steps, every checkpoint and every evaluat
 measured at its step:
 
 * ``step``, ``epoch``; ``loss``, ``learning_rate`` (the top layer's) and ``grad_norm``; each objective's value under its
-  name; ``tokens_per_second`` and ``padding_share``;
+  name; ``tokens`` of the steps since the row before, ``tokens_per_second`` and ``padding_share``;
 * at evaluations ``eval_MEASURE`` (such as ``eval_nDCG@10``), ``eval_low`` and ``eval_high`` (its 95 % interval),
   ``eval_queries``, see :mod:`retrieval_distill.training.dev_retrieval`;
 * at evaluations, and at the step whose weights were kept, ``agreement_kl``, ``agreement_spearman``,
@@ -33,3 +33,8 @@ def rows(history: Sequence[dict[str, float]], kept: int, agreement: dict[str, fl
             by_step.setdefault(row["step"], {}).update(row)
     by_step[kept] |= {**agreement, "kept": True}
     return list(by_step.values())
+
+
+def tokens(history: Sequence[dict[str, float]]) -> int:
+    """The tokens, without padding, of all steps up to the log's last row; those of a resumed training count once."""
+    return sum(int(row.get("tokens", 0)) for row in history)

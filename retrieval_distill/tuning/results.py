@@ -27,6 +27,9 @@ logger = logging.getLogger("retrieval_distill")
 
 ASKED, BEST = "search.json", "best.yaml"
 
+FRONT = "front"
+"""Folder of the recipes that no other beats in quality and cost at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tuning:
@@ -78,28 +81,66 @@ class Tuning:
 
 
 def write(
-    search: Search, found: list[Finalist], best: Finalist, doubt: dict[str, Any], tested: TestResult | None
+    search: Search, found: list[Finalist], best: Finalist, doubts: dict[str, Any], tested: TestResult | None
 ) -> Tuning:
-    """Keep what a search found in its folder."""
+    """Keep what a search found in its folder.
+
+    Args:
+        search: What was searched.
+        found: The finalists, the recipe's own settings first.
+        best: The chosen one.
+        doubts: What dev can tell, see :mod:`retrieval_distill.tuning.finals`, as ``tuning.json`` has it.
+        tested: What test says; ``None``: it was not asked.
+    """
     recipe, out, dev = search.recipe, search.out, search.judge.dev
     report = TuningReport(
         recipe=recipe.name,
         measure=search.judge.measure,
         space={key: str(knob) for key, knob in search.study.space.items()},
-        **recipe.tune.model_dump(mode="json", include={"sampler", "pruning", "budget", "seeds"}),
+        **recipe.tune.model_dump(mode="json", include={"sampler", "pruning", "budget", "seeds", "against"}),
         dev=DevSplit(split=recipe.dataset.dev, queries=len(dev.queries), documents=len(dev.documents)),
         own=found[0].summary,
         trials=search.study.trials,
         importance=search.study.importance(),
         finalists=[finalist.summary for finalist in found],
         chosen=best.summary,
-        **doubt,
+        **doubts,
         test=tested,
     )
     report.write(out)
-    comment = f"# {tuned.chosen(report)}\n# retrieval-distill run {out / BEST} --out FOLDER\n"
-    values = space.as_values(recipe, report.chosen.settings)
-    files.write_text(out / BEST, comment + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    return _presented(recipe, out, report)
+
+
+def adopt(recipe: Recipe, out: Path, written: str) -> Tuning:
+    """Keep what another machine found out in the same search.
+
+    Args:
+        recipe: With its section ``tune``.
+        out: Folder of the search on this machine.
+        written: The other's ``tuning.json``.
+    """
+    files.write_text(out / TuningReport.file, written)
+    report = TuningReport.read(out)
+    assert report is not None
+    return _presented(recipe, out, report)
+
+
+def _presented(recipe: Recipe, out: Path, report: TuningReport) -> Tuning:
+    """Write what people and ``run`` read of a report."""
+    settings = {trial.name: trial.settings for trial in report.trials}
+    front = {f"{FRONT}/{found.name.replace(' ', '-')}.yaml": found for found in report.front}
+    for name, found in front.items():
+        _write_recipe(recipe, out, name, settings.get(found.name, {}), tuned.compared(report, found))
+    for path in (out / FRONT).glob("*.yaml"):
+        if f"{FRONT}/{path.name}" not in front:  # of when the search was shorter
+            path.unlink()
+    _write_recipe(recipe, out, BEST, report.chosen.settings, tuned.chosen(report))
     files.write_text(out / "tuning.md", tuned.markdown(report))
     files.write_text(out / "tuning.html", tuned.page(report))
     return Tuning(out, report)
+
+
+def _write_recipe(recipe: Recipe, out: Path, name: str, settings: dict[str, Any], said: str) -> None:
+    comment = f"# {said}\n# retrieval-distill run {out / name} --out FOLDER\n"
+    values = yaml.safe_dump(space.as_values(recipe, settings), sort_keys=False, allow_unicode=True)
+    files.write_text(out / name, comment + values)

@@ -203,6 +203,8 @@ def _with(held: Any, path: str, rest: Sequence[str], value: Any) -> Any:
     """A section's values with one of them, or of a section in it, set."""
     if not rest:
         return value
+    if isinstance(held, list) and len(held) == 1:  # a chain of one step
+        return [_with(held[0], path, rest, value)]
     if held is None:
         held = {}
     elif not isinstance(held, dict):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
+from retrieval_distill.benchmarks import speed
 from retrieval_distill.config import Recipe
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
@@ -25,12 +27,14 @@ from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.pipeline import learning
 from retrieval_distill.pipeline.candidates import dev_candidates
 from retrieval_distill.pipeline.data import open_job
+from retrieval_distill.pipeline.forecast import Act
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import rounds
 from retrieval_distill.pipeline.vectors import embed_student
-from retrieval_distill.runtime import destination, files, stages, trash
+from retrieval_distill.runtime import destination, files, lock, stages, trash
 from retrieval_distill.runtime.stages import read_json, write_json
 from retrieval_distill.student import encoder
+from retrieval_distill.training import training_log
 from retrieval_distill.training.dev_retrieval import DevSet, retrieve
 from retrieval_distill.training.distillation_trainer import DistillationTrainer
 
@@ -39,8 +43,24 @@ logger = logging.getLogger("retrieval_distill")
 RUNS, SCORES = "trials", "scores"
 """Folders of a search: its runs, and the scores that these share."""
 
+ASKED = 200
+"""Dev queries by which it is measured, at most."""
+
+LATENCY = "latency"
+"""The fact that is measured by asking the student one query at a time, and only if it is wanted."""
+
 OWN = "own"
 """The run of the recipe's own settings."""
+
+
+@dataclass(frozen=True)
+class Siblings:
+    """The runs in a folder as they are whenever one looks: another process may begin one at any time."""
+
+    folder: Path
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(sorted(path for path in self.folder.glob("[!.]*") if path.is_dir()))
 
 
 class PrunedError(Exception):
@@ -56,8 +76,8 @@ def train(recipe: Recipe, folder: Path, retraining: int = 0, callbacks: tuple[Tr
         retraining: Added to the seed of the training alone.
         callbacks: Called while the student trains.
     """
-    runs = sorted(path for path in folder.parent.glob("[!.]*") if path.is_dir() and path != folder)
-    with stages.sharing([folder, *runs]):
+    files.make_folder(folder)
+    with stages.sharing(Siblings(folder.parent)):
         job = open_job(recipe, folder)
         _check_dev(job)
         job.retraining, job.callbacks = retraining, callbacks
@@ -65,7 +85,8 @@ def train(recipe: Recipe, folder: Path, retraining: int = 0, callbacks: tuple[Tr
         _share_scores(folder)
         for act in learning(job):
             logger.info("%s: %s", folder.name, act.what)
-            act.do()
+            with _scoring_alone(act, folder):
+                act.do()
     return job
 
 
@@ -77,11 +98,13 @@ class Judge:
         dev: Queries, judgements and documents.
         measure: The recipe's headline.
         depth: Documents retrieved per query.
+        against: What else they are compared by, a fact of :meth:`judged`; ``None``: by nothing.
     """
 
     dev: DevSet
     measure: str
     depth: int
+    against: str | None = None
 
     @classmethod
     def of(cls, own: Job, out: Path) -> Judge:
@@ -89,7 +112,7 @@ class Judge:
         recipe, config = own.recipe, own.recipe.tune
         candidates = dev_candidates(own, out / "dev-candidates", config.dev_queries)
         dev = DevSet.pool(candidates, own.dev_split(), own.dataset, config.dev_documents, recipe.seed)
-        return cls(dev, recipe.evaluate.measures[0], recipe.evaluate.depth)
+        return cls(dev, recipe.evaluate.measures[0], recipe.evaluate.depth, config.against)
 
     def values(self, student: SentenceTransformer) -> np.ndarray:
         """The measure of every dev query by a student as it is.
@@ -106,26 +129,37 @@ class Judge:
     def judged(self, job: Job) -> tuple[float, dict[str, Any]]:
         """The mean measure of a run's student, which is kept by query in the run's folder, and what it cost.
 
-        That is seconds of ``training`` and of ``dev``, ``parameters`` and ``dimensions`` of the student, and
-        ``queries`` that it learnt from.
+        That is seconds of ``training`` and of ``dev``, ``tokens`` and ``queries`` that the student learnt from, its
+        ``parameters`` and ``dimensions`` and, where students are compared by it, the ``latency`` of one query's vector
+        in milliseconds.
         """
-        trained = job.manifests["distill"]
+        trained, timed = job.manifests["distill"], self.against == LATENCY
+        tokens = sum(turn.manifest("distill")["counts"].get("tokens", 0) for turn in rounds(job))
 
         def work(folder: Path) -> dict[str, Any]:
-            values = self.values(encoder.load(str(job.out / "student")))
+            student = encoder.load(str(job.out / "student"))
+            values = self.values(student)
             write_json(folder / "values.json", dict(zip(self.dev.qrels, values.tolist(), strict=True)))
-            return {"queries": len(values)}
+            return {"queries": len(values), **({LATENCY: self._latency(student)} if timed else {})}
 
         inputs = {
             "student": trained["fingerprint"],
             "dev": self.dev.fingerprint,
             "measure": self.measure,
             "depth": self.depth,
+            **({"timed": True} if timed else {}),
         }
         manifest = stages.stage("dev", job.out / "dev", inputs, work)
         cost = {name: trained["counts"][name] for name in ("parameters", "dimensions", "queries")}
-        facts = {"training": trained["seconds"], "dev": manifest["seconds"], **cost}
+        cost |= {LATENCY: manifest["counts"][LATENCY]} if timed else {}
+        facts = {"training": trained["seconds"], "dev": manifest["seconds"], "tokens": tokens, **cost}
         return float(dev_values(job.out).mean()), facts
+
+    def _latency(self, student: SentenceTransformer) -> float:
+        """Milliseconds for the vector of a single query, median over the dev queries."""
+        texts = self.dev.queries.take()[:ASKED]
+        seconds = speed.latency(lambda query: encoder.encode(student, [query], "query"), texts)
+        return round(1000 * float(np.median(seconds)), 3)
 
 
 def dev_values(folder: Path) -> np.ndarray:
@@ -139,17 +173,48 @@ class Watch(TrainerCallback):
     Args:
         judge: What measures it.
         points: Name of a point -> share of the training after which it is reached.
-        reached: Given the name and the mean measure; raises :class:`PrunedError` to end the training.
+        reached: Given the name and the mean measure; whether the training goes on.
     """
 
-    def __init__(self, judge: Judge, points: dict[int, float], reached: Callable[[int, float], None]) -> None:
+    def __init__(self, judge: Judge, points: dict[int, float], reached: Callable[[int, float], bool]) -> None:
         self.judge, self.points, self.reached = judge, points, reached
+        self.ends = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: Any, **given: Any) -> None:
         """Called by the trainer after every optimiser step."""
         for point, share in self.points.items():
             if state.global_step == max(1, round(share * state.max_steps)) < state.max_steps:
-                self.reached(point, float(self.judge.values(given["model"].student).mean()))
+                self.ends |= not self.reached(point, float(self.judge.values(given["model"].student).mean()))
+        control.should_log |= self.ends
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
+        """Called by the trainer after every row of the log; the last one counts all steps so far.
+
+        Raises:
+            PrunedError: The training does not go on.
+        """
+        if self.ends:
+            raise PrunedError
+
+
+class Tokens(TrainerCallback):
+    """Counts the tokens that a student is trained on, in as many trainings as there are."""
+
+    def __init__(self) -> None:
+        self._trainings: list[int] = []
+
+    @property
+    def count(self) -> int:
+        """Without padding, up to the last row of the log."""
+        return sum(self._trainings)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
+        """Called by the trainer before its first step."""
+        self._trainings.append(training_log.tokens(state.log_history))
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: Any, **_: Any) -> None:
+        """Called by the trainer after every row of the log."""
+        self._trainings[-1] = training_log.tokens(state.log_history)
 
 
 def answers(job: Job) -> Run:
@@ -172,6 +237,12 @@ def _check_dev(job: Job) -> None:
     if not (split and job.dataset.qrels.get(split)):
         splits = ", ".join(job.dataset.qrels)
         raise UserError(f"tune compares settings on dev queries: set dataset.dev to a judged split ({splits})")
+
+
+def _scoring_alone(act: Act, folder: Path) -> AbstractContextManager[None]:
+    """One process at a time asks the teacher, so that no pair is scored twice."""
+    scores = act.folder is not None and act.folder.name == "teacher-scores"
+    return lock.exclusive(folder.parent.parent / SCORES, wait=True) if scores else nullcontext()
 
 
 def _share_scores(folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,48 @@ def test_what_was_left_of_an_attempt_gives_way_to_a_whole_result(runs):
         stages.stage("make", runs[0] / "made", {"of": 1}, work)
         assert stages.stage("make", runs[1] / "made", {"of": 1}, work)["skipped"]
     assert sorted(path.name for path in (runs[1] / "made").rglob("*.txt")) == ["values.txt"]
+
+
+BESIDE = """
+import sys, time
+from pathlib import Path
+from retrieval_distill.runtime import stages
+
+run = Path(sys.argv[1])
+class Runs:
+    def __iter__(self):
+        return iter(sorted(path for path in run.parent.glob("[!.]*") if path.is_dir()))
+
+def work(folder):
+    with (run.parent / ".times").open("a") as times:
+        times.write("x")
+    time.sleep(0.5)
+    (folder / "values.txt").write_text("made")
+    return {}
+
+run.mkdir()
+with stages.sharing(Runs()):
+    print("begins", flush=True)
+    sys.stdin.readline()
+    stages.stage("make", run / "made", {"of": 1}, work)
+"""
+
+
+def test_of_processes_that_need_the_same_one_works_and_the_others_take_it_over(tmp_path):
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", BESIDE, str(tmp_path / f"run-{number}")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for number in range(3)
+    ]  # fmt: skip
+    for process in started:
+        assert process.stdout.readline() == "begins\n"
+    for process in started:
+        process.stdin.write("go\n")
+        process.stdin.close()
+    assert [process.wait() for process in started] == [0, 0, 0]
+    assert (tmp_path / ".times").read_text() == "x"
+    made = [tmp_path / f"run-{number}" / "made" / "values.txt" for number in range(3)]
+    assert len({path.stat().st_ino for path in made}) == 1  # one file under three names
+    assert [path.read_text() for path in made] == ["made"] * 3

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
 from retrieval_distill import objectives
 from retrieval_distill.data.formats import beir
@@ -18,7 +19,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import CandidateLists, Objective
 from retrieval_distill.training import distillation
-from tests.training.driver import teacher_run, train
+from tests.training.driver import distill, teacher_run, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +66,19 @@ def test_the_log_of_each_window(tiny_recipe, tmp_path):
         assert row["learning_rate"] > 0
         assert row["tokens_per_second"] > 0
         assert 0 < row["padding_share"] < 1
+
+
+def test_tokens_are_those_of_every_query_and_of_every_document_of_a_step(tiny_recipe, tmp_path):
+    dataset = beir.load(tiny_recipe["dataset"]["source"])
+    run = teacher_run(dataset)
+    values = with_training(tiny_recipe, steps=1, queries_per_step=24, candidates=6)  # all there is, in one step
+    counts = distill(values, tmp_path / "student", run)
+    texts = [dataset.queries[query] for query in dataset.qrels("train")]
+    texts += [dataset.documents[doc] for doc in {doc for _, doc in run.pairs}]
+    read = AutoTokenizer.from_pretrained(tiny_recipe["student"]["model"])
+    assert counts["tokens"] == sum(map(len, read(texts, truncation=True, max_length=48)["input_ids"]))
+    whole = distill(with_training(values, steps=3), tmp_path / "longer", run)
+    assert whole["tokens"] == 3 * counts["tokens"]
 
 
 def test_scores_that_are_not_numbers_stop_the_training(tiny_recipe, tmp_path, monkeypatch):

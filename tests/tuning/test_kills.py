@@ -27,6 +27,7 @@ def search():
 def found():
     told = rd.Tuning.open(folder).details
     trials = [[t[key] for key in ("number", "settings", "state", "value", "rungs")] for t in told["trials"]]
+    trials += [[t["facts"]["tokens"] for t in told["trials"]]]
     return [trials, told["finalists"], told["chosen"], told["test"]["measures"] if told["test"] else None]
 
 folder = out / "whole"
@@ -41,7 +42,7 @@ while kills < 20:
         folder = out / f"killed-{kills}"
 assert attempt(search) is not None
 assert found() == whole, (found(), whole)
-print(json.dumps([acts, kills, len(whole[0])]))
+print(json.dumps([acts, kills, len(whole[0]) - 1]))
 """
 
 

@@ -110,6 +110,16 @@ def test_the_usual_space_is_what_has_an_effect():
     ]  # fmt: skip
 
 
+def test_a_chain_of_one_step_is_varied_by_its_keys():
+    recipe = parse_recipe({**RECIPE.model_dump(exclude_unset=True), "compress": {"steps": 10, "layers": "spaced:3"}})
+    assert list(searched({"compress.steps": [5, 20]}, recipe)) == ["compress.steps"]
+    [step] = space.applied(recipe, {"compress.steps": 20}).compress
+    assert step == recipe.compress[0].model_copy(update={"steps": 20})
+    chain = recipe.model_copy(update={"compress": recipe.compress * 2})
+    with pytest.raises(UserError, match="vary compress as a whole"):
+        searched({"compress.steps": [5, 20]}, chain)
+
+
 def test_settings_leave_the_rest_of_the_recipe_as_it_is():
     settings = {
         "objectives.in_batch.temperature": 0.5, "mining.topics": 12, "mining": "bm25-hard", "student.lora.rank": 4,

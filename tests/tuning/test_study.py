@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("optuna")
 
+from retrieval_distill.errors import UserError
 from retrieval_distill.tuning.space import Choices, Range
 from retrieval_distill.tuning.study import HALVES, Study
 
@@ -25,6 +26,27 @@ from pathlib import Path
 from tests.tuning.test_study import searched
 print("begins", flush=True)
 searched(Path(sys.argv[1]), pause=0.01)
+"""
+
+
+BESIDE = """
+import os, sys, time
+from pathlib import Path
+from retrieval_distill.tuning.study import Study
+from tests.tuning.test_study import SPACE, TRIALS, worth
+
+folder = Path(sys.argv[1])
+study = Study(folder, SPACE, "tpe", 7, storage=sys.argv[2], name=sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+while (trial := study.begin(lambda trials: len(trials) >= TRIALS)) or study.under_way:
+    if trial is None:
+        time.sleep(0.05)
+        continue
+    with (folder / "tried").open("a") as tried:
+        tried.write(f"{trial.number} {os.getpid()}\\n")
+    time.sleep(0.3)
+    study.finish(trial, "complete", worth(trial.settings))
 """
 
 
@@ -109,3 +131,102 @@ def test_the_key_that_decides_is_the_important_one(tmp_path):
     assert set(importance) == set(SPACE)
     assert max(importance, key=importance.get) == "size"
     assert sum(importance.values()) == pytest.approx(1)
+
+
+def ready(folder, storage: str, count: int) -> list[subprocess.Popen]:
+    """Processes that search together as soon as they are told to."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    found = [subprocess.Popen([sys.executable, "-c", BESIDE, str(folder), storage], **pipes) for _ in range(count)]
+    for process in found:
+        assert process.stdout.readline() == "ready\n"
+    return found
+
+
+def go(process: subprocess.Popen) -> subprocess.Popen:
+    process.stdin.write("go\n")
+    process.stdin.close()
+    return process
+
+
+def test_several_processes_count_each_trial_once_and_take_up_those_of_killed_ones(tmp_path, storage):
+    rng, killed, waiting = random.Random(11), [], ready(tmp_path, storage, 6)
+    working = [go(waiting.pop()) for _ in range(3)]
+    for _ in range(3):
+        time.sleep(rng.uniform(0.2, 0.6))
+        victim = working.pop(0)
+        victim.send_signal(signal.SIGKILL)
+        if victim.wait() == -signal.SIGKILL:
+            killed.append(victim.pid)
+        working.append(go(waiting.pop()))
+    assert killed
+    assert [process.wait(timeout=60) for process in working] == [0, 0, 0]
+    study = Study(tmp_path, SPACE, "tpe", 7, storage=storage, name=str(tmp_path))
+    assert [trial.number for trial in study.trials] == list(range(TRIALS))
+    assert {trial.state for trial in study.trials} == {"complete"}
+    assert len({tuple(trial.settings.items()) for trial in study.trials}) > TRIALS / 2
+    tried: dict[int, list[int]] = {}
+    for line in (tmp_path / "tried").read_text().splitlines():
+        number, process = map(int, line.split())
+        tried.setdefault(number, []).append(process)
+    assert sorted(tried) == list(range(TRIALS))
+    for processes in tried.values():
+        assert set(processes[:-1]) <= {*killed}  # begun again only where the one before was killed
+    study.close()
+
+
+def test_a_trial_of_another_process_is_not_taken_while_it_is_being_tried(tmp_path, storage):
+    [process] = ready(tmp_path, storage, 1)
+    study = Study(tmp_path, SPACE, "random", 7, storage=storage, name=str(tmp_path))
+    go(process)
+    while not (tmp_path / "tried").exists():
+        time.sleep(0.01)
+    mine = study.begin(lambda trials: len(trials) >= TRIALS)
+    tried = {int(line.split()[0]) for line in (tmp_path / "tried").read_text().splitlines()}
+    assert tried
+    assert mine.number not in tried
+    study.finish(mine, "complete", 1.0)
+    assert process.wait(timeout=60) == 0
+    assert [trial.state for trial in study.trials] == ["complete"] * TRIALS
+    assert study.begin(lambda trials: len(trials) >= TRIALS) is None
+    study.close()
+
+
+def test_two_searches_in_one_storage_know_nothing_of_each_other(tmp_path, storage):
+    names = [f"{tmp_path} {name}" for name in ("one", "other")]
+    one, other = (Study(tmp_path, SPACE, "random", 7, storage=storage, name=name) for name in names)
+    begun = [study.begin() for study in (one, other)]
+    assert [trial.number for trial in begun] == [0, 0]
+    one.finish(begun[0], "complete", 0.5)
+    assert [[trial.state for trial in study.trials] for study in (one, other)] == [["complete"], ["running"]]
+    one.close()
+    other.close()
+
+
+def test_quality_and_cost_are_suggested_for_together(tmp_path):
+    study = Study(tmp_path, SPACE, "tpe", 7, against="size")
+    for _ in range(14):
+        trial = study.begin()
+        study.finish(trial, "complete", worth(trial.settings), size=trial.settings["size"])
+    assert [trial.value for trial in study.trials] == [worth(trial.settings) for trial in study.trials]
+    assert sum(study.importance().values()) == pytest.approx(1)
+    study.close()
+
+
+@pytest.mark.parametrize(
+    ("storage", "said"),
+    [
+        ("nonsense", "no address of a database"),
+        ("mysql://user@host/name", "write sqlite:///FILE"),
+        ("sqlite://", "write sqlite:///FILE"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_refused(tmp_path, storage, said):
+    with pytest.raises(UserError, match=said):
+        Study(tmp_path, SPACE, "tpe", 7, storage=storage)
+
+
+def test_a_driver_that_is_missing_is_named_and_a_password_is_not(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(UserError, match=r"pip install 'retrieval-distill\[postgresql\]'") as error:
+        Study(tmp_path, SPACE, "tpe", 7, storage="postgresql://me:secret@host/name")
+    assert "secret" not in str(error.value)

@@ -37,7 +37,14 @@ class Names(Scale):
         return [float(i) for i in range(math.ceil(self.low), math.floor(self.high) + 1)]
 
 
-def slice_(title: str, marks: Sequence[Mark], y_label: str, log: bool = False, names: Sequence[str] = ()) -> Markup:
+def slice_(
+    title: str,
+    marks: Sequence[Mark],
+    y_label: str,
+    log: bool = False,
+    names: Sequence[str] = (),
+    line: Sequence[tuple[float, float]] = (),
+) -> Markup:
     """The measure of every trial against one key.
 
     Args:
@@ -46,6 +53,7 @@ def slice_(title: str, marks: Sequence[Mark], y_label: str, log: bool = False, n
         y_label: The measure.
         log: Whether values are drawn by their logarithms.
         names: What the values 0, 1, ... are called; none: they are numbers.
+        line: Marks through which a line is drawn.
     """
     y = svg.around([mark.y for mark in marks], HEIGHT - 34, 32)
     if names:
@@ -59,6 +67,8 @@ def slice_(title: str, marks: Sequence[Mark], y_label: str, log: bool = False, n
         return names[round(value)][:12] if names else short(value)
 
     parts = [svg.text(0, 14, y_label, class_="label"), *svg.axes(x, y, x_text, short)]
+    if line:
+        parts.append(svg.path([(x(at), y(value)) for at, value in line], "curve"))
     for mark in sorted(marks, key=lambda mark: (not mark.ended, mark.chosen)):
         class_ = "strong" if mark.chosen else "plain"
         radius = 3 if mark.ended else 4
