@@ -14,6 +14,9 @@ from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.mixture import join_datasets
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import files
+
+WORKING_DIRECTORY = "working-directory.txt"
 
 
 def of_run(recipe: Recipe, folder: Path) -> Dataset:
@@ -32,6 +35,23 @@ def of_run(recipe: Recipe, folder: Path) -> Dataset:
     return join_datasets({name: _select_splits(part, recipe.datasets[name], recipe) for name, part in parts.items()})
 
 
+def remember_working_directory(recipe: Recipe, folder: Path) -> None:
+    """Keep where a run was made, in its folder of datasets: relative sources start there, wherever it is read."""
+    named = [recipe.dataset.source, *(source.source for source in recipe.datasets.values())]
+    if any(Path(source).exists() for source in named):
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_text(folder / WORKING_DIRECTORY, f"{Path.cwd()}\n")
+
+
+def located(source: str, folder: Path) -> str:
+    """A source; a relative path that leads nowhere from here, from where the run was made."""
+    kept = folder / WORKING_DIRECTORY
+    if not Path(source).exists() and kept.is_file():
+        there = Path(kept.read_text(encoding="utf-8").strip()) / source
+        return str(there) if there.exists() else source
+    return source
+
+
 def prepared_folder(folder: Path, name: str) -> Path:
     """Folder of a prepared dataset; ``name`` is empty if it is the only one."""
     return folder / "prepared" / (name or "dataset")
@@ -39,7 +59,7 @@ def prepared_folder(folder: Path, name: str) -> Path:
 
 def _open(name: str, source: DatasetConfig | SourceConfig, recipe: Recipe, folder: Path) -> Dataset:
     if recipe.prepare is None:
-        return load(source.source, folder, source)
+        return load(located(source.source, folder), folder, source)
     return load(str(prepared_folder(folder, name)), folder).replace(name=name or Path(source.source).name)
 
 

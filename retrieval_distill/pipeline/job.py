@@ -17,7 +17,7 @@ import pandas as pd
 from retrieval_distill import api, endpoints, models
 from retrieval_distill.config import BM25Config, MemberConfig, Recipe
 from retrieval_distill.config.mining import LEXICAL, START
-from retrieval_distill.data import feedback_queries, generated
+from retrieval_distill.data import feedback_queries, generated, sources
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
@@ -82,6 +82,7 @@ class Job:
         if self.recipe.training.evaluate_steps:
             self.dev_split()
         write_json(self.out / "recipe.json", self.settled.model_dump(mode="json"))
+        sources.remember_working_directory(self.recipe, self.out / "dataset")
         files.remove_abandoned(self.out.glob(".*"))
 
     def _check_teachers(self) -> None:

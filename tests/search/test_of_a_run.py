@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import retrieval_distill as rd
+from retrieval_distill import pipeline
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.errors import UserError
 from retrieval_distill.index.faiss_index import index
@@ -154,3 +155,20 @@ def test_an_exported_copy_of_the_student_asks_in_its_place(run, corpus, tmp_path
     searcher = rd.Searcher.open(run, model=tmp_path / "onnx")
     assert [hit.id for hit in searcher(QUERY)] == found(run, *exported)
     assert "was not built with" in command("search", run, QUERY, "--model", tmp_path, code=2)
+
+
+def test_a_run_is_searched_from_any_folder(tiny_recipe, tmp_path, monkeypatch):
+    """Its recipe names its documents by a path that starts where the run was made."""
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for folder in (project, elsewhere):
+        folder.mkdir()
+    shutil.copytree(tiny_recipe["dataset"]["source"], project / "data")
+    monkeypatch.chdir(project)
+    recipe = {**tiny_recipe, "dataset": {**tiny_recipe["dataset"], "source": "data"}}
+    pipeline.run(parse_recipe(recipe), out="runs/mine")
+    question = "split a path"
+    here = [hit.id for hit in rd.Searcher.open("runs/mine")(question)]
+    monkeypatch.chdir(elsewhere)
+    assert [hit.id for hit in rd.Searcher.open(project / "runs" / "mine")(question)] == here
+    (project / "data").rename(elsewhere / "data")
+    assert [hit.id for hit in rd.Searcher.open(project / "runs" / "mine")(question)] == here  # a path from here
