@@ -40,4 +40,4 @@ def beaten(name: str, values: Mapping[str, Measured]) -> list[str]:
         values: One measure of every system.
     """
     own = values[name]
-    return [other for other, p in own.p.items() if other in values and p < ALPHA and own.mean > values[other].mean]
+    return [other for other in values if own.p.get(other, 1.0) < ALPHA and own.mean > values[other].mean]

@@ -176,4 +176,5 @@ class Report(Mapping[str, Mapping[str, Measured]]):
 
 
 def _latex(text: str) -> str:
-    return "".join(rf"\{letter}" if letter in "&%$#_{}" else letter for letter in text)
+    said = {letter: rf"\{letter}" for letter in "&%$#_{}"} | {"<": "$<$", ">": "$>$", "\\": r"\textbackslash{}"}
+    return "".join(said.get(letter, letter) for letter in text)
