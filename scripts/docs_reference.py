@@ -214,7 +214,8 @@ def api() -> str:
 def demo_table() -> str:
     """What the README says that the demo shows, table and all."""
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    return readme[readme.index("What `make demo` shows") : readme.index("## Install")].rpartition(" [More")[0]
+    shown = readme[readme.index("What `make demo` shows") : readme.index("[More about the demo]")]
+    return shown.replace("](docs/", "](../")
 
 
 PAGES = {page.__name__: page for page in (keys, commands, objectives, transfers, recipes, api, demo_table)}
