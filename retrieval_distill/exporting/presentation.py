@@ -125,6 +125,7 @@ def _readme(card: dict[str, Any], size: int, seconds: dict[str, float]) -> str:
     )
     if not card["read_by_sentence_transformers"]:
         library = "sentence-transformers' own backends cannot read it: queries and documents have separate graphs."
+    name = Path(name).name if Path(name).is_absolute() else name  # folders here say nothing elsewhere
     return f"""# {Path(name).name or name}, exported to {runtime} in {card["dtype"]}
 
 A {kind}, {size / 1e6:.1f} MB, made of `{name}`: one graph each for what it reads, from token ids to {

@@ -57,7 +57,11 @@ def read(section: str, known: Mapping[str, type[T]], parts: Mapping[str, Value])
 
 def _part(section: str, known: Mapping[str, type[T]], name: str, value: Value) -> Part[T]:
     if name not in known:
-        raise UserError(f"{section.rpartition('.')[2].removesuffix('s')} {name!r} is unknown{nearest(name, known)}")
+        noun = section.rpartition(".")[2].removesuffix("s")
+        raise UserError(
+            f"{noun} {name!r} is unknown{nearest(name, known)} (one of your own has to be registered before, which "
+            "a script does: docs/guides/extend.md)"
+        )
     options = dict(value) if isinstance(value, Mapping) else {"weight": value}
     schedule = {key: options.pop(key) for key in SCHEDULE if key in options}
     taken = [option for option in inspect.signature(known[name].__init__).parameters if option != "self"]
