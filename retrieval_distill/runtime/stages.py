@@ -170,14 +170,16 @@ def _take_shared(folder: Path, partial: Path, mark: str, name: str) -> Manifest 
         return None
     for theirs in (run / folder.relative_to(own) for run in RUNS.get() if run != own):
         if _finished_manifest(theirs, mark):
+            aside = trash.name_for(folder)  # complete before it has its name; swept if this process is killed
             with suppress(OSError):  # its process may just be moving or removing it
-                shutil.rmtree(partial)
-                shutil.copytree(theirs, partial, copy_function=_linked)
-                if found := _finished_manifest(partial, mark):
+                aside.mkdir()
+                manifests.write_mark(aside, mark, name)
+                shutil.copytree(theirs, aside, copy_function=_linked, dirs_exist_ok=True)
+                if found := _finished_manifest(aside, mark):
+                    trash.discard(partial, folder)
+                    aside.rename(partial)
                     return found
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(exist_ok=True)
-            manifests.write_mark(partial, mark, name)
+            shutil.rmtree(aside, ignore_errors=True)
     return None
 
 
