@@ -13,6 +13,15 @@ from tests.conftest import WORDS
 TEXTS = [" ".join(WORDS[i % 20 : i % 20 + 1 + i % 17]) for i in range(60)]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Among several threads, products as small as those of these models are dealt out by the number of rows."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(
     ("kind", "able"), [("bert", True), ("distilbert", True), ("roberta", True), ("modernbert", True)]
 )
