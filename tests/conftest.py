@@ -84,8 +84,7 @@ def sentence(rng: random.Random, length: int) -> str:
 
 
 def pytest_collection_finish():
-    """Leave out of every later garbage collection what the tests import: each stage begins with one, and a million
-    objects take longer than most stages here."""
+    """Leave out of every later garbage collection what the tests import: each stage begins with one."""
     gc.collect()
     gc.freeze()
 

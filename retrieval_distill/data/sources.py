@@ -17,6 +17,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import files
 
 WORKING_DIRECTORY = "working-directory.txt"
+"""File of a run's folder of datasets: where the run was made."""
 
 
 def of_run(recipe: Recipe, folder: Path) -> Dataset:
@@ -43,13 +44,19 @@ def remember_working_directory(recipe: Recipe, folder: Path) -> None:
         files.write_text(folder / WORKING_DIRECTORY, f"{Path.cwd()}\n")
 
 
-def located(source: str, folder: Path) -> str:
-    """A source; a relative path that leads nowhere from here, from where the run was made."""
+def located(source: DatasetConfig | SourceConfig, folder: Path) -> DatasetConfig | SourceConfig:
+    """A source; its relative paths that lead nowhere from here start where the run was made."""
     kept = folder / WORKING_DIRECTORY
-    if not Path(source).exists() and kept.is_file():
-        there = Path(kept.read_text(encoding="utf-8").strip()) / source
-        return str(there) if there.exists() else source
-    return source
+    if not kept.is_file():
+        return source
+    root = Path(kept.read_text(encoding="utf-8").strip())
+
+    def path(given: str) -> str:
+        return str(root / given) if not Path(given).exists() and (root / given).exists() else given
+
+    queries = source.queries and path(source.queries)
+    qrels = {split: path(file) for split, file in source.qrels.items()}
+    return source.model_copy(update={"source": path(source.source), "queries": queries, "qrels": qrels})
 
 
 def prepared_folder(folder: Path, name: str) -> Path:
@@ -59,7 +66,8 @@ def prepared_folder(folder: Path, name: str) -> Path:
 
 def _open(name: str, source: DatasetConfig | SourceConfig, recipe: Recipe, folder: Path) -> Dataset:
     if recipe.prepare is None:
-        return load(located(source.source, folder), folder, source)
+        found = located(source, folder)
+        return load(found.source, folder, found)
     return load(str(prepared_folder(folder, name)), folder).replace(name=name or Path(source.source).name)
 
 

@@ -52,8 +52,7 @@ def attend(
     if packed is not None:
         if getattr(module, "is_causal", True):
             raise NotImplementedError("texts in one row, of which no token sees later ones")
-        window = options.get("sliding_window")  # one more than a token sees to either side
-        reach = None if window is None else window - 1
+        reach = varlen.reach_of(options.get("sliding_window"))
 
         def of_one_length(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
             seen = None if mask is None else mask[None, None]

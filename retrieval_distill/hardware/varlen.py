@@ -165,9 +165,13 @@ def attend(
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """:func:`attention` in transformers' interface, where a window is one more than a token sees to either side."""
-    reach = None if sliding_window is None else sliding_window - 1
-    return attention(query, key, value, packed, reach, scaling), None
+    """:func:`attention` in transformers' interface."""
+    return attention(query, key, value, packed, reach_of(sliding_window), scaling), None
+
+
+def reach_of(sliding_window: int | None) -> int | None:
+    """How far a token sees to either side: in transformers, a window is one more."""
+    return None if sliding_window is None else sliding_window - 1
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

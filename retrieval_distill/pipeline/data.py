@@ -23,7 +23,8 @@ def open_job(recipe: Recipe, out: Path) -> Job:
     if recipe.prepare is not None:
         every: Mapping[str, DatasetConfig | SourceConfig] = recipe.datasets or {"": recipe.dataset}
         for name, source in every.items():
-            found = load(sources.located(source.source, folder), folder, source)
+            there = sources.located(source, folder)
+            found = load(there.source, folder, there)
             options = prepare_options(recipe.prepare, recipe, source)
             cleaned = api.prepare(found, out=sources.prepared_folder(folder, name), config=options)
             manifests["-".join(filter(None, ("prepare", name)))] = cleaned.manifest

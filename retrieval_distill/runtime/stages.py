@@ -363,7 +363,7 @@ def peak_memory_bytes() -> int:
 
 @cache
 def _versions() -> dict[str, str]:
-    """Those of the packages that a result may depend on; the metadata of all six take longer than a small stage."""
+    """Those of the packages that a result may depend on, read once."""
     found = {}
     for package in VERSIONED:
         try:

@@ -62,7 +62,7 @@ class SearchLocation:
         parsed, cache = parse_recipe(stages.read_json(recipe), str(recipe)), folder / "dataset"
         endpoints.declare(parsed.endpoints, folder / endpoints.FOLDER)
         names = (*columns(parsed.dataset, "documents")["id"], *KNOWN["documents"]["id"])
-        source = sources.located(parsed.dataset.source, cache)
+        source = sources.located(parsed.dataset, cache).source
         return cls(
             folder / "index-student", str(folder / "student"), source, cache, folder / "search",
             lambda: sources.of_run(parsed, cache), parsed.retrieve.bm25, parsed.dataset.dev,

@@ -64,7 +64,7 @@ def open_service(
 
 
 def over_http(
-    open_service: Callable[[], Service],
+    opening: Callable[[], Service],
     host: str,
     port: int,
     token_file: Path | None,
@@ -78,7 +78,7 @@ def over_http(
         UserError: The address is in use, there is no token where one should be, or something cannot be opened.
     """
     token, at = server.read_token(token_file), server.bound(host, port)
-    service = open_service()
+    service = opening()
     if token is None and not server.is_loopback(host):
         logger.warning("anyone who reaches %s may ask: set a token with --token-file", host)
     shown = f"[{host}]" if ":" in host else host

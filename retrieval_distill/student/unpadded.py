@@ -70,8 +70,8 @@ def _agrees(first: Any) -> bool:
 def states(first: Any, features: dict[str, Tensor]) -> Tensor:
     """The last layer's states of texts that are padded on the right, [texts, longest, size], zero where padded.
 
-    Several texts are followed by as many tokens of none as bring the row to one of few lengths, at most an eighth more:
-    oneDNN prepares its products anew for each length of a row, which takes time, and keeps what it prepared.
+    Several texts are followed by as many tokens of none as bring the row to one of few lengths, at most an eighth more
+    (or seven): oneDNN prepares its products anew for each length of a row, and keeps what it prepared.
     """
     texts, longest = features["attention_mask"].shape
     tokens = int(features["attention_mask"].sum())

@@ -164,7 +164,9 @@ def test_a_run_is_searched_from_any_folder(tiny_recipe, tmp_path, monkeypatch):
         folder.mkdir()
     shutil.copytree(tiny_recipe["dataset"]["source"], project / "data")
     monkeypatch.chdir(project)
-    recipe = {**tiny_recipe, "dataset": {**tiny_recipe["dataset"], "source": "data"}}
+    splits = {split: f"data/qrels/{split}.tsv" for split in ("train", "dev", "test")}
+    files = {"source": "data/corpus.jsonl", "queries": "data/queries.jsonl", "qrels": splits}
+    recipe = {**tiny_recipe, "dataset": {**tiny_recipe["dataset"], **files}}
     pipeline.run(parse_recipe(recipe), out="runs/mine")
     question = "split a path"
     here = [hit.id for hit in rd.Searcher.open("runs/mine")(question)]
