@@ -6,15 +6,17 @@ Knows ``tuning.json``; must not know how it was measured.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from retrieval_distill.evaluation.seed_summary import Seeds
 from retrieval_distill.evaluation.significance import ALPHA, Mean
 from retrieval_distill.formatting import interval, listed, number, p_value, share, short, signed
 from retrieval_distill.reporting.plain import plain
-from retrieval_distill.reporting.plots import charts, slices
+from retrieval_distill.reporting.plots import charts, lines_of_trials, slices
+from retrieval_distill.reporting.plots.lines_of_trials import Axis
 from retrieval_distill.reporting.templating import render
-from retrieval_distill.reporting.tuning_file import Compared, FinalistSummary, Trial, TuningReport
+from retrieval_distill.reporting.tuning_file import RUNGS, Compared, FinalistSummary, Trial, TuningReport
 from retrieval_distill.runtime.progress import clock
 
 ENDED = {"pruned": "ended early", "fail": "failed", "complete": "", "running": "under way"}
@@ -188,6 +190,8 @@ def page(report: TuningReport) -> str:
         kicker="Settings, tuned",
         sections=[("plots", "What was tried"), ("trials", "Trials"), ("sure", "How sure it is"), ("how", "How")],
         plots=plots,
+        parallel=_parallel(report),
+        curves=_curves(report),
         chart=_front_chart(report),
         bars=charts.bars("Importance", importance, share) if importance else None,
         **_values(report),
@@ -224,21 +228,52 @@ def _front_chart(report: TuningReport) -> Any:
     return slices.slice_(f"{report.measure} against {COSTS[report.against][0]}", marks, report.measure, line=line)
 
 
+def _parallel(report: TuningReport) -> Any:
+    """All settings and the measure, a line per trial; ``None``: there are not two trials, or not two keys."""
+    keys = report.space.keys()
+    placed = [trial for trial in report.trials if trial.value is not None and trial.settings.keys() >= keys]
+    if len(placed) < 2 or len(keys) < 2:
+        return None
+    axes = [_axis(report, key, placed) for key in keys]
+    axes.append(Axis(f"dev {report.measure}", [trial.value or 0.0 for trial in placed]))
+    return lines_of_trials.parallel("Settings of every trial", axes, _chosen(report, placed))
+
+
+def _curves(report: TuningReport) -> Any:
+    """The measure over the training, a line per trial; ``None``: nothing was measured on the way."""
+    seen = [trial for trial in report.trials if trial.rungs]
+    if not seen:
+        return None
+    lines = [[(RUNGS[rung], value) for rung, value in sorted(trial.rungs.items())] for trial in seen]
+    for trial, line in zip(seen, lines, strict=True):
+        if trial.state == "complete":
+            line.append((1.0, trial.value or 0.0))
+    return lines_of_trials.curves("Over the training", lines, _chosen(report, seen), report.measure)
+
+
+def _chosen(report: TuningReport, trials: Sequence[Trial]) -> int | None:
+    """Place of the chosen trial."""
+    return next((i for i, trial in enumerate(trials) if report.is_chosen(trial)), None)
+
+
 def _slice(report: TuningReport, key: str) -> Any:
     placed = _placed(report, key)
-    values = [trial.settings[key] for trial in placed]
-    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    names = [] if numeric else sorted({_value(value) for value in values})
+    axis = _axis(report, key, placed)
     marks = [
-        slices.Mark(
-            float(value) if numeric else float(names.index(_value(value))),
-            trial.value or 0.0,
-            trial.state == "pruned",
-            report.is_chosen(trial),
-        )
-        for value, trial in zip(values, placed, strict=True)
+        slices.Mark(value, trial.value or 0.0, trial.state == "pruned", report.is_chosen(trial))
+        for value, trial in zip(axis.values, placed, strict=True)
     ]
-    return slices.slice_(key, marks, report.measure, report.space[key].endswith(" log"), names)
+    return slices.slice_(key, marks, report.measure, axis.log, axis.names)
+
+
+def _axis(report: TuningReport, key: str, trials: Sequence[Trial]) -> Axis:
+    """The values of a key in some trials, in a plot."""
+    label, log = _short_key(key, report.space).replace("_", " "), report.space[key].endswith(" log")
+    values = [trial.settings[key] for trial in trials]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return Axis(label, [float(value) for value in values], log)
+    names = sorted({_value(value) for value in values})
+    return Axis(label, [float(names.index(_value(value))) for value in values], names=names)
 
 
 def _placed(report: TuningReport, key: str) -> list[Trial]:

@@ -12,6 +12,9 @@ from retrieval_distill.evaluation.seed_summary import Seeds
 from retrieval_distill.evaluation.significance import Mean
 from retrieval_distill.runtime.documents import Document, Part
 
+RUNGS = {1: 0.25, 2: 0.5}
+"""Rung -> share of the training after which it is reached."""
+
 
 class DevSplit(Part):
     """The dev queries, and the pool of documents over which they were asked."""
@@ -33,7 +36,7 @@ class Trial:
     value: float | None
     """The measure on dev, for a pruned trial at its last rung; ``null`` while it runs, or if it failed."""
     rungs: dict[int, float]
-    """The measure at each rung that it reached."""
+    """The measure at each rung that it reached, see ``RUNGS``."""
     facts: dict[str, Any]
     """``seconds`` in total, for ``training`` and for ``dev``; ``tokens`` that it was trained on; of its student
     ``parameters``, ``dimensions`` and, where it was measured, ``latency``; ``error`` if it failed."""

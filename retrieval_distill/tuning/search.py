@@ -20,11 +20,11 @@ from retrieval_distill.errors import UserError, first_line
 from retrieval_distill.formatting import number
 from retrieval_distill.index.operating_points import not_beaten
 from retrieval_distill.pipeline.job import Job
-from retrieval_distill.reporting.tuning_file import Trial
+from retrieval_distill.reporting.tuning_file import RUNGS, Trial
 from retrieval_distill.runtime.disk import FullDiskError
 from retrieval_distill.runtime.progress import clock
 from retrieval_distill.tuning import space
-from retrieval_distill.tuning.study import HALVES, Study
+from retrieval_distill.tuning.study import Study
 from retrieval_distill.tuning.trials import (
     OWN,
     RUNS,
@@ -108,7 +108,7 @@ class Search:
         shown = ", ".join(f"{key}={value}" for key, value in trial.settings.items())
         logger.info("trial %d: %s", trial.number, shown)
         seen = Tokens()
-        watch = [Watch(self.judge, HALVES, self._reached(trial))] if self._prunes else []
+        watch = [Watch(self.judge, RUNGS, self._reached(trial))] if self._prunes else []
         try:
             job = train(self.settled(trial), self.folder(trial), callbacks=(seen, *watch))
             value, facts = self.judge.judged(job)
@@ -139,7 +139,7 @@ class Search:
             verb = "goes on" if stays else "ends here, for others did better"
             logger.info(
                 "trial %d, %d %% trained: dev %s %s; it %s",
-                trial.number, 100 * HALVES[rung], self.judge.measure, number(value), verb,
+                trial.number, 100 * RUNGS[rung], self.judge.measure, number(value), verb,
             )  # fmt: skip
             return stays
 

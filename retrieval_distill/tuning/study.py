@@ -34,9 +34,6 @@ NAME = "tune"
 BY_QUERY = "by_query"
 """Of a trial's attributes, the one that is no fact: the measure of every dev query."""
 
-HALVES = {1: 0.25, 2: 0.5}
-"""Rung -> the share of its training after which a trial is compared with others that came as far."""
-
 ENOUGH = 8
 """Finished trials from which the importance of a key is estimated."""
 

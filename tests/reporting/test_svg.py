@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval_distill.reporting import page
-from retrieval_distill.reporting.plots import charts, svg
+from retrieval_distill.reporting.plots import charts, lines_of_trials, svg
 from retrieval_distill.reporting.plots.charts import Point
+from retrieval_distill.reporting.plots.lines_of_trials import Axis
 from retrieval_distill.reporting.plots.svg import Scale
 from retrieval_distill.reporting.plots.tradeoff_chart import Mark, tradeoff
 
@@ -169,3 +170,35 @@ def test_axes_that_are_not_linear_say_so():
     assert "recall against exact search, logarithmic in what is missed" in texts(
         tradeoff("t", marks, "", str, 0.9, None)
     )
+
+
+def test_a_trial_is_a_line_through_all_its_settings():
+    axes = [
+        Axis("rate", [1e-5, 1e-4, 1e-3], log=True),
+        Axis("mining", [1.0, 0.0, 1.0], names=["bm25-hard", "hybrid"]),
+        Axis("nDCG@10", [0.2, 0.3, 0.4]),
+    ]
+    picture = lines_of_trials.parallel("trials", axes, chosen=1)
+    top, bottom = lines_of_trials.TOP, lines_of_trials.BOTTOM
+    (chosen,) = paths(picture, "curve")
+    middle = (top + bottom) / 2
+    assert [y for _, y in chosen] == pytest.approx([middle, bottom, middle])
+    others = paths(picture, "trial")
+    assert [[y for _, y in line] for line in others] == [[bottom, top, bottom], [top, top, top]]
+    assert [[x for x, _ in line] for line in others] == [[x for x, _ in chosen]] * 2
+    assert {"rate", "mining", "nDCG@10", "bm25-hard", "hybrid", "0.2", "0.4"} <= set(texts(picture))
+
+
+def test_a_setting_that_all_trials_share_lies_in_the_middle_of_its_axis():
+    picture = lines_of_trials.parallel("trials", [Axis("layers", [6, 6]), Axis("nDCG@10", [0.2, 0.3])], chosen=None)
+    middle = (lines_of_trials.TOP + lines_of_trials.BOTTOM) / 2
+    assert {line[0][1] for line in paths(picture, "trial")} == {middle}
+
+
+def test_a_trial_that_ended_early_has_a_line_that_stops():
+    picture = lines_of_trials.curves("training", [[(0.25, 0.1), (0.5, 0.2), (1.0, 0.3)], [(0.25, 0.05)]], 0, "nDCG@10")
+    (chosen,), (other,) = paths(picture, "curve"), paths(picture, "better")
+    assert len(chosen) == 3
+    assert len(other) == 1
+    assert other[0][0] == chosen[0][0]
+    assert other[0][1] > chosen[0][1] > chosen[1][1] > chosen[2][1]

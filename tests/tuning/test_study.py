@@ -13,8 +13,9 @@ import pytest
 pytest.importorskip("optuna")
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.reporting.tuning_file import RUNGS
 from retrieval_distill.tuning.space import Choices, Range
-from retrieval_distill.tuning.study import HALVES, Study
+from retrieval_distill.tuning.study import Study
 
 SPACE = {"rate": Range(1e-5, 1e-2, log=True), "size": Range(16, 64, step=16), "kind": Choices(("a", None, 2))}
 
@@ -32,6 +33,7 @@ searched(Path(sys.argv[1]), pause=0.01)
 BESIDE = """
 import os, sys, time
 from pathlib import Path
+from retrieval_distill.reporting.tuning_file import RUNGS
 from retrieval_distill.tuning.study import Study
 from tests.tuning.test_study import SPACE, TRIALS, worth
 
@@ -61,7 +63,7 @@ def searched(folder, sampler: str = "tpe", trials: int = TRIALS, pause: float = 
     most = min(trials, study.most or trials)
     while sum(trial.finished for trial in study.trials) < most:
         trial = study.begin()
-        for rung, share in HALVES.items():
+        for rung, share in RUNGS.items():
             time.sleep(pause)
             if not study.reach(trial, rung, share * worth(trial.settings)):
                 study.finish(trial, "pruned")

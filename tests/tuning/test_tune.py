@@ -148,7 +148,10 @@ def test_the_same_is_told_in_a_table_in_markdown_and_on_a_page(found):
         assert found.details["chosen"]["name"] in told
         for trial in found.details["trials"]:
             assert trial["value"] is None or f"{trial['value']:.3f}" in told
-    assert page.count("<svg") == len(SPACE)
+    on_the_way = any(trial["rungs"] for trial in found.details["trials"])
+    assert (
+        page.count("<svg") == len(SPACE) + (len(SPACE) > 1) + on_the_way
+    )  # slices, all keys at once, over the training
     assert "http" not in re.sub(r'xmlns="[^"]*"', "", page)
 
 
