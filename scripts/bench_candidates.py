@@ -43,7 +43,7 @@ from typing import Any
 import numpy as np
 
 from retrieval_distill import models
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import memory, stages
 
 QUERIES, PASSAGES, DIMENSIONS = 8_000, 100_000, 384
 WHOLE = (100_000, 5_000, 1_000_000)
@@ -63,12 +63,12 @@ Answer = dict[str, Any]
 
 
 def measured(work: Callable[[], Any]) -> tuple[Any, Answer]:
-    stages.release_memory()
-    stages.reset_peak_memory()
+    memory.release()
+    memory.reset_peak()
     start = time.perf_counter()
     result = work()
     seconds = time.perf_counter() - start
-    return result, {"seconds": seconds, "peak_memory_bytes": stages.peak_memory_bytes()}
+    return result, {"seconds": seconds, "peak_memory_bytes": memory.peak_bytes()}
 
 
 # -- mining ----------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval_distill.data.dataset_loader import load
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import memory, stages
 
 PASSAGES, QUICK_PASSAGES = 8_800_000, 200_000
 LOOKED_UP = 100_000
@@ -101,7 +101,7 @@ def measured(folder: Path, passages: int) -> dict[str, float]:
     """Seconds of loading and looking up, and the process's peak memory."""
     own = own_peak()
     loading, dataset = timed(lambda: load(str(folder), folder / "cache"))
-    loading_peak = stages.peak_memory_bytes()
+    loading_peak = memory.peak_bytes()
     documents = dataset.documents
     row = documents.rows[str(passages // 2)]
     ids = [str(number) for number in np.random.default_rng(1).integers(0, passages, LOOKED_UP)]

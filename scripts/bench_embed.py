@@ -44,7 +44,7 @@ from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.embedding.storage import BITS
 from retrieval_distill.hardware import devices
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import memory, stages
 from retrieval_distill.student import backends, encoder, graph
 from retrieval_distill.student.exported import RUNTIMES, Exported, Side
 
@@ -208,9 +208,9 @@ def million(rows: int, model: str, folder: Path) -> dict[str, object]:
     del source
     loaded = encoder.load(str(folder / "one-layer"), "auto")
     encoder.encode(loaded, ["a first text"] * 64, "document")
-    stages.release_memory()
-    stages.reset_peak_memory()
-    with_model = stages.peak_memory_bytes()
+    memory.release()
+    memory.reset_peak()
+    with_model = memory.peak_bytes()
     del loaded
     manifest = embed(str(folder / "one-layer"), documents, folder / "vectors")
     opened = Embeddings.open(folder / "vectors")

@@ -32,7 +32,7 @@ from statistics import median
 
 import numpy as np
 
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import memory, stages
 
 QUERIES, DOCUMENTS, DIMENSIONS = 1_000, 200_000, 384
 QUICK_DOCUMENTS = 40_000
@@ -152,13 +152,13 @@ def asked(queries: int, documents: int, dimensions: int) -> tuple[np.ndarray, Qr
 
 
 def measured(work: Callable[[], dict[str, float]]) -> dict:
-    stages.release_memory()
-    stages.reset_peak_memory()
+    memory.release()
+    memory.reset_peak()
     start = time.perf_counter()
     measures = work()
     return {
         "seconds": time.perf_counter() - start,
-        "peak_memory_bytes": stages.peak_memory_bytes(),
+        "peak_memory_bytes": memory.peak_bytes(),
         "measures": measures,
     }
 

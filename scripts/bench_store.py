@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import memory, stages
 from retrieval_distill.scores.store import ScoreStore
 
 TEACHER = "synthetic"
@@ -100,11 +100,11 @@ def ask(root: Path, pairs: int) -> dict:
         queries[start : start + len(numbers)] = mixed(numbers // PAIRS_PER_QUERY)
         documents[start : start + len(numbers)] = mixed(numbers + pairs)
     store = ScoreStore(root)
-    stages.release_memory()
-    stages.reset_peak_memory()
+    memory.release()
+    memory.reset_peak()
     start = time.monotonic()
     missing = store.missing(TEACHER, queries, documents)
-    seconds, peak = time.monotonic() - start, stages.peak_memory_bytes()
+    seconds, peak = time.monotonic() - start, memory.peak_bytes()
     check(store, missing, queries, documents)
     return {
         "seconds": round(seconds, 2),

@@ -72,7 +72,7 @@ from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.hardware import devices
 from retrieval_distill.retrieval import hybrid
 from retrieval_distill.retrieval.bm25 import BM25
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import memory, stages
 from retrieval_distill.student import build
 from retrieval_distill.training import dev_retrieval, distillation
 from retrieval_distill.training.groups import build_groups, schedule
@@ -145,14 +145,14 @@ class Turns(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer before the first step."""
-        stages.reset_peak_memory()
+        memory.reset_peak()
         self.record.prepared_seconds += time.perf_counter()
         answer("ready")
         self._wait()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer after every step."""
-        self.record.peak_memory_bytes = stages.peak_memory_bytes()
+        self.record.peak_memory_bytes = memory.peak_bytes()
         answer(time.perf_counter() - self.start)
         if state.global_step < state.max_steps:
             self._wait()

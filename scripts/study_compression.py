@@ -41,7 +41,7 @@ from retrieval_distill.evaluation.seed_summary import summarise
 from retrieval_distill.evaluation.significance import paired_p
 from retrieval_distill.hardware import devices
 from retrieval_distill.pipeline.data import open_job
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import memory, stages
 
 START = {"layers": "spaced:3"}
 NARROW = {"layers": "spaced:3", "width": 192}
@@ -321,11 +321,11 @@ def bench_memory(texts: int = 32, length: int = 512, heads: int = 12, width: int
     student, teacher = (torch.randn(texts, length, width, generator=rng) for _ in range(2))
     mask = torch.ones(texts, length, dtype=torch.bool)
     relation_kl(student[:1, :64].requires_grad_(), teacher[:1, :64], mask[:1, :64], heads).backward()
-    stages.release_memory()
-    stages.reset_peak_memory()
-    before = stages.peak_memory_bytes()
+    memory.release()
+    memory.reset_peak()
+    before = memory.peak_bytes()
     relation_kl(student.requires_grad_(), teacher, mask, heads).backward()
-    taken = stages.peak_memory_bytes() - before
+    taken = memory.peak_bytes() - before
     maps = texts * heads * length * length * 4
     print(f"relations of {texts} x {length} tokens, {heads} heads: {taken / 2**30:.2f} GiB; one map of all: {maps / 2**30:.2f} GiB")  # fmt: skip
     return {"name": f"relations-memory/{texts}x{length}", "bytes": taken, "bytes_of_one_map": maps}

@@ -19,7 +19,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare, self_hits
 from retrieval_distill.evaluation.benchmark_folders import is_rerank_benchmark
 from retrieval_distill.evaluation.compare import Measured
-from retrieval_distill.runtime import destination, stages
+from retrieval_distill.runtime import destination, memory
 from retrieval_distill.scores.teacher_contract import Pairs, Teacher
 from retrieval_distill.teacher.rerank import rerank
 from retrieval_distill.teacher.scoring import pairs_of
@@ -89,14 +89,14 @@ def cost(reranker: Teacher, pairs: Pairs) -> dict[str, Any]:
     """
     by_query = [np.flatnonzero(pairs.rows[:, 0] == query) for query in np.unique(pairs.rows[:, 0])]
     chosen = by_query[:: max(1, len(by_query) // (TIMED_QUERIES + 1))][: TIMED_QUERIES + 1]
-    stages.reset_peak_memory()
+    memory.reset_peak()
     seconds = [speed.seconds(_score, reranker, _single_query(pairs, positions)) for positions in chosen]
     seconds = seconds[1:] or seconds  # the first one warms up
     timed = sum(len(positions) for positions in chosen[-len(seconds) :])
     return {
         "pairs_per_second": round(timed / sum(seconds), 1),
         "latency_ms": speed.milliseconds(seconds),
-        "peak_memory_bytes": stages.peak_memory_bytes(),
+        "peak_memory_bytes": memory.peak_bytes(),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from retrieval_distill.hardware import devices
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import memory
 
 Ask = Callable[[str], object]
 """Answers one query."""
@@ -66,10 +66,10 @@ def latencies(systems: Mapping[str, Ask], queries: Sequence[str]) -> dict[str, d
     for turn in range(ROUNDS):
         drawn = [queries[(turn * QUERIES_PER_TURN + i) % len(queries)] for i in range(QUERIES_PER_TURN + WARM_UP)]
         for name in list(systems)[:: -1 if turn % 2 else 1]:
-            stages.reset_peak_memory()
+            memory.reset_peak()
             warm_up = WARM_UP if counts[name] == QUERIES_PER_TURN else 0
             turns[name].append(latency(systems[name], drawn[: counts[name] + warm_up], warm_up))
-            peaks[name] = max(peaks[name], stages.peak_memory_bytes())
+            peaks[name] = max(peaks[name], memory.peak_bytes())
     cold = {name: queries[-min(COLD_QUERIES, counts[name]) :] for name in systems}
     return {
         name: {

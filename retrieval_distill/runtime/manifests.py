@@ -112,6 +112,15 @@ def read_manifest(folder: str | Path) -> Manifest | None:
     return cast(Manifest, found)
 
 
+def finished_manifest(folder: Path, mark: str) -> Manifest | None:
+    """The manifest of a folder that holds the complete result of this fingerprint, or ``None``."""
+    with suppress(UserError, OSError):
+        manifest = read_manifest(folder)
+        if manifest and manifest["fingerprint"] == mark and is_intact(folder, manifest):
+            return manifest
+    return None
+
+
 def find(folder: Path) -> Manifest | None:
     """The manifest of a finished stage; ``None`` also if it is damaged or cannot be read."""
     with suppress(UserError, OSError):

@@ -9,36 +9,29 @@ does.
 from __future__ import annotations
 
 import ctypes
-import gc
 import logging
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime import destination, disk, files, lock, manifests, processes, trash
+from retrieval_distill.runtime import destination, disk, files, lock, manifests, memory, processes, sharing, trash
 from retrieval_distill.runtime.files import fingerprint, fingerprint_files, read_json, write_json
-from retrieval_distill.runtime.manifests import Manifest, attach, read_manifest, verified_manifest
+from retrieval_distill.runtime.manifests import Manifest, attach, finished_manifest, read_manifest, verified_manifest
 
 __all__ = [
     "Manifest",
     "attach",
     "fingerprint",
     "fingerprint_files",
-    "peak_memory_bytes",
     "read_json",
     "read_manifest",
-    "release_memory",
-    "reset_peak_memory",
-    "sharing",
     "stage",
     "verified_manifest",
     "write_json",
@@ -51,12 +44,6 @@ POLL_SECONDS = 0.2
 
 RENAME_EXCHANGE = 2
 """Flag of Linux's ``renameat2``."""
-
-RUNS: ContextVar[Iterable[Path]] = ContextVar("runs", default=())
-"""Folders of runs that share results; see :func:`sharing`.
-
-A context variable, because stages are started by verbs, which know no runs: a parameter would pass through all of them.
-"""
 
 VERSIONED = ("retrieval-distill", "torch", "transformers", "sentence-transformers", "faiss-cpu", "bm25s")
 
@@ -99,7 +86,7 @@ def stage(
     folder, (given, mark) = Path(folder), _evaluate_inputs(name, inputs)
     if processes.rank() > 0:
         return _wait_for_commit(folder, mark, work if together else None)
-    if done := _finished_manifest(folder, mark):
+    if done := finished_manifest(folder, mark):
         _tidy(folder)
         return {**done, "skipped": True}
     destination.check_stage_folder(folder, name, cache)
@@ -110,15 +97,15 @@ def stage(
         trash.sweep(folder)
         files.sweep_once(folder.parent)
         given, mark = _evaluate_inputs(name, inputs)
-        if done := _finished_manifest(folder, mark):  # by the process that we waited for
+        if done := finished_manifest(folder, mark):  # by the process that we waited for
             return {**done, "skipped": True}
         destination.check_replaceable(folder, name)
-        with _alone_among_runs(folder, mark):
+        with sharing.alone_among_runs(folder, mark):
             partial = _work_folder(folder, mark, name)
-            shared = _take_shared(folder, partial, mark, name)
+            shared = sharing.take(folder, partial, mark, name)
             manifest = (
                 shared
-                or _finished_manifest(partial, mark)
+                or finished_manifest(partial, mark)
                 or _run_work(name, partial, mark, given, work, scratch, cache)
             )
             for path in scratch:
@@ -126,69 +113,6 @@ def stage(
             destination.check_stage_folder(folder, name, cache)  # again: files may have been put there meanwhile
             _commit(partial, folder)
     return {**manifest, "skipped": shared is not None}
-
-
-@contextmanager
-def sharing(runs: Iterable[Path]) -> Iterator[None]:
-    """Let stages of these runs reuse each other's results for the same inputs, within this block.
-
-    Files are hard-linked if the file system allows it, else copied; a stage replaces files and never writes into a
-    finished one. Processes that work on several of the runs at a time wait for each other: for the same inputs at the
-    same place, the first one works, and the others take over its result.
-
-    Args:
-        runs: Folders of the runs, in one folder, asked for whenever a stage begins. A stage looks for its result at the
-            same relative path in the other runs.
-    """
-    before = RUNS.set(runs)
-    try:
-        yield
-    finally:
-        RUNS.reset(before)
-
-
-def _run_of(folder: Path) -> Path | None:
-    """The one of the runs that share results in which a folder lies."""
-    return next((run for run in RUNS.get() if folder.is_relative_to(run)), None)
-
-
-@contextmanager
-def _alone_among_runs(folder: Path, mark: str) -> Iterator[None]:
-    """Wait for a process that works for the same inputs in another of the runs that share results."""
-    own = _run_of(folder)
-    if own is None:
-        yield
-        return
-    with lock.exclusive(own.parent / f"{folder.name}-{mark[:16]}", wait=True):
-        yield
-
-
-def _take_shared(folder: Path, partial: Path, mark: str, name: str) -> Manifest | None:
-    """The manifest of another run's result, which is put into ``partial``; ``None``: no other has it."""
-    own = _run_of(folder)
-    if own is None:
-        return None
-    for theirs in (run / folder.relative_to(own) for run in RUNS.get() if run != own):
-        if _finished_manifest(theirs, mark):
-            aside = trash.name_for(folder)  # complete before it has its name; swept if this process is killed
-            with suppress(OSError):  # its process may just be moving or removing it
-                aside.mkdir()
-                manifests.write_mark(aside, mark, name)
-                shutil.copytree(theirs, aside, copy_function=_linked, dirs_exist_ok=True)
-                if found := _finished_manifest(aside, mark):
-                    trash.discard(partial, folder)
-                    aside.rename(partial)
-                    return found
-            shutil.rmtree(aside, ignore_errors=True)
-    return None
-
-
-def _linked(source: str, target: str) -> str:
-    if Path(source).name != manifests.MARK:  # an attempt writes its mark where it stands
-        with suppress(OSError):  # another file system, or one without links
-            os.link(source, target)
-            return target
-    return shutil.copy2(source, target)
 
 
 def _run_work(
@@ -201,7 +125,7 @@ def _run_work(
     cache: bool,
 ) -> Manifest:
     """Do the work, and write the manifest once all files are on disk."""
-    with _memory_measured(name):
+    with memory.measured(name):
         start = time.monotonic()
         counts = work(partial)
     for path in filter(files.is_unfinished, list(partial.rglob(".*"))):
@@ -212,7 +136,7 @@ def _run_work(
         "fingerprint": mark,
         "inputs": inputs,
         "seconds": round(time.monotonic() - start, 3),
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": memory.peak_bytes(),
         "counts": counts,
         "versions": _versions(),
     }
@@ -223,31 +147,6 @@ def _run_work(
     manifests.write(partial, {**manifest, "files": listed})
     files.sync(partial)
     return manifest
-
-
-_RUNNING: list[str] = []
-
-
-@contextmanager
-def _memory_measured(name: str) -> Iterator[None]:
-    """Reset the peak memory, unless this stage runs within another one, which is then being measured."""
-    if not _RUNNING:
-        release_memory()
-        reset_peak_memory()
-    _RUNNING.append(name)
-    try:
-        yield
-    finally:
-        _RUNNING.pop()
-
-
-def _finished_manifest(folder: Path, mark: str) -> Manifest | None:
-    """The manifest of a folder that holds this complete result, or ``None``."""
-    with suppress(UserError, OSError):
-        manifest = read_manifest(folder)
-        if manifest and manifest["fingerprint"] == mark and manifests.is_intact(folder, manifest):
-            return manifest
-    return None
 
 
 def _evaluate_inputs(name: str, inputs: dict[str, Any] | Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], str]:
@@ -263,7 +162,7 @@ def _wait_for_commit(folder: Path, mark: str, work: Callable[[Path], Any] | None
     """
     partial = destination.work_folder(folder)
     while True:
-        if done := _finished_manifest(folder, mark):
+        if done := finished_manifest(folder, mark):
             return {**done, "skipped": True}
         if work and manifests.marked_fingerprint(partial) == mark and not (partial / manifests.FILE).exists():
             work(partial)
@@ -278,7 +177,7 @@ def _work_folder(folder: Path, mark: str, name: str) -> Path:
         trash.discard(partial, folder)
     if not partial.exists() and manifests.marked_fingerprint(folder) == mark and _reopen(folder):
         folder.rename(partial)
-    elif (partial / manifests.FILE).exists() and not _finished_manifest(partial, mark) and not _reopen(partial):
+    elif (partial / manifests.FILE).exists() and not finished_manifest(partial, mark) and not _reopen(partial):
         (partial / manifests.FILE).unlink(missing_ok=True)
         trash.discard(partial, folder)
     partial.mkdir(parents=True, exist_ok=True)
@@ -333,32 +232,6 @@ def _tidy(folder: Path) -> None:
                 trash.sweep(folder)
                 if replaced:
                     trash.discard(partial.parent, folder)
-
-
-def release_memory() -> None:
-    """Return freed memory to the system; the C library (glibc) would keep it."""
-    gc.collect()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def reset_peak_memory() -> None:
-    """Reset the peak memory (Linux only; elsewhere the peak is that of the whole process)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def peak_memory_bytes() -> int:
-    """Peak resident memory of this process since the last reset."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except (OSError, IndexError):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @cache

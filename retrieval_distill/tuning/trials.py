@@ -31,7 +31,7 @@ from retrieval_distill.pipeline.forecast import Act
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import rounds
 from retrieval_distill.pipeline.vectors import embed_student
-from retrieval_distill.runtime import destination, files, lock, stages, trash
+from retrieval_distill.runtime import destination, files, lock, sharing, stages, trash
 from retrieval_distill.runtime.stages import read_json, write_json
 from retrieval_distill.student import encoder
 from retrieval_distill.training import training_log
@@ -77,7 +77,7 @@ def train(recipe: Recipe, folder: Path, retraining: int = 0, callbacks: tuple[Tr
         callbacks: Called while the student trains.
     """
     files.make_folder(folder)
-    with stages.sharing(Siblings(folder.parent)):
+    with sharing.among(Siblings(folder.parent)):
         job = open_job(recipe, folder)
         _check_dev(job)
         job.retraining, job.callbacks = retraining, callbacks

@@ -11,7 +11,7 @@ from retrieval_distill.compress import relations
 from retrieval_distill.compress.relations import Relations, relation_kl
 from retrieval_distill.compress.transfer import EncoderShape, ModelPair
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import memory
 
 LENGTHS = (5, 3, 1, 4)
 MASK = torch.arange(5) < torch.tensor(LENGTHS)[:, None]
@@ -82,11 +82,11 @@ def test_long_texts_are_never_held_whole():
     x = [torch.randn(32, 512, 96, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
     x[0].requires_grad_()
     mask = torch.ones(32, 512, dtype=torch.bool)
-    stages.release_memory()
-    stages.reset_peak_memory()
-    before = stages.peak_memory_bytes()
+    memory.release()
+    memory.reset_peak()
+    before = memory.peak_bytes()
     relation_kl(*x, mask, 12).backward()
-    assert stages.peak_memory_bytes() - before < 256 << 20
+    assert memory.peak_bytes() - before < 256 << 20
 
 
 PAIR = ModelPair(EncoderShape(2, 24, 4, 24), EncoderShape(4, 36, 6, 36))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import sharing, stages
 
 
 class Work:
@@ -32,7 +32,7 @@ def runs(tmp_path) -> list[Path]:
 def test_the_same_inputs_are_worked_on_once(runs):
     work = Work()
     for i, run in enumerate(runs):
-        with stages.sharing(runs):
+        with sharing.among(runs):
             manifest = stages.stage("make", run / "made", {"of": 1}, work)
         assert manifest["skipped"] == (i > 0)
         assert manifest["counts"] == {"made": 1}
@@ -44,7 +44,7 @@ def test_the_same_inputs_are_worked_on_once(runs):
 
 def test_replacing_one_leaves_the_others_as_they_are(runs):
     work = Work()
-    with stages.sharing(runs):
+    with sharing.among(runs):
         for run in runs:
             stages.stage("make", run / "made", {"of": 1}, work)
         stages.stage("make", runs[0] / "made", {"of": 2}, work)
@@ -53,7 +53,7 @@ def test_replacing_one_leaves_the_others_as_they_are(runs):
 
 def test_other_inputs_another_place_and_no_sharing_are_worked_on(runs):
     work = Work()
-    with stages.sharing(runs):
+    with sharing.among(runs):
         stages.stage("make", runs[0] / "made", {"of": 1}, work)
         stages.stage("make", runs[1] / "made", {"of": 2}, work)
         stages.stage("make", runs[1] / "elsewhere", {"of": 1}, work)
@@ -64,7 +64,7 @@ def test_other_inputs_another_place_and_no_sharing_are_worked_on(runs):
 
 def test_a_damaged_result_is_not_taken_over(runs):
     work = Work()
-    with stages.sharing(runs):
+    with sharing.among(runs):
         stages.stage("make", runs[0] / "made", {"of": 1}, work)
         (runs[0] / "made" / "part" / "values.txt").write_text("altered")
         stages.stage("make", runs[1] / "made", {"of": 1}, work)
@@ -80,7 +80,7 @@ def test_what_was_left_of_an_attempt_gives_way_to_a_whole_result(runs):
 
     with pytest.raises(RuntimeError):
         stages.stage("make", runs[1] / "made", {"of": 1}, failing)
-    with stages.sharing(runs):
+    with sharing.among(runs):
         stages.stage("make", runs[0] / "made", {"of": 1}, work)
         assert stages.stage("make", runs[1] / "made", {"of": 1}, work)["skipped"]
     assert sorted(path.name for path in (runs[1] / "made").rglob("*.txt")) == ["values.txt"]
@@ -89,7 +89,7 @@ def test_what_was_left_of_an_attempt_gives_way_to_a_whole_result(runs):
 BESIDE = """
 import sys, time
 from pathlib import Path
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import sharing, stages
 
 run = Path(sys.argv[1])
 class Runs:
@@ -104,7 +104,7 @@ def work(folder):
     return {}
 
 run.mkdir()
-with stages.sharing(Runs()):
+with sharing.among(Runs()):
     print("begins", flush=True)
     sys.stdin.readline()
     stages.stage("make", run / "made", {"of": 1}, work)

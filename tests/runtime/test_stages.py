@@ -11,7 +11,7 @@ from typing import NotRequired, get_args, get_origin, get_type_hints
 
 import pytest
 
-from retrieval_distill.runtime import manifests, processes, stages
+from retrieval_distill.runtime import manifests, memory, processes, stages
 from retrieval_distill.runtime.manifests import Entry, Manifest
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import os, sys, time
 from pathlib import Path
-from retrieval_distill.runtime import stages
+from retrieval_distill.runtime import memory, stages
 
 folder, together, inputs = Path(sys.argv[1]), sys.argv[2] == "together", sys.argv[3]
 rank = os.environ["RANK"]
@@ -111,9 +111,9 @@ def test_a_stage_within_a_stage_leaves_the_outer_ones_peak(tmp_path):
         del held
         return stages.stage("inner", out / "inner", {}, lambda _: {"n": 1})["counts"]
 
-    stages.release_memory()
-    stages.reset_peak_memory()
-    resting = stages.peak_memory_bytes()
+    memory.release()
+    memory.reset_peak()
+    resting = memory.peak_bytes()
     manifest = stages.stage("outer", tmp_path / "outer", {}, outer)
     assert manifest["counts"] == {"n": 1}
     assert manifest["peak_memory_bytes"] > resting + (48 << 20)
