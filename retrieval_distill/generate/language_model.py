@@ -36,7 +36,7 @@ PROMPT = (
     "Document: {document}\n\nQueries:"
 )
 
-_BULLET = re.compile(r"(?:[-*•]|\(?\d+[.):])\s+")
+_BULLET = re.compile(r"(?:[-*•]|\(?\d+[.):]|(?:search )?(?:query|question) ?\d*:)\s+", re.IGNORECASE)
 """Markers that a model puts before list items."""
 
 _QUOTES = "\"'“”`"
@@ -105,7 +105,8 @@ class LanguageModel:
     def _queries(self, answer: Any, count: int) -> list[str]:
         """The queries of an answer, without what repeats the instruction, as a model does that continues the prompt."""
         instruction = " ".join(prompts.fill(self.config.prompt or PROMPT, document="", count=str(count)).split())
-        return [query for query in parse_answer(completions.first_choice(answer)) if query not in instruction]
+        queries = parse_answer(completions.first_choice(answer))
+        return [query for query in queries if query.casefold() not in instruction.casefold()]
 
     def _body(self, text: str, count: int) -> dict[str, Any]:
         cut = text[: self.config.max_characters]

@@ -105,6 +105,9 @@ def test_an_answer_without_a_query_is_counted_and_not_asked_again(endpoint, corp
     [
         ("one two\nthree four", ["one two", "three four"]),
         ('1. "one  two"\n2) three\n- four\n* five', ["one two", "three", "four", "five"]),
+        ("Query 1: one\nquestion 2: two\nSearch query: three", ["one", "two", "three"]),
+        ("query: syntax of sql", ["syntax of sql"]),
+        ("query 1 of the survey", ["query 1 of the survey"]),
         ("Here are two queries:\n\none\none\ntwo", ["one", "two"]),
         ('["one", {"query": "two"}, 3, {"text": "x"}]', ["one", "two"]),
         ('```json\n["one",\n "two"]\n```', ["one", "two"]),
@@ -147,6 +150,7 @@ def test_a_model_that_repeats_the_instruction_gives_no_query_by_it(endpoint, cor
     """As one does that was not trained to follow instructions: it continues the prompt."""
     document = corpus.documents["d1"]
     echoed = PROMPT.format(document=document, count=8).replace("\n\nQueries:", "\n\nQueries: \nhow to do it\nhow to")
+    echoed = f"write 8{echoed.removeprefix('Write 8')}"  # as a real one began
     endpoint.always[document] = {"choices": [{"message": {"content": echoed}, "finish_reason": "length"}]}
     made = make(endpoint, corpus, tmp_path / "parts", rate=8)
     found = made.loc[made["doc_id"] == "d1", "query"].tolist()
