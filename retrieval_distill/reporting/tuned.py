@@ -125,9 +125,8 @@ def table(report: TuningReport) -> str:
 
 def level(report: TuningReport) -> str:
     """The settings that dev cannot tell from the best, cheapest first."""
-    if len(report.level) < 2:
-        return ""
-    return f"Not told from the best on dev, the cheapest first: {', '.join(report.level)}."
+    others = [name for name in report.level if name != report.chosen.name]
+    return f"Not told from the best on dev, the cheapest first: {', '.join(others)}." if others else ""
 
 
 def compared(report: TuningReport, found: Compared) -> str:

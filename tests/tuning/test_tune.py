@@ -148,6 +148,8 @@ def test_the_same_is_told_in_a_table_in_markdown_and_on_a_page(found):
         assert found.details["chosen"]["name"] in told
         for trial in found.details["trials"]:
             assert trial["value"] is None or f"{trial['value']:.3f}" in told
+    told_level = [line for line in str(found).splitlines() if line.startswith("Not told from the best")]
+    assert all(found.details["chosen"]["name"] not in re.split(r", |: |\.", line) for line in told_level)
     on_the_way = any(trial["rungs"] for trial in found.details["trials"])
     assert (
         page.count("<svg") == len(SPACE) + (len(SPACE) > 1) + on_the_way
