@@ -9,7 +9,7 @@ demo: .venv/ready
 	$(BIN)/retrieval-distill demo --out runs/demo
 
 test: .venv/ready-test
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile --no-loadscope-reorder
 
 check: .venv/ready-test
 	$(BIN)/ruff check .

@@ -83,6 +83,15 @@ def sentence(rng: random.Random, length: int) -> str:
     return " ".join(rng.choice(WORDS) for _ in range(length))
 
 
+LONGEST = ("tests/e2e/", "tests/tuning/", "tests/runtime/test_cluster", "tests/test_", "tests/training/")
+"""Where tests are that train, search for settings, or start clusters."""
+
+
+def pytest_collection_modifyitems(items):
+    """The longest first: a file that begins last would end alone, while other processes have nothing left to do."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
 def pytest_collection_finish():
     """Leave out of every later garbage collection what the tests import: each stage begins with one."""
     gc.collect()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import programs
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
@@ -31,10 +31,8 @@ TELLS = {
 
 
 def run(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, EXAMPLES / f"{name}.py", ROOT / "data" / "sample", *arguments, "--out", folder / "out"]
-    return subprocess.run(
-        [*map(str, command)], cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    source = programs.ROOT / "data" / "sample"
+    return programs.run(EXAMPLES / f"{name}.py", source, *arguments, "--out", folder / "out", cwd=folder)
 
 
 def test_every_example_is_run_and_listed():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,8 +11,7 @@ import pytest
 from retrieval_distill.errors import UserError
 from retrieval_distill.scores.store import ScoreStore
 from scripts import sweeping
-
-ROOT = Path(__file__).parents[1]
+from tests import programs
 
 QUICK = ("prepare", "embed", "score", "run files")
 
@@ -36,9 +33,8 @@ READ = (
 def swept(name: str, count: int, only: tuple[str, ...], folder: Path) -> dict:
     """A sweep's table; it has to end well."""
     rows = [word for one in only for word in ("--only", one)]
-    asked = [sys.executable, f"scripts/sweep_{name}.py", f"--{name}", str(count), "--seed", "3", *rows]
-    asked += ["--json", str(folder / "table.json"), "--work", str(folder / "work")]
-    done = subprocess.run(asked, capture_output=True, text=True, cwd=ROOT)
+    kept = ["--json", folder / "table.json", "--work", folder / "work"]
+    done = programs.run(f"scripts/sweep_{name}.py", f"--{name}", count, "--seed", 3, *rows, *kept, cwd=programs.ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads((folder / "table.json").read_text())
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +13,7 @@ from hypothesis import strategies as st
 
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from tests import programs
 
 WHITE_SPACE = " \t\n\r\v\f"
 
@@ -220,7 +218,7 @@ Run.from_dict({"q": {f"d{place}": 1.0 / place for place in range(1, 5000)}}).sav
 def test_killed_while_it_is_written_the_old_run_stays(tmp_path, name):
     old = Run.from_dict({"q": {"d": 1.0}})
     old.save(tmp_path / name)
-    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path / name], env=os.environ)
+    killed = programs.run("-c", KILLED, tmp_path / name)
     assert killed.returncode == -signal.SIGKILL
     assert Run.load(tmp_path / name).as_dict() == old.as_dict()
 

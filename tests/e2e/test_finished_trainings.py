@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests import programs
 
 DRIVER = """
 import json, random, sys
@@ -71,8 +68,5 @@ for moment in random.Random(1).sample(range(int(last) + 1, acts + 1), 2):
 def test_killed_after_the_last_step_it_trains_no_more(what, tiny_recipe, tmp_path):
     values = {**tiny_recipe, "training": {**tiny_recipe["training"], "steps": 4, "save_steps": 2}}
     clocks = "training_log.json"  # holds tokens a second
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, what, json.dumps(values), tmp_path, clocks],
-        capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
+    done = programs.run("-c", DRIVER, what, json.dumps(values), tmp_path, clocks)
     assert done.returncode == 0, done.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 from retrieval_distill.data.hashes import text_hashes
 from retrieval_distill.data.run import Run
 from retrieval_distill.scores.store import ScoreStore
+from tests.programs import Program
 
 KILLS = 20
 
@@ -25,7 +24,6 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.teacher import scoring
 from retrieval_distill.scores.store import ScoreStore
 
-assert "torch" not in sys.modules  # the store's own work: a second's start, not ten
 scoring.SECONDS_PER_COMMIT = 0.02
 folder, run, store, log = sys.argv[1:]
 
@@ -53,7 +51,7 @@ def asked_in(log: Path) -> int:
     return len(log.read_bytes().splitlines()) if log.exists() else 0
 
 
-def wait_for(process: subprocess.Popen[str], log: Path, lines: int) -> None:
+def wait_for(process: Program, log: Path, lines: int) -> None:
     """Until so many more pairs have been asked: a moment that a busy machine does not move."""
     seen = asked_in(log)
     while asked_in(log) < seen + lines and process.poll() is None:
@@ -67,10 +65,10 @@ def test_twenty_kills_at_random_moments(dataset, dataset_folder, tmp_path):
         np.zeros(len(dataset.queries) * len(dataset.documents)),
     )
     asked.save(tmp_path / "asked.parquet")
-    command = [sys.executable, "-c", SCORING, dataset_folder, str(tmp_path / "asked.parquet"), str(tmp_path / "store")]
+    command = ["-c", SCORING, dataset_folder, tmp_path / "asked.parquet", tmp_path / "store"]
     rng, committed = random.Random(5), []
     for _ in range(KILLS):
-        process = subprocess.Popen([*command, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
+        process = Program(*command, tmp_path / "log")
         assert process.stdout.readline() == "scoring\n"
         wait_for(process, tmp_path / "log", rng.randrange(14 * 7))
         process.send_signal(signal.SIGKILL)
@@ -78,8 +76,9 @@ def test_twenty_kills_at_random_moments(dataset, dataset_folder, tmp_path):
         committed.append(sum(teacher["pairs"] for teacher in ScoreStore(tmp_path / "store").teachers()))
     assert committed == sorted(committed)
     assert 0 < committed[-1] < len(asked)
-    last = subprocess.run([*command, str(tmp_path / "log2")], capture_output=True, text=True, check=True)
-    scored, stored = map(int, last.stdout.split()[1:])
+    last = Program(*command, tmp_path / "log2")
+    scored, stored = map(int, last.communicate()[0].split()[1:])
+    assert last.returncode == 0
     assert (scored, stored) == (len(asked) - committed[-1], committed[-1])
     again = [tuple(line.split()) for line in (tmp_path / "log2").read_text().splitlines()]
     assert len(again) == len(set(again)) == scored  # each missing pair once, no committed pair

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +24,7 @@ from retrieval_distill.index.faiss_index import Index
 from retrieval_distill.retrieval import exact
 from retrieval_distill.scores.store import ScoreStore
 from retrieval_distill.teacher import cross_encoder
+from tests import programs
 
 STAGES = [
     "embed-start",
@@ -145,8 +144,7 @@ def test_the_page_its_twin_and_the_card_stand_beside_the_report(finished):
 
 def test_the_readmes_picture_is_drawn_of_a_run(finished, tmp_path):
     out, picture = finished[0], tmp_path / "demo.svg"
-    command = [sys.executable, "scripts/demo_chart.py", out, "--out", picture]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = programs.run("scripts/demo_chart.py", out, "--out", picture)
     assert done.returncode == 0, done.stderr
     drawn = picture.read_text(encoding="utf-8")
     assert drawn.startswith("<svg") and all(name in drawn for name in ("bm25", "hybrid-start", "student"))
@@ -249,12 +247,12 @@ def test_killed_and_started_again_it_ends_the_same(finished, tiny_recipe, tmp_pa
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(yaml.safe_dump(tiny_recipe))
     out = tmp_path / "run"
-    killed = subprocess.run([sys.executable, "-c", DRIVER, recipe, out, when], capture_output=True, text=True)
+    killed = programs.run("-c", DRIVER, recipe, out, when)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (out / "report.json").exists()
     committed = sum(teacher["pairs"] for teacher in ScoreStore(out / "scores").teachers())
     assert committed > 0
-    resumed = subprocess.run([sys.executable, "-c", DRIVER, recipe, out, "never"], capture_output=True, text=True)
+    resumed = programs.run("-c", DRIVER, recipe, out, "never")
     assert resumed.returncode == 0, resumed.stderr
     assert student_bytes(out) == student_bytes(whole)
     scores = Run.load(out / "teacher-scores" / "run.parquet").frame

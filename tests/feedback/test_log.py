@@ -7,7 +7,6 @@ import random
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 from contextlib import closing
 
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.feedback.log import FeedbackLog
+from tests.programs import Program
 
 SHOWN = ["a", "b", "c"]
 
@@ -102,8 +102,8 @@ with FeedbackLog.open(sys.argv[1]) as log:
 """
 
 
-def writer(path, count, name) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", WRITER, path, str(count), name], stdout=subprocess.PIPE, text=True)
+def writer(path, count, name) -> Program:
+    return Program("-c", WRITER, path, count, name)
 
 
 def test_processes_and_threads_write_at_once(tmp_path):

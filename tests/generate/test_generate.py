@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -26,6 +24,7 @@ from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.reporting.publish import report
 from retrieval_distill.teacher.fitting import fit
+from tests import programs
 from tests.commands import command
 
 WAYS = {"titles": 1, "sentences": 2}
@@ -116,9 +115,7 @@ api.generate(beir.load(sys.argv[1]), out=sys.argv[2], ways={"seq2seq": 2, "title
 def test_killed_and_started_again_it_ends_the_same(bare, corpus, t5, tmp_path, monkeypatch):
     from retrieval_distill.generate import blocks, seq2seq
 
-    killed = subprocess.run(
-        [sys.executable, "-c", DRIVER, bare, tmp_path / "killed", t5], capture_output=True, text=True
-    )
+    killed = programs.run("-c", DRIVER, bare, tmp_path / "killed", t5)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     left = list((tmp_path / "killed.partial" / "parts").glob("*.parquet"))
     assert len(left) == 5 and all(path.name.startswith("seq2seq") for path in left)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +12,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.generate import blocks
 from retrieval_distill.generate.query_generator import Query
-
-ROOT = Path(__file__).parents[2]
+from tests import programs
 
 DRIVER = """
 import json, random, sys
@@ -70,9 +66,7 @@ print(json.dumps([acts, kills]))
 def test_killed_at_any_act_it_ends_the_same_and_pays_nothing_twice(corpus, tmp_path):
     few = Dataset("few", corpus.documents.select(corpus.documents.ids[:12]), corpus.queries)
     beir.save(few, tmp_path / "corpus")
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, tmp_path / "corpus", tmp_path], capture_output=True, text=True, cwd=ROOT
-    )
+    done = programs.run("-c", DRIVER, tmp_path / "corpus", tmp_path)
     assert done.returncode == 0, done.stderr
     acts, kills = json.loads(done.stdout)
     assert acts > 100 and kills > 3

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from retrieval_distill.hardware import devices
 from retrieval_distill.student import encoder
 from retrieval_distill.teacher import cross_encoder
 from retrieval_distill.training import trainer_arguments
+from tests import programs
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 
@@ -157,7 +156,7 @@ def test_the_processors_instructions_are_named(monkeypatch, cpuinfo, named):
 
 def test_what_a_machine_can_do_is_printed_and_written(tmp_path):
     options = ["--seconds", "0", "--size", "64", "--json", tmp_path / "machine.json"]
-    done = subprocess.run([sys.executable, "scripts/machine.py", *options], capture_output=True, text=True)
+    done = programs.run("scripts/machine.py", *options)
     assert done.returncode == 0 and "GFLOP/s" in done.stdout, done.stderr
     told = json.loads((tmp_path / "machine.json").read_text())
     assert set(devices.DTYPES) <= set(told["gflops"]) and told["gigabytes_per_second"] > 0

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections import Counter
 from itertools import pairwise
 
@@ -25,6 +24,7 @@ from retrieval_distill.embedding.embed import Embeddings, embed
 from retrieval_distill.embedding.workers import Encoding
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import encoder
+from tests import programs
 from tests.commands import command
 from tests.index.conftest import corpus, vector_of
 
@@ -77,7 +77,7 @@ def by_id(folder) -> dict[str, list[float]]:
 @pytest.mark.parametrize("when", ["within a commit", "at a random time"])
 def test_kills_cost_at_most_a_shard(encoders, dataset, dataset_folder, tmp_path, monkeypatch, when):
     arguments = [encoders["bert"], dataset_folder, str(tmp_path / "killed"), when]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True)
+    done = programs.run("-c", KILLED, *arguments)
     assert done.returncode == 0, done.stderr
     counts, left = map(json.loads, done.stdout.splitlines())
     assert all(set(earlier) <= set(later) for earlier, later in pairwise(left))
@@ -220,7 +220,7 @@ def test_two_embedders_on_one_folder(fake_model, tmp_path):
         "with exclusive(sys.argv[1]):\n    print('held', flush=True); time.sleep(60)"
     )
     documents = corpus({"d0": "text"})
-    other = subprocess.Popen([sys.executable, "-c", holding, str(tmp_path / "v")], stdout=subprocess.PIPE, text=True)
+    other = programs.Program("-c", holding, tmp_path / "v")
     assert other.stdout.readline() == "held\n"
     with pytest.raises(UserError, match=rf"v: process {other.pid} on .* is writing there"):
         embed(fake_model[0], documents, tmp_path / "v")

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from retrieval_distill.config import IntentConfig
 from retrieval_distill.index import build, tune
 from retrieval_distill.index.faiss_index import Index, index
+from tests import programs
 from tests.index.stored import clustered, store
-
-ROOT = Path(__file__).parents[2]
 
 DRIVER = """
 import sys
@@ -56,8 +51,7 @@ assert moments > 3, moments
 
 def test_killed_after_the_build_it_is_not_built_again(tmp_path):
     store(tmp_path / "vectors", clustered(300))
-    command = [sys.executable, "-c", DRIVER, tmp_path / "vectors", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = programs.run("-c", DRIVER, tmp_path / "vectors", tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -15,6 +12,7 @@ from retrieval_distill.index import build
 from retrieval_distill.index import index as opening
 from retrieval_distill.index.faiss_index import Index, index
 from retrieval_distill.runtime import stages
+from tests import programs
 from tests.index.stored import clustered, store
 
 VECTORS = clustered(600)
@@ -168,8 +166,7 @@ faiss_index.index(sys.argv[1], sys.argv[2], "sq8")
 
 def test_a_killed_build_leaves_the_old_index_and_can_be_repeated(vectors, tmp_path):
     index(vectors, tmp_path / "index", "flat")
-    done = subprocess.run([sys.executable, "-c", KILLED, str(vectors), str(tmp_path / "index")], env=dict(os.environ))
-    assert done.returncode == -9
+    assert programs.run("-c", KILLED, vectors, tmp_path / "index").returncode == -9
     assert Index.open(tmp_path / "index").manifest["inputs"]["kind"] == "flat"
     index(vectors, tmp_path / "index", "sq8")
     assert Index.open(tmp_path / "index").manifest["inputs"]["kind"] == "sq8"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -20,13 +19,16 @@ from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.files import checksum as sha256
 from tests.commands import command, program
 from tests.index.stored import clustered, store
+from tests.programs import Program
 
 VECTORS = clustered(12_000, 48)
 
-PROGRAM = [sys.executable, "-m", "retrieval_distill", "index"]
-
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
-"""Of several threads, FAISS's clustering adds up in any order."""
+ONE_THREAD = """
+import faiss
+from retrieval_distill.cli import main
+faiss.omp_set_num_threads(1)  # several would add up in any order
+main()
+"""
 
 BUILD = ["--kind", "ivf-pq", "--rescore", "4"]
 
@@ -39,12 +41,12 @@ def vectors(tmp_path_factory) -> Path:
     return store(tmp_path_factory.mktemp("large") / "vectors", VECTORS)
 
 
-def begun(out: Path, vectors: Path, *options: str) -> subprocess.Popen:
+def begun(out: Path, vectors: Path, *options: str) -> Program:
     """The program, as soon as it builds in a folder of its own."""
-    process = subprocess.Popen([*PROGRAM, vectors, "--out", out, *options], env=ONE_THREAD, stderr=subprocess.PIPE)
+    process = Program("-c", ONE_THREAD, "index", vectors, "--out", out, *options)
     partial = out.with_name(f"{out.name}.partial")
     while not (partial / ".fingerprint").is_file():
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     return process
 

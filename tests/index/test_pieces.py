@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,10 +17,9 @@ from retrieval_distill.embedding.pieces import Pieces
 from retrieval_distill.embedding.storage import Storage
 from retrieval_distill.embedding.workers import Encoding, ShardWriter
 from retrieval_distill.student import encoder
+from tests import programs
 from tests.index.conftest import corpus, vector_of
 from tests.kills import files
-
-ROOT = Path(__file__).parents[2]
 
 DRIVER = """
 import random, sys
@@ -74,8 +70,7 @@ assert files(folder) == whole and kills > 2, kills
 def test_killed_within_shards_it_ends_the_same(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    command = [sys.executable, "-c", DRIVER, tmp_path / "model", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = programs.run("-c", DRIVER, tmp_path / "model", tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -133,7 +128,7 @@ def test_workers_in_threads_stop_too(monkeypatch, tmp_path):
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 import numpy as np
 from retrieval_distill import cli
 from retrieval_distill.embedding.workers import Encoding
@@ -146,13 +141,9 @@ def encode(texts, done):
 
 Encoding.encoders = lambda self: [encode]
 Encoding.cut = lambda self, texts: {"share": 0.0, "sample": 0, "max_length": None}
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background deaf to Ctrl-C
 cli.main()
 """
-
-
-def heed_ctrl_c() -> None:
-    """A shell starts what runs in its background deaf to Ctrl-C, and so all that is started there."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_ctrl_c_ends_the_program_with_a_word_on_what_was_kept(tmp_path):
@@ -161,15 +152,14 @@ def test_ctrl_c_ends_the_program_with_a_word_on_what_was_kept(tmp_path):
     lines = [json.dumps({"id": f"d{i}", "text": f"text {i}"}) for i in range(500)]
     (tmp_path / "docs.jsonl").write_text("\n".join(lines))
     options = ["--model", tmp_path / "model", "--dataset", tmp_path / "docs.jsonl", "--out", tmp_path / "v"]
-    command = [sys.executable, "-c", SLOW, "embed", *options, "--cache", tmp_path / "cache"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=heed_ctrl_c)
+    process = programs.Program("-c", SLOW, "embed", *options, "--cache", tmp_path / "cache")
     while not (tmp_path / "v.partial" / "storage.json").exists():
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    said = process.stderr.read()
-    assert process.wait() == 130, said
+    _, said = process.communicate()
+    assert process.returncode == 130, said
     kept = Pieces(tmp_path / "v.partial", 0).count()
     assert 0 < kept < 500
     assert f"stopped; {kept} of 500 documents are kept in" in said

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +21,7 @@ from retrieval_distill.index.index_tuning_file import IndexTuning
 from retrieval_distill.index.kinds import KINDS
 from retrieval_distill.index.operating_points import Point, choose, front, shortfalls
 from retrieval_distill.reporting import tradeoff
+from tests import programs
 from tests.index.stored import clustered, store
 
 
@@ -199,8 +198,7 @@ tune.auto(sys.argv[1], sys.argv[2], IntentConfig(queries=20))
 
 def test_a_killed_search_for_an_index_keeps_what_it_had_built(tuned, tmp_path, monkeypatch):
     folder, _ = tuned
-    command = [sys.executable, "-c", KILLED, str(folder / "vectors"), str(tmp_path / "index")]
-    killed = subprocess.run(command, capture_output=True, text=True)
+    killed = programs.run("-c", KILLED, folder / "vectors", tmp_path / "index")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     built, real = [], build.write
     monkeypatch.setattr(build, "write", lambda out, name, *rest: built.append(name) or real(out, name, *rest))

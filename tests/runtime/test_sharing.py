@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from retrieval_distill.runtime import sharing, stages
+from tests.programs import Program
 
 
 class Work:
@@ -112,13 +111,7 @@ with sharing.among(Runs()):
 
 
 def test_of_processes_that_need_the_same_one_works_and_the_others_take_it_over(tmp_path):
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", BESIDE, str(tmp_path / f"run-{number}")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for number in range(3)
-    ]  # fmt: skip
+    started = [Program("-c", BESIDE, tmp_path / f"run-{number}") for number in range(3)]
     for process in started:
         assert process.stdout.readline() == "begins\n"
     for process in started:

@@ -6,15 +6,15 @@ import errno
 import json
 import os
 import shutil
+import signal
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime import files, lock, manifests, stages
+from tests import programs
 from tests.commands import command
 
 ROOT = Path(__file__).parents[2]
@@ -46,11 +46,9 @@ def whole(folder: Path, option: str) -> bool:
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from retrieval_distill.runtime import stages
 from tests.runtime.test_stage_faults import made, whole
 
-root, counts, os.fsync = Path(sys.argv[2]), {}, lambda handle: None
+root, counts, os.fsync = Path(sys.argv[1]), {}, lambda handle: None
 
 def killed(number, act):
     # runs `act` in a child that dies at the n-th event of the file system; whether it died
@@ -91,10 +89,7 @@ print(json.dumps(counts))
 
 
 def test_killed_at_any_moment_and_run_again(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(ROOT), str(tmp_path)], capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=ROOT,
-    )  # fmt: skip
+    done = programs.run("-c", KILLED, tmp_path)
     assert done.returncode == 0, done.stderr
     assert min(json.loads(done.stdout).values()) > 60  # moments between the start and the end
 
@@ -232,14 +227,13 @@ def test_a_large_file_is_compared_by_a_sample(tmp_path, monkeypatch):
 
 
 RIVALS = """
-import json, os, random, sys, time
+import json, os, random, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
 from retrieval_distill.runtime import lock
 from retrieval_distill.errors import UserError
 from tests.runtime.test_stage_faults import made, whole
 
-folder, wait, number = Path(sys.argv[2]), sys.argv[3] == "wait", int(sys.argv[4])
+folder, wait, number = Path(sys.argv[1]), sys.argv[2] == "wait", int(sys.argv[3])
 draw, said, os.fsync = random.Random(number), [], lambda handle: None
 sys.stdin.readline()
 for turn in range(40):
@@ -257,15 +251,11 @@ print(json.dumps(said))
 @pytest.mark.parametrize("wait", ["wait", "refuse"])
 def test_rivals_in_one_folder(tmp_path, wait):
     """Four processes with other options each: every one succeeds, or is told who works there."""
-    rivals = [
-        subprocess.Popen(
-            [sys.executable, "-c", RIVALS, str(ROOT), str(tmp_path / "out"), wait, str(number)], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        for number in range(4)
-    ]  # fmt: skip
-    answers = [rival.communicate("go\n", timeout=300) for rival in rivals]
+    rivals = [programs.Program("-c", RIVALS, tmp_path / "out", wait, number) for number in range(4)]
+    for rival in rivals:
+        with rival.stdin:
+            rival.stdin.write("go\n")
+    answers = [rival.communicate() for rival in rivals]
     assert [rival.returncode for rival in rivals] == [0] * 4, answers
     said = [one for out, _ in answers for one in json.loads(out)]
     assert set(said) <= ({"done"} if wait == "wait" else {"done", "refused"}) and "done" in said
@@ -285,13 +275,10 @@ with exclusive(sys.argv[1]):
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds the folder ``out`` until it is told to let go."""
-    other = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path / "out")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    other = programs.Program("-c", HOLDER, tmp_path / "out")
     assert other.stdout.readline() == "held\n"
     yield other
-    other.kill()
+    other.send_signal(signal.SIGKILL)
     other.wait()
 
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from retrieval_distill.data.hashes import text_hash, text_hashes
 from retrieval_distill.errors import UserError
 from retrieval_distill.scores import lookup
 from retrieval_distill.scores.store import ScoreStore
+from tests.programs import Program
 
 ADDER = """
 import sys
@@ -47,9 +49,8 @@ def same(values: np.ndarray, expected: list[float]) -> bool:
     return values.dtype == np.float32 and np.array_equal(values, np.array(expected, np.float32), equal_nan=True)
 
 
-def adder(root: Path, start: int, shards: int, size: int) -> subprocess.Popen:
-    command = [sys.executable, "-c", ADDER, str(root), str(start), str(shards), str(size)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def adder(root: Path, start: int, shards: int, size: int) -> Program:
+    return Program("-c", ADDER, root, start, shards, size)
 
 
 @pytest.fixture
@@ -229,7 +230,7 @@ def test_processes_that_add_at_once_lose_nothing(tmp_path: Path):
         process.stdin.write("go\n")
         process.stdin.flush()
     for process in running:
-        assert len(process.communicate(timeout=30)[0].split()) == shards
+        assert len(process.communicate()[0].split()) == shards
         assert process.returncode == 0
     rows = np.arange(25 * size, dtype=np.uint64)
     store = ScoreStore(root)
@@ -246,8 +247,8 @@ def test_kill_9_leaves_whole_shards_only(tmp_path: Path, milliseconds: int):
     process.stdin.flush()
     reported = [int(process.stdout.readline()) for _ in range(2)]
     time.sleep(milliseconds / 1000)
-    process.kill()
-    reported += [int(line) for line in process.communicate(timeout=30)[0].split()]
+    process.send_signal(signal.SIGKILL)
+    reported += [int(line) for line in process.communicate()[0].split()]
     store = ScoreStore(root)
     assert store.verify("t") == []
     rows = np.array(reported, np.uint64) * np.uint64(size)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -28,6 +26,7 @@ from retrieval_distill.teacher.fitting import fit, list_trainer
 from retrieval_distill.teacher.fitting import trainable_model as fit_model
 from retrieval_distill.teacher.fitting.list_trainer import MEASURE
 from retrieval_distill.training.groups import build_groups, schedule
+from tests import programs
 from tests.conftest import sentence
 from tests.teacher.decoders import classifying_decoder
 
@@ -292,8 +291,7 @@ def test_a_killed_fit_ends_with_the_same_weights(dataset, dataset_folder, cross_
     whole, name = tmp_path / "whole", "adapter_model.safetensors"
     fit_teacher(dataset, config=config, out=whole)
     assert read_manifest(whole)["counts"]["steps"] == 7
-    command = [sys.executable, "-c", DRIVER, dataset_folder, str(tmp_path), config.model_dump_json()]
-    killed = subprocess.run(command, capture_output=True, text=True)
+    killed = programs.run("-c", DRIVER, dataset_folder, tmp_path, config.model_dump_json())
     assert killed.stdout.split() == ["step", "9", "torn", "9", "trained", "9"], killed.stderr  # 9 is SIGKILL
     left = {when: {path.name for path in (tmp_path / f"{when}.partial" / "checkpoints").glob("checkpoint-*")}
             for when in ("step", "torn", "trained")}  # fmt: skip

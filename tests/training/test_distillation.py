@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import distributed
 from transformers import AutoTokenizer
 
 from retrieval_distill import objectives
@@ -19,9 +20,8 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.objectives import CandidateLists, Objective
 from retrieval_distill.training import distillation
+from tests import programs
 from tests.training.driver import distill, teacher_run, train
-
-ROOT = Path(__file__).parents[2]
 
 
 def with_training(recipe: dict, **training) -> dict:
@@ -32,11 +32,24 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def program(values: dict, folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+def program(values: dict, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     recipe = folder.with_suffix(".json")
     recipe.write_text(json.dumps(values))
-    command = [sys.executable, *launcher, "-m", "tests.training.driver", str(recipe), str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    return programs.run("-m", "tests.training.driver", recipe, folder, *arguments)
+
+
+def together(values: dict, folder: Path, count: int) -> None:
+    """So many processes, told of each other as ``torchrun`` tells those it starts: they meet in a store of the launcher's."""
+    recipe = folder.with_suffix(".json")
+    recipe.write_text(json.dumps(values))
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    meeting = {"MASTER_ADDR": store.host, "MASTER_PORT": store.port, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count,
+               "TORCHELASTIC_USE_AGENT_STORE": True, "TORCHELASTIC_RESTART_COUNT": 0}  # fmt: skip
+    told = [meeting | {"RANK": number, "LOCAL_RANK": number} for number in range(count)]
+    environments = [{**os.environ, **{name: str(value) for name, value in one.items()}} for one in told]
+    each = [programs.Program("-m", "tests.training.driver", recipe, folder, env=env) for env in environments]
+    said = [process.communicate() for process in each]
+    assert [process.returncode for process in each] == [0] * count, said
 
 
 def test_accumulated_steps_are_one_step(tiny_recipe, tmp_path):
@@ -150,9 +163,7 @@ def test_two_processes_are_one(tiny_recipe, tmp_path, cache_texts):
     values = with_training(tiny_recipe, steps=5, gradient_accumulation=1 if cache_texts is None else 2, memory=20)
     one = train(with_training(values, queries_per_step=8), tmp_path / "one")
     values = with_training(values, queries_per_step=4, cache_texts=cache_texts)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    done = program(values, tmp_path / "two", launcher=launcher)
-    assert done.returncode == 0, done.stderr
+    together(values, tmp_path / "two", 2)
     two = json.loads((tmp_path / "two" / "training_log.json").read_text())
     for row, other in zip(one, two, strict=True):
         for key in ("step", "loss", "grad_norm", "margin_mse", "listwise_kl", "in_batch"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import subprocess
 import sys
 import time
 
@@ -16,6 +15,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.reporting.tuning_file import RUNGS
 from retrieval_distill.tuning.space import Choices, Range
 from retrieval_distill.tuning.study import Study
+from tests.programs import Program
 
 SPACE = {"rate": Range(1e-5, 1e-2, log=True), "size": Range(16, 64, step=16), "kind": Choices(("a", None, 2))}
 
@@ -83,7 +83,7 @@ def whole(tmp_path_factory) -> list[dict]:
 def test_a_search_that_is_killed_again_and_again_tries_the_same(whole, tmp_path):
     rng, kills = random.Random(3), 0
     for _ in range(6):
-        process = subprocess.Popen([sys.executable, "-c", LOOP, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        process = Program("-c", LOOP, tmp_path)
         assert process.stdout.readline() == "begins\n"
         time.sleep(rng.uniform(0, 1.5))
         process.send_signal(signal.SIGKILL)
@@ -135,16 +135,15 @@ def test_the_key_that_decides_is_the_important_one(tmp_path):
     assert sum(importance.values()) == pytest.approx(1)
 
 
-def ready(folder, storage: str, count: int) -> list[subprocess.Popen]:
+def ready(folder, storage: str, count: int) -> list[Program]:
     """Processes that search together as soon as they are told to."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    found = [subprocess.Popen([sys.executable, "-c", BESIDE, str(folder), storage], **pipes) for _ in range(count)]
+    found = [Program("-c", BESIDE, folder, storage) for _ in range(count)]
     for process in found:
         assert process.stdout.readline() == "ready\n"
     return found
 
 
-def go(process: subprocess.Popen) -> subprocess.Popen:
+def go(process: Program) -> Program:
     process.stdin.write("go\n")
     process.stdin.close()
     return process
