@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -15,6 +17,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from retrieval_distill.benchmarks import speed
 from retrieval_distill.runtime.progress import show_progress
 
 settings.register_profile("tests", deadline=None)  # a busy machine may take any time over an example
@@ -101,6 +104,22 @@ def pytest_collection_finish():
 def pytest_sessionfinish():
     """Let extension modules find their objects collected at the end."""
     gc.unfreeze()
+
+
+@contextmanager
+def timed_briefly() -> Iterator[pytest.MonkeyPatch]:
+    """Within, a run times its systems in one turn, not in six, and overwrites no caches."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"ROUNDS": 1, "ENCODING_ROUNDS": 1, "COLD_QUERIES": 2, "CACHE_BYTES": 1 << 10}.items():
+            patch.setattr(speed, name, value)
+        yield patch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def brief_timings():
+    """How fast a tiny model is means nothing; the tests of what times it have all turns."""
+    with timed_briefly():
+        yield
 
 
 @pytest.fixture(autouse=True)

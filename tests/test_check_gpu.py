@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests import programs
 
 ACTS = (
     "score/classifier/22M/float32",
@@ -23,8 +20,8 @@ ACTS = (
 
 def test_a_smoke_run(tmp_path):
     """Of every kind of check but trainings in processes of their own, which have tests of their own."""
-    asked = [sys.executable, "scripts/check_gpu.py", "--quick", "--json", str(tmp_path / "table.json"), "--only", *ACTS]
-    done = subprocess.run(asked, capture_output=True, text=True, cwd=ROOT)
+    asked = ["scripts/check_gpu.py", "--quick", "--json", tmp_path / "table.json", "--only", *ACTS]
+    done = programs.run(*asked, cwd=programs.ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads((tmp_path / "table.json").read_text())
     assert not told["failures"] and "instructions" in told["environment"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import yaml
 
 from retrieval_distill.config import load_recipe, parse_recipe
 from retrieval_distill.models import STARTER_FOLDER
+from tests import programs
 from tests.commands import command
 
 ROOT = Path(__file__).parent.parent
@@ -100,8 +99,6 @@ def test_the_yaml_blocks_of_the_data_readme_are_recipes():
 @pytest.mark.skipif(not STARTER_FOLDER.is_dir(), reason="the starter teacher is not in this checkout")
 def test_the_python_blocks(tmp_path):
     (tmp_path / "data").symlink_to(ROOT / "data")
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(blocks("python"))], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = programs.run("-c", "\n".join(blocks("python")), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "(384,)" in done.stdout

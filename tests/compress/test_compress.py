@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +19,9 @@ from retrieval_distill.config import CompressConfig, parse_recipe
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import encoder, layers
+from tests import programs
 from tests.compress.conftest import FAMILIES
 
-ROOT = Path(__file__).parents[2]
 SMALL = {"tokens_per_step": 256, "max_length": 32, "bf16": False, "learning_rate": 3e-3, "save_steps": 2}
 INSIDE = {"relations": 1.0, "attention_maps": 1.0}
 OUTSIDE = {"hidden_states": 1.0, "embedding": 1.0}
@@ -71,10 +68,7 @@ def test_killed_at_any_step_it_ends_the_same(more, every_encoder, dataset, datas
     api.compress(dataset.documents, out=tmp_path / "whole", **options)
     monkeypatch.chdir(tmp_path / "disturbed")
     (tmp_path / "job.json").write_text(json.dumps({"dataset": dataset_folder, "options": options}))
-    command = [sys.executable, "-m", "tests.compress.driver", "job.json", "killed", "5"]
-    command[3:5] = [str(tmp_path / name) for name in command[3:5]]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    killed = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    killed = programs.run("-m", "tests.compress.driver", tmp_path / "job.json", tmp_path / "killed", 5)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (tmp_path / "killed.partial" / "checkpoints" / "checkpoint-4").is_dir()
     api.compress(dataset.documents, out=tmp_path / "killed", **options)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -16,6 +14,7 @@ from retrieval_distill.config import parse
 from retrieval_distill.config.endpoint import APIConfig
 from retrieval_distill.data.formats import beir
 from retrieval_distill.llm import priced
+from tests import programs
 from tests.llm.conftest import served  # noqa: F401
 
 KEY = "sk-secret-0123456789"
@@ -59,15 +58,15 @@ def test_killed_and_continued_it_pays_for_no_answer_twice(served, tiny_recipe, t
     monkeypatch.setenv("MY_KEY", KEY)
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "retrieval_distill", "run", str(tmp_path / "tiny.yaml"), "--out", str(out)]
+    command = ["-m", "retrieval_distill", "run", tmp_path / "tiny.yaml", "--out", out]
     seen, said = 0, ""
     for more in (4, 12):  # documents are embedded; the gate asks the teacher
         served.seconds = 0.05
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = programs.Program(*command)
         while len(served.requests) < seen + more and process.poll() is None:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
-        said += process.communicate()[0]
+        said += "".join(process.communicate())
         assert process.returncode == -signal.SIGKILL
         kept = kept_in(out, recipe["endpoints"])
         asked = set(texts_of(served, served.requests))
@@ -76,7 +75,7 @@ def test_killed_and_continued_it_pays_for_no_answer_twice(served, tiny_recipe, t
         seen = len(served.requests)
         before = asked - lost
     served.seconds = 0.0
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = programs.run(*command)
     assert done.returncode == 0, done.stdout + done.stderr
     later = texts_of(served, served.requests[seen:])
     assert len(later) == len(set(later)) and not before & set(later)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -42,8 +43,8 @@ def test_twice_the_steps_take_twice_the_time(job, tiny_recipe):
     assert load.training() == pytest.approx(2 * once)
 
 
-def test_what_is_done_is_not_foreseen(job, tiny_recipe):
-    pipeline.run(parse_recipe(tiny_recipe), out=job.out)
+def test_what_is_done_is_not_foreseen(job, finished):
+    shutil.copytree(finished[0], job.out)
     assert not any(foreseen(job).values())
 
 

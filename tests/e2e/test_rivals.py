@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,12 +22,6 @@ from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.retrieval.hybrid import Fusion
 from retrieval_distill.runtime.stages import read_manifest
 from tests.commands import command
-
-
-@pytest.fixture(scope="module")
-def finished(tiny_recipe, tmp_path_factory) -> tuple[Path, dict]:
-    out = tmp_path_factory.mktemp("runs") / "rivals"
-    return out, pipeline.run(parse_recipe(tiny_recipe), out=out).details
 
 
 @pytest.fixture(scope="module")

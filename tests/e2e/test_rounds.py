@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from retrieval_distill.pipeline.vectors import embed_retrievers, embed_start
 from retrieval_distill.retrieval import exact
 from retrieval_distill.runtime.stages import read_manifest
 from retrieval_distill.scores.store import ScoreStore
+from tests import programs
 from tests.commands import program
 
 DRIVER = """
@@ -114,10 +113,11 @@ def test_killed_in_the_second_round_it_ends_the_same(finished, recipe, tmp_path)
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe))
     out = tmp_path / "run"
-    killed = subprocess.run([sys.executable, "-c", DRIVER, path, out, "6"], capture_output=True, text=True)
+    killed = programs.run("-c", DRIVER, path, out, "6")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     first = read_manifest(out / "round-1" / "student")
-    program("run", path, "--out", out)
+    done = programs.run("-m", "retrieval_distill", "run", path, "--out", out)
+    assert done.returncode == 0, done.stderr
     assert read_manifest(out / "round-1" / "student") == first
     for folder in ("round-1", "."):
         weights = Path(folder) / "student" / "model.safetensors"

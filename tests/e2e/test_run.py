@@ -23,7 +23,6 @@ from retrieval_distill.evaluation import rivals
 from retrieval_distill.index.faiss_index import Index
 from retrieval_distill.retrieval import exact
 from retrieval_distill.scores.store import ScoreStore
-from retrieval_distill.teacher import cross_encoder
 from tests import programs
 
 STAGES = [
@@ -39,14 +38,6 @@ STAGES = [
     "tune-fusion",
     "search",
 ]
-
-
-@pytest.fixture(scope="module")
-def finished(tiny_recipe, tmp_path_factory) -> tuple[Path, dict]:
-    """An uninterrupted run and its report."""
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    cross_encoder.TOKENS_PER_BATCH["cpu"] = 300  # many batches, so that a kill falls between two
-    return out, pipeline.run(parse_recipe(tiny_recipe), out=out).details
 
 
 def student_bytes(out: Path) -> bytes:
@@ -206,6 +197,7 @@ DRIVER = """
 import os, signal, sys
 from pathlib import Path
 import retrieval_distill.teacher.scoring as scoring
+from retrieval_distill.benchmarks import speed
 from retrieval_distill import pipeline
 from retrieval_distill.config import load_recipe
 from retrieval_distill.teacher import cross_encoder
@@ -213,6 +205,7 @@ from retrieval_distill.scores.store import ScoreStore
 
 scoring.SECONDS_PER_COMMIT = 0
 cross_encoder.TOKENS_PER_BATCH["cpu"] = 300
+speed.ROUNDS = speed.ENCODING_ROUNDS = 1
 when, count = sys.argv[3], 0
 
 def die_after(owner, name, calls, before=False):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
+
+from tests import programs
 
 pytest.importorskip("optuna")
 
@@ -58,7 +58,7 @@ def test_twenty_kills_at_random_moments(tiny_recipe, tmp_path):
     }  # fmt: skip
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(recipe))
-    done = subprocess.run([sys.executable, "-c", DRIVER, str(path), str(tmp_path)], capture_output=True, text=True)
+    done = programs.run("-c", DRIVER, path, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     _, kills, trials = json.loads(done.stdout.splitlines()[-1])
     assert (kills, trials) == (20, 4)

@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from retrieval_distill.config import load_recipe, parse_recipe
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.runtime.stages import read_manifest
+from tests.programs import Program
 
 RATES = "1e-5..1e-2 log"
 
@@ -41,7 +40,7 @@ def tuned(recipe: dict, out: Path, storage: str | None = None, **options) -> rd.
     return rd.tune(parse_recipe(recipe), out=out, storage=storage, **options)
 
 
-def killed_worker(process: subprocess.Popen, folder: Path) -> int:
+def killed_worker(process: Program, folder: Path) -> int:
     """Kill the first worker whose student is being trained, and give back the number of its trial."""
     while process.poll() is None:
         for path in folder.glob(".study-*-trial-*.lock"):
@@ -55,15 +54,14 @@ def killed_worker(process: subprocess.Popen, folder: Path) -> int:
                 os.kill(holder, signal.SIGKILL)
                 return number
         time.sleep(0.005)
-    raise AssertionError(process.stderr.read())
+    raise AssertionError(process.communicate())
 
 
 def test_a_killed_worker_s_trial_is_taken_up_and_no_stage_is_done_twice(recipe, tmp_path):
     space = {"training.learning_rate": RATES, "mining": ["hybrid", "bm25-hard"]}
     path, out = tmp_path / "tiny.yaml", tmp_path / "search"
     path.write_text(yaml.safe_dump({**recipe, "tune": {**recipe["tune"], "space": space, "budget": "6 trials"}}))
-    command = [sys.executable, "-m", "retrieval_distill", "tune", path, "--out", out, "--jobs", "3"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = Program("-m", "retrieval_distill", "tune", path, "--out", out, "--jobs", "3")
     number = killed_worker(process, out)
     _, said = process.communicate()
     assert process.returncode == 0, said
