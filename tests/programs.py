@@ -48,8 +48,8 @@ ENVIRONMENT = dict(os.environ)
 """What holds before any test changes it."""
 
 
-class Program:
-    """One at work, with pipes of text; stands where ``subprocess.Popen`` would.
+class Forked:
+    """A program at work, with pipes of text; stands where ``subprocess.Popen`` would.
 
     Args:
         arguments: What follows ``python``: ``-c`` and code, ``-m`` and a module, or a script; and its own arguments.
@@ -98,8 +98,19 @@ class Program:
             return printed, self._stderr.read()
 
 
+class Spawned(subprocess.Popen):
+    """The same, begun by the system, where a process cannot be forked and handed its streams as on Linux."""
+
+    def __init__(self, *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+        pipe, command = subprocess.PIPE, [sys.executable, *map(str, arguments)]
+        super().__init__(command, cwd=cwd, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+Program = Forked if sys.platform == "linux" else Spawned
+
+
 def run(*arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-    """A program from its start to its end; see :class:`Program`."""
+    """A program from its start to its end; see :class:`Forked`."""
     program = Program(*arguments, cwd=cwd, env=env)
     try:
         printed, said = program.communicate()
