@@ -1,4 +1,4 @@
-"""Formats numbers for people, makes text safe for terminals and Markdown, and cuts snippets from passages.
+"""Formats numbers for people, and makes text safe for terminals and Markdown.
 
 One format for every table, plot and page. Knows numbers and strings; must not know what they measure.
 """
@@ -6,10 +6,8 @@ One format for every table, plot and page. Knows numbers and strings; must not k
 from __future__ import annotations
 
 import html
-import math
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 
 MINUS, DASH, SPACE = "\u2212", "\u2013", "\u00a0"
@@ -17,9 +15,6 @@ MINUS, DASH, SPACE = "\u2212", "\u2013", "\u00a0"
 
 TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Control characters that change the direction of the text that follows."""
-
-SNIPPET = 280
-"""Characters of a snippet."""
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -73,6 +68,17 @@ def size(number: float) -> str:
     return f"{value:.0f} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
+def counted(count: int, noun: str, verb: str = "") -> str:
+    """A count with its noun, given in the singular, and its verb, given in the plural: 1 query is, 2 queries are."""
+    one = {"": "", "are": "is", "have": "has"}.get(verb, f"{verb}s")
+    return f"{count:,} {f'{noun} {one}' if count == 1 else f'{plural(noun)} {verb}'}".rstrip()
+
+
+def plural(noun: str) -> str:
+    """The plural of an English noun: queries, days, searches."""
+    return re.sub(r"(?<=[^aeiou])y$", "ie", noun) + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
+
+
 def listed(items: Sequence[str]) -> str:
     """a, b and c."""
     return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
@@ -112,31 +118,3 @@ def _longer_than(text: str, least: int) -> str:
 
 def _acts(character: str) -> bool:
     return (unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t") or character in TURNS
-
-
-def snippet(text: str, query: str) -> str:
-    """The part of a passage that shares most words with the query, about ``SNIPPET`` characters long."""
-    return "".join(snippet_parts(text, query))
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
-
-
-def snippet_parts(text: str, query: str) -> tuple[str, str, str]:
-    """The snippet in three parts: a leading ellipsis if text is skipped, the sentence that matches best, the rest.
-
-    A word counts more the fewer sentences contain it, so "it" and "what" decide little.
-    """
-    sentences = [part.strip() for part in re.split(r"(?<=[.!?])\s+|\n\s*\n", text) if part.strip()]
-    if not sentences:
-        return "", "", ""
-    words = set(_words(query))
-    shared = [words.intersection(_words(sentence)) for sentence in sentences]
-    held = Counter(word for found in shared for word in found)
-    worth = [math.fsum(math.log1p(len(sentences) / held[word]) for word in found) for found in shared]
-    best = worth.index(max(worth))
-    chosen = " ".join(" ".join(sentences[best:]).split())
-    shown = chosen if len(chosen) <= SNIPPET else chosen[:SNIPPET].rsplit(" ", 1)[0] + " ..."
-    end = len(" ".join(sentences[best].split()))
-    return "... " if best else "", shown[:end], shown[end:]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from retrieval_distill.data.dataset import Dataset, Qrels
 from retrieval_distill.data.run import Run
-from retrieval_distill.formatting import snippet
+from retrieval_distill.snippets import snippet
 
 SHOWN = 10
 """Documents of a ranking that are shown."""

@@ -15,7 +15,7 @@ from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
-from retrieval_distill.formatting import snippet_parts
+from retrieval_distill.snippets import snippet_parts
 
 WORD = re.compile(r"\w+")
 
@@ -30,7 +30,7 @@ COMMON = frozenset(
 class Hit:
     """One document found; ``passage`` is the id of its best passage (its own id if it has no passages).
 
-    ``parts`` are the three parts of its snippet, as :func:`retrieval_distill.formatting.snippet_parts` gives it.
+    ``parts`` are the three parts of its snippet, as :func:`retrieval_distill.snippets.snippet_parts` gives it.
     """
 
     rank: int

@@ -7,8 +7,8 @@ import io
 from rich.console import Console
 
 from retrieval_distill.cli.hits import show
-from retrieval_distill.formatting import SNIPPET, snippet
 from retrieval_distill.search.hits import Hit
+from retrieval_distill.snippets import SNIPPET, snippet
 
 TEXT = "Reads a file into memory. Splits a path into root and extension. Ends here."
 
