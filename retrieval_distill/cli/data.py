@@ -5,6 +5,7 @@ Knows options; must not know any format. Heavy imports happen inside commands, s
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from retrieval_distill import api
 from retrieval_distill.cli import shell
 from retrieval_distill.cli.commands import ARGUMENT, Spelled, command
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 
 @command("Prepare data")
@@ -49,7 +51,8 @@ def convert(
         scores_of(source.dataset, Reading.of(read)).save(scores)
     if to == "trec":
         shell.say("TREC files hold judgements only: no text was written")
-    shell.say(f"{out}: {to}, from {len(dataset.documents):,} documents, {len(dataset.queries):,} queries")
+    held = f"{counted(len(dataset.documents), 'document')}, {counted(len(dataset.queries), 'query')}"
+    shell.say(f"{out}: {to}, from {held}")
 
 
 @command("Prepare data")
@@ -110,4 +113,5 @@ def generate(
     made = api.generate(data, out=out, teacher=judge and shell.teachers(judge, data)[0], config=config, **options)
     shell.say(generated.table(made.manifest["counts"]))
     shell.say(f"{out}: corpus.jsonl, queries.jsonl, qrels/generated.tsv, generated.parquet, report.json")
-    shell.say(f"next, train on them: retrieval-distill run own-corpus --out runs/mine --set dataset.source={out}")
+    here = shlex.quote(f"dataset.source={out}")
+    shell.say(f"next, train on them: retrieval-distill run gpl --out runs/mine --set generate=null --set {here}")

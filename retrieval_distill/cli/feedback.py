@@ -6,6 +6,7 @@ instant.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +49,7 @@ def feedback_to_dataset(
     counts = made.manifest["counts"]
     shell.say(", ".join(f"{counts[key]:,} {what}" for key, what in LEARNT.items()))
     for reason, case in counts["left_out"].items():
-        shell.say(f"left out: {case['count']:,} {reason}, such as {', '.join(map(repr, case['first'][:3]))}")
+        shell.say(f"left out: {case['count']:,} x {reason}, such as {', '.join(map(repr, case['first'][:3]))}")
     shell.say(f"{out}: corpus.jsonl, queries.jsonl, qrels/, {feedback_queries.FILE}, report.json")
-    shell.say(f"next, train on it: retrieval-distill run own-corpus --out runs/mine --set dataset.source={out}")
+    here = shlex.quote(f"dataset.source={out}")
+    shell.say(f"next, train on it: retrieval-distill run own-corpus --out runs/mine --set {here}")

@@ -94,12 +94,20 @@ def _filter(
     kept = query_filters.by_leakage(kept, dataset, config, dropped)
     kept = round_trip.keep_round_trips(kept, dataset, config.round_trip, judges, dropped)
     if kept.empty:
-        raise UserError(f"generate: none of {len(made)} queries is left; dropped: {dict(dropped.counts)}")
+        lost = ", ".join(f"{count:,} x {reason}" for reason, count in dropped.counts.items())
+        raise UserError(f"generate: no query is left; dropped: {lost}; {_way_out(config)}")
     if taken := dataset.queries.intersection(kept["query_id"]):
         raise UserError(
             f"dataset {dataset.name!r} already has a query {min(taken)!r}, the id of a generated one; rename it"
         )
     return kept[["query_id", "way", "doc_id", "query", "title", "text"]].reset_index(drop=True)
+
+
+def _way_out(config: GenerateConfig) -> str:
+    """What may help where no query is left: a way that takes any text, else other limits."""
+    if "sentences" in config.ways:
+        return "longer documents, a lower min_words or a more lenient round_trip would leave some"
+    return "the way sentences makes queries of any document of two sentences"
 
 
 def _by_way(made: pd.DataFrame) -> dict[str, int]:

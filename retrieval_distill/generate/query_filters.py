@@ -13,6 +13,14 @@ from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.prepare import leakage
 from retrieval_distill.data.prepare.words import words
 
+WITHOUT = {
+    "titles": "document without a title, or with nothing else",
+    "headings": "document without headings",
+    "sentences": "document of a single sentence",
+    "summary": "document of a single sentence",
+}
+"""Way -> why a document gives it no query; of others, such as models, that is not known."""
+
 
 def keep(made: pd.DataFrame, mask: pd.Series, reason: str, dropped: Ledger) -> pd.DataFrame:
     """The rows where ``mask`` is true; the others are counted in ``dropped``, by way, under ``reason``."""
@@ -29,7 +37,9 @@ def by_text(made: pd.DataFrame, config: GenerateConfig, dropped: Ledger) -> pd.D
         config: The length limits.
         dropped: Counts the dropped queries.
     """
-    made = keep(made, made["query"].notna(), "document without a query", dropped)
+    for way in made["way"].unique():
+        fits = made["query"].notna() | (made["way"] != way)
+        made = keep(made, fits, WITHOUT.get(way, "document without a query"), dropped)
     found = made["query"].map(words)
     made = made.assign(words=found.map(" ".join), length=found.map(len))
     made = keep(made, made["length"] >= config.min_words, f"query of fewer than {config.min_words} words", dropped)

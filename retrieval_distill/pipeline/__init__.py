@@ -12,6 +12,7 @@ Knows the order of the stages and what each depends on; must not know how a stag
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -67,7 +68,7 @@ def run(recipe: Recipe | str | Path, *, out: str | Path, overrides: Sequence[str
         told = unmeasured.write(job.out, job.dataset, job.settled, job.manifests)
         page = publish.report(job.out, dataset=job.dataset)
         logger.warning("%s The student is in %s; report: %s", told["unmeasured"], job.out / "student", page)
-        logger.info("try it: retrieval-distill search %s 'a question'", out)
+        logger.info("try it: retrieval-distill search %s 'a question'", shlex.quote(str(out)))
         return Report({}, tuple(recipe.evaluate.measures), told, folder)
     finished = report.write(job.out, job.dataset, job.settled, job.manifests, job.also)
     page = publish.report(job.out, dataset=job.dataset)

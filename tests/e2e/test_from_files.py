@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shlex
 
 import pytest
 
@@ -29,7 +30,7 @@ def options(*values: str) -> list[str]:
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory):
     """Text files, and what ``generate`` made of them and said."""
-    folder, rng = tmp_path_factory.mktemp("newcomer"), random.Random(3)
+    folder, rng = tmp_path_factory.mktemp("new comer"), random.Random(3)
     (folder / "notes").mkdir()
     for number in range(16):
         text = ". ".join(sentence(rng, 6).capitalize() for _ in range(5))
@@ -43,7 +44,7 @@ def generated(tmp_path_factory):
 def trained(generated, encoders, cross_encoders):
     """A run of what ``generate`` proposes, with tiny models, and what it said."""
     folder, said = generated
-    next_ = re.search(r"next, train on them: retrieval-distill (run own-corpus .*)", said)[1].split()
+    next_ = shlex.split(re.search(r"next, train on them: retrieval-distill (run gpl .*)", said)[1])
     next_[next_.index("--out") + 1] = str(folder / "run")
     models = options(f"teacher.model={cross_encoders['bert']}", f"student.model={encoders['distilbert']}")
     return folder / "run", program(*next_, *models, *options(*TINY))
@@ -54,7 +55,7 @@ def test_generated_queries_are_trained_on_without_a_word_of_the_user(trained):
     assert (out / "student" / "model.safetensors").is_file()
     assert "Nothing could be measured: dataset 'made' has no judged split 'test'" in said
     assert "Next: judge some 50 queries and name their split as dataset.test." in said
-    assert re.search(rf"try it: retrieval-distill search {out} ", said)
+    assert f"try it: retrieval-distill search {shlex.quote(str(out))} 'a question'" in said
     assert json.loads((out / "recipe.json").read_text())["dataset"]["train"] == "generated"
     assert "1. " in command("search", out, "path file root", "--depth", 3)
     assert "Nothing could be measured" in (out / "report.txt").read_text()
@@ -65,7 +66,7 @@ def test_each_stage_is_numbered(trained):
     _, said = trained
     numbers = re.findall(r"stage (\d+) of (\d+): ", said)
     assert numbers == [(str(number), str(len(numbers))) for number in range(1, len(numbers) + 1)]
-    assert len(numbers) == 8  # the recipe own-corpus holds out dev queries, which are asked how to fuse
+    assert len(numbers) == 6  # the recipe gpl asks no dev queries, neither of the gate nor how to fuse
     for before, after in (("making the student of", "measuring the student's agreement with its teacher before training"),
                           ("training the student: ", "measuring the student's agreement with its teacher after training"),
                           ("the teacher scores ", "pairs of ")):  # fmt: skip

@@ -46,7 +46,7 @@ def test_by_text():
     kept = query_filters.by_text(made, GenerateConfig(max_words=5), dropped)
     assert kept["query"].tolist() == ["lift of wings", "kept as well"]
     assert counts(dropped) == {
-        "summary: document without a query": 1,
+        "summary: document of a single sentence": 1,
         "titles: query of fewer than 3 words": 1,
         "titles: query of more than 5 words": 1,
         "summary: query that several documents give": 2,

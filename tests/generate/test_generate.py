@@ -71,9 +71,21 @@ def test_only_a_full_set_of_options_is_taken(bare, corpus, tmp_path):
         api.generate(corpus, out=tmp_path / "x", ways=WAYS, round_trip={"teacher": 1})
     with pytest.raises(UserError, match=r"ways.*title"):
         api.generate(corpus, out=tmp_path / "x", ways={"title": 1})
-    with pytest.raises(UserError, match="none of 40 queries is left; dropped"):
+    with pytest.raises(UserError, match=r"no query is left; dropped: 40 x titles: query of fewer.*; the way sentences"):
         api.generate(corpus, out=tmp_path / "x", ways={"titles": 1}, min_words=40)
     assert "generate.llm.endpoint" in command("generate", "--dataset", bare, "--ways", "llm", "--out", tmp_path / "y", code=2)  # fmt: skip
+
+
+def test_a_way_that_finds_nothing_says_what_it_looks_for(tmp_path):
+    (tmp_path / "notes").mkdir()
+    for number in range(3):
+        (tmp_path / "notes" / f"{number}.txt").write_text(f"Note {number} has no title. It has two sentences.\n")
+    said = command("generate", "--dataset", tmp_path / "notes", "--ways", "titles,headings", "--out", tmp_path / "out",
+                   "--cache", tmp_path / "cache", code=2)  # fmt: skip
+    assert "3 x titles: document without a title" in said and "3 x headings: document without headings" in said
+    assert "the way sentences makes queries" in said
+    made = ("generate", "--dataset", tmp_path / "notes", "--ways", "sentences", "--out", tmp_path / "out")
+    assert "3 queries of 3 documents" in command(*made, "--cache", tmp_path / "cache")
 
 
 def test_several_datasets_are_refused(gpl, bare, tmp_path):
