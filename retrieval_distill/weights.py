@@ -20,6 +20,7 @@ from torch import nn
 from retrieval_distill import models
 from retrieval_distill.errors import UserError
 from retrieval_distill.hardware import devices
+from retrieval_distill.runtime import quiet
 
 MAX_NAMED = 3
 """Number of weights that a message names; the others are counted."""
@@ -62,7 +63,7 @@ def loading(folder: Path) -> Iterator[list[Loaded]]:
         blame_model(
             lambda error: f"model {str(folder)!r} cannot be loaded: {_first_damage(folder) or one_line(error)}"
         ),
-        models.quiet_transformers(),
+        quiet.libraries(),
         _recording_reports(folder, loaded),
     ):
         yield loaded
@@ -155,7 +156,7 @@ def require_vocabulary(folder: Path, tokenizer: Any) -> None:
 
 def save(model: Any, folder: Path, **options: Any) -> None:
     """``model.save_pretrained(folder)``, quietly, with file permissions according to the umask."""
-    with models.quiet_transformers():
+    with quiet.libraries():
         model.save_pretrained(str(folder), **options)
     probe = folder / ".mode"
     probe.touch()

@@ -5,10 +5,8 @@ Knows how to say errors; must not know any maths.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import warnings
 from importlib import import_module
 from typing import Any
 
@@ -18,7 +16,7 @@ import typer.core
 from retrieval_distill.cli import commands, streams
 from retrieval_distill.errors import UserError
 from retrieval_distill.formatting import visible
-from retrieval_distill.runtime import processes
+from retrieval_distill.runtime import processes, quiet
 from retrieval_distill.runtime.progress import show_progress
 
 
@@ -55,14 +53,9 @@ def main() -> None:
     streams.prepare()
     if processes.rank() == 0:  # of several processes one tells how it goes
         show_progress()
-    for noisy in ("httpx", "httpcore", "sentence_transformers", "faiss", "faiss.loader", "bm25s", "datasets"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # for those who call it
+    quiet.process()
     # torch keeps a compiled kernel per shape; ours hardly repeat, and a thousand of them only fill memory
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         app()

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from retrieval_distill import models
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.tokens import tokenize
 from retrieval_distill.errors import UserError
+from retrieval_distill.runtime import quiet
 from retrieval_distill.student import tokenizer_json
 from retrieval_distill.student.routes import Kind
 
@@ -92,7 +92,7 @@ def _named_ids(config: Any) -> dict[str, int]:
 
 def _load(tokenizer: Any, settings: dict[str, Any]) -> Any:
     """A tokenizer with other settings, loaded from files like that of a saved student."""
-    with TemporaryDirectory() as folder, models.quiet_transformers():
+    with TemporaryDirectory() as folder, quiet.libraries():
         tokenizer.save_pretrained(folder)
         (Path(folder) / "tokenizer.json").write_text(json.dumps(settings, ensure_ascii=False), encoding="utf-8")
         return type(tokenizer).from_pretrained(folder)

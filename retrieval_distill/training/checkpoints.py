@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from transformers.trainer_utils import rotate_checkpoints
 
 from retrieval_distill.errors import UserError
-from retrieval_distill.runtime import manifests, processes
+from retrieval_distill.runtime import manifests, processes, quiet
 from retrieval_distill.runtime.files import read_json, write_json
 from retrieval_distill.runtime.progress import progress
 from retrieval_distill.training.early_stopping import exhausted
@@ -91,7 +91,7 @@ def resume(trainer: Trainer, title: str, patience: int | None = None) -> Trainer
         trainer.state = state
         return state
     steps = trainer.args.max_steps if trainer.is_world_process_zero() else state.global_step
-    with progress(title, steps, "steps", state.global_step) as advance:
+    with quiet.libraries(), progress(title, steps, "step", state.global_step) as advance:
         trainer.add_callback(Advance(advance))
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)

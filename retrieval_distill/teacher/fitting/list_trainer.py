@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import PrinterCallback, TrainerState
 
-from retrieval_distill import models
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
 from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.hardware import devices
+from retrieval_distill.runtime import quiet
 from retrieval_distill.training.checkpoints import LogAtCheckpoints, MarkComplete, resume
 from retrieval_distill.training.early_stopping import StopEarly
 from retrieval_distill.training.groups import Draw, Group
@@ -190,7 +190,7 @@ def train(
         callbacks=[LogAtCheckpoints(), MarkComplete(), *([StopEarly(LOGGED, config.patience)] if dev else [])],
     )
     trainer.pop_callback(PrinterCallback)
-    with models.quiet_transformers():
+    with quiet.libraries():
         state = resume(trainer, "training the teacher", config.patience)
         # the library's own load_best_model_at_end only logs when it fails
         kept = state.best_global_step if dev else state.global_step
