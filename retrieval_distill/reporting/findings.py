@@ -197,8 +197,8 @@ def _facts(report: RunReport, compared: list[Difference]) -> list[Fact]:
         facts.append(Fact(f"{whose}against {verdict.called(found.theirs)}", signed(found.mean), doubt))
     if said := verdict.retention(report):
         value, _, doubt = said.partition(" (")
-        gain = "" if gain_kept is None else f"{share(gain_kept)} of its gain over the start"
-        facts.append(Fact(f"of its teacher's {measure}", value, "; ".join(filter(None, [doubt.rstrip(")"), gain]))))
+        gain = "" if gain_kept is None else f"{share(gain_kept)} of the teacher's gain over the start model"
+        facts.append(Fact(f"of the teacher's {measure}", value, "; ".join(filter(None, [doubt.rstrip(")"), gain]))))
     if (taken := student.latency_ms) and taken.p95 is not None:
         doubt = f"median; 95th percentile {number(taken.p95, 1)} ms"
         facts.append(Fact("for one query", f"{number(taken.p50, 1)} ms", doubt))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from retrieval_distill.evaluation import rivals
 from retrieval_distill.evaluation.rivals import HYBRIDS, TEACHER
 from retrieval_distill.evaluation.significance import ALPHA
-from retrieval_distill.formatting import interval, listed, number, p_value, share, signed
+from retrieval_distill.formatting import counted, interval, listed, number, p_value, share, signed
 from retrieval_distill.reporting.letters import beaten
 from retrieval_distill.reporting.report_distillation import BestUntrained, Gate
 from retrieval_distill.reporting.report_file import RunReport
@@ -40,7 +40,7 @@ def best_untrained(report: RunReport) -> str:
 
 
 def headline(report: RunReport, against: Compared | None) -> str:
-    """The student and the best untrained system in a sentence, which begins with what is not shown.
+    """The student and the best untrained system in a sentence that begins with what is not shown; then the teacher.
 
     Args:
         report: A finished one.
@@ -48,15 +48,15 @@ def headline(report: RunReport, against: Compared | None) -> str:
     """
     own = report.values(report.headline)["student"]
     reaches = f"{report.headline} {number(own.mean)} ({share(0.95)} interval {interval(*own.interval)})"
-    where = f"{queries_measured(report):,} test queries of {report.dataset.name}"
+    where = f"{counted(queries_measured(report), 'test query')} of {report.dataset.name}"
     if against is None:
-        return f"On {where} the student reaches {reaches}{_kept(report)}."
+        return f"On {where} the student reaches {reaches}.{_kept(report)}"
     rival = f"{called(against.theirs)}, the best here that needs no training"
     gain = f"{signed(against.mean)} ({signed(against.low)} to {signed(against.high)}), {p_value(against.p)}"
     if against.p < ALPHA and against.mean > 0:
-        return f"On {where} the student reaches {reaches}: {gain}, against {rival}{_kept(report)}."
+        return f"On {where} the student reaches {reaches}: {gain}, against {rival}.{_kept(report)}"
     less = "is worse than" if against.p < ALPHA else "is not shown to be better than"
-    return f"The student {less} {rival}: on {where} it reaches {reaches}, a difference of {gain}{_kept(report)}."
+    return f"The student {less} {rival}: on {where} it reaches {reaches}, a difference of {gain}.{_kept(report)}"
 
 
 def use(report: RunReport) -> str:
@@ -76,9 +76,9 @@ def use(report: RunReport) -> str:
     )
     chosen = "use the fusion" if decided.system in HYBRIDS else "use the student alone"
     return (
-        f"Of the student and its fusion with BM25, {chosen}: on {decided.decided_on} queries the fusion, tuned on "
-        f"them, has {report.headline} {number(fused)} and the student alone {number(alone)}. On the test queries what "
-        f"is chosen has {minus}, against {called(decided.best_untrained)}."
+        f"Of the student and its fusion with BM25, {chosen}: on {decided.decided_on} queries "
+        f"the fusion, tuned on them, has {report.headline} {number(fused)} and the student alone {number(alone)}. On "
+        f"the test queries what is chosen has {minus}, against {called(decided.best_untrained)}."
     )
 
 
@@ -122,9 +122,9 @@ def reconciled(report: RunReport | None, gate: Gate | None) -> str:
     shown = f"shown to be better than {listed([called(name) for name in won])}" if won else "not shown to be better"
     depth = report.recipe["evaluate"]["rerank_depth"]
     return (
-        f"On the {queries_measured(report):,} test queries it is {shown}. The two do not contradict each other: these "
-        f"are other queries ({gate.queries:,} on dev) and another task (there it reorders each one's own best, here "
-        f"the best {depth} documents of both, fused), and what so few queries do not show may still be so."
+        f"On the {counted(queries_measured(report), 'test query')} it is {shown}. The two do not contradict each "
+        f"other: these are other queries ({gate.queries:,} on dev) and another task (there it reorders each one's own "
+        f"best, here the best {depth} documents of both, fused), and what so few queries do not show may still be so."
     )
 
 
@@ -161,8 +161,8 @@ def _documents(report: RunReport) -> list[str]:
     if report.recipe["dataset"].get("documents") is None:
         return []
     return [
-        f"Searched are {report.dataset.docs:,} documents drawn from the dataset's (dataset.documents): among all of "
-        "them every system finds less, so compare these values with each other only."
+        f"Searched are {counted(report.dataset.docs, 'document')} drawn from the dataset's "
+        "(dataset.documents): among all of them every system finds less, so compare these values with each other only."
     ]
 
 
@@ -178,9 +178,9 @@ def queries_measured(report: RunReport) -> int:
 
 
 def _kept(report: RunReport) -> str:
-    """The share of the teacher's quality that the student has, with its interval where it was measured."""
+    """A sentence on the share of the teacher's quality that the student has; empty where that cannot be told."""
     said = retention(report)
-    return f"; it keeps {said} of its teacher's" if said else ""
+    return f" The student's {report.headline} is {said} of the teacher's." if said else ""
 
 
 def retention(report: RunReport) -> str:

@@ -37,7 +37,7 @@ def test_what_is_not_shown_is_said_first(rivals_folder):
         "The student is not shown to be better than the model it started from, the best here that needs no training: "
         f"on {QUERIES} test queries of tiny it reaches RR@10 0.882"
     )
-    assert re.search(rf"a difference of \+0\.340 \({MINUS}0\.\d+ to \+0\.\d+\), p = 0\.059;", first)
+    assert re.search(rf"a difference of \+0\.340 \({MINUS}0\.\d+ to \+0\.\d+\), p = 0\.059\.", first)
     ways = " ".join(rest)
     assert "Use BM25 fused with the student: that is shown to be better than the model it started from." in ways
     assert "The teacher is shown to be better than the model it started from, so there is more to learn" in ways
