@@ -19,6 +19,7 @@ check: .venv/ready-test
 
 docs: .venv/ready-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	$(BIN)/python scripts/docs_examples.py
 
 dist:
 	$(PYTHON) scripts/dist.py
