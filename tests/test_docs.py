@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import re
-import shlex
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -11,57 +11,30 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
-from pydantic import BaseModel
 
-from retrieval_distill import cli
+from retrieval_distill import FeedbackLog, cli
 from retrieval_distill.config import Recipe, load_recipe, parse_recipe
 from retrieval_distill.config.fit_teacher import FitTeacherConfig
+from retrieval_distill.errors import UserError
 from retrieval_distill.models import STARTER_FOLDER
+from retrieval_distill.objectives import OBJECTIVES
 from retrieval_distill.teacher import teacher_loader
 from retrieval_distill.training.objective_mix import objective_mix
-from scripts import docs_reference, docs_site
+from scripts import docs_reference
+from scripts.docs_examples import blocks, commands, pages, reference_keys, schema_keys
 from tests.commands import command
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = {page.relative_to(DOCS).as_posix(): docs_site.text(page) for page in docs_site.pages().values()}
+PAGES = pages()
 BESIDE = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "data/README.md", "scripts/benchmarks.md"]
 BESIDE += ["skills/retrieval-distill/SKILL.md"]
 FILES = {name: (ROOT / name).read_text(encoding="utf-8") for name in BESIDE}
 
 
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.S | re.M)
-
-
-def commands(text: str) -> list[list[str]]:
-    """The commands of a page's shell blocks, a list of words each; a block may stand in a list."""
-    lines = "\n".join(re.findall(r"^ *```bash\n(.*?)^ *```", text, re.S | re.M)).replace("\\\n", " ").splitlines()
-    return [shlex.split(line) for line in lines if line.strip()]
-
-
-def schema_keys(schema: type[BaseModel], path: str = "") -> set[str]:
-    """The keys of a section and of those in it, from its fields and their annotations."""
-    found = set()
-    for name, field in schema.model_fields.items():
-        found.add(path + name)
-        shape, inner = str(field.annotation), inner_section(field.annotation)
-        suffix = "[]" if "tuple[" in shape else ".NAME" if "dict[" in shape else ""
-        found |= schema_keys(inner, f"{path}{name}{suffix}.") if inner else set()
-    return found
-
-
-def inner_section(annotation) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((inner for part in getattr(annotation, "__args__", ()) if (inner := inner_section(part))), None)
-
-
 def test_the_reference_has_every_key_and_no_other():
-    told = set(re.findall(r"^\| `([\w.\[\]]+)` \|", PAGES["reference/recipe.md"], re.M))
-    headings = set(re.findall(r"^## (\w+)$", PAGES["reference/recipe.md"], re.M))
     schema = schema_keys(Recipe) | schema_keys(FitTeacherConfig)
-    assert told | headings & set(Recipe.model_fields) == schema
+    assert reference_keys(PAGES["reference/recipe.md"]) == schema
     assert len(schema) > 200
 
 
@@ -164,12 +137,51 @@ def test_what_the_yaml_blocks_ask_for():
     assert [view.name for view in views] == ["full", "64", "int8"]
 
 
+def said_by_the_code() -> str:
+    """Every string of the package, one a line, with ``...`` where a value is put in."""
+    strings = []
+    for path in (ROOT / "retrieval_distill").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "..." for part in node.values)
+                strings.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                strings.append(node.value)
+    return "\n".join(strings)
+
+
+def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code():
+    quoted = re.findall(r"^\| ((?:`[^`]*`(?:, )?)+) \|", PAGES["reference/troubleshooting.md"], re.M)
+    code = said_by_the_code()
+    parts = [
+        part.strip() for cell in quoted for message in re.findall(r"`([^`]*)`", cell) for part in message.split("...")
+    ]
+    assert len(quoted) > 40
+    assert not [part for part in parts if part not in ("", "?") and part not in code]
+
+
+def test_an_objective_of_ones_own_is_named_in_a_recipe_once_it_is_registered(monkeypatch):
+    """As the guide says, and as the message for an unknown objective says where to find it."""
+    page = PAGES["guides/extend.md"]
+    recipe = parse_recipe({"name": "mine", **yaml.safe_load(re.search(r"```\n# mine.yaml\n(.*?)```", page, re.S)[1])})
+    monkeypatch.setitem(OBJECTIVES, "top_one", None)  # whatever becomes of it, it is put back
+    del OBJECTIVES["top_one"]
+    with pytest.raises(UserError, match=r"registered before, which a script does: docs/guides/extend\.md"):
+        objective_mix(recipe)
+    block, registers = blocks(page, "python")[0], 'OBJECTIVES["top_one"] = TopOne'
+    exec(compile(block[: block.index(registers) + len(registers)], "extend.md", "exec"), {"__name__": "__main__"})
+    mix, _ = objective_mix(recipe)
+    assert mix.parts["top_one"].objective.temperature == 2.0
+
+
 GUIDES = [
     ["get-started/own-corpus.md", "guides/publish.md", "reference/run-folder.md"],  # the later ones look at its run
     ["guides/documents.md"],
     ["get-started/own-teacher.md"],
     ["guides/ship.md"],
     ["guides/stages.md"],
+    ["guides/feedback.md"],
 ]
 
 
@@ -181,6 +193,9 @@ def test_the_commands_of_the_guides_run(pages, tmp_path, cross_encoders, encoder
     (tmp_path / "my-docs").mkdir()
     for number, line in enumerate(FILES["README.md"].split("\n\n")[2:8]):
         (tmp_path / "my-docs" / f"{number}.txt").write_text(f"{line}\n", encoding="utf-8")
+    with FeedbackLog.open(tmp_path / "feedback.db") as log:
+        search = log.record_search(query="what survives a crash", system="student", shown=["wal", "bloom"], session="a")
+        log.record_click(search_id=search, doc_id="wal")
     cross_encoder, student = cross_encoders["bert"], tiny_recipe["student"]["model"]
     tiny = {
         "cross-encoder/ms-marco-MiniLM-L6-v2": cross_encoder,
