@@ -176,7 +176,7 @@ def ours(queries: int, documents: int, dimensions: int, streamed: bool = False) 
     making: list[float] = []
 
     def made() -> Iterator[np.ndarray]:
-        with progress("reading vectors", documents, "documents") as advance:
+        with progress("reading vectors", documents, "document") as advance:
             start = time.perf_counter()
             for block in blocks(documents, dimensions):
                 making.append(time.perf_counter() - start)

@@ -127,7 +127,7 @@ def test_plain_texts_are_taken_where_texts_are(encoders, cross_encoders, tmp_pat
         ({"a": {"title": "no text"}}, "text 'a'"),
         (["a", None], "text 1: .* not None"),
         ({1: "x", "1": "y"}, "same id"),
-        (rd.Run.from_dict({"q": {"d": 1.0}}), r"not Run\(1 queries, 1 documents\)"),
+        (rd.Run.from_dict({"q": {"d": 1.0}}), r"not Run\(1 query, 1 document\)"),
     ],
     ids=str,
 )

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from retrieval_distill.cli import hits
 from retrieval_distill.errors import UserError
-from retrieval_distill.formatting import visible
+from retrieval_distill.formatting import counted, visible
 from retrieval_distill.search.hits import Hit, texts_of
 from retrieval_distill.search.questions import clean_input
 from retrieval_distill.search.searcher import Searcher
@@ -34,7 +34,7 @@ def loop(searcher: Searcher, depth: int, as_json: bool) -> None:
     if sys.stdin.isatty():
         with suppress(ImportError):  # where there is none, lines are not edited
             import readline  # noqa: F401
-        console.print(f"{searcher.size:,} documents; {HELP}", style="dim")
+        console.print(f"{counted(searcher.size, 'document')}; {HELP}", style="dim")
     for line in _lines():
         if line == ":q":
             return
@@ -66,7 +66,7 @@ def _answer(searcher: Searcher, query: str, depth: int, console: Console, as_jso
         return found
     hits.show(found, console)
     console.print(
-        f"{len(found)} of {searcher.size:,} documents in {milliseconds:.0f} ms, by {searcher.how}", style="dim"
+        f"{len(found)} of {counted(searcher.size, 'document')} in {milliseconds:.0f} ms, by {searcher.how}", style="dim"
     )
     return found
 

@@ -14,7 +14,7 @@ import typer
 from retrieval_distill.cli.commands import Spelled
 from retrieval_distill.cli.declarations import KEYS
 from retrieval_distill.errors import UserError
-from retrieval_distill.formatting import visible
+from retrieval_distill.formatting import counted, visible
 from retrieval_distill.runtime import processes
 
 SET = Spelled("--set", "KEY=VALUE", name=KEYS)
@@ -165,7 +165,7 @@ def runs(files: list[Path]) -> dict[str, Any]:
 def save(found: Any, out: Path) -> None:
     """Write a Run and say so."""
     found.save(out)
-    say(f"{out}: {len(found.query_ids):,} queries, {len(found):,} documents")
+    say(f"{out}: {counted(len(found.query_ids), 'query')}, {counted(len(found), 'document')}")
 
 
 def say(text: str) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from retrieval_distill import api
 from retrieval_distill.cli import shell
 from retrieval_distill.cli.commands import ARGUMENT, Spelled, command
+from retrieval_distill.formatting import counted
 
 
 @command("Train")
@@ -35,7 +36,7 @@ def compress(
     shell.check_models(config.model, config.teacher)
     counts = api.compress(source.load(), out=out, config=config, **options).manifest["counts"]
     shell.say(
-        f"{out}: {counts['layers']} layers of width {counts['width']}, {counts['parameters']:,} parameters, "
+        f"{out}: {counted(counts['layers'], 'layer')} of width {counts['width']}, {counts['parameters']:,} parameters, "
         f"after {counts['tokens']:,} tokens"
     )
 
@@ -65,7 +66,7 @@ def distill(
     chosen, run = load_recipe(recipe, overrides or ()), Run.load(scored, missing_scores=True)
     asked = (Run.load(dev), dev_split) if dev else None
     counts = api.distill(run, source.load(), out=out, recipe=chosen, dev=asked, **options).manifest["counts"]
-    shell.say(f"{out}: student of {counts['parameters']:,} parameters after {counts['steps']} steps")
+    shell.say(f"{out}: student of {counts['parameters']:,} parameters after {counted(counts['steps'], 'step')}")
 
 
 @command("Search and serve")

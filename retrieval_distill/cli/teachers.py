@@ -12,6 +12,7 @@ from retrieval_distill import api
 from retrieval_distill.cli import shell
 from retrieval_distill.cli.commands import ARGUMENT, Spelled, command
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 
 @command("Teach")
@@ -77,7 +78,7 @@ def score(
     teachers = shell.teachers(config, data)
     scored = api.score(pairs, data, teacher=teachers, store=store, calibration=known, config=config, **options)
     shell.save(scored, out)
-    shell.say(f"scored {scored.facts['scored']:,} pairs, found {scored.facts['stored']:,} in {store}")
+    shell.say(f"scored {counted(scored.facts['scored'], 'pair')}, found {scored.facts['stored']:,} in {store}")
 
 
 @command("Search and serve")
@@ -160,7 +161,7 @@ def scores(
         raise UserError("--import needs --dataset, whose ids the file has")
     opened = ScoreStore(store)
     for other in merge or ():
-        shell.say(f"{other}: {opened.merge(ScoreStore(other))} shards taken over")
+        shell.say(f"{other}: {counted(opened.merge(ScoreStore(other)), 'shard')} taken over")
     data: Any = shell.Source(dataset=dataset, cache=cache).load() if dataset and (take or export) else None
     if take is not None:
         mark, counts = exchange.import_scores(opened, take, data.queries, data.documents, {})
@@ -175,7 +176,7 @@ def scores(
         shell.say(f"{export}: scores of teacher {mark}")
     if verify:
         damaged = [shard for mark in opened.fingerprints() for shard in opened.verify(mark)]
-        shell.say(f"{store}: {len(damaged)} damaged shards" + "".join(f"\n  {shard}" for shard in damaged))
+        shell.say(f"{store}: {counted(len(damaged), 'damaged shard')}" + "".join(f"\n  {shard}" for shard in damaged))
     shell.say(table.show(opened))
 
 
@@ -204,5 +205,5 @@ def fit_teacher(
     gained = ""
     if dev := counts["dev"]:
         before, after = dev["before"]["mean"], dev["after"]["mean"]
-        gained = f"; on {dev['queries']} dev queries nDCG@10 {before:.3f} -> {after:.3f}"
-    shell.say(f"{out}: teacher after {counts['steps']} steps{gained}")
+        gained = f"; on {counted(dev['queries'], 'dev query')} nDCG@10 {before:.3f} -> {after:.3f}"
+    shell.say(f"{out}: teacher after {counted(counts['steps'], 'step')}{gained}")

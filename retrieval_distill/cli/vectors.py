@@ -13,6 +13,7 @@ from retrieval_distill.cli import shell
 from retrieval_distill.cli.commands import ARGUMENT, Spelled, command
 from retrieval_distill.cli.declarations import KEYS
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 
 @command("Search and serve")
@@ -27,7 +28,8 @@ def embed(model: str, source: shell.Source, out: Path, reading: shell.Reading, *
     manifest = api.embed(source.load(reading).documents, model, out=out, storage=storage, **options).manifest
     counts = manifest["counts"]
     done = "embedded before" if manifest["skipped"] else "{new:,} new, {gone:,} gone, {kept:,} kept".format(**counts)
-    shell.say(f"{out}: {counts['documents']:,} documents, {counts['dimensions']} dimensions as {storage}; {done}")
+    held = f"{counted(counts['documents'], 'document')}, {counts['dimensions']} dimensions"
+    shell.say(f"{out}: {held} as {storage}; {done}")
 
 
 @command("Search and serve")
@@ -71,7 +73,8 @@ def index(
         shell.say(tradeoff.table(report))
         shell.say(f"{built.folder / 'tuning.html'}: the same with plots")
     added = f", {counts['added']:,} of them added" if 0 < counts["added"] < counts["documents"] else ""
-    shell.say(f"{built.folder}: {counts['kind']}, {counts['documents']:,} documents{added}, {counts['bytes']:,} bytes")
+    held = f"{counted(counts['documents'], 'document')}{added}, {counts['bytes']:,} bytes"
+    shell.say(f"{built.folder}: {counts['kind']}, {held}")
 
 
 @command("Search and serve", act="export_model", without=("model",))
@@ -101,7 +104,7 @@ def export(
         dataset: With ``--to``: what to check the model on; if not given, paragraphs about Python.
     """
     if to is None:
-        shell.say(f"{out}: {api.export(source, out=out):,} vectors")
+        shell.say(f"{out}: {counted(api.export(source, out=out), 'vector')}")
         return
     shell.check_models(source.removeprefix("bi-encoder:"))
     data = shell.Source(dataset=dataset, cache=cache).load() if dataset else None

@@ -17,6 +17,7 @@ from sentence_transformers import SentenceTransformer
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.tokens import Tokens, token_batches
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.training import token_store
 
 logger = logging.getLogger("retrieval_distill")
@@ -122,7 +123,7 @@ def usable(model: SentenceTransformer, tokens: Tokens) -> np.ndarray:
             f"compress: none of the {len(tokens):,} texts has {SHORTEST} tokens; there is nothing to learn from"
         )
     if short:
-        logger.warning("left out %s texts with fewer than %d tokens", f"{short:,}", SHORTEST)
+        logger.warning("left out %s with fewer than %d tokens", counted(short, "text"), SHORTEST)
     return rows
 
 

@@ -22,6 +22,7 @@ from retrieval_distill.data import columns
 from retrieval_distill.data.columns import Record, values_at
 from retrieval_distill.data.rows import RowIndex
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime.manifests import Manifest
 
 Qrels = dict[str, dict[str, int]]
@@ -281,7 +282,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         judged = ", ".join(f"{split} {len(queries):,}" for split, queries in self.qrels.items())
-        counts = f"{len(self.documents):,} documents, {len(self.queries):,} queries; judged: {judged or 'none'}"
+        held = f"{counted(len(self.documents), 'document')}, {counted(len(self.queries), 'query')}"
+        counts = f"{held}; judged: {judged or 'none'}"
         return f"Dataset({self.name!r}: {counts})"
 
     @classmethod

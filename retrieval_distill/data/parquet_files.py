@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from retrieval_distill.errors import UserError, first_line
+from retrieval_distill.formatting import counted
 
 
 def read_table(path: Path) -> pa.Table:
@@ -42,7 +43,7 @@ def ids(path: Path, what: str, column: pa.Array | pa.ChunkedArray) -> pa.Chunked
         raise UserError(f"{path}: {what} ids must be strings or whole numbers, they are of type {kind}")
     if column.null_count:
         row = pc.index(column.is_null(), True).as_py() + 1
-        raise UserError(f"{path}: {column.null_count:,} {what} ids are empty, first in row {row}")
+        raise UserError(f"{path}: {counted(column.null_count, f'{what} id', 'are')} empty, first in row {row}")
     return column.cast(kind).cast(pa.large_string())
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from retrieval_distill.data import parquet_files, trec_run
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime.files import atomic
 
 COLUMNS = ["query_id", "doc_id", "score"]
@@ -83,7 +84,7 @@ class Run:
         return cls(frame[COLUMNS].reset_index(drop=True))
 
     def __repr__(self) -> str:
-        return f"Run({self.frame['query_id'].nunique():,} queries, {len(self):,} documents)"
+        return f"Run({counted(self.frame['query_id'].nunique(), 'query')}, {counted(len(self), 'document')})"
 
     def __len__(self) -> int:
         return len(self.frame)

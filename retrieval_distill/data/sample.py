@@ -11,6 +11,7 @@ import numpy as np
 
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 
 def sample_documents(dataset: Dataset, count: int, *, answered: Iterable[str], seed: int) -> Dataset:
@@ -36,8 +37,8 @@ def sample_documents(dataset: Dataset, count: int, *, answered: Iterable[str], s
     needed = set(dataset.parents_of(sorted(relevant & dataset.documents.intersection(relevant))))
     if len(needed) > count:
         raise UserError(
-            f"dataset.documents={count}, but {len(needed):,} documents are relevant to the queries that train and "
-            "measure: keep at least so many, or train on fewer queries (dataset.train_queries)"
+            f"dataset.documents={count}, but {counted(len(needed), 'document', 'are')} relevant to the "
+            "queries that train and measure: keep at least so many, or train on fewer queries (dataset.train_queries)"
         )
     others = [doc for doc in dict.fromkeys(parents) if doc not in needed]
     drawn = np.random.default_rng(seed).choice(len(others), count - len(needed), replace=False)

@@ -10,6 +10,7 @@ from typing import Any
 
 from retrieval_distill.data.dataset import Qrels, Texts
 from retrieval_distill.data.run import Run
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime import stages
 
 
@@ -39,4 +40,5 @@ class TrainingSet:
         }
 
     def __repr__(self) -> str:
-        return f"TrainingSet({len(self.scored.query_ids):,} queries, {len(self.scored):,} scored candidates)"
+        queries, candidates = len(self.scored.query_ids), len(self.scored)
+        return f"TrainingSet({counted(queries, 'query')}, {counted(candidates, 'scored candidate')})"

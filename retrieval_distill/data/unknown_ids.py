@@ -10,6 +10,7 @@ import numpy as np
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 NAMED_IDS = 3
 """Number of ids that a message names."""
@@ -33,6 +34,6 @@ def refuse_unknown(run: Run, queries: Texts, documents: Texts, what: str = "the 
         if len(unknown):
             first = ", ".join(repr(ids[place]) for place in unknown[:NAMED_IDS])
             raise UserError(
-                f"{what} names {len(unknown):,} {kind} ids that the dataset does not have: {first}; "
+                f"{what} names {counted(len(unknown), f'{kind} id')} that the dataset does not have: {first}; "
                 "use the dataset that it was made from"
             )

@@ -30,6 +30,7 @@ from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage, check
 from retrieval_distill.embedding.workers import ENGINES, Encoding, Item, ShardWriter, make_shards
 from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.formatting import plural
 from retrieval_distill.runtime import destination, disk, manifests, stages
 from retrieval_distill.runtime.progress import progress
 
@@ -153,9 +154,9 @@ def _embed(encoding: Encoding, documents: Texts, out: Path, old: Embeddings | No
         for start in due:
             yield kept + start // SHARD, documents.at(changes.new_documents[start : start + SHARD])
 
-    what = {"document": "documents", "query": "queries"}[encoding.kind]
     if due:
-        with progress(f"embedding {what}", len(changes.new_documents), what, done, saved_in=out) as advance:
+        what = f"embedding {plural(encoding.kind)}"
+        with progress(what, len(changes.new_documents), encoding.kind, done, saved_in=out) as advance:
             for shard in make_shards(ShardWriter(encoding, form, out), encoders, items(), advance):
                 finished[shard.number] = shard
     order = np.concatenate([changes.kept_documents, changes.new_documents])

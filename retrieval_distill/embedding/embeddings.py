@@ -20,6 +20,7 @@ from retrieval_distill.embedding import shards
 from retrieval_distill.embedding.shards import Shard
 from retrieval_distill.embedding.storage import Storage
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime import stages
 
 
@@ -59,7 +60,8 @@ class Embeddings:
         return int(self.manifest["counts"]["documents"])
 
     def __repr__(self) -> str:
-        return f"Embeddings({str(self.folder)!r}, {len(self):,} documents, {self.storage.dimensions} dimensions)"
+        held = f"{counted(len(self), 'document')}, {self.storage.dimensions} dimensions"
+        return f"Embeddings({str(self.folder)!r}, {held})"
 
     @cached_property
     def ids(self) -> list[str]:

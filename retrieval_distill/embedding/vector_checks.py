@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -34,8 +35,9 @@ def check(model: str, vectors: np.ndarray, ids: Sequence[str], kind: str) -> Non
     zeros = np.flatnonzero(~vectors.any(axis=1))
     if len(zeros):
         logger.warning(
-            "model %s gives zero vectors for %d of %d texts, such as %s %s; all their scores are 0",
-            model, len(zeros), len(vectors), kind, ", ".join(repr(ids[row]) for row in zeros[:NAMED_IDS]),
+            "model %s gives zero vectors for %d of %s, such as %s %s; all their scores are 0",
+            model, len(zeros), counted(len(vectors), "text"), kind,
+            ", ".join(repr(ids[row]) for row in zeros[:NAMED_IDS]),
         )  # fmt: skip
 
 
@@ -49,6 +51,6 @@ def require_finite(model: str, vectors: np.ndarray, ids: Sequence[str], kind: st
     if len(wrong):
         first = repr(ids[wrong[0]]) if len(ids) else "of no text"
         raise UserError(
-            f"model {model!r} gives NaN or infinite vectors for {len(wrong)} of {len(vectors)} texts, first for "
-            f"{kind} {first}; try --dtype float32, or another model"
+            f"model {model!r} gives NaN or infinite vectors for {len(wrong)} of {counted(len(vectors), 'text')}, first "
+            f"for {kind} {first}; try --dtype float32, or another model"
         )

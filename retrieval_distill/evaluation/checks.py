@@ -21,6 +21,7 @@ from collections.abc import Container
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -51,20 +52,21 @@ def check_run(name: str, run: Run, qrels: Qrels, documents: Container[str] | Non
     }
     if len(run) and len(found["unjudged_queries"]) == len(answered):
         raise UserError(
-            f"run {name!r} answers none of the {len(judged):,} judged queries (its first is {next(iter(answered))!r}, "
-            f"theirs {next(iter(judged), None)!r}): it is of another dataset or split"
+            f"run {name!r} answers none of the {len(judged):,} judged queries (its first is "
+            f"{next(iter(answered))!r}, theirs {next(iter(judged), None)!r}): it is of another dataset or split"
         )
     if len(run) and len(unknown) == run.frame["doc_id"].nunique():
         raise UserError(f"run {name!r} names no document of the corpus, first {unknown[0]!r}: it is of another dataset")
     for what, ids in found.items():
         if ids:
-            logger.warning("run %r: %s %s (first %r)", name, f"{len(ids):,}", _MEANING[what], ids[0])
+            noun, verb, meaning = _MEANING[what]
+            logger.warning("run %r: %s %s (first %r)", name, counted(len(ids), noun, verb), meaning, ids[0])
     return {what: len(ids) for what, ids in found.items()}
 
 
 _MEANING = {
-    "unjudged_queries": "queries have no judgements and are left out",
-    "missing_queries": "judged queries have no results and count as 0",
-    "unknown_documents": "documents are not in the corpus; they keep their ranks",
-    "negative_grades": "queries have negative grades, which count as not relevant",
+    "unjudged_queries": ("query", "have", "no judgements: left out"),
+    "missing_queries": ("judged query", "have", "no results: counted as 0"),
+    "unknown_documents": ("document", "are", "not in the corpus: ranks are kept"),
+    "negative_grades": ("query", "have", "negative grades, which count as not relevant"),
 }

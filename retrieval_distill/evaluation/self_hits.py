@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.run import Run
+from retrieval_distill.formatting import counted
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -27,7 +28,7 @@ def without_self_hits(systems: Mapping[str, Run], dataset: Dataset, judged: Qrel
         return systems
     kept = {name: drop_equal_ids(run) for name, run in systems.items()}
     hits = sum(len(run) for run in systems.values()) - sum(len(run) for run in kept.values())
-    logger.info("queries are documents in this dataset: dropped %d results that are the query itself", hits)
+    logger.info("queries are documents in this dataset: dropped %s naming the query itself", counted(hits, "result"))
     return kept
 
 

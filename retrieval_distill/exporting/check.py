@@ -17,6 +17,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures
+from retrieval_distill.formatting import counted
 
 LEAST_KEPT = 0.995
 """Share of nDCG@10 that a graph in 8 bits must keep."""
@@ -68,7 +69,7 @@ class Sample:
         ids = list(dict.fromkeys([*there, *documents.sample(DOCUMENTS, seed=0).ids]))[:DOCUMENTS]
         number = {id_: place for place, id_ in enumerate(ids)}
         kept = [{number[id_]: grade for id_, grade in row.items() if id_ in number} for row in grades]
-        name = f"{len(asked):,} queries (split {split}) and {len(ids):,} documents of {dataset.name}"
+        name = f"{counted(len(asked), 'query')} (split {split}) and {counted(len(ids), 'document')} of {dataset.name}"
         return cls(asked.take(), documents.select(ids).take(), kept if any(kept) else [], name)
 
     @classmethod

@@ -228,7 +228,7 @@ def _library_scores(model: Any, label: int | None, pairs: Sequence[tuple[str, st
 def _export(source: Source, folder: Path, to: str, dtype: str, sample: Sample, force: bool) -> dict[str, Any]:
     """Try the ways, and write the fastest whose results are good enough."""
     ways = precision.WAYS[to, dtype]
-    with _emptied(folder / SCRATCH) as scratch, progress(f"exporting in {dtype}", len(ways), "ways") as advance:
+    with _emptied(folder / SCRATCH) as scratch, progress(f"exporting in {dtype}", len(ways), "way") as advance:
         trial = Trial(source, sample, to, scratch)
         exact = trial.outcome("float32", "exact")
         if not check.is_exact(exact):

@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, get_args
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.feedback.event_file import Event, EventFile
+from retrieval_distill.formatting import counted
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -280,7 +281,7 @@ class FeedbackLog:
         if found.damaged:
             named, rest = ", ".join(map(str, found.damaged[:NAMED])), len(found.damaged) - NAMED
             more = f" and {rest} more" if rest > 0 else ""
-            lost = f", and {found.orphans} rows about their searches" if found.orphans else ""
+            lost = f", and {counted(found.orphans, 'row')} about their searches" if found.orphans else ""
             logger.warning("%s: left out damaged or missing rows %s%s%s", self.path, named, more, lost)
         found.fingerprint = digest.hexdigest()
         return found

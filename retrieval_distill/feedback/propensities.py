@@ -16,6 +16,7 @@ from scipy.optimize import isotonic_regression
 
 from retrieval_distill.errors import UserError
 from retrieval_distill.feedback.log import Search
+from retrieval_distill.formatting import counted
 
 MIN_CLICKS = 10
 """Clicks on a rank and on the first one below which the probability of the rank is not measured."""
@@ -87,9 +88,9 @@ def by_swaps(searches: Iterable[Search]) -> Propensities:
     if not ratios:
         counts = {rank: len(of_rank) for rank, of_rank in sorted(swapped.items())}
         raise UserError(
-            f"too few swapped searches to measure how likely people look at each rank: {len(plain)} searches without a "
-            f"swap, with one by rank: {counts or 'none'}; at least {MIN_CLICKS} clicks on both ranks are needed, "
-            "or take the model 1 / rank^eta (swaps=false)"
+            f"too few swapped searches to measure how likely people look at each rank: {counted(len(plain), 'search')} "
+            f"without a swap, with one by rank: {counts or 'none'}; at least {MIN_CLICKS} clicks on both "
+            "ranks are needed, or take the model 1 / rank^eta (swaps=false)"
         )
     ranks, observed, weight = (np.array(list(column)) for column in (ratios, ratios.values(), weights.values()))
     logs = np.log(ranks)

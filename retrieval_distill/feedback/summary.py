@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from retrieval_distill.feedback.interleaving import Verdict, interleaving_verdicts, preference_verdicts
 from retrieval_distill.feedback.log import Feedback, LogSummary, summarise
+from retrieval_distill.formatting import counted
 
 RANKS = 10
 """Ranks whose clicks are shown."""
@@ -33,22 +34,24 @@ class FeedbackSummary:
 
     def _lines(self) -> Iterator[str]:
         n = self.counts
-        yield f"{n.rows:,} rows: {n.searches:,} searches, {n.queries:,} different queries, {n.sessions:,} sessions"
+        nouns = {"search": n.searches, "different query": n.queries, "session": n.sessions}
+        yield f"{counted(n.rows, 'row')}: {', '.join(counted(count, noun) for noun, count in nouns.items())}"
         if n.first:
             yield f"from {n.first} to {n.last}"
-        yield from (f"  {name}: {count:,} searches" for name, count in n.systems.items())
-        yield f"{n.clicks:,} clicks in {n.clicked_searches:,} searches"
+        yield from (f"  {name}: {counted(count, 'search')}" for name, count in n.systems.items())
+        yield f"{counted(n.clicks, 'click')} in {counted(n.clicked_searches, 'search')}"
         if n.clicks:
             shown = ((rank, n.clicks_by_rank.get(rank, 0), n.shown_by_rank[rank]) for rank in sorted(n.shown_by_rank))
             rates = [f"{rank}: {clicks / of:.1%}" for rank, clicks, of in shown if rank <= RANKS]
             yield f"  clicked, by rank: {', '.join(rates)}"
         grades = ", ".join(f"grade {grade}: {count:,}" for grade, count in n.judgements.items())
-        yield f"{sum(n.judgements.values()):,} judgements{f' ({grades})' if grades else ''}"
-        yield f"{n.swapped:,} searches with a random swap, {n.interleaved:,} interleaved, {n.preferences:,} preferences"
+        yield f"{counted(sum(n.judgements.values()), 'judgement')}{f' ({grades})' if grades else ''}"
+        swapped, preferences = counted(n.swapped, "search"), counted(n.preferences, "preference")
+        yield f"{swapped} with a random swap, {n.interleaved:,} interleaved, {preferences}"
         yield from (_said("interleaved", verdict) for verdict in self.interleaving)
         yield from (_said("side by side", verdict) for verdict in self.preferences)
         if n.damaged:
-            yield f"{len(n.damaged):,} rows are damaged or missing and were left out"
+            yield f"{counted(len(n.damaged), 'row', 'are')} damaged or missing, so left out"
 
 
 def _said(how: str, found: Verdict) -> str:
@@ -56,6 +59,6 @@ def _said(how: str, found: Verdict) -> str:
     if found.share is not None:
         share = f"preferred in {found.share:.1%} ({found.low:.1%} to {found.high:.1%}) of the decided, p {found.p:.4f}"
     return (
-        f"{how}: {found.first} against {found.second}: {found.wins:,} wins, {found.losses:,} losses, "
-        f"{found.ties:,} ties; {share}"
+        f"{how}: {found.first} against {found.second}: {counted(found.wins, 'win')}, {counted(found.losses, 'loss')}, "
+        f"{counted(found.ties, 'tie')}; {share}"
     )

@@ -24,6 +24,7 @@ from retrieval_distill.feedback import propensities
 from retrieval_distill.feedback.log import Feedback, normalised
 from retrieval_distill.feedback.propensities import Propensities
 from retrieval_distill.feedback.relevance import estimate
+from retrieval_distill.formatting import counted
 
 LEFT_OUT = 3
 """Reasons that a message names."""
@@ -71,13 +72,14 @@ def training_data(feedback: Feedback, dataset: Dataset, split: str, config: Feed
     propensity = propensities.by_swaps(searches) if config.swaps else Propensities(config.eta)
     told, left_out = estimate(searches, propensity, config), Ledger()
     if not any(search.clicks or search.judgements for search in searches):
-        raise UserError(f"feedback: the log's {len(searches):,} searches have no click or judgement to learn from")
+        without = counted(len(searches), "search", "have")
+        raise UserError(f"feedback: the log's {without} no click or judgement to learn from")
     told = _of_corpus(told, dataset, left_out)
     told = _joined(told, dataset, split)
     told = _without_held_out(told, dataset, split, config.query_threshold, left_out)
     told = _with_relevant(told, dataset, split, left_out)
     if told.empty:
-        reasons = "; ".join(f"{count:,} {reason}" for reason, count in left_out.counts.most_common(LEFT_OUT))
+        reasons = "; ".join(f"{count:,} x {reason}" for reason, count in left_out.counts.most_common(LEFT_OUT))
         raise UserError(f"feedback: no query is left to learn from; left out: {reasons}")
     return TrainingData(told.reset_index(drop=True), left_out, propensity)
 
@@ -93,7 +95,7 @@ def _of_corpus(told: pd.DataFrame, dataset: Dataset, left_out: Ledger) -> pd.Dat
                 passages[parent].append(passage_id)
     mask = told["doc_id"].isin(known | set(passages))
     for doc_id in told.loc[~mask, "doc_id"].unique():
-        left_out.add("documents that the corpus does not have", doc_id)
+        left_out.add("document that the corpus does not have", doc_id)
     told = told[mask]
     if not passages:
         return told
@@ -127,7 +129,7 @@ def _without_held_out(
     texts = Texts.from_records((id_, "", text) for id_, text in zip(asked["query_id"], asked["query"], strict=True))
     leaking = leakage.find_leaks(texts, asked["query_id"], dataset.queries, held, 1, threshold)
     for query in asked.loc[asked["query_id"].isin(leaking), "query"]:
-        left_out.add("queries that a split asks which does not train", query)
+        left_out.add("query that a split asks which does not train", query)
     return told[~told["query_id"].isin(leaking)]
 
 
@@ -138,5 +140,5 @@ def _with_relevant(told: pd.DataFrame, dataset: Dataset, split: str, left_out: L
     useful |= {id_ for id_ in told["query_id"].unique() if any(grade > 0 for grade in judged.get(id_, {}).values())}
     mask = told["query_id"].isin(useful)
     for query in told[~mask].drop_duplicates("query_id")["query"]:
-        left_out.add("queries without a relevant document", query)
+        left_out.add("query without a relevant document", query)
     return told[mask]

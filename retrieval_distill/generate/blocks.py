@@ -52,7 +52,7 @@ def generate_blocks(
     starts = range(0, len(documents), BLOCK)
     known = {start: _read(folder, name, start) for start in starts}
     done = sum(found["doc_id"].nunique() for found in known.values())
-    with progress(f"generating queries ({name})", len(documents), "documents", done, saved_in=folder) as advance:
+    with progress(f"generating queries ({name})", len(documents), "document", done, saved_in=folder) as advance:
         for start in starts:
             block = list(documents.select(documents.ids[start : start + BLOCK]).records())
             before = set(known[start]["doc_id"])

@@ -23,6 +23,7 @@ from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.prepare.words import words
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.generate.query_generator import QueriesByRow, Query
 from retrieval_distill.llm import client, completions, prompts
 from retrieval_distill.llm.client import Endpoint, Questions
@@ -77,7 +78,7 @@ class LanguageModel:
         share = min(rate, 1.0)
         each = np.minimum(sizes, self.config.max_characters) + len(self.config.prompt or PROMPT)
         tokens_out = round(rate * len(documents)) * self.config.query_tokens
-        self.endpoint.announce(round(share * len(documents)), "documents", int(share * each.sum()), tokens_out)
+        self.endpoint.announce(round(share * len(documents)), "document", int(share * each.sum()), tokens_out)
 
     def make(self, documents: Sequence[Record], counts: Sequence[int], done: Sequence[bool]) -> Iterator[QueriesByRow]:
         """See :class:`~retrieval_distill.generate.query_generator.QueryGenerator`; logs answers without a query."""
@@ -100,7 +101,7 @@ class LanguageModel:
             unusable += sum(not found for found in answers.values())
             yield {row: [Query(text) for text in found[: counts[row]]] for row, found in answers.items()}
         if unusable:
-            logger.warning("%d of %d answers hold no query", unusable, len(rows))
+            logger.warning("%d of %s no query", unusable, counted(len(rows), "answer", "hold"))
 
     def _queries(self, answer: Any, count: int) -> list[str]:
         """The queries of an answer, without what repeats the instruction, as a model does that continues the prompt."""

@@ -147,7 +147,7 @@ def _build(kind: Kind, prepared: PreparedVectors, origin: Start) -> Any:
         if count := training_vectors(kind, prepared.documents):
             built.train(prepared.sample(count))
     what = f"indexing {prepared.embeddings.folder.name}"
-    with progress(what, prepared.documents, "documents", origin.documents) as advance:
+    with progress(what, prepared.documents, "document", origin.documents) as advance:
         for block in origin.blocks:
             origin.digest.update(block.data)
             built.add(encode(kind, block))

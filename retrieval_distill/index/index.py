@@ -22,6 +22,7 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.embedding.embeddings import comparable
 from retrieval_distill.embedding.queries import require_same_model
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.index import build, gpu, rescoring
 from retrieval_distill.index.kinds import KINDS, SEARCH_PARAMETERS, UNTYPED, Kind, encode
 from retrieval_distill.index.vectors import require_finite_rows
@@ -97,7 +98,7 @@ class Index:
         return self.documents
 
     def __repr__(self) -> str:
-        return f"Index({str(self.folder)!r}, {self.manifest['counts']['kind']}, {self.documents:,} documents)"
+        return f"Index({str(self.folder)!r}, {self.manifest['counts']['kind']}, {counted(self.documents, 'document')})"
 
     def verify(self) -> None:
         """Hash every file again, however large.

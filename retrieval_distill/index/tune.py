@@ -20,7 +20,7 @@ import numpy as np
 from retrieval_distill.config import IntentConfig
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.evaluation.significance import mean_with_interval
-from retrieval_distill.formatting import size
+from retrieval_distill.formatting import counted, size
 from retrieval_distill.hardware import devices
 from retrieval_distill.index import build, rescoring
 from retrieval_distill.index.faiss_index import identity
@@ -122,8 +122,8 @@ def _costs(prepared: PreparedVectors, intent: IntentConfig) -> dict[str, float]:
     costs = {name: estimate_build_seconds(kind, some, prepared.documents) for name, kind in KINDS.items()}
     each = ", ".join(f"{name} {clock(seconds)}" for name, seconds in costs.items())
     logger.info(
-        "index: %s documents; building takes about %s (%s), and no more are started after %s",
-        f"{prepared.documents:,}", clock(sum(costs.values())), each, clock(60 * intent.minutes),
+        "index: %s; building takes about %s (%s), and no more are started after %s",
+        counted(prepared.documents, "document"), clock(sum(costs.values())), each, clock(60 * intent.minutes),
     )  # fmt: skip
     return costs
 

@@ -21,6 +21,7 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.llm import adaptations
 from retrieval_distill.llm.adaptations import Adaptation, Body
 
@@ -134,7 +135,7 @@ class Endpoint:
 
         Args:
             count: Number of questions.
-            what: What they are about, such as ``"pairs"``.
+            what: What one is about, such as ``"pair"``.
             characters: Total number sent; about four make a token.
             tokens_out: Largest total number received.
             calls: Number of requests; ``None``: one for each question.
@@ -145,10 +146,10 @@ class Endpoint:
             by_token = self.prices or (0.0, 0.0)
             cost = f", cost about {fee + (tokens_in * by_token[0] + tokens_out * by_token[1]) / 1e6:,.2f}"
         out = f" and {tokens_out:,} out" if tokens_out else ""
-        sent = "" if calls is None else f" in {calls:,} requests"
+        sent = "" if calls is None else f" in {counted(calls, 'request')}"
         logger.info(
-            f"asking {self.model} at {self.url} about {count:,} {what}{sent}: "
-            f"about {tokens_in:,} tokens in{out}{cost}, {self.concurrency} requests at a time"
+            f"asking {self.model} at {self.url} about {counted(count, what)}{sent}: "
+            f"about {tokens_in:,} tokens in{out}{cost}, {counted(self.concurrency, 'request')} at a time"
         )
 
     def ask(self, numbers: Sequence[int], questions: Questions[T]) -> Iterator[dict[int, T]]:
@@ -320,7 +321,7 @@ def _answers_as_they_arrive(
         if answers:
             yield answers
     if len(failures) > 1 and isinstance(failures[0], _UnreadableError):
-        raise UserError(f"{failures[0]} ({len(failures)} questions have no readable answer)")
+        raise UserError(f"{failures[0]} ({counted(len(failures), 'question', 'have')} no readable answer)")
     if failures:
         raise failures[0]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import plural
 from retrieval_distill.llm import priced
 from retrieval_distill.llm.client import Endpoint, NoAnswerError, Questions
 from retrieval_distill.llm.ledger import Ledger, Request
@@ -49,7 +50,7 @@ class Embedder:
             characters += sum(len(self._sent(keys[key], kind)) for key in missing)
             requests += -(-len(missing) // (batch or self.options.batch))
         if count:
-            priced.announce(self.endpoint, self.options, count, _PLURAL[kind], characters, requests)
+            priced.announce(self.endpoint, self.options, count, kind, characters, requests)
 
     def vectors(self, texts: Sequence[str], kind: Kind, batch: int | None = None) -> np.ndarray:
         """Vectors of texts, float32 [texts, dimensions]; see :meth:`parts`."""
@@ -102,7 +103,7 @@ class Embedder:
         questions = Questions(
             body=lambda number: self._body(sent(number), kind),
             read=lambda number, answer: self._read(answer, len(batches[number])),
-            name=lambda number: f"vectors of {_PLURAL[kind]} such as {sent(number)[0][:40]!r}",
+            name=lambda number: f"vectors of {plural(kind)} such as {sent(number)[0][:40]!r}",
             path=PATHS[self.options.speaks],
             form="embeddings",
             keep=keep,
@@ -129,9 +130,6 @@ class Embedder:
         places = [item.get("index", place) for place, item in enumerate(data)]
         ordered = priced.in_order(places, count, [_vector(item["embedding"]) for item in data])
         return _matrix(ordered), priced.counted(answer)
-
-
-_PLURAL = {"query": "queries", "document": "documents"}
 
 
 def _vector(value: Any) -> np.ndarray:

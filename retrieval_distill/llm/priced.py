@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from retrieval_distill import formatting
 from retrieval_distill.llm.client import Endpoint, NoAnswerError
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def in_order(places: Sequence[Any], count: int, values: Sequence[T]) -> list[T]:
     """
     if sorted(places) != list(range(count)):
         shown = ", ".join(map(str, sorted(places)[:5]))
-        raise NoAnswerError(f"{len(places)} results for {count} texts, with the indexes {shown}")
+        got, wanted = formatting.counted(len(places), "result"), formatting.counted(count, "text")
+        raise NoAnswerError(f"{got} for {wanted}, with the indexes {shown}")
     found: list[Any] = [None] * count
     for place, value in zip(places, values, strict=True):
         found[place] = value

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -21,7 +22,7 @@ def fill(template: str, **texts: str) -> str:
 def announce_truncation(sizes: np.ndarray, most: int) -> None:
     """Log how many documents are truncated to ``most`` characters, given their lengths."""
     if cut := int((sizes > most).sum()):
-        logger.info(f"{cut:,} documents are longer than {most:,} characters and are truncated")
+        logger.info(f"{counted(cut, 'document', 'are')} longer than {most:,} characters and truncated")
 
 
 def check_template(template: str, names: Sequence[str]) -> None:

@@ -88,7 +88,7 @@ class Reranker:
     def _announce(self, asked: Sequence[Asked], requests: Sequence[tuple[int, np.ndarray]]) -> None:
         pairs = sum(len(rows) for _, rows in requests)
         characters = sum(self._characters(asked, *request) for request in requests)
-        priced.announce(self.endpoint, self.options, pairs, "pairs", characters, len(requests))
+        priced.announce(self.endpoint, self.options, pairs, "pair", characters, len(requests))
 
     def _keys(self, one: Asked) -> list[str]:
         return [priced.key(self.fingerprint, one.query, self._cut(text)) for text in one.documents]

@@ -14,6 +14,7 @@ import pandas as pd
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.relevance import PAIR, relevance
 from retrieval_distill.data.run import Run
+from retrieval_distill.formatting import counted
 from retrieval_distill.mining.negative_filters import with_positives
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -81,18 +82,19 @@ def lists_table(found: Mapping[str, Any]) -> str:
 
 def pairs_line(queries: int, pairs: int, beyond: int, option: str) -> str:
     """The number of pairs to score, and of relevant documents that an option left out."""
-    each = f"{pairs:,} pairs of {queries:,} queries to score"
-    return f"{each}; {beyond:,} more relevant documents are left out ({option})" if beyond else each
+    each = f"{counted(pairs, 'pair')} of {counted(queries, 'query')} to score"
+    return f"{each}; {counted(beyond, 'more relevant document', 'are')} left out ({option})" if beyond else each
 
 
 def scores_line(found: dict[str, Any]) -> str:
     """:func:`of_scores` as a line of text."""
     if found["margins"] is None:
-        return f"{found['negatives']:,} negatives, but no query has a scored relevant document"
+        return f"{counted(found['negatives'], 'negative')}, but no query has a scored relevant document"
     low, median, high = (found["margins"][key] for key in ("0.05", "0.5", "0.95"))
     return (
-        f"{found['negatives']:,} negatives; the teacher scores {_percent(found['false_negatives'])} of them at least "
-        f"as high as the positive; margins to it: median {median:.2f}, 90 % between {low:.2f} and {high:.2f}"
+        f"{counted(found['negatives'], 'negative')}; the teacher scores "
+        f"{_percent(found['false_negatives'])} of them at least as high as the positive; margins to it: "
+        f"median {median:.2f}, 90 % between {low:.2f} and {high:.2f}"
     )
 
 

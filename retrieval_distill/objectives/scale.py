@@ -26,6 +26,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.objectives import Mix
 from retrieval_distill.objectives.list_net import ListNet
 from retrieval_distill.objectives.listwise_kl import ListwiseKL
@@ -72,7 +73,7 @@ def check_scale(
         raise UserError("no query has two scored candidates: there is nothing to learn from")
     missing = sum(int((~np.isfinite(scores)).sum()) for scores in lists)
     if missing:
-        raise UserError(f"{missing} teacher scores are NaN or infinite; score those pairs again")
+        raise UserError(f"{counted(missing, 'teacher score', 'are')} NaN or infinite; score those pairs again")
     margins = np.concatenate([np.delete(scores.max() - scores, scores.argmax()) for scores in lists])
     span = 2 * scale if similarity == "cosine" else math.inf
     mix = objectives if isinstance(objectives, Mix) else Mix(objectives)

@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult
 
 from retrieval_distill.config import MemberConfig
 from retrieval_distill.data import generated
-from retrieval_distill.formatting import code, md
+from retrieval_distill.formatting import code, counted, md
 from retrieval_distill.reporting import systems
 from retrieval_distill.reporting.findings import STUDENT, Findings
 from retrieval_distill.reporting.report_file import RunReport
@@ -93,7 +93,7 @@ def _teacher(member: dict[str, Any]) -> str:
 def _mining(recipe: dict[str, Any]) -> str:
     config, retrievers = recipe["retrieve"], recipe.get("mining", {}).get("retrievers", ("bm25", "start"))
     return (
-        f"* **Mining:** {', '.join(map(code, retrievers))}, {config['depth']} documents each; the best "
+        f"* **Mining:** {', '.join(map(code, retrievers))}, {counted(config['depth'], 'document')} each; the best "
         f"{config['keep']} and every judged relevant document are scored by the teacher"
     )
 

@@ -16,7 +16,7 @@ import yaml
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.rivals import TRAINED
 from retrieval_distill.evaluation.significance import ALPHA, differences_with_intervals, holm, paired_p
-from retrieval_distill.formatting import interval, number
+from retrieval_distill.formatting import counted, interval, number
 from retrieval_distill.reporting import page, systems, wins
 from retrieval_distill.reporting.findings import STUDENT, latency, memory
 from retrieval_distill.reporting.plots.charts import Point
@@ -64,7 +64,7 @@ def compare_runs(runs: Mapping[str, RunFolder]) -> str:
     by_latency, by_memory = (_students({n: cost(r) for n, r in reports.items()}) for cost in (latency, memory))
     return render(
         "comparison.html",
-        title=f"{len(runs)} runs compared",
+        title=f"{counted(len(runs), 'run')} compared",
         kicker="Distillation report",
         sections=SECTIONS,
         headline=_headline(reports, shared[0], compared),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from retrieval_distill.data.prepare.data_report_file import DataReport, Lengths
+from retrieval_distill.formatting import counted
 from retrieval_distill.reporting.scores import histogram
 
 
@@ -17,7 +18,7 @@ def table(report: DataReport) -> str:
     for split, judged in after.splits.items():
         lines.append(
             f"  {split + ' queries':<22}{before.splits[split].queries:>12,} -> {judged.queries:>12,}   "
-            f"{judged.pairs:,} judged pairs, {judged.relevant_per_query:.2f} relevant per query"
+            f"{counted(judged.pairs, 'judged pair')}, {judged.relevant_per_query:.2f} relevant per query"
         )
     for unit, lengths in after.lengths.items():
         was = before.lengths[unit]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from retrieval_distill.formatting import counted
+
 
 def table(counts: dict[str, Any]) -> str:
     """A line per way, and one per reason that queries were dropped for."""
@@ -12,5 +14,5 @@ def table(counts: dict[str, Any]) -> str:
         f"dropped: {case['count']:,} x {reason}; first of {', '.join(case['first'])}"
         for reason, case in counts["dropped"].items()
     ]
-    total = f"{counts['queries']:,} queries of {counts['documents']:,} documents"
+    total = f"{counted(counts['queries'], 'query')} of {counted(counts['documents'], 'document')}"
     return "\n".join([*made, *dropped, total])

@@ -14,6 +14,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation import compare, rivals
 from retrieval_distill.evaluation.passages import by_document
+from retrieval_distill.formatting import counted
 from retrieval_distill.reporting import systems
 from retrieval_distill.reporting.letters import CORRECTED
 from retrieval_distill.reporting.report_file import RunReport
@@ -76,7 +77,7 @@ def collect(report: RunReport) -> list[OtherSplit]:
 def text(report: RunReport) -> str:
     """The same as text."""
     return "\n".join(
-        f"\n{split}, {found.queries} queries beside the test split:\n{_report(found).grid()}\n{_told(found)}"
+        f"\n{split}, {counted(found.queries, 'query')} beside the test split:\n{_report(found).grid()}\n{_told(found)}"
         for split, found in report.also.items()
     )
 

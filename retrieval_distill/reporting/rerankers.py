@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from retrieval_distill.evaluation.significance import ALPHA
-from retrieval_distill.formatting import short
+from retrieval_distill.formatting import counted, short
 from retrieval_distill.reporting.letters import TEST
 from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.plots.charts import Point, scatter
@@ -75,6 +75,6 @@ def _costs(row: dict[str, Any]) -> list[str]:
 
 def _legend(report: dict[str, Any]) -> str:
     return (
-        f"{report['queries']} queries; speed of one query at a time, memory of the whole process; * differs from its "
-        f"first stage ({TEST})"
+        f"{counted(report['queries'], 'query')}; speed of one query at a time, memory of the whole process; * differs "
+        f"from its first stage ({TEST})"
     )

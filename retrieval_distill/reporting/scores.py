@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_distill.formatting import size
+from retrieval_distill.formatting import counted, size
 from retrieval_distill.scores.statistics import statistics
 from retrieval_distill.scores.store import ScoreStore
 
@@ -68,7 +68,7 @@ def _details(seen: dict[str, Any]) -> list[str]:
     lines = [
         f"  {seen['minimum']:.2f} [{histogram(seen['histogram']['counts'])}] {seen['maximum']:.2f}   "
         f"mean {seen['mean']:.3g}, standard deviation {seen['standard_deviation']:.3g}",
-        f"  {seen['queries']:,} queries, {seen['documents']:,} documents",
+        f"  {counted(seen['queries'], 'query')}, {counted(seen['documents'], 'document')}",
     ]
     if within["queries"]:
         lines[-1] += (

@@ -43,6 +43,7 @@ def _environment() -> Environment:
     words = (
         formatting.md,
         formatting.code,
+        formatting.counted,
         formatting.fenced,
         grade,
         clock,

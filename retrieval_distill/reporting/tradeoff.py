@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retrieval_distill.config import IntentConfig
-from retrieval_distill.formatting import number, short, size
+from retrieval_distill.formatting import counted, number, short, size
 from retrieval_distill.index.index_tuning_file import IndexTuning
 from retrieval_distill.index.operating_points import Point
 from retrieval_distill.reporting.plain import plain
@@ -54,7 +54,7 @@ def page(report: IndexTuning) -> str:
     ]  # fmt: skip
     return render(
         "tuning.html",
-        title=f"An index for {report.documents:,} vectors",
+        title=f"An index for {counted(report.documents, 'vector')}",
         kicker="Index, tuned",
         sections=[("plots", "What was tried"), ("front", "Not beaten"), ("how", "How it was measured")],
         report=report,

@@ -11,7 +11,7 @@ from typing import Any
 
 from retrieval_distill.evaluation.seed_summary import Seeds
 from retrieval_distill.evaluation.significance import ALPHA, Mean
-from retrieval_distill.formatting import interval, listed, number, p_value, share, short, signed
+from retrieval_distill.formatting import counted, interval, listed, number, p_value, share, short, signed
 from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.plots import charts, lines_of_trials, slices
 from retrieval_distill.reporting.plots.lines_of_trials import Axis
@@ -36,7 +36,7 @@ def chosen(report: TuningReport) -> str:
     best, measure = report.chosen, report.measure
     if best.name == OWN:
         return f"The recipe's own settings: none of {_count(report)} was better on dev ({measure})."
-    trained = f"{best.seeds} seeds" if best.seeds > 1 else "one seed"
+    trained = counted(best.seeds, "seed")
     own = report.own.mean
     return (
         f"The best of {_count(report)} on dev is {best.name}: {measure} {number(best.mean)} against "
@@ -57,7 +57,7 @@ def verdict(report: TuningReport) -> str:
     times = len(tested.asked)
     again = f" Test was asked {times} times in this search, which makes its p too small." if times > 1 else ""
     return (
-        f"{first} On {tested.queries:,} test queries it {shown}: {number(found.tuned.mean)} against "
+        f"{first} On {counted(tested.queries, 'test query')} it {shown}: {number(found.tuned.mean)} against "
         f"{number(found.own.mean)}, {signed(difference.mean)} "
         f"({signed(difference.low)} to {signed(difference.high)}, {p_value(found.p)}).{again}"
     )
@@ -69,8 +69,8 @@ def notes(report: TuningReport) -> list[str]:
     detectable = report.detectable
     if detectable is not None:
         found.append(
-            f"{dev.queries:,} dev queries show a difference of {number(detectable)} four times in five; smaller "
-            "ones between trials are mostly chance."
+            f"{counted(dev.queries, 'dev query', 'show')} a difference of {number(detectable)} four times in five; "
+            "smaller ones between trials are mostly chance."
         )
     if report.trials and not report.worse:
         found.append(
@@ -280,8 +280,7 @@ def _placed(report: TuningReport, key: str) -> list[Trial]:
 
 
 def _count(report: TuningReport) -> str:
-    count = len(report.trials)
-    return f"{count} trial{'' if count == 1 else 's'}"
+    return counted(len(report.trials), "trial")
 
 
 def _counts(report: TuningReport) -> str:

@@ -24,6 +24,7 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.rows import RowIndex
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.formatting import counted
 from retrieval_distill.retrieval.segment import WORD, segment
 from retrieval_distill.runtime import stages
 
@@ -205,8 +206,8 @@ class BM25:
         if total > 1 and len(missed) > MISS_SHARE * total:
             stopped = f"; {self._language} stop words are ignored, use language=none to keep them"
             logger.warning(
-                "BM25 finds nothing for %d of %d queries, such as %r: they share no word with a document%s",
-                len(missed), total, missed[0], "" if self._language == "none" else stopped,
+                "BM25 finds nothing for %d of %s, such as %r: they share no word with a document%s",
+                len(missed), counted(total, "query"), missed[0], "" if self._language == "none" else stopped,
             )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import Mean, mean_with_interval
+from retrieval_distill.formatting import counted
 from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion, weighted_sum
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.documents import Document, Part
@@ -115,7 +116,8 @@ class FusionTuning(Document):
 
     def table(self) -> str:
         """The fusions tried, a line per method."""
-        lines = [f"{self.measure} over {self.queries} queries, by the weight of dense search (0 is BM25 alone)"]
+        asked = counted(self.queries, "query")
+        lines = [f"{self.measure} over {asked}, by the weight of dense search (0 is BM25 alone)"]
         for method in METHODS:
             means = (f"{tried.dense:g}: {tried.mean:.3f}" for tried in self.tried if tried.method == method)
             lines.append(f"{method:5} {' '.join(means)}")
@@ -126,8 +128,9 @@ class FusionTuning(Document):
         """The result, and what is served, in a sentence."""
         gain = self.gain
         return (
-            f"{self.measure} on {self.queries:,} queries of {self.split}: fused ({self.chosen}) {self.mean:.3f}, the "
-            f"student alone {self.alone:.3f}, a difference of {gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}); "
+            f"{self.measure} on {counted(self.queries, 'query')} of {self.split}: fused ({self.chosen}) "
+            f"{self.mean:.3f}, the student alone {self.alone:.3f}, a difference of {gain.mean:+.3f} "
+            f"({gain.low:+.3f} to {gain.high:+.3f}); "
             f"served: {'fused' if gain.mean > 0 else 'the student alone'} (change it with --hybrid)"
         )
 

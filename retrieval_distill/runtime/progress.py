@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from retrieval_distill.formatting import visible
+from retrieval_distill.formatting import counted, plural, visible
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -64,7 +64,7 @@ def progress(
     Args:
         what: The act, such as ``"embedding the corpus"``.
         total: Units in all.
-        unit: The unit's name in the plural.
+        unit: The unit's name, in the singular.
         done: Units that an earlier, interrupted attempt already finished.
         saved_in: Where finished units are saved, for the message after Ctrl-C; ``None``: they are not saved one by
             one.
@@ -87,7 +87,7 @@ def progress(
     except KeyboardInterrupt:
         if saved_in is not None:
             logger.warning(
-                "%s: stopped; %s of %s %s are kept in %s", what, f"{finished:,}", f"{total:,}", unit, saved_in
+                "%s: stopped; %s of %s are kept in %s", what, f"{finished:,}", counted(total, unit), saved_in
             )
         raise
 
@@ -173,7 +173,7 @@ def _bar(what: str, total: int, unit: str, done: int) -> Iterator[Callable[[int]
     from tqdm.auto import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    with logging_redirect_tqdm([logger]), tqdm(desc=what, total=total, initial=done, unit=f" {unit}") as bar:
+    with logging_redirect_tqdm([logger]), tqdm(desc=what, total=total, initial=done, unit=f" {plural(unit)}") as bar:
 
         def advance(units: int) -> None:
             bar.update(units)
@@ -209,11 +209,10 @@ class _Lines:
             left = (self.total - self.done) / max(rate, 1e-9)
             whole = max(left, _whole.left(self.done / self.total)) if _whole else 0.0
             logger.info(
-                "%s: %s of %s %s, %s/s, %s left%s",
+                "%s: %s of %s, %s/s, %s left%s",
                 self.what,
                 f"{self.done:,}",
-                f"{self.total:,}",
-                self.unit,
+                counted(self.total, self.unit),
                 _short(rate),
                 clock(left),
                 f"; of the whole run about {clock(whole)}" if whole else "",
@@ -223,10 +222,9 @@ class _Lines:
         seconds = time.monotonic() - self.start
         fresh = self.done - self.skipped
         logger.info(
-            "%s: %s %s in %s (%s/s)",
+            "%s: %s in %s (%s/s)",
             self.what,
-            f"{fresh:,}",
-            self.unit,
+            counted(fresh, self.unit),
             clock(seconds),
             _short(fresh / max(seconds, 1e-9)),
         )

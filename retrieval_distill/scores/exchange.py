@@ -18,6 +18,7 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.hashes import text_hashes
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.scores import lookup, score_files
 from retrieval_distill.scores.store import ScoreStore
 
@@ -75,7 +76,8 @@ def import_scores(
         raise UserError(_no_match_message(path, teacher.frame, queries, documents))
     for what, ids in (("query", asked.unknown), ("document", found.unknown)):
         if ids:
-            logger.warning("%s: %s %s ids are not in the dataset: %s", path, f"{len(ids):,}", what, _examples(ids))
+            unknown = counted(len(ids), f"{what} id", "are")
+            logger.warning("%s: %s not in the dataset: %s", path, unknown, _examples(ids))
     query_hashes, document_hashes, scores = (
         values[known] for values in (asked.hashes, found.hashes, teacher.frame["score"].to_numpy())
     )
@@ -90,9 +92,9 @@ def import_scores(
     if len(contradicted):
         query, document, score = teacher.frame[known].iloc[again[contradicted[0]]]
         logger.warning(
-            "%s: %s pairs differ in score from a pair with the same texts, first query %r with document %r: %g, but %g "
+            "%s: %s in score from a pair with the same texts, first query %r with document %r: %g, but %g "
             "is kept; the score store identifies texts, not ids: to train on both, use --teacher scores:%s",
-            path, f"{len(contradicted):,}", query, document, score, kept[contradicted[0]], path,
+            path, counted(len(contradicted), "pair", "differ"), query, document, score, kept[contradicted[0]], path,
         )  # fmt: skip
     return teacher.fingerprint, {
         "pairs": len(known),

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from retrieval_distill.data import parquet_files, trec_run
 from retrieval_distill.data.run import COLUMNS
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime import text_files
 from retrieval_distill.runtime.files import checksum
 from retrieval_distill.scores.teacher_contract import Pairs, ScoreStream
@@ -127,7 +128,7 @@ def _validate(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
     if len(wrong):
         query, document, score = wrong.iloc[0]
         raise UserError(
-            f"{path}: {len(wrong):,} scores are NaN or infinite, first {score} for query {query!r} and "
+            f"{path}: {counted(len(wrong), 'score', 'are')} NaN or infinite, first {score} for query {query!r} and "
             f"document {document!r}"
         )
     frame = frame.drop_duplicates(ignore_index=True)
@@ -168,7 +169,8 @@ def _column(path: Path, table: pa.Table, names: tuple[str, ...]) -> pa.Array:
                 if column.null_count:
                     row = pc.index(column.is_null(), True).as_py() + 1
                     raise UserError(
-                        f"{path}: column {candidate!r} has {column.null_count:,} empty values, first in row {row}"
+                        f"{path}: column {candidate!r} has {counted(column.null_count, 'empty value')}, "
+                        f"first in row {row}"
                     )
                 return column
     raise UserError(f"{path}: no column {' or '.join(names)}; it has: {', '.join(table.column_names)}")

@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime import disk, files
 from retrieval_distill.runtime.files import atomic
 from retrieval_distill.runtime.stages import read_json, write_json
@@ -287,7 +288,7 @@ def _finite(teacher: str, scores: np.ndarray) -> np.ndarray:
         scores = np.ascontiguousarray(scores, np.float32)
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):
-        count, first = f"{len(wrong)} of {len(scores)} scores", f"{scores[wrong[0]]} in row {wrong[0]}"
+        count, first = f"{len(wrong)} of {counted(len(scores), 'score')}", f"{scores[wrong[0]]} in row {wrong[0]}"
         raise UserError(f"teacher {teacher}: {count} are NaN or infinite, first {first}; nothing was stored")
     return scores
 

@@ -18,6 +18,7 @@ from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.passages import best_passages, max_pool
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.index.index import Index
 from retrieval_distill.retrieval.hybrid import FUSION_DEPTH, Fusion
 from retrieval_distill.search.hits import Hit, hits
@@ -130,7 +131,7 @@ class Searcher:
         return hits(self.search(Texts.from_records([("query", "", question(query))]), depth), self.dataset, query)
 
     def __repr__(self) -> str:
-        held, kind = f"{self.size:,} documents of {self.dataset.name!r}", self.index.manifest["counts"]["kind"]
+        held, kind = f"{counted(self.size, 'document')} of {self.dataset.name!r}", self.index.manifest["counts"]["kind"]
         return f"Searcher({held}, index {kind}, {self.how})"
 
     @property

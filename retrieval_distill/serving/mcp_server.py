@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import MCPServer
 from pydantic import BaseModel, Field
 
+from retrieval_distill.formatting import counted
 from retrieval_distill.serving.limits import MAX_DEPTH
 from retrieval_distill.serving.search_api import Search, answer
 from retrieval_distill.serving.service import Service
@@ -46,7 +47,7 @@ def create_mcp(service: Service) -> Any:
     fields = ", ".join(f"{name} ({kind})" for name, kind in engine.fields.types.items())
     server = MCPServer(
         "retrieval-distill",
-        instructions=f"Search of {engine.dataset.name}: {engine.documents:,} documents.",
+        instructions=f"Search of {engine.dataset.name}: {counted(engine.documents, 'document')}.",
         version=version("retrieval-distill"),
         log_level="WARNING",
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from retrieval_distill.config import TeacherConfig, parse
 from retrieval_distill.feedback.log import FeedbackLog
+from retrieval_distill.formatting import counted
 from retrieval_distill.search.location import SearchLocation
 from retrieval_distill.serving import app, server
 from retrieval_distill.serving.engine import Engine, state
@@ -83,7 +84,7 @@ def over_http(
         logger.warning("anyone who reaches %s may ask: set a token with --token-file", host)
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{at.getsockname()[1]}"
-    what = f"{service.engine.documents:,} documents of {service.engine.dataset.name!r}"
+    what = f"{counted(service.engine.documents, 'document')} of {service.engine.dataset.name!r}"
     tool = create_mcp(service) if mcp else None
     application = app.create_app(service, token=token, mcp=tool, host=host)
     server.run(application, service, at, lambda: say(f"serving {what} at {address}; Ctrl-C stops"))

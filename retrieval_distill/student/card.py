@@ -17,7 +17,7 @@ from huggingface_hub import EvalResult, ModelCardData, try_to_load_from_cache
 
 from retrieval_distill import models
 from retrieval_distill.errors import UserError
-from retrieval_distill.formatting import code, fenced, md, visible
+from retrieval_distill.formatting import code, counted, fenced, md, visible
 from retrieval_distill.runtime.stages import read_json
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -162,8 +162,8 @@ def start(recipe: Mapping[str, Any]) -> str:
 def examples(data: str, split: str, counts: Mapping[str, Any]) -> str:
     """The training data."""
     return (
-        f"* **Data:** {md(data)}, split {code(split)}: {counts['groups']:,} queries with a relevant and another "
-        "candidate, all scored by a teacher"
+        f"* **Data:** {md(data)}, split {code(split)}: {counted(counts['groups'], 'query')} with a relevant and "
+        "another candidate, all scored by a teacher"
     )
 
 
@@ -177,8 +177,9 @@ def training(recipe: Mapping[str, Any], counts: Mapping[str, Any], took: str = "
     """The training steps; ``took`` is the time."""
     config = recipe["training"]
     return (
-        f"* **Training:** {counts['steps']} steps of {config['queries_per_step']} queries with "
-        f"{config['candidates']} candidates each, learning rate {config['learning_rate']}{took and f', {took}'}"
+        f"* **Training:** {counted(counts['steps'], 'step')} of {counted(config['queries_per_step'], 'query')} with "
+        f"{counted(config['candidates'], 'candidate')} each, learning rate {config['learning_rate']}"
+        f"{took and f', {took}'}"
     )
 
 

@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING, TypedDict
 
 from retrieval_distill.data.dataset import Texts
+from retrieval_distill.formatting import counted
 from retrieval_distill.student import loading
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ logger = logging.getLogger("retrieval_distill")
 
 SAMPLE = 1000
 """Number of texts counted; a sample suffices."""
-
-CALLED = {"query": "queries", "document": "documents"}
 
 
 class Truncation(TypedDict):
@@ -55,6 +54,6 @@ def report_truncation(
         return found
     longer = int((loading.tokens_beyond(model, sample.take(), kind, limit + 1).lengths > limit).sum())
     if longer:
-        of = f"{len(sample):,} {CALLED[kind]}" + (" in a sample" if len(sample) < len(texts) else "")
+        of = counted(len(sample), kind) + (" in a sample" if len(sample) < len(texts) else "")
         logger.info("model %s: %d of %s are longer than %d tokens and are truncated", name, longer, of, limit)
     return {**found, "share": round(longer / len(sample), 4)}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from retrieval_distill import models
 from retrieval_distill.errors import UserError
-from retrieval_distill.formatting import size
+from retrieval_distill.formatting import counted, size
 from retrieval_distill.student import card
 
 PRIVATE = {"manifest.json"}
@@ -32,7 +32,7 @@ class Publication:
 
     def __str__(self) -> str:
         listed = "\n".join(f"  {name}  {size(count)}" for name, count in self.files.items())
-        return f"{len(self.files)} files, {size(sum(self.files.values()))}, for {self.repo}:\n{listed}"
+        return f"{counted(len(self.files), 'file')}, {size(sum(self.files.values()))}, for {self.repo}:\n{listed}"
 
 
 def publish(folder: str | Path, repo: str, *, upload: bool, private: bool, endpoint: str | None = None) -> Publication:

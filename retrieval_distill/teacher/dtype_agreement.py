@@ -61,7 +61,7 @@ def rank_agreement(
     drawn = np.random.default_rng(seed).choice(able, min(sample, len(able)), replace=False)
     fast = scored.select(list(drawn))
     exact = np.empty(len(fast))
-    with progress("scoring a sample in float32 to compare", len(fast), "pairs") as advance:
+    with progress("scoring a sample in float32 to compare", len(fast), "pair") as advance:
         for positions, scores in reference.score(pairs_of(fast, queries, documents)):
             exact[positions] = scores
             advance(len(positions))

@@ -25,6 +25,7 @@ from retrieval_distill.evaluation.significance import (
     minimum_detectable_difference,
     paired_p,
 )
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime import stages
 from retrieval_distill.scores.teacher_contract import Teacher
 from retrieval_distill.teacher.calibration.calibration import Calibration
@@ -233,7 +234,7 @@ def _sentence(verdict: Verdict, teacher: str) -> str:
         ]
         return (
             f"gate: there are no judged dev queries, so whether the teacher {teacher!r} is better here is unknown; on "
-            f"{verdict['queries']} training queries it reorders {' and '.join(parts)}"
+            f"{counted(verdict['queries'], 'training query')} it reorders {' and '.join(parts)}"
         )
     parts = [
         f"{name} {found['baseline']:.3f} -> {found['teacher']:.3f} ({found['difference']:+.3f}, 95 % interval "
@@ -242,8 +243,8 @@ def _sentence(verdict: Verdict, teacher: str) -> str:
     ]
     shown = "better" if verdict["better"] else f"not shown to be better{_detectable(verdict)}"
     return (
-        f"gate: on {verdict['queries']} dev queries the teacher {teacher!r}, reordering each one's best documents, "
-        f"changes {verdict['measure']} of {', of '.join(parts)}: {shown}"
+        f"gate: on {counted(verdict['queries'], 'dev query')} the teacher {teacher!r}, reordering each one's best "
+        f"documents, changes {verdict['measure']} of {', of '.join(parts)}: {shown}"
     )
 
 

@@ -95,7 +95,7 @@ class LLMJudge:
         prompts.announce_truncation(document_sizes[np.unique(documents)], self.max_characters)
         texts = query_sizes[queries] + np.minimum(document_sizes[documents], self.max_characters)
         characters = int(texts.sum()) + len(queries) * len(prompts.fill(self.prompt, query="", document=""))
-        self.endpoint.announce(len(queries), "pairs", characters, len(queries) * ANSWER_TOKENS[self.mode])
+        self.endpoint.announce(len(queries), "pair", characters, len(queries) * ANSWER_TOKENS[self.mode])
 
     def _body(self, query: str, document: str) -> dict[str, Any]:
         content = prompts.fill(self.prompt, query=query, document=document[: self.max_characters])

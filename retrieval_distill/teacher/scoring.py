@@ -15,6 +15,7 @@ from retrieval_distill.data.hashes import text_hashes
 from retrieval_distill.data.run import Run
 from retrieval_distill.data.unknown_ids import refuse_unknown
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime.batching import batch_by_time
 from retrieval_distill.runtime.progress import clock, progress
 from retrieval_distill.scores.store import ScoreStore
@@ -56,11 +57,12 @@ def score(
     asked = _costed(teacher.score(pairs.only(missing)), len(missing)) if len(missing) else iter(())
     if len(missing):
         logger.info(
-            "the teacher scores %s pairs of %s queries; %s were scored before",
-            f"{len(missing):,}", f"{len(np.unique(pairs.rows[missing, 0])):,}", f"{len(run) - len(missing):,}",
+            "the teacher scores %s of %s; %s were scored before",
+            counted(len(missing), "pair"), counted(len(np.unique(pairs.rows[missing, 0])), "query"),
+            f"{len(run) - len(missing):,}",
         )  # fmt: skip
     done = len(run) - len(missing)
-    with progress("scoring pairs with the teacher", len(run), "pairs", done, saved_in=store.root) as advance:
+    with progress("scoring pairs with the teacher", len(run), "pair", done, saved_in=store.root) as advance:
         for rows, scores in map(_joined, batch_by_time(asked, SECONDS_PER_COMMIT)):
             if not np.isfinite(scores).all():
                 raise UserError(_not_finite(run, rows[~np.isfinite(scores)], teacher))
@@ -71,8 +73,8 @@ def score(
     if isinstance(teacher, Silent):
         counts["silent"] = int((found == np.float32(teacher.silent)).sum())
         logger.info(
-            "teacher %r has nothing to say on %s of %s pairs; it scores them %g",
-            teacher.description["model"], f"{counts['silent']:,}", f"{len(run):,}", teacher.silent,
+            "teacher %r has nothing to say on %s of %s; it scores them %g",
+            teacher.description["model"], f"{counts['silent']:,}", counted(len(run), "pair"), teacher.silent,
         )  # fmt: skip
     return run.with_scores(_by_ids(teacher, pairs, found) if isinstance(teacher, ScoresByIds) else found), counts
 
@@ -116,7 +118,7 @@ def _joined(held: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.n
 def _not_finite(run: Run, rows: np.ndarray, teacher: Teacher) -> str:
     first = run.frame.iloc[int(rows[0])]
     return (
-        f"teacher {teacher.description.get('model')!r} gave NaN or infinite scores for {len(rows)} pairs, "
+        f"teacher {teacher.description.get('model')!r} gave NaN or infinite scores for {counted(len(rows), 'pair')}, "
         f"first for query {first['query_id']!r} and document {first['doc_id']!r}; "
         "try teacher.dtype=float32, or another teacher"
     )
@@ -129,8 +131,8 @@ def _by_ids(teacher: ScoresByIds, pairs: Pairs, stored: np.ndarray) -> np.ndarra
     if len(other):
         query, document = pairs.ids(int(other[0]))
         logger.warning(
-            "%s pairs have a score of their own beside pairs of equal texts, first query %r with document %r; "
+            "%s another score than pairs of equal texts, first query %r with document %r; "
             "each keeps its own, but the score store knows one for a text",
-            f"{len(other):,}", query, document,
+            counted(len(other), "pair", "have"), query, document,
         )  # fmt: skip
     return np.where(np.isnan(own), stored, own)

@@ -23,7 +23,7 @@ from sentence_transformers import SentenceTransformer
 from retrieval_distill import weights
 from retrieval_distill.data.tokens import token_batches
 from retrieval_distill.errors import UserError
-from retrieval_distill.formatting import size
+from retrieval_distill.formatting import counted, size
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.progress import progress
 from retrieval_distill.student import encoder, layers, routes
@@ -72,7 +72,8 @@ def _freeze(student: SentenceTransformer, kind: Kind, count: int) -> None:
     backbone = routes.path(student, kind)[0].auto_model
     _, stack = layers.stack_of(backbone, OPTION)
     if count >= len(stack):
-        raise UserError(f"{OPTION}={count}: the student has {len(stack)} layers, and at least one must be trained")
+        has = counted(len(stack), "layer")
+        raise UserError(f"{OPTION}={count}: the student has {has}, and at least one must be trained")
     name = type(backbone).__name__
     message = f"{OPTION}: a {name} cannot be run without its lowest {count} layers; leave the option out"
     with weights.blame_model(lambda _: message):
@@ -132,7 +133,7 @@ def _check_disk(
     needed = sum(len(own.tokens.flat) * _width(student, kind) * dtype.itemsize for kind, own in texts.items())
     folder.mkdir(parents=True, exist_ok=True)
     free, rows = shutil.disk_usage(folder).free, sum(len(own.tokens) for own in texts.values())
-    cost = f"the outputs of {count} frozen layers for {rows:,} texts take {size(needed)} of {folder}"
+    cost = f"the outputs of {counted(count, 'frozen layer')} for {rows:,} texts take {size(needed)} of {folder}"
     if needed > free + sum(path.stat().st_size for path in folder.rglob("states.npy")):
         raise UserError(
             f"{OPTION}: {cost}, the disk has {size(free)} left; free some disk space, lower training.max_length, or "
@@ -154,8 +155,7 @@ def _hidden_states_of(
         shape = (len(tokens.flat), _width(student, kind))
         stored = torch.empty(0, dtype=STORAGE_DTYPES[dtype]).numpy().dtype
         flat = np.lib.format.open_memmap(out / "states.npy", "w+", stored, shape)
-        unit = {"query": "queries", "document": "documents"}[kind]
-        with progress("running the frozen layers", len(tokens), unit) as advance:
+        with progress("running the frozen layers", len(tokens), kind) as advance:
             for row, states in _compute(student, texts, kind, count, dtype):
                 flat[tokens.offsets[row] : tokens.offsets[row + 1]] = states.values.view(STORAGE_DTYPES[dtype]).numpy()
                 advance(1)

@@ -13,6 +13,7 @@ import numpy as np
 
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -36,9 +37,9 @@ def check_magnitudes(run: Run) -> Run:
     if len(absurd):
         query, doc, score = absurd[["query_id", "doc_id", "score"]].iloc[0]
         raise UserError(
-            f"{len(absurd):,} of {len(run):,} teacher scores are larger than {LARGEST:g}, the first is {score:g} of "
-            f"{query}/{doc} (query/document), too large to mean relevance; score these pairs again, or scale the "
-            "scores down"
+            f"{len(absurd):,} of {counted(len(run), 'teacher score')} are larger than {LARGEST:g}, the first is "
+            f"{score:g} of {query}/{doc} (query/document), too large to mean relevance; score these pairs "
+            "again, or scale the scores down"
         )
     return run
 
@@ -59,7 +60,7 @@ def resolve(run: Run, how: How) -> Run:
         return run
     pairs = run.frame[missing].head(SHOWN)
     first = ", ".join(f"{query}/{doc}" for query, doc in zip(pairs["query_id"], pairs["doc_id"], strict=True))
-    found = f"{missing.sum():,} of {len(run):,} candidates have no teacher score (query/document: {first})"
+    found = f"{missing.sum():,} of {counted(len(run), 'candidate')} have no teacher score (query/document: {first})"
     if how == "refuse":
         raise UserError(f"{found}; score them, or set training.missing_scores=drop or training.missing_scores=lowest")
     logger.warning("%s; training.missing_scores=%s", found, how)

@@ -16,6 +16,7 @@ import faiss
 import numpy as np
 
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 logger = logging.getLogger("retrieval_distill")
 
@@ -40,7 +41,7 @@ def cluster(vectors: np.ndarray, topics: int, seed: int) -> np.ndarray:
 def fit(vectors: np.ndarray, topics: int, seed: int, option: str) -> faiss.Index:
     """An index of the topics' centroids; see :func:`cluster`. ``option`` is named in the error message."""
     if len(vectors) < topics:
-        raise UserError(f"{option}={topics}: there are only {len(vectors)} texts; set it to fewer than that")
+        raise UserError(f"{option}={topics}: there are only {counted(len(vectors), 'text')}; set it to fewer than that")
     # FAISS would cluster a sample of 256 per topic, and warn of topics of fewer than 39
     kmeans = faiss.Kmeans(
         vectors.shape[1], topics, niter=ITERATIONS, seed=seed, min_points_per_centroid=1,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from retrieval_distill.bounds import Count, bounded
 from retrieval_distill.config import Recipe, TuneConfig, configured, load_recipe
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime import destination, files, lock, processes
 from retrieval_distill.runtime.progress import clock
 from retrieval_distill.tuning import results, space, workers
@@ -124,7 +125,7 @@ def _say_what_is_ahead(search: Search) -> None:
     with study.claims.wait("begin"):
         if study.noted("dev") not in (None, queries):
             raise UserError(
-                f"other dev queries compared the {len(study.trials)} trials so far: give every machine the same "
+                f"other dev queries compared {counted(len(study.trials), 'trial')} so far: give every machine the same "
                 "dataset, or choose another --out folder"
             )
         study.note("dev", queries)
@@ -134,7 +135,7 @@ def _say_what_is_ahead(search: Search) -> None:
         judge.measure, value, clock(facts["training"] + facts["dev"]), f"{facts['tokens']:,}", config.budget,
     )  # fmt: skip
     if study.trials:
-        logger.info("the search has %d trials so far", len(study.trials))
+        logger.info("the search has %s so far", counted(len(study.trials), "trial"))
     judged = len(search.own.dataset.qrels(search.own.dev_split()))
     left_out = judged - len(judge.dev.qrels) if config.dev_queries else 0
     finals.foretell(dev_values(search.own.out), judge.measure, left_out)

@@ -24,7 +24,7 @@ from retrieval_distill.evaluation.significance import (
     minimum_detectable_difference,
     paired_p,
 )
-from retrieval_distill.formatting import number
+from retrieval_distill.formatting import counted, number
 from retrieval_distill.index.operating_points import not_beaten
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.reporting.tuning_file import Compared, FinalistSummary, TestedMeasure, TestResult, Trial
@@ -54,7 +54,7 @@ def foretell(values: np.ndarray, measure: str, left_out: int) -> None:
         left_out: Dev queries that are not asked.
     """
     room = max(0.0, 1 - float(values.mean()))
-    asked = f"{len(values):,} dev queries" if len(values) > 1 else "a single dev query"
+    asked = counted(len(values), "dev query")
     shown, wanted = minimum_detectable_difference(values * math.sqrt(2 * (1 - ALIKE))), min(LARGE, room)
     least = f"a difference of about {number(shown)}" if math.isfinite(shown) else "no difference"
     seen = f"{asked} can show {least} in {measure} four times in five"

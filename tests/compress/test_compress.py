@@ -231,7 +231,7 @@ def test_texts_that_say_nothing(every_encoder, tmp_path, caplog):
     some = Texts.from_records([("a", "", ""), ("b", "", "path file root"), ("c", "", "join read")])
     counts = api.compress(some, out=tmp_path / "some", model=every_encoder["bert"], steps=1, **SMALL).manifest["counts"]
     assert counts["texts"] == 2
-    assert "left out 1 texts with fewer than 2 tokens" in caplog.text
+    assert "left out 1 text with fewer than 2 tokens" in caplog.text
 
 
 def test_a_loss_that_is_not_a_number_names_its_texts(every_encoder, dataset, tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ def test_reads(tmp_path):
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1 d1 1\n", r"test.tsv:2: expected query-id"),
         ("qrels/test.tsv", "q1\td1\tmany\n", r"test.tsv:1: a grade must be a whole number, not 'many'"),
         ("qrels/test.tsv", "q1\td8\t1\nq1\td9\t1\n", r"2 judgements name a document that does not exist: 'd8' \(line 1\), 'd9' \(line 2\)"),
-        ("qrels/test.tsv", "q7\td1\t1\n", r"1 judgements name a query that does not exist: 'q7'"),
+        ("qrels/test.tsv", "q7\td1\t1\n", r"1 judgement names a query that does not exist: 'q7'"),
     ],
 )  # fmt: skip
 def test_defects_are_named(tmp_path, file, text, message):
@@ -67,7 +67,7 @@ def test_missing_folder_and_files(tmp_path):
 
 def test_a_query_without_judgement_is_said(tmp_path, caplog):
     beir.load(write(tmp_path, **{"queries.jsonl": GOOD["queries.jsonl"] + '{"_id": "q2", "text": "idle"}\n'}))
-    assert "1 queries have no judgements and are not used, first 'q2'" in caplog.text
+    assert "1 query has no judgements, so not used, first 'q2'" in caplog.text
 
 
 def test_missing_split(tmp_path):

@@ -143,8 +143,8 @@ def test_a_run_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"query_id": ["q", None], "doc_id": ["a", "b"], "score": [1.0, 2.0]}, "1 query ids are empty, first in row 2"),
-        ({"query_id": ["q", "q"], "doc_id": ["a", None], "score": [1.0, 2.0]}, "1 document ids are empty"),
+        ({"query_id": ["q", None], "doc_id": ["a", "b"], "score": [1.0, 2.0]}, "1 query id is empty, first in row 2"),
+        ({"query_id": ["q", "q"], "doc_id": ["a", None], "score": [1.0, 2.0]}, "1 document id is empty"),
         ({"query_id": [0.5], "doc_id": ["a"], "score": [1.0]}, "must be strings or whole numbers"),
         ({"query_id": ["q"], "doc_id": [["a"]], "score": [1.0]}, "must be strings or whole numbers"),
         ({"query_id": ["q"], "doc_id": ["a"], "score": ["x"]}, "scores must be numbers"),

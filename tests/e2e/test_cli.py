@@ -61,10 +61,10 @@ def test_convert_and_prepare(tmp_path, monkeypatch):
     Path("judged.tsv").write_text("q\tb\t1\n")
     source = ("docs.csv", "--columns", "id=doc_id,text=body", "--cache", "cache")
     beside = ("--queries", "asked.csv", "--qrels", "test=judged.tsv")
-    assert "docs.csv:4: 1 fields, but the header has 2" in command("convert", *source, "x", "--to", "beir", code=2)
+    assert "docs.csv:4: 1 field, but the header has 2" in command("convert", *source, "x", "--to", "beir", code=2)
     assert not Path("x").exists()
     text = command("convert", *source, "folder", "--to", "parquet", "--on-bad", "skip", *beside)
-    assert "1 left out: ragged row; first docs.csv:4" in text and "3 documents, 1 queries" in text
+    assert "1 left out: ragged row; first docs.csv:4" in text and "3 documents, 1 query" in text
     Path("options.yaml").write_text("duplicates: exact\n")
     text = command("prepare", "folder", "--out", "clean", "--options", "options.yaml", "--cache", "cache")
     assert "duplicates: 1 x exact copy: merged; first b into a" in text

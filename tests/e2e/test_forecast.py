@@ -71,7 +71,7 @@ def test_the_pace_of_what_is_done_mends_what_is_ahead(monkeypatch, caplog):
         begin(0)
         now[0] += 20  # twice as long as thought
         begin(1)
-        with progress.progress("reading", 4, "pages") as advance:
+        with progress.progress("reading", 4, "page") as advance:
             now[0] += 20
             advance(1)
             now[0] += 60

@@ -55,7 +55,7 @@ def test_evaluation_keeps_the_ranks_and_says_so(dataset_folder, tmp_path):
     Run.from_dict(scores).save(tmp_path / "mine.trec")
     data = ("--dataset", dataset_folder, "--measure", "RR@10")
     said = command("evaluate", tmp_path / "mine.trec", *data)
-    assert "1 documents are not in the corpus; they keep their ranks (first 'gone')" in said and "0.500" in said
+    assert "1 document is not in the corpus: ranks are kept (first 'gone')" in said and "0.500" in said
     Run.from_dict({query: {"gone": 1.0} for query in scores}).save(tmp_path / "mine.trec")
     assert "names no document of the corpus, first 'gone'" in command("evaluate", tmp_path / "mine.trec", *data, code=2)
 

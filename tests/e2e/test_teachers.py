@@ -85,7 +85,7 @@ def test_scores_of_a_store(dataset, dataset_folder, cross_encoders, bm25, tmp_pa
     np.testing.assert_allclose(Run.load(tmp_path / "shared.trec").frame["score"], scored.frame["score"], rtol=1e-6)
     command("scores", tmp_path / "second", "--import", tmp_path / "shared.trec", *data)
     text = command("scores", tmp_path / "second", "--merge", store, "--verify")
-    assert "1 shards taken over" in text and "0 damaged shards" in text
+    assert "1 shard taken over" in text and "0 damaged shards" in text
     assert len(ScoreStore(tmp_path / "second").fingerprints()) == 2
     assert "name a teacher; teachers here" in command(
         "scores", tmp_path / "second", "--export", tmp_path / "x.parquet", code=2

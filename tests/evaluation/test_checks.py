@@ -24,10 +24,10 @@ def test_mismatches_are_counted_and_named(caplog):
     found = check_run("mine", run, {**QRELS, "q3": {"a": -1}}, {"a", "b"})
     assert found == {"unjudged_queries": 2, "missing_queries": 2, "unknown_documents": 1, "negative_grades": 1}
     text = caplog.text
-    assert "run 'mine': 2 queries have no judgements and are left out (first 'other')" in text
-    assert "2 judged queries have no results and count as 0 (first 'q2')" in text
-    assert "1 documents are not in the corpus; they keep their ranks (first 'elsewhere')" in text
-    assert "1 queries have negative grades, which count as not relevant (first 'q3')" in text
+    assert "run 'mine': 2 queries have no judgements: left out (first 'other')" in text
+    assert "2 judged queries have no results: counted as 0 (first 'q2')" in text
+    assert "1 document is not in the corpus: ranks are kept (first 'elsewhere')" in text
+    assert "1 query has negative grades, which count as not relevant (first 'q3')" in text
 
 
 def test_a_run_of_another_dataset_is_refused():

@@ -60,9 +60,9 @@ def test_the_command_adds_them_to_the_training_split(log, library, tmp_path):
     beir.save(library, tmp_path / "library")
     said = command("feedback-to-dataset", log.path, tmp_path / "library", "--out", tmp_path / "out")
     assert "3 queries, 3 relevant documents, 2 hard negatives" in said
-    assert "2 documents that the corpus does not have, such as 'e1', 'e2'" in said
-    assert "1 queries that a split asks which does not train, such as 'slowly read a file'" in said
-    assert "1 queries without a relevant document, such as 'nothing found'" in said
+    assert "2 x document that the corpus does not have, such as 'e1', 'e2'" in said
+    assert "1 x query that a split asks which does not train, such as 'slowly read a file'" in said
+    assert "1 x query without a relevant document, such as 'nothing found'" in said
     made = api.load_dataset(tmp_path / "out", cache=tmp_path)
     assert made.documents.fingerprint == library.documents.fingerprint
     assert {split: made.qrels(split) for split in ("dev", "test")} == {s: library.qrels(s) for s in ("dev", "test")}
@@ -75,7 +75,7 @@ def test_the_command_adds_them_to_the_training_split(log, library, tmp_path):
     told = pd.read_parquet(tmp_path / "out" / FILE)
     assert set(told["query_id"]) == set(made.qrels("train"))
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["queries"] == 3 and report["left_out"]["documents that the corpus does not have"]["count"] == 2
+    assert report["queries"] == 3 and report["left_out"]["document that the corpus does not have"]["count"] == 2
     assert "searches, 6 different queries" in command("feedback-summary", log.path)
 
 
@@ -120,9 +120,9 @@ def test_what_cannot_be_learnt_from_is_refused_with_the_reason(log, library, tmp
 
     refused("the log's 0 searches have no click or judgement")
     ask(log, "unseen", ["d0", "d1"])
-    refused("the log's 1 searches have no click or judgement")
+    refused("the log's 1 search has no click or judgement")
     ask(log, "from elsewhere", ["e1", "e2"], "e1")
-    refused("no query is left to learn from; left out: 2 documents that the corpus does not have")
+    refused("no query is left to learn from; left out: 2 x document that the corpus does not have")
     ask(log, "join two lists", ["d0", "d4", "d5"], "d4")
     refused("too few swapped searches", swaps=True)
     refused("min_click", min_click=2)

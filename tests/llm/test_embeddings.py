@@ -110,7 +110,7 @@ def embedding(*values):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (value(embedding([1.0] * 4)), "1 results for 2 texts"),
+        (value(embedding([1.0] * 4)), "1 result for 2 texts"),
         (value({"data": [{"index": 0, "embedding": [1.0]}] * 2}), "2 results for 2 texts, with the indexes 0, 0"),
         (value(embedding([1.0, float("nan")], [1.0, 2.0])), "NaN or infinite"),
         (value(embedding([1.0, None], [1.0, 2.0])), "the answer is not embeddings"),

@@ -64,7 +64,7 @@ def results(*pairs):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (value(results((0, 1.0))), "1 results for 4 texts, with the indexes 0"),
+        (value(results((0, 1.0))), "1 result for 4 texts, with the indexes 0"),
         (value(results((0, 1.0), (0, 2.0), (1, 1.0), (9, 1.0))), "4 results for 4 texts, with the indexes 0, 0, 1, 9"),
         (value(results(*[(i, float("nan")) for i in range(4)])), "NaN or infinite"),
         (value(results(*[(i, None) for i in range(4)])), "the answer is not a reranking"),

@@ -131,8 +131,8 @@ def test_objectives_that_do_not_look_at_the_scale_are_not_asked():
     [
         ([], "no query has two"),
         ([np.array([1.0])], "no query has two"),
-        ([np.array([1.0, math.nan])], "1 teacher scores are NaN or infinite"),
-        ([np.array([1.0, math.inf])], "1 teacher scores are NaN or infinite"),
+        ([np.array([1.0, math.nan])], "1 teacher score is NaN or infinite"),
+        ([np.array([1.0, math.inf])], "1 teacher score is NaN or infinite"),
     ],
 )
 def test_bad_scores(scores, message):

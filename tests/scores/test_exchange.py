@@ -84,7 +84,7 @@ def test_ids_that_the_dataset_lacks_are_counted_and_named(store, tmp_path, caplo
         "pairs": 7, "imported": 4, "stored": 0, "left_out": 3, "unknown_queries": 1, "unknown_documents": 2,
         "contradicted": 0,
     }  # fmt: skip
-    assert "1 query ids are not in the dataset: 'q9'" in caplog.text
+    assert "1 query id is not in the dataset: 'q9'" in caplog.text
     assert "2 document ids are not in the dataset: 'd8', 'd9'" in caplog.text
     assert store.teachers()[0]["pairs"] == 4
 
@@ -125,9 +125,7 @@ def test_equal_texts_keep_the_scores_that_a_file_gives_their_ids(store, tmp_path
     for _ in range(2):  # the second time, the store holds them
         scored, _ = score(TWICE, QUERIES, DOCUMENTS, score_files.load(path), store)
         assert scored.as_dict() == TWICE.as_dict()
-    assert (
-        "1 pairs have a score of their own beside pairs of equal texts, first query 'q1' with document" in caplog.text
-    )
+    assert "1 pair has another score than pairs of equal texts, first query 'q1' with document" in caplog.text
 
 
 def test_a_pair_that_the_file_lacks_has_the_score_of_equal_texts(store, tmp_path):
@@ -140,7 +138,7 @@ def test_an_import_counts_and_names_equal_texts_under_different_scores(store, tm
     path = saved(TWICE, tmp_path / "scores.trec")
     teacher, counts = import_scores(store, path, QUERIES, DOCUMENTS, {})
     assert (counts["pairs"], counts["imported"], counts["contradicted"]) == (3, 2, 1)
-    assert "1 pairs differ in score from a pair with the same texts" in caplog.text
+    assert "1 pair differs in score from a pair with the same texts" in caplog.text
     assert "first query 'q1' with document 'd3': -3, but 5 is kept" in caplog.text
     out = export_run(store, teacher, QUERIES, DOCUMENTS, tmp_path / "out.trec").as_dict()
     assert out == {"q1": {"d1": 5.0, "d3": 5.0, "d2": 1.0}}

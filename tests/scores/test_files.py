@@ -167,14 +167,14 @@ BAD_COLUMNS = [
     ({"doc_id": ["1"], "score": [1.0]}, "no column query_id"),
     ({"query_id": ["1"], "positive_id": ["1"], "negative_id": ["2"], "score": [1.0]}, "no column doc_id"),
     ({"query_id": ["1"], "doc_id": ["1"]}, "no column score"),
-    ({"query_id": [None, "1"], "doc_id": ["1", "1"], "score": [1.0, 2.0]}, "'query_id' has 1 empty values"),
+    ({"query_id": [None, "1"], "doc_id": ["1", "1"], "score": [1.0, 2.0]}, "'query_id' has 1 empty value"),
     ({"query_id": ["1"], "doc_id": [["1"]], "score": [1.0]}, "must both be lists"),
     (
         {"query_id": ["1", "2"], "doc_id": [["1"], ["1", "2"]], "score": [[1.0], [1.0]]},
         "row 2 has different numbers of scores and documents",
     ),
-    ({"query_id": ["1"], "doc_id": [["1", None]], "score": [[1.0, 2.0]]}, "1 document ids are empty"),
-    ({"query_id": ["1"], "doc_id": [["1", "2"]], "score": [[1.0, None]]}, "1 scores are NaN or infinite"),
+    ({"query_id": ["1"], "doc_id": [["1", None]], "score": [[1.0, 2.0]]}, "1 document id is empty"),
+    ({"query_id": ["1"], "doc_id": [["1", "2"]], "score": [[1.0, None]]}, "1 score is NaN or infinite"),
     ({"query_id": [1.5], "doc_id": ["1"], "score": [1.0]}, "query ids must be strings or whole numbers"),
     ({"query_id": ["1"], "doc_id": ["1"], "score": ["high"]}, "scores must be numbers"),
     (

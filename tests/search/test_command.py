@@ -175,10 +175,10 @@ def test_an_index_by_intent_of_one_document_and_one_query(encoders, tmp_path):
     beir.save(one, tmp_path / "data")
     command("embed", "--model", encoders["bert"], "--dataset", tmp_path / "data", "--out", tmp_path / "vectors")
     auto = ("index", tmp_path / "vectors", "--kind", "auto", "--out")
-    assert "1 documents" in command(*auto, tmp_path / "plain")
+    assert "1 document," in command(*auto, tmp_path / "plain")
     asked = ("--model", encoders["bert"], "--dataset", tmp_path / "data")
     text = command(*auto, tmp_path / "asked", *asked)
-    assert "1 documents" in text and "2 held-out queries are needed" in text
+    assert "1 document," in text and "2 held-out queries are needed" in text
     for name in ("plain", "asked"):
         searched = ("search", "--index", tmp_path / name, *asked, "path", "--json")
         assert [hit["id"] for hit in json.loads(command(*searched))["hits"]] == ["d"]

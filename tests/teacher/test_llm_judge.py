@@ -356,7 +356,7 @@ def test_long_documents_are_cut(endpoint, pairs, caplog):
     )
     assert scores[12] < expected(*pairs.texts(12))
     assert max(len(document) for _, document in endpoint.times()) == 10
-    assert "3 documents are longer than 10 characters and are truncated" in caplog.messages
+    assert "3 documents are longer than 10 characters and truncated" in caplog.messages
 
 
 def test_braces_in_texts_and_prompt_mean_nothing(endpoint):

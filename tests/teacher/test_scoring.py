@@ -67,7 +67,7 @@ def test_scores_that_are_no_numbers(dataset, first_stage, tmp_path, value):
         def score(self, pairs):
             yield np.array([0, 1]), np.array([1.0, value], np.float32)
 
-    with pytest.raises(UserError, match=r"gave NaN or infinite scores for 1 pairs, first for query 'q0'"):
+    with pytest.raises(UserError, match=r"gave NaN or infinite scores for 1 pair, first for query 'q0'"):
         api.score(first_stage, dataset, teacher=Broken(), store=tmp_path / "s")
 
 

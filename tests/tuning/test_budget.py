@@ -108,7 +108,7 @@ def test_too_few_dev_queries_are_said_with_how_many_it_takes():
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ([0.4], "a single dev query can show no difference"),
+        ([0.4], "1 dev query can show no difference"),
         ([1.0] * 50, "reach the best nDCG@10 on every dev query: none can be better"),
         ([1.0] * 39 + [0.0], "no settings can gain more than 0.025"),
     ],

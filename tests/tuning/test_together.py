@@ -111,7 +111,7 @@ def test_a_machine_with_other_dev_queries_is_refused(recipe, dataset_folder, tmp
     tuned(there, tmp_path / "one", storage, budget="1 trials")
     judged = copied / "qrels" / "dev.tsv"
     judged.write_text("\n".join(judged.read_text().splitlines()[:-1]) + "\n")
-    with pytest.raises(UserError, match="other dev queries compared the 1 trials so far"):
+    with pytest.raises(UserError, match="other dev queries compared 1 trial so far"):
         tuned(there, tmp_path / "other", storage, budget="2 trials")
 
 

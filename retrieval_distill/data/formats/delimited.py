@@ -19,6 +19,7 @@ from retrieval_distill.data.columns import as_text
 from retrieval_distill.data.formats.lines import MAX_CHARACTERS, lines
 from retrieval_distill.data.formats.reading import Reading, Row, TableFormat, Types
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 SEPARATORS = {";": "';'", "\t": "tab", "|": "'|'", ",": "','"}
 """Separators -> value of the option."""
@@ -102,7 +103,7 @@ def _with_names(records: Iterator[tuple[str, list[str]]], path: Path, reading: R
         if len(fields) == len(names):
             yield where, dict(zip(names, fields, strict=True))
         else:
-            reading.bad.row(where, "ragged row", f"{len(fields)} fields, but the header has {len(names)}")
+            reading.bad.row(where, "ragged row", f"{counted(len(fields), 'field')}, but the header has {len(names)}")
 
 
 CSV = TableFormat((".csv",), read_csv, write_csv, typed=False)

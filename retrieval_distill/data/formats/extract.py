@@ -16,6 +16,7 @@ from retrieval_distill.data.formats.lines import MAX_CHARACTERS
 from retrieval_distill.data.formats.markup import Page
 from retrieval_distill.data.formats.reading import RowError
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime import text_files
 
 NEEDED = "this type of file needs: pip install 'retrieval-distill[files]'"
@@ -75,10 +76,11 @@ def pdf(path: Path, encoding: str) -> Page:
     except Exception as error:  # a broken file may cause any exception in pypdf
         raise RowError("PDF that cannot be read", f"the PDF cannot be read ({error})") from None
     if not text and pictures:
-        detail = f"the PDF contains only images ({pictures} on {len(reader.pages)} pages); run OCR on it first"
+        where = counted(len(reader.pages), "page")
+        detail = f"the PDF contains only images ({pictures} on {where}); run OCR on it first"
         raise RowError("PDF that is only pictures", detail)
     if not text:
-        raise RowError("PDF without text", f"the PDF has no text on its {len(reader.pages)} pages")
+        raise RowError("PDF without text", f"the PDF has no text on its {counted(len(reader.pages), 'page')}")
     return Page(title, text, {name: value for name, value in zip(("author", "keywords"), about, strict=True) if value})
 
 

@@ -18,6 +18,7 @@ from retrieval_distill.data.formats.lines import lines
 from retrieval_distill.data.formats.names import KNOWN, Roles, text
 from retrieval_distill.data.formats.reading import Reading, Row, RowError, Table
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 TEXT_ENDINGS = (".tsv", ".txt", ".qrels", ".trec")
 
@@ -152,6 +153,7 @@ def _name_missing(name: str, missing: dict[str, list[tuple[str, str]]], reading:
         if cases and reading.bad.on_bad == "refuse":
             shown = ", ".join(f"{id_!r} (line {where.rpartition(':')[2]})" for where, id_ in cases[:3])
             more = ", ..." if len(cases) > 3 else ""
-            raise UserError(f"{name}: {len(cases)} judgements name a {what} that does not exist: {shown}{more}")
+            named = counted(len(cases), "judgement", "name")
+            raise UserError(f"{name}: {named} a {what} that does not exist: {shown}{more}")
         for where, _ in cases:
             reading.bad.row(where, f"judgement of a {what} that does not exist")

@@ -18,6 +18,7 @@ from retrieval_distill.data.formats import judgements, sidecars, tables, texts, 
 from retrieval_distill.data.formats.delimited import tsv_records
 from retrieval_distill.data.formats.reading import Format, Reading, Row, Table
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 COLLECTION = "collection.tsv"
 
@@ -95,7 +96,7 @@ def _threes(path: Path, reading: Reading) -> Iterator[tuple[str, list[str]]]:
         if len(fields) == 3:
             yield where, fields
         else:
-            reading.bad.row(where, "ragged row", f"{len(fields)} fields; a triple is query, relevant, other")
+            reading.bad.row(where, "ragged row", f"{counted(len(fields), 'field')}; a triple is query, relevant, other")
 
 
 def _triples(path: Path, reading: Reading) -> Iterator[tuple[str, tuple[str, str, int]]]:
@@ -121,7 +122,7 @@ def _table(paths: list[Path]) -> Table:
             here: dict[str, list[str]] = {}
             for where, fields in tsv_records(path, reading):
                 if len(fields) not in FIELDS:
-                    detail = f"{len(fields)} fields; expected id and text, or id, url, title and text"
+                    detail = f"{counted(len(fields), 'field')}; expected id and text, or id, url, title and text"
                     reading.bad.row(where, "ragged row", detail)
                 elif before.get(fields[0]) != fields:
                     yield where, dict(zip(FIELDS[len(fields)], fields, strict=True))

@@ -15,6 +15,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats.parquet import DAMAGED, first_line
 from retrieval_distill.data.generated import MARKS
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 
 PASSAGES = "passages.parquet"
 """Columns ``passage_id`` and ``doc_id``, a row per document of the corpus, in order."""
@@ -60,7 +61,8 @@ def _generated(path: Path, dataset: Dataset) -> pa.Table:
     known = dataset.queries.intersection(ids)
     unknown = [id_ for id_ in ids if id_ not in known]
     if unknown:
-        raise UserError(f"{path} names {len(unknown)} queries that are not in the folder, first {unknown[0]!r}")
+        count = counted(len(unknown), "query")
+        raise UserError(f"{path} names {count} not in the folder, first {unknown[0]!r}")
     return marks
 
 

@@ -20,6 +20,7 @@ from retrieval_distill.data.formats.jsonl import JSONL
 from retrieval_distill.data.formats.parquet import PARQUET
 from retrieval_distill.data.formats.reading import Format, Reading, Table, TableFormat, Types
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime.files import identity
 
 logger = logging.getLogger("retrieval_distill")
@@ -169,7 +170,8 @@ def _name_unjudged(name: str, found: Dataset) -> None:
     judged = set().union(*found.qrels.values())
     unjudged = [id_ for id_ in found.queries if id_ not in judged]
     if unjudged:
-        logger.warning("%s: %d queries have no judgements and are not used, first %r", name, len(unjudged), unjudged[0])
+        count = counted(len(unjudged), "query", "have")
+        logger.warning("%s: %s no judgements, so not used, first %r", name, count, unjudged[0])
 
 
 def _writer(kind: TableFormat) -> Format:

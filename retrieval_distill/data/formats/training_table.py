@@ -27,6 +27,7 @@ from retrieval_distill.data.formats.reading import Export, Format, Reading, RowE
 from retrieval_distill.data.hashes import text_hash
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime import files
 
 logger = logging.getLogger("retrieval_distill")
@@ -104,7 +105,7 @@ def write(dataset: Dataset, path: Path, export: Export) -> None:
     rows = _export_rows(dataset, export, path)
     first = next(rows, None)
     if first is None:
-        raise UserError(f"{path}: no query has {export.negatives} negatives; ask for fewer with --negatives")
+        raise UserError(f"{path}: no query has {counted(export.negatives, 'negative')}; ask for fewer with --negatives")
     texts = ["query", "positive", *(f"negative_{place}" for place in range(1, export.negatives + 1))]
     types = {**dict.fromkeys(texts, columns.TEXT), "scores": pa.list_(pa.float64())}
     with files.atomic(path) as temporary:
@@ -128,7 +129,8 @@ def _export_rows(dataset: Dataset, export: Export, path: Path) -> Iterator[tuple
             yield (seen.queries[query_id], *seen.documents.take(row), [scored[doc_id] for doc_id in row])
     if short:
         needs = f"no scored relevant document or fewer than {export.negatives} others"
-        logger.warning("%s: %d queries left out with %s, first %s", path, len(short), needs, ", ".join(short[:3]))
+        left_out = counted(len(short), "query")
+        logger.warning("%s: %s left out with %s, first %s", path, left_out, needs, ", ".join(short[:3]))
 
 
 def _rows(table: Table, reading: Reading) -> Iterator[TrainingRow]:
@@ -179,7 +181,7 @@ class _Row:
         values = _numbers(self.cells[scores], scores) if scores else []
         for what, name, found in (("labels", labels, grades), ("scores", scores, values)):
             if name and len(found) != len(texts):
-                raise RowError(f"{what} that do not fit", f"{len(found)} {what} for {len(texts)} texts")
+                raise RowError(f"{what} that do not fit", f"{len(found)} {what} for {counted(len(texts), 'text')}")
         return TrainingRow(str(query), texts, grades, values)
 
     def _check(self, texts: list[Any]) -> None:

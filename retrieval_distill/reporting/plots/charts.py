@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from retrieval_distill.formatting import number, rise, share, short
+from retrieval_distill.formatting import counted, number, rise, share, short
 from retrieval_distill.reporting.plots import labels, svg
 from retrieval_distill.reporting.plots.labels import LINE, Box, Name
 from retrieval_distill.reporting.plots.svg import Scale
@@ -190,8 +190,9 @@ def waterfall(title: str, values: Sequence[float], ours: str, theirs: str, y_lab
     parts.append(svg.text(x.start + 8, y(0) + 18, f"{won} won by {ours}", class_="win"))
     parts.append(svg.text(x.end, y(0) - 8, f"{lost} won by {theirs}", "end", "loss"))
     tied = first_loss - won
-    parts.append(svg.text((x.start + x.end) / 2, 266, f"{len(falling)} queries, {tied} equal", "middle", "label"))
-    spoken = f"of {len(falling)} queries {won} won by {ours}, {lost} won by {theirs}, {tied} equal"
+    asked = counted(len(falling), "query")
+    parts.append(svg.text((x.start + x.end) / 2, 266, f"{asked}, {tied} equal", "middle", "label"))
+    spoken = f"of {asked} {won} won by {ours}, {lost} won by {theirs}, {tied} equal"
     return svg.image(title, spoken, WIDTH, 274, parts)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from retrieval_distill.data.dataset import Qrels
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError, nearest
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime import stages
 from retrieval_distill.teacher.calibration.fit_parameters import combine, fit_temperature, fit_weights
 from retrieval_distill.teacher.calibration.normalise import check_name, is_squashed, normalise, unsquash
@@ -146,7 +147,7 @@ def _normalise_all(members: Sequence[Member], raw: Sequence[Run]) -> list[Run]:
 def _check_counts(options: Mapping[str, Sequence[Any] | None], count: int) -> None:
     for name, values in options.items():
         if values is not None and len(values) != count:
-            raise UserError(f"{name}: {len(values)} given for {count} teachers; each needs one")
+            raise UserError(f"{name}: {len(values)} given for {counted(count, 'teacher')}; each needs one")
 
 
 def _fit_member(how: str, rule: str, name: str, run: Run | None, qrels: Qrels) -> Member:

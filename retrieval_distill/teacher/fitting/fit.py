@@ -19,6 +19,7 @@ from retrieval_distill.data.training_set import TrainingSet
 from retrieval_distill.data.unknown_ids import refuse_unknown
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.significance import differences_with_intervals, mean_with_interval, paired_p
+from retrieval_distill.formatting import counted
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import Manifest
 from retrieval_distill.teacher.fitting import list_trainer
@@ -116,8 +117,8 @@ def _verdict(before: np.ndarray, after: np.ndarray, model: str) -> dict[str, Any
     p = paired_p(after, before)
     difference = differences_with_intervals({"": after - before}, {"": p})[""]  # of the same test, so that it agrees
     line = (
-        f"{model!r} on {len(after)} dev queries: {MEASURE} {before.mean():.3f} before, {after.mean():.3f} after "
-        f"(difference {difference.mean:+.3f}, 95 % interval {difference.low:+.3f} to {difference.high:+.3f})"
+        f"{model!r} on {counted(len(after), 'dev query')}: {MEASURE} {before.mean():.3f} before, {after.mean():.3f} "
+        f"after (difference {difference.mean:+.3f}, 95 % interval {difference.low:+.3f} to {difference.high:+.3f})"
     )
     if difference.mean < 0:
         logger.warning("%s: the fitted teacher got WORSE; try a lower learning_rate, more data or another loss", line)
@@ -138,7 +139,8 @@ def _card(config: FitTeacherConfig, counts: dict[str, Any]) -> str:
     dev = counts["dev"]
     numbers = "No dev queries were given: these are the last weights, and nothing was measured."
     if dev:
-        lines = [f"| {dev['queries']} dev queries, candidates reranked | {MEASURE} | 95 % interval |", "|---|---|---|"]
+        asked = counted(dev["queries"], "dev query")
+        lines = [f"| {asked}, candidates reranked | {MEASURE} | 95 % interval |", "|---|---|---|"]
         for when in ("before", "after"):
             lines.append(f"| {when} | {dev[when]['mean']:.3f} | {dev[when]['low']:.3f}-{dev[when]['high']:.3f} |")
         lines += ["", f"The weights are those of step {counts['best_step']}, the best on these same queries: a little"]

@@ -32,7 +32,7 @@ CASES = [
     ("c.jsonl", GOOD + b'{"id": "b", "text": " "}\n', ":2", "empty passage", "the passage 'b' is empty"),
     ("c.jsonl", GOOD + b'{"id": "b", "body": "x"}\n', ":2", "passage without id or text", "it has 'id', 'body'"),
     ("c.csv", b"id,text\ngood,fine\nb,x,y\n", ":3", "ragged row", "3 fields, but the header has 2"),
-    ("c.csv", b"id,text\ngood,fine\nb\n", ":3", "ragged row", "1 fields, but the header has 2"),
+    ("c.csv", b"id,text\ngood,fine\nb\n", ":3", "ragged row", "1 field, but the header has 2"),
     ("c.csv", b'id,text\ngood,fine\nb,"x"y\n', ":3", "not valid CSV", "not valid CSV"),
     ("c.tsv", b"id\ttext\ngood\tfine\nb\tx\ty\n", ":3", "ragged row", "3 fields, but the header has 2"),
 ]
@@ -113,8 +113,8 @@ def judged(tmp_path, text, **options):
 @pytest.mark.parametrize(
     ("text", "reason", "message"),
     [
-        ("q1\td1\t1\nq1\td9\t1\n", "judgement of a document that does not exist", r"1 judgements name a document that does not exist: 'd9' \(line 3\)"),
-        ("q1\td1\t1\nq9\td1\t1\n", "judgement of a query that does not exist", r"1 judgements name a query that does not exist: 'q9' \(line 3\)"),
+        ("q1\td1\t1\nq1\td9\t1\n", "judgement of a document that does not exist", r"1 judgement names a document that does not exist: 'd9' \(line 3\)"),
+        ("q1\td1\t1\nq9\td1\t1\n", "judgement of a query that does not exist", r"1 judgement names a query that does not exist: 'q9' \(line 3\)"),
         ("q1\td1\t1\nq1\td1\t2\n", "judged twice", "'q1' and 'd1' are judged twice, 1 and 2"),
         ("q1\td1\t1\nq1\td1\t0.5\n", "malformed judgement", "a grade must be a whole number, not '0.5'"),
         ("q1\td1\t1\nq1 d1 1\n", "malformed judgement", "expected query-id"),

@@ -131,8 +131,8 @@ def picture() -> bytes:
         ("x.html", b"<p>" + b"y" * 1001, "file too long", "more than 1,000 characters"),
         ("x.txt", b"caf\xe9", "not utf-8", "byte 3 of the file is not utf-8"),
         ("x.pdf", b"no pdf", "PDF that cannot be read", "cannot be read"),
-        ("x.pdf", pdf(""), "PDF without text", "no text on its 1 pages"),
-        ("x.pdf", picture, "PDF that is only pictures", r"only images \(1 on 1 pages\); run OCR"),
+        ("x.pdf", pdf(""), "PDF without text", "no text on its 1 page"),
+        ("x.pdf", picture, "PDF that is only pictures", r"only images \(1 on 1 page\); run OCR"),
     ],
 )
 def test_files_without_text_are_named(tmp_path, monkeypatch, name, content, reason, message):

@@ -148,7 +148,7 @@ def test_training_tables(place, ending, found, scores):
                 expected[found.queries[query], found.documents[doc]] = by_id[query][doc]
     path = place() / f"table.{ending}"
     if not expected:
-        with pytest.raises(UserError, match="no query has 1 negatives"):
+        with pytest.raises(UserError, match="no query has 1 negative"):
             api.convert(found, out=path, to="sentence-transformers", scores=run, negatives=1)
         return
     api.convert(found, out=path, to="sentence-transformers", scores=run, negatives=1)

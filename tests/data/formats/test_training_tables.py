@@ -132,7 +132,7 @@ def test_scores_of_text_in_csv(tmp_path):
     [
         ({"query": 1, "positive": 5, "negative": 7}, "numbers are not texts"),
         ({"query": "q", "positive": "p", "negative": 7}, "numbers are not texts"),
-        ({"query": "q", "positive": "p", "scores": [1, 2]}, "2 scores for 1 texts"),
+        ({"query": "q", "positive": "p", "scores": [1, 2]}, "2 scores for 1 text"),
         ({"query": "q", "positive": ["p", "n"], "labels": [1]}, "1 labels for 2 texts"),
         ({"query": "q", "positive": "p", "label": 0.5}, r"a grade must be a whole number, not 0\.5"),
         ({"query": "q", "positive": "p", "score": 0.5}, "pairs with a score have no judgement"),
