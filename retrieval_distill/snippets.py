@@ -74,31 +74,34 @@ def best_sentence(text: str, query: str) -> tuple[int, int]:
         text: Without white space around it.
         query: Any words.
     """
-    folded, starts = _fold(text), [0, *(match.end() for match in _BREAK.finditer(text))]
+    spaced = f" {_fold(text)} ".translate(_SPACES)
+    starts = [0, *(match.end() for match in _BREAK.finditer(text))]
     worth: dict[int, list[float]] = {}
     for word in set(_WORD.findall(_fold(query))):
-        holders = list(_holders(word, folded, starts))
+        holders = list(_holders(word, spaced, starts))
         for number in holders:
             worth.setdefault(number, []).append(math.log1p(len(starts) / len(holders)))
     best = min(worth, key=lambda number: (-math.fsum(worth[number]), number), default=0)
     return starts[best], [*starts, len(text)][best + 1]
 
 
-def _holders(word: str, folded: str, starts: Sequence[int]) -> Iterator[int]:
+def _holders(word: str, spaced: str, starts: Sequence[int]) -> Iterator[int]:
     """The numbers of the sentences that contain a word."""
-    number = at = 0
-    while number < len(starts) and (at := folded.find(word, max(at, starts[number]))) >= 0:
-        end = at + len(word)
-        if _is_of_word(folded[at - 1 : at]) or _is_of_word(folded[end : end + 1]):
-            at += 1
-        else:
-            number = bisect_right(starts, at)
-            yield number - 1
+    number = 0
+    while number < len(starts) and (at := spaced.find(f" {word} ", starts[number])) >= 0:
+        number = bisect_right(starts, at)
+        yield number - 1
 
 
-def _is_of_word(character: str) -> bool:
-    """Whether it is a character of a word, as regular expressions see it."""
-    return character.isalnum() or character == "_"
+class _Spaces(dict[int, str]):
+    """What is no character of a word, as regular expressions see it, becomes a space."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        return self.setdefault(code, character if character.isalnum() or character == "_" else " ")
+
+
+_SPACES = _Spaces()
 
 
 def _fold(text: str) -> str:
