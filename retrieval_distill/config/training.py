@@ -38,7 +38,7 @@ class TrainingConfig(OptimiserConfig):
     dev_queries: int = Field(200, ge=1)
     """Dev queries of an evaluation, drawn by the seed."""
     dev_documents: int = Field(2000, ge=10)
-    """Documents they are asked over: relevant ones, first-stage candidates, and others drawn by the seed."""
+    """Documents they are asked over: all relevant ones, then first-stage candidates, then others drawn by the seed."""
     agreement_queries: int = Field(100, ge=0)
     """Training queries whose whole lists tell how far the student agrees with the teacher, before, during and after."""
     memory: int | None = Field(None, ge=1)

@@ -32,9 +32,10 @@ class DevSet:
 
     @classmethod
     def pool(cls, candidates: Run, split: str, dataset: Dataset, size: int, seed: int) -> DevSet:
-        """The queries of a Run with a pool of at most ``size`` documents.
+        """The queries of a Run with a pool of ``size`` documents.
 
-        The pool is filled with relevant documents, then candidates (first ranks first), then random documents.
+        The pool holds all relevant documents, even if they are more than that: a query whose answers are left out tells
+        nothing. It is filled up with candidates (first ranks first), then with random documents.
 
         Args:
             candidates: First-stage results of the dev queries.
@@ -50,13 +51,13 @@ class DevSet:
         checks.check_run("dev", candidates, judged)
         qrels = {query: judged[query] for query in candidates.query_ids if query in judged}
         refuse_unknown(candidates.select(list(qrels)), dataset.queries, dataset.documents, "the run of dev queries")
-        relevant = [doc for judged in qrels.values() for doc, grade in judged.items() if grade > 0]
+        relevant = dict.fromkeys(doc for judged in qrels.values() for doc, grade in judged.items() if grade > 0)
         frame = candidates.frame
         by_rank = frame["doc_id"].iloc[np.argsort(frame.groupby("query_id").cumcount(), kind="stable")]
         count = len(dataset.documents)
         random_rows = np.random.default_rng(seed).choice(count, min(size, count), replace=False)
         ids = dict.fromkeys([*relevant, *by_rank, *dataset.documents.at(random_rows).ids])
-        return cls(dataset.queries.select(list(qrels)), qrels, dataset.documents.select(list(ids)[:size]))
+        return cls(dataset.queries.select(list(qrels)), qrels, dataset.documents.select(list(ids)[: max(size, len(relevant))]))
 
     @property
     def fingerprint(self) -> str:

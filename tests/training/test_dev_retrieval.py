@@ -34,6 +34,7 @@ def test_what_goes_into_the_pool():
     assert dev.documents.ids[:5] == ["d3", "d8", "d2", "d0", "d1"]
     assert dev.documents.ids[5] in {"d4", "d5", "d6", "d7"}
     assert pool(3).documents.ids == ["d3", "d8", "d2"]
+    assert pool(1).documents.ids == ["d3", "d8"]  # never fewer than the relevant ones
     assert set(pool(50).documents.ids) == set(SMALL.documents.ids)
 
 
