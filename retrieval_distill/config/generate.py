@@ -87,8 +87,9 @@ class GenerateConfig(Section):
     documents: int | None = Field(None, ge=1)
     """Documents that queries are made from, drawn by the seed; ``None``: all."""
     keep: float = Field(0.1, ge=0, le=1)
-    """Share of the queries, of all ways without a model but ``headings``, that stay in their document. The others are taken
-    out of it for training, so that the student cannot learn to look for equal words (arXiv 1906.00300, section 5)."""
+    """Share of the queries of all ways without a model but ``headings`` that stay in the text of their document. The
+    others are taken out of it for training, so that the student cannot learn to look for equal words (arXiv 1906.00300,
+    section 5)."""
     min_words: int = Field(3, ge=1)
     """Shorter queries are dropped."""
     max_words: int = Field(48, ge=1)

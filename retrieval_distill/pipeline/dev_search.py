@@ -42,6 +42,7 @@ def dense(job: Job, name: str, queries: Texts, depth: int) -> Run:
     )
     near = exact.search(changed, model, queries, len(others), similarity, dtype)
     seen = [doc in job.dev.documents for doc in found.frame["doc_id"]]
-    kept = exact.rescore(Run(found.frame[seen].reset_index(drop=True)), vectors, model, queries, similarity, dtype)  # both on one scale
+    unchanged = Run(found.frame[seen].reset_index(drop=True))
+    kept = exact.rescore(unchanged, vectors, model, queries, similarity, dtype)  # both on one scale
     both = pd.concat([kept.frame, near.frame])
     return Run.from_columns(both["query_id"], both["doc_id"], both["score"]).top(depth)
