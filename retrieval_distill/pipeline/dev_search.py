@@ -31,10 +31,10 @@ def dense(job: Job, name: str, queries: Texts, depth: int) -> Run:
         depth: Documents per query.
     """
     model, dtype = job.model(name), job.recipe.embed.dtype
+    if job.dev is job.dataset:
+        return job.dense(name, model, queries, depth)
     others = job.dev.documents.select([id_ for id_ in job.dev.documents.ids if id_ not in job.dataset.documents])
     found = job.dense(name, model, queries, depth + len(others))
-    if not others:
-        return found
     vectors, options = job.embeddings(name), job.manifests[f"index-{name}"]["inputs"]
     similarity = options["similarity"]
     changed = api.embed(
