@@ -118,7 +118,10 @@ def distill(
     if dev:
         from retrieval_distill.training.dev_retrieval import DevSet
 
-        asked = DevSet.pool(*dev, dataset, chosen.training.dev_documents, chosen.seed)
+        candidates, held_out = dev
+        view = generated.held_out_view(dataset, held_out)
+        candidates = generated.in_view(candidates, dataset, view)
+        asked = DevSet.pool(candidates, held_out, view, chosen.training.dev_documents, chosen.seed)
     seen = generated.training_view(dataset, split)
     training_set = TrainingSet(generated.use_copies(scored, dataset), seen.qrels(split), seen.queries, seen.documents)
     refuse_unknown(training_set.scored, seen.queries, seen.documents)

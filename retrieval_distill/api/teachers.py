@@ -107,7 +107,9 @@ def gate(
 
     teachers, runs = _members(teacher), {name: run_of(run) for name, run in baselines.items()}
     asked = dict.fromkeys(id_ for run in runs.values() for id_ in run.query_ids)
-    qrels = None if split is None else {id_: dataset.qrels(split)[id_] for id_ in asked}
+    judged = {} if split is None else generated.held_out_view(dataset, split).qrels(split)
+    qrels = None if split is None else {id_: judged[id_] for id_ in asked}
+    runs = {name: generated.use_copies(run, dataset) for name, run in runs.items()} if judged else runs
     runs = dict(self_hits.without_self_hits(runs, dataset, qrels or {}))
     pairs = gating.union(runs)
     raw, facts = raw_scores(pairs, dataset.queries, generated.with_copies(dataset), teachers, ScoreStore(store))

@@ -77,7 +77,8 @@ class DatasetConfig(ReadConfig):
     """Split whose queries the gate asks; ``None``, or a split the dataset lacks: it only reports agreement."""
     dev_queries: int | None = Field(None, ge=1)
     """Where the dataset has no split ``dev``: training queries, drawn by the seed, that become it and train nothing, at
-    most a fifth of them; ``None``: it stays without."""
+    most a fifth of them; ``None``: it stays without. Generated queries become it one of a document, whose others train
+    nothing either, and are asked over documents without them (as ``generate.keep`` says)."""
     test: str | None = "test"
     """Split that the report measures; ``None``: nothing is measured."""
     train_queries: int | None = Field(None, ge=1)

@@ -10,7 +10,7 @@ from retrieval_distill.config.endpoint import EndpointConfig
 from retrieval_distill.config.evaluation import QUESTIONS
 from retrieval_distill.config.section import Section
 
-Way = Literal["titles", "headings", "sentences", "summary", "seq2seq", "llm"]
+Way = Literal["titles", "headings", "sentences", "keywords", "summary", "questions", "seq2seq", "llm"]
 
 
 class Seq2SeqConfig(Section):
@@ -82,12 +82,14 @@ class GenerateConfig(Section):
     ways: dict[Way, Annotated[float, Field(gt=0)]] = {"titles": 1, "sentences": 1}
     """Way -> queries made from each document, at most; 0.5: from every second one. So a way is weighed by the number of
     its queries. Without a model: ``titles``, ``headings`` (of Markdown or HTML) each with its section, ``sentences``
-    (salient ones), ``summary`` (the first sentence). With one: ``seq2seq``, ``llm``."""
+    (salient ones), ``keywords`` (the salient words of such a one), ``summary`` (the first sentence), ``questions``
+    (English, by rules, of the first sentence or the title). With one: ``seq2seq``, ``llm``."""
     documents: int | None = Field(None, ge=1)
     """Documents that queries are made from, drawn by the seed; ``None``: all."""
     keep: float = Field(0.1, ge=0, le=1)
-    """Share of the title, sentence and summary queries that stay in the text of their document. The others are taken
-    out of it for training, so that the student cannot learn to look for equal words (arXiv 1906.00300, section 5)."""
+    """Share of the queries of all ways without a model but ``headings`` that stay in the text of their document. The
+    others are taken out of it for training, so that the student cannot learn to look for equal words (arXiv 1906.00300,
+    section 5)."""
     min_words: int = Field(3, ge=1)
     """Shorter queries are dropped."""
     max_words: int = Field(48, ge=1)

@@ -1,15 +1,20 @@
 """Datasets with generated queries, and their form in training.
 
 A query that was removed from its document is trained with a copy of the document without it, ``QUERY-ID:document``,
-which replaces the document for this query only: it is neither searched nor measured. Knows datasets and Runs; must not
-know how queries are generated.
+which replaces the document for this query only: it is neither searched nor measured. A held-out query finds the copy in
+place of the document, or it would find that by its own words. Knows datasets and Runs; must not know how queries are
+generated.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
@@ -83,12 +88,52 @@ def training_view(dataset: Dataset, split: str) -> Dataset:
     return dataset.replace(documents=with_copies(dataset), qrels={**dataset.qrels, split: judged}, parents=None)
 
 
+def held_out_view(dataset: Dataset, split: str) -> Dataset:
+    """The dataset as a held-out split sees it: copies replace the documents of its generated queries.
+
+    They do so for all of the split's queries, among the documents and in the judgements. A split without generated
+    queries is unchanged.
+    """
+    marks, qrels = _marks_with_copies(dataset), dataset.qrels(split)
+    own = marks[marks["query_id"].isin(list(qrels))]
+    if own.empty:
+        return dataset
+    copies, replaced = _by_pair(own), set(own["doc_id"])
+    kept = dataset.documents.select([id_ for id_ in dataset.documents.ids if id_ not in replaced])
+    documents = _concatenate(kept, Texts.from_records(_records(own)))
+    judged: Qrels = {
+        query: {copies.get((query, doc), doc): grade for doc, grade in grades.items()}
+        for query, grades in qrels.items()
+    }
+    return dataset.replace(documents=documents, qrels={**dataset.qrels, split: judged}, parents=None)
+
+
+def hold_out(dataset: Dataset, count: int, seed: int) -> tuple[set[str], set[str]]:
+    """Generated queries to hold out, one of each document that is drawn, and the others of these documents.
+
+    Queries that stayed in their documents are held out only where none of their way was removed.
+
+    Args:
+        dataset: A dataset with generated queries.
+        count: Queries to hold out; of the documents with queries a fifth at most.
+        seed: Random seed.
+    """
+    assert dataset.generated is not None
+    marks = dataset.generated.to_pandas()
+    removed = marks["text"].notna()
+    hidden = marks[removed | ~marks["way"].isin(marks["way"][removed])]
+    documents = hidden["doc_id"].drop_duplicates()
+    drawn = documents.sample(min(count, marks["doc_id"].nunique() // 5, len(documents)), random_state=seed)
+    theirs = hidden[hidden["doc_id"].isin(drawn)].sample(frac=1, random_state=seed).drop_duplicates("doc_id")
+    held_out = set(theirs["query_id"])
+    return held_out, set(marks["query_id"][marks["doc_id"].isin(drawn)]) - held_out
+
+
 def with_copies(dataset: Dataset) -> Texts:
     """The documents, followed by the copies."""
-    records = _marks_with_copies(dataset)[["copy", "title", "text"]].itertuples(index=False, name=None)
-    return (
-        dataset.documents if dataset.generated is None else _concatenate(dataset.documents, Texts.from_records(records))
-    )
+    if dataset.generated is None:
+        return dataset.documents
+    return _concatenate(dataset.documents, Texts.from_records(_records(_marks_with_copies(dataset))))
 
 
 def use_copies(run: Run, dataset: Dataset) -> Run:
@@ -96,17 +141,35 @@ def use_copies(run: Run, dataset: Dataset) -> Run:
     marks = _marks_with_copies(dataset)
     if marks.empty:
         return run
-    copies = dict(zip(zip(marks["query_id"], marks["doc_id"], strict=True), marks["copy"], strict=True))
-    frame = run.frame
+    copies, frame = _by_pair(marks), run.frame
     return Run.from_columns(
         frame["query_id"], [copies.get(pair, pair[1]) for pair in run.pairs], frame["score"].to_numpy()
     )
+
+
+def in_view(run: Run, dataset: Dataset, view: Dataset) -> Run:
+    """A Run over the dataset's documents as a :func:`held_out_view` of it has them, without those that it lacks."""
+    if view is dataset:
+        return run
+    frame = use_copies(run, dataset).frame
+    lacking = [doc in dataset.documents and doc not in view.documents for doc in frame["doc_id"]]
+    return Run(frame[~np.array(lacking, bool)].reset_index(drop=True))
 
 
 def _marks_with_copies(dataset: Dataset) -> pd.DataFrame:
     """The marks of queries that were removed from their documents, with ``copy``, the copy's id."""
     marks = (MARKS.empty_table() if dataset.generated is None else dataset.generated).to_pandas().dropna(subset="text")
     return marks.assign(copy=[f"{query}:document" for query in marks["query_id"]])
+
+
+def _records(marks: pd.DataFrame) -> Iterable[Record]:
+    """The copies, as (id, title, text)."""
+    return marks[["copy", "title", "text"]].itertuples(index=False, name=None)
+
+
+def _by_pair(marks: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """(query id, document id) -> the copy's id."""
+    return dict(zip(zip(marks["query_id"], marks["doc_id"], strict=True), marks["copy"], strict=True))
 
 
 def _concatenate(one: Texts, other: Texts) -> Texts:

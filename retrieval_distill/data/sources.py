@@ -31,7 +31,7 @@ def of_run(recipe: Recipe, folder: Path) -> Dataset:
         UserError: A source is missing or defective, or lacks a split that the recipe names.
     """
     if not recipe.datasets:
-        return _sample(_with_dev(_open("", recipe.dataset, recipe, folder), recipe), recipe)
+        return _sample(with_dev(_open("", recipe.dataset, recipe, folder), recipe), recipe)
     parts = {name: _open(name, source, recipe, folder) for name, source in recipe.datasets.items()}
     return join_datasets({name: _select_splits(part, recipe.datasets[name], recipe) for name, part in parts.items()})
 
@@ -71,17 +71,24 @@ def _open(name: str, source: DatasetConfig | SourceConfig, recipe: Recipe, folde
     return load(str(prepared_folder(folder, name)), folder).replace(name=name or Path(source.source).name)
 
 
-def _with_dev(dataset: Dataset, recipe: Recipe) -> Dataset:
-    """With a dev split of training queries, where the dataset has none and the recipe's section asks for one."""
+def with_dev(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """With a dev split of training queries, where the dataset has none and the recipe's section asks for one.
+
+    Of generated queries, the others of the same documents are left out altogether.
+    """
     config = recipe.dataset
     train = generated.training_split(dataset, config.train)
     if not config.dev_queries or not config.dev or dataset.qrels.get(config.dev) or train not in dataset.qrels:
         return dataset
-    judged = dataset.qrels(train)
-    dev = dataset.queries(train).sample(min(config.dev_queries, len(judged) // 5), recipe.seed)
+    judged, left_out = dataset.qrels(train), set[str]()
+    if train == generated.SPLIT and dataset.generated is not None:
+        dev, left_out = generated.hold_out(dataset, config.dev_queries, recipe.seed)
+    else:
+        dev = set(dataset.queries(train).sample(min(config.dev_queries, len(judged) // 5), recipe.seed))
     parts: dict[str, Qrels] = {train: {}, config.dev: {}}
     for id_, grades in judged.items():
-        parts[config.dev if id_ in dev else train][id_] = grades
+        if id_ not in left_out:
+            parts[config.dev if id_ in dev else train][id_] = grades
     return dataset.replace(qrels={**dataset.qrels, **parts})
 
 

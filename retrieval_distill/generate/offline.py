@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import unescape
 from itertools import accumulate, zip_longest
 
@@ -68,6 +68,21 @@ def salient_sentences(salience: Salience) -> Find:
         if len(found) > 1:
             for at in salience.rank(found):
                 yield Query(_line(found[at]), (title, "".join(found[:at] + found[at + 1 :]).strip()))
+
+    return find
+
+
+KEYWORDS = 6
+"""Words of a query of keywords at most."""
+
+
+def keywords(salience: Salience) -> Find:
+    """The most salient words of every sentence, as one types them into a search box -> what ``sentences`` leaves."""
+    of_sentences = salient_sentences(salience)
+
+    def find(title: str, text: str) -> Iterator[Query]:
+        for found in of_sentences(title, text):
+            yield replace(found, text=" ".join(salience.best_words(words(found.text), KEYWORDS)))
 
     return find
 

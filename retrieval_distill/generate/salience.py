@@ -32,6 +32,12 @@ class Salience:
         centroid = self._vector([word for sentence in sentences for word in words(sentence)])
         return sorted(range(len(sentences)), key=lambda number: -_cosine(vectors[number], centroid))
 
+    def best_words(self, found: Sequence[str], count: int) -> list[str]:
+        """The rarest words, in the order in which they first occur."""
+        distinct = list(dict.fromkeys(found))
+        best = set(sorted(distinct, key=self._containing.__getitem__)[:count])
+        return [word for word in distinct if word in best]
+
     def _vector(self, found: list[str]) -> dict[str, float]:
         return {
             word: count * math.log((self._documents + 1) / (self._containing[word] + 1))

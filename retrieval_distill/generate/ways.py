@@ -8,7 +8,7 @@ from typing import Any
 from retrieval_distill import models
 from retrieval_distill.config import GenerateConfig
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.generate import offline
+from retrieval_distill.generate import offline, questions
 from retrieval_distill.generate.query_generator import QueryGenerator
 from retrieval_distill.generate.salience import Salience
 
@@ -58,9 +58,12 @@ def _headings(config: GenerateConfig, seed: int, documents: Texts) -> QueryGener
     return offline.Offline("headings", offline.headings, 0.0, seed)  # a section, never the whole document
 
 
-def _sentences(config: GenerateConfig, seed: int, documents: Texts) -> QueryGenerator:
-    salience = Salience(f"{title} {text}" for _, title, text in documents.records())
-    return offline.Offline("sentences", offline.salient_sentences(salience), config.keep, seed)
+def _salient(name: str, find: Callable[[Salience], offline.Find]) -> Build:
+    def built(config: GenerateConfig, seed: int, documents: Texts) -> QueryGenerator:
+        salience = Salience(f"{title} {text}" for _, title, text in documents.records())
+        return offline.Offline(name, find(salience), config.keep, seed)
+
+    return built
 
 
 def _seq2seq(config: GenerateConfig, seed: int, documents: Texts) -> QueryGenerator:
@@ -80,8 +83,10 @@ def _llm(config: GenerateConfig, seed: int, documents: Texts) -> QueryGenerator:
 _WAYS: dict[str, Build] = {
     "titles": _offline("titles", offline.titles),
     "headings": _headings,
-    "sentences": _sentences,
+    "sentences": _salient("sentences", offline.salient_sentences),
+    "keywords": _salient("keywords", offline.keywords),
     "summary": _offline("summary", offline.summary),
+    "questions": _offline("questions", questions.questions),
     "seq2seq": _seq2seq,
     "llm": _llm,
 }

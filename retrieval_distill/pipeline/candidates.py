@@ -12,8 +12,10 @@ from retrieval_distill.data import feedback_queries
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.mining import mining_report
+from retrieval_distill.pipeline import dev_search
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
+from retrieval_distill.retrieval.fusion import reciprocal_rank_fusion
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import write_json
 
@@ -103,7 +105,8 @@ def dev_candidates(job: Job, out: Path, count: int | None) -> Run:
     depth, queries = job.recipe.retrieve.depth, job.dataset.queries(job.dev_split()).sample(count, job.recipe.seed)
 
     def work(folder: Path) -> dict[str, int]:
-        found = api.retrieve(queries, job.dataset, depth=depth, dtype=job.recipe.embed.dtype, **job.first_stage)
+        both = [dev_search.lexical(job, queries, depth), dev_search.dense(job, "start", queries, depth)]
+        found = reciprocal_rank_fusion(both).top(depth)
         found.save(folder / "run.parquet")
         return {"queries": len(queries), "pairs": len(found)}
 
@@ -111,6 +114,7 @@ def dev_candidates(job: Job, out: Path, count: int | None) -> Run:
         "texts": [job.dataset.documents.fingerprint, queries.fingerprint],
         "start": job.manifests["index-start"]["fingerprint"],
         "retrieve": {"depth": depth, **job.recipe.retrieve.bm25},
+        **job.dev_inputs,
     }
     job.note("retrieve-dev", stages.stage("retrieve-dev", out, inputs, work))
     return Run.load(out / "run.parquet")

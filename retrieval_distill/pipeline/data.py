@@ -62,6 +62,7 @@ def generate(job: Job) -> None:
         teacher_config=recipe.teacher, **asked, **job.first_stage,
     )  # fmt: skip
     job.note("generate", job.dataset.manifest)
+    job.dataset = sources.with_dev(job.dataset, recipe)
     hear(job)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.passages import pooling
 from retrieval_distill.evaluation.rivals import HYBRIDS
+from retrieval_distill.pipeline import dev_search
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.retrieval import hybrid
 from retrieval_distill.retrieval.hybrid import Fusion, FusionTuning
@@ -27,9 +28,9 @@ def tune_fusion(job: Job) -> None:
     queries, depth = job.dataset.queries(split), job.dataset.in_passages(config.depth)
 
     def work(folder: Path) -> dict[str, int]:
-        lexical = job.lexical(queries, depth)
+        lexical = dev_search.lexical(job, queries, depth)
         for name, of in HYBRIDS.items():
-            dense = job.dense(of, job.model(of), queries, depth)
+            dense = dev_search.dense(job, of, queries, depth)
             found = tuned(job, split, lexical, dense)
             if of == "student":
                 found.decide()
@@ -44,6 +45,7 @@ def tune_fusion(job: Job) -> None:
         "retrieve": job.recipe.retrieve.bm25,
         "depth": depth,
         "measure": config.measures[0],
+        **job.dev_inputs,
     }
     job.stage("tune-fusion", "fusion", inputs, work)
     place = job.out / "search"
@@ -55,7 +57,7 @@ def tune_fusion(job: Job) -> None:
 
 def tuned(job: Job, split: str, lexical: Run, dense: Run) -> FusionTuning:
     """What :func:`retrieval_distill.retrieval.hybrid.tune` finds for two Runs of a judged split."""
-    pool, qrels = pooling(job.dataset, job.dataset.qrels(split))
+    pool, qrels = pooling(job.dev, job.dev.qrels(split))
     return hybrid.tune(lexical, dense, qrels, pool, job.recipe.evaluate.measures[0])
 
 

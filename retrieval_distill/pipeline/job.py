@@ -170,11 +170,22 @@ class Job:
             return {}
         return {"feedback": [self.manifests["feedback"]["fingerprint"], config.negatives, config.weight]}
 
-    @cached_property
+    @property
     def judged_dev(self) -> str | None:
-        """The dev split, where the dataset has one that is judged."""
-        split = self.recipe.dataset.dev
-        return split if split and self.dataset.qrels.get(split) else None
+        """The dev split, where the dataset has one that is judged, or gets one when its queries are generated."""
+        config, qrels = self.recipe.dataset, self.dataset.qrels
+        ahead = self.recipe.generate is not None and generated.SPLIT not in qrels and config.train not in qrels
+        return config.dev if config.dev and (qrels.get(config.dev) or (ahead and config.dev_queries)) else None
+
+    @cached_property
+    def dev(self) -> Dataset:
+        """The dataset as the dev queries see it; the same, but for generated ones."""
+        return generated.held_out_view(self.dataset, self.judged_dev) if self.judged_dev else self.dataset
+
+    @property
+    def dev_inputs(self) -> dict[str, Any]:
+        """What stages that search for dev queries depend on, beside the queries and the indexes."""
+        return {} if self.dev is self.dataset else {"documents": self.dev.documents.fingerprint}
 
     @property
     def members(self) -> tuple[MemberConfig, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from retrieval_distill import api
 from retrieval_distill.data import feedback_queries
 from retrieval_distill.data.run import Run
+from retrieval_distill.pipeline import dev_search
 from retrieval_distill.pipeline.fusing import tuned
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
@@ -32,7 +33,7 @@ def ask_gate(job: Job) -> None:
     searched = every if split else queries  # the fusion is tuned on all of them, as the one that is reported
 
     def work(folder: Path) -> dict[str, Any]:
-        lexical, start = job.lexical(searched, depth), job.dense("start", job.model("start"), searched, depth)
+        lexical, start = dev_search.lexical(job, searched, depth), dev_search.dense(job, "start", searched, depth)
         fusion = tuned(job, split, lexical, start).chosen if split else Fusion()
         rivals = {"bm25": lexical, "start": start, "hybrid-start": fusion.fuse(lexical, start)}
         found = api.gate(
@@ -55,6 +56,7 @@ def ask_gate(job: Job) -> None:
         "start": job.manifests["index-start"]["fingerprint"],
         "retrieve": job.recipe.retrieve.bm25,
         "depths": [config.gate_depth, depth],
+        **job.dev_inputs,
     }
     job.stage("gate", "gate", inputs, work)
     gate.enforce(Gate.open(job.out / "gate").verdict, config.gate, job.teacher_name)

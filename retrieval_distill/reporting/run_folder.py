@@ -167,7 +167,8 @@ class RunFolder:
             return None
         made = self.path / STAGES["generate"] / GENERATED
         if self.recipe.get("generate") and made.is_file():
-            found = generated.add_generated(found, pd.read_parquet(made))
+            made_here = generated.add_generated(found, pd.read_parquet(made))
+            found = sources.with_dev(made_here, parse_recipe(self.recipe))
         told = self.path / STAGES["feedback"] / feedback_queries.FILE
         if self.recipe.get("feedback") and told.is_file():
             split = generated.SPLIT if self.recipe.get("generate") else self.recipe["dataset"]["train"]

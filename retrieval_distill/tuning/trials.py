@@ -111,7 +111,7 @@ class Judge:
         """By the recipe's own run, whose start model finds the pool; ``out`` is the search's folder."""
         recipe, config = own.recipe, own.recipe.tune
         candidates = dev_candidates(own, out / "dev-candidates", config.dev_queries)
-        dev = DevSet.pool(candidates, own.dev_split(), own.dataset, config.dev_documents, recipe.seed)
+        dev = DevSet.pool(candidates, own.dev_split(), own.dev, config.dev_documents, recipe.seed)
         return cls(dev, recipe.evaluate.measures[0], recipe.evaluate.depth, config.against)
 
     def values(self, student: SentenceTransformer) -> np.ndarray:

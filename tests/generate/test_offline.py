@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from retrieval_distill.data.dataset import Texts
-from retrieval_distill.generate import blocks, offline
+from retrieval_distill.generate import blocks, offline, questions
 from retrieval_distill.generate.query_generator import Query
 from retrieval_distill.generate.salience import Salience
 
@@ -92,6 +92,37 @@ def test_sentences_come_by_salience_and_are_taken_out():
     assert [query.text for query in found] == ["Wing drag wing.", "Wing lift.", "Of the sea."]
     assert found[1].seen == ("T", "Of the sea. Wing drag wing.")
     assert list(offline.salient_sentences(salience)("T", "Alone.")) == []
+
+
+def test_keywords_are_the_rarest_words_of_a_sentence_that_is_taken_out():
+    texts = ["the wing of and boat", "the lift of and boat", "the boat and the sea and the drag of the keel"]
+    way = offline.keywords(Salience(texts))
+    text = "A boat. The keel and the drag of the lift and the sea: wing and boat and boat again, the lift."
+    found = list(way("T", text))
+    asked = next(query for query in found if len(query.text.split()) == offline.KEYWORDS)
+    assert asked == Query("keel drag lift sea wing again", ("T", "A boat."))
+    assert list(way("T", "Alone.")) == []
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "found"),
+    [
+        ("", "A ribosome is a machine. It works.", [Query("what is a ribosome", ("", "It works."))]),
+        ("", "Wings are the organs of flight. They beat.", [Query("what are wings", ("", "They beat."))]),
+        ("", "DNA is a molecule. It is long.", [Query("what is DNA", ("", "It is long."))]),
+        ("", "This is a test. It works.", []),
+        ("", "Split the extension from a path. It may be empty.",
+         [Query("how do I split the extension from a path", ("", "It may be empty."))]),
+        ("Lift of a wing .", "The lift grows. It falls.",
+         [Query("what is known about Lift of a wing", ("", "The lift grows. It falls."))]),
+        ("splitext", "Split a path. It may be empty.",
+         [Query("how do I split a path", ("splitext", "It may be empty.")),
+          Query("what is known about splitext", ("", "Split a path. It may be empty."))]),
+        ("", "Alone.", []),
+    ],
+)  # fmt: skip
+def test_questions(title, text, found):
+    assert list(questions.questions(title, text)) == found
 
 
 def test_salience_is_the_cosine_with_the_whole():
