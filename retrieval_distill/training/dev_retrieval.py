@@ -56,8 +56,9 @@ class DevSet:
         by_rank = frame["doc_id"].iloc[np.argsort(frame.groupby("query_id").cumcount(), kind="stable")]
         count = len(dataset.documents)
         random_rows = np.random.default_rng(seed).choice(count, min(size, count), replace=False)
-        ids = dict.fromkeys([*relevant, *by_rank, *dataset.documents.at(random_rows).ids])
-        return cls(dataset.queries.select(list(qrels)), qrels, dataset.documents.select(list(ids)[: max(size, len(relevant))]))
+        ids = list(dict.fromkeys([*relevant, *by_rank, *dataset.documents.at(random_rows).ids]))
+        pool = dataset.documents.select(ids[: max(size, len(relevant))])
+        return cls(dataset.queries.select(list(qrels)), qrels, pool)
 
     @property
     def fingerprint(self) -> str:
