@@ -69,7 +69,7 @@ def test_each_stage_is_numbered(trained):
     assert len(numbers) == 6  # the recipe gpl asks no dev queries, neither of the gate nor how to fuse
     for before, after in (("making the student of", "measuring the student's agreement with its teacher before training"),
                           ("training the student: ", "measuring the student's agreement with its teacher after training"),
-                          ("the teacher scores ", "pairs of ")):  # fmt: skip
+                          ("the teacher scores ", "scoring pairs with the teacher")):  # fmt: skip
         assert -1 < said.index(before) < said.index(after)
 
 
