@@ -37,7 +37,7 @@ def test_a_document_that_the_dataset_lacks_in_the_scores_of_a_training_table(run
 def test_a_query_that_the_dataset_lacks(dataset_folder, tmp_path):
     Run.from_dict({**SCORES, "gone": {"d1": 1.0}}).save(tmp_path / "foreign.trec")
     said = command("distill", tmp_path / "foreign.trec", "--dataset", dataset_folder, "--out", tmp_path / "x", code=2)
-    assert "the run names 1 query ids that the dataset does not have: 'gone'" in said
+    assert "the run names 1 query id that the dataset does not have: 'gone'" in said
 
 
 def test_dev_queries_of_another_dataset(dataset, tiny_recipe, tmp_path):

@@ -350,7 +350,7 @@ def test_without_judgements_it_says_what_is_needed(toy, encoders, tmp_path):
     with pytest.raises(UserError, match="needs judged training queries"):
         nothing = TrainingSet(candidates(toy, "train"), {}, toy.queries, toy.documents)
         fit.fit_teacher(options(encoders["bert"]), nothing, None, tmp_path)
-    with pytest.raises(UserError, match="1 document ids that the dataset does not have: 'gone'"):
+    with pytest.raises(UserError, match="1 document id that the dataset does not have: 'gone'"):
         run = with_relevant(candidates(toy, "train"), {"q1": {"gone": 1}})
         lacking = TrainingSet(run, {"q1": {"gone": 1}}, toy.queries, toy.documents)
         fit.fit_teacher(options(encoders["bert"]), lacking, None, tmp_path)

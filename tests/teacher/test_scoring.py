@@ -73,5 +73,5 @@ def test_scores_that_are_no_numbers(dataset, first_stage, tmp_path, value):
 
 def test_unknown_ids(dataset, tmp_path):
     run = Run.from_dict({"q0": {"d0": 1.0, "gone": 1.0}})
-    with pytest.raises(UserError, match="1 document ids that the dataset does not have: 'gone'"):
+    with pytest.raises(UserError, match="1 document id that the dataset does not have: 'gone'"):
         api.score(run, dataset, teacher=WordOverlap(), store=tmp_path / "s")
