@@ -96,7 +96,11 @@ def attempt(name: str, python: str, quick: bool) -> str:
         return without_torch(bin_)
     if not install(bin_, "-c", str(constraints), "-e", ".[test]"):
         return "FAILED to install"
-    tests = [*QUICK, "-p", "no:randomly"] if quick else ["tests", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
+    tests = (
+        [*QUICK, "-p", "no:randomly"]
+        if quick
+        else ["tests", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
+    )
     done = subprocess.run(
         [bin_, "-m", "pytest", "-q", *tests],
         cwd=ROOT,

@@ -33,13 +33,13 @@ COSTS = {
 
 def chosen(report: TuningReport) -> str:
     """What was chosen, in a sentence without a verdict."""
-    best, measure = report.chosen, report.measure
+    best, measure, tried = report.chosen, report.measure, counted(len(report.trials), "trial")
     if best.name == OWN:
-        return f"The recipe's own settings: none of {_count(report)} was better on dev ({measure})."
+        return f"The recipe's own settings: none of {tried} was better on dev ({measure})."
     trained = counted(best.seeds, "seed")
     own = report.own.mean
     return (
-        f"The best of {_count(report)} on dev is {best.name}: {measure} {number(best.mean)} against "
+        f"The best of {tried} on dev is {best.name}: {measure} {number(best.mean)} against "
         f"{number(own)} of the recipe's own settings ({trained} each)."
     )
 
@@ -277,10 +277,6 @@ def _axis(report: TuningReport, key: str, trials: Sequence[Trial]) -> Axis:
 
 def _placed(report: TuningReport, key: str) -> list[Trial]:
     return [trial for trial in report.trials if trial.value is not None and key in trial.settings]
-
-
-def _count(report: TuningReport) -> str:
-    return counted(len(report.trials), "trial")
 
 
 def _counts(report: TuningReport) -> str:
