@@ -37,18 +37,29 @@ WITHOUT_TORCH = [
 ]
 
 
-def requirements() -> dict[str, str]:
-    """Every direct dependency, extras included: name -> what is required of its version."""
+def lowest(python: Path) -> tuple[Path, str]:
+    """A constraints file with the lowest version of every direct dependency that goes with the others; torch's of them."""
+    if not install(python, "uv"):
+        raise SystemExit("matrix: uv, which finds the lowest versions, could not be installed")
+    found = ROOT / "build" / "matrix" / "lowest.txt"
+    resolve = [python, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--extra", "test"]
+    subprocess.run([*resolve, "--resolution", "lowest-direct", "pyproject.toml", "-o", found], cwd=ROOT, check=True)
+    versions = dict(line.split("==") for line in found.read_text(encoding="utf-8").split())
+    for name, bound in bounds().items():
+        got = versions.get(name.lower())
+        if got and not re.fullmatch(rf"{re.escape(bound)}(\.0)*", got):
+            print(f"matrix: pyproject.toml admits {name} {bound}; the lowest that goes with the others is {got}")
+    torch = versions.pop("torch")
+    found.write_text("".join(f"{name}=={version}\n" for name, version in versions.items()), encoding="utf-8")
+    return found, torch
+
+
+def bounds() -> dict[str, str]:
+    """Every direct dependency, extras included: name -> the lowest version admitted."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
-    found = [re.match(r"([\w.-]+)(?:\[[^\]]*\])?(.*)", line) for line in lines]
+    found = [re.match(r"([\w.-]+)(?:\[[^\]]*\])?[>=]=([\w.]+)", line) for line in lines]
     return {match[1]: match[2] for match in found if match}
-
-
-def lowest() -> dict[str, str]:
-    """Name -> the lowest version admitted."""
-    bounds = {name: re.search(r"[>=]=([\w.]+)", required) for name, required in requirements().items()}
-    return {name: bound[1] for name, bound in bounds.items() if bound}
 
 
 def interpreter(version: str) -> str | None:
@@ -85,12 +96,8 @@ def attempt(name: str, python: str, quick: bool) -> str:
     pinned = re.search(r"^torch==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M)[1]
     constraints, wanted = ROOT / "constraints.txt", [pinned]
     if name == "lowest":
-        constraints = ROOT / "build" / "matrix" / "lowest.txt"
-        least = lowest()
-        wanted = [least.pop("torch"), pinned]
-        constraints.write_text(
-            "".join(f"{package}=={version}\n" for package, version in least.items()), encoding="utf-8"
-        )
+        constraints, least = lowest(bin_)
+        wanted = [least, pinned]
     got = next((version for version in wanted if torch(bin_, version)), None)
     if got is None:
         return without_torch(bin_)
