@@ -68,7 +68,8 @@ class TeacherConfig(MemberConfig):
     ensemble: tuple[MemberConfig, ...] = ()
     """Several teachers in place of ``model``; their normalised scores are added up by weight."""
     weights: Literal["given", "fitted"] = "given"
-    """Whether an ensemble's weights are those given, or fitted on dev queries."""
+    """Whether an ensemble's weights are those given, or fitted on dev queries. Without dev queries of people's there is
+    nothing to fit them on: they are those given, of standard scores (``z-score``) where no other ones are asked for."""
     squashed: Literal["undo", "keep", "refuse"] = "undo"
     """What to do with scores that a sigmoid has squashed into 0..1: back to logits, nothing, or stop."""
     gate: Literal["stop", "warn", "off"] = "warn"
@@ -82,6 +83,17 @@ class TeacherConfig(MemberConfig):
     def members(self) -> tuple[MemberConfig, ...]:
         """The ensemble, or the one teacher."""
         return self.ensemble or (self,)
+
+    @property
+    def unfitted(self) -> TeacherConfig:
+        """The same where nothing can be fitted: an ensemble's weights are those given, of scores on one scale."""
+        if self.weights == "given" or not self.ensemble:
+            return self
+        alike = (
+            member if member.normalise != "none" else member.model_copy(update={"normalise": "z-score"})
+            for member in self.ensemble
+        )
+        return self.model_copy(update={"weights": "given", "ensemble": tuple(alike)})
 
 
 class EmbeddingTeacherConfig(Section):

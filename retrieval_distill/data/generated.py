@@ -108,6 +108,12 @@ def held_out_view(dataset: Dataset, split: str) -> Dataset:
     return dataset.replace(documents=documents, qrels={**dataset.qrels, split: judged}, parents=None)
 
 
+def is_generated(dataset: Dataset, split: str) -> bool:
+    """Whether a split's queries, or some of them, were generated from the documents."""
+    made = () if dataset.generated is None else dataset.generated["query_id"].to_pylist()
+    return not set(dataset.qrels(split)).isdisjoint(made)
+
+
 def hold_out(dataset: Dataset, count: int, seed: int) -> tuple[set[str], set[str]]:
     """Generated queries to hold out, one of each document that is drawn, and the others of these documents.
 

@@ -127,7 +127,7 @@ def measuring(job: Job) -> list[Act]:
     acts = [_student("vectors and index of the student", last)]
     if job.baselines:
         acts.append(_embedding("vectors and indexes of the baselines", embed_baselines, job, job.baselines))
-    if job.judged_dev:
+    if job.tuning_split:
         acts.append(Act("how to fuse with BM25, asked of the dev queries", partial(tune_fusion, job)))
     if job.measurable:
         test = job.recipe.dataset.measured

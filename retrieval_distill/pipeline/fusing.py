@@ -18,11 +18,11 @@ from retrieval_distill.runtime import stages
 
 
 def tune_fusion(job: Job) -> None:
-    """Tune both hybrids, and choose between the student and its fusion; do nothing if no dev query is judged.
+    """Tune both hybrids, and choose between the student and its fusion; do nothing without dev queries of people's.
 
     The student's weights are kept where a search of the run finds them, as if they were tuned by ``search --tune``.
     """
-    split, config = job.judged_dev, job.recipe.evaluate
+    split, config = job.tuning_split, job.recipe.evaluate
     if split is None:
         return
     queries, depth = job.dataset.queries(split), job.dataset.in_passages(config.depth)
@@ -62,7 +62,7 @@ def tuned(job: Job, split: str, lexical: Run, dense: Run) -> FusionTuning:
 
 
 def fusions(job: Job) -> dict[str, Fusion]:
-    """How each hybrid fuses: as tuned on dev, or by reciprocal ranks, both sides counting alike."""
+    """How each hybrid fuses: as tuned on dev, or untuned."""
     if "tune-fusion" not in job.manifests:
         return {name: Fusion() for name in HYBRIDS}
     return {name: _tuned(job, name).chosen for name in HYBRIDS}

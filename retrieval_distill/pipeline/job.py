@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from retrieval_distill import api, endpoints, models
-from retrieval_distill.config import BM25Config, MemberConfig, Recipe
+from retrieval_distill.config import BM25Config, MemberConfig, Recipe, TeacherConfig
 from retrieval_distill.config.mining import LEXICAL, START
 from retrieval_distill.data import feedback_queries, generated, sources
 from retrieval_distill.data.dataset import Dataset, Texts
@@ -177,6 +177,20 @@ class Job:
         ahead = self.recipe.generate is not None and generated.SPLIT not in qrels and config.train not in qrels
         return config.dev if config.dev and (qrels.get(config.dev) or (ahead and config.dev_queries)) else None
 
+    @property
+    def tuning_split(self) -> str | None:
+        """The dev split, if its queries are people's: generated ones have their documents' words, and choose BM25."""
+        split = self.judged_dev
+        if split is None or split not in self.dataset.qrels or generated.is_generated(self.dataset, split):
+            return None
+        return split
+
+    @property
+    def teacher_config(self) -> TeacherConfig:
+        """The recipe's teacher; weights that nothing can be fitted on are those given, of standard scores."""
+        config = self.recipe.teacher
+        return config if self.tuning_split else config.unfitted
+
     @cached_property
     def dev(self) -> Dataset:
         """The dataset as the dev queries see it; the same, but for generated ones."""
@@ -191,7 +205,7 @@ class Job:
     def members(self) -> tuple[MemberConfig, ...]:
         """The teachers' options; ``bm25`` reads words as ``retrieve`` says, unless it has options of its own."""
         words = BM25Config(**self.recipe.retrieve.bm25)
-        members = self.recipe.teacher.members
+        members = self.teacher_config.members
         return tuple(member.model_copy(update={"bm25": member.bm25 or words}) for member in members)
 
     @property
@@ -307,7 +321,7 @@ class Job:
     @property
     def teacher_inputs(self) -> dict[str, Any]:
         """What makes the teachers' scores other ones."""
-        config = self.recipe.teacher
+        config = self.teacher_config
         members = [
             {
                 **teachers.identity(member, self.dataset.documents),

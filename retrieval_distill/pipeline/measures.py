@@ -89,6 +89,7 @@ def _inputs(job: Job, queries: Texts) -> dict[str, Any]:
         "depths": [_depth(job), job.recipe.evaluate.rerank_depth],
         "teacher": job.teacher_inputs,
         "fusion": {name: [fusion.method, fusion.dense] for name, fusion in fusions(job).items()},
+        "untuned": str(Fusion()),
     }
     others = {name: teachers.identity(member, job.dataset.documents) for name, member in job.rerankers.items()}
     return {**found, "rerankers": others} if others else found

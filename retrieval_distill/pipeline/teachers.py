@@ -22,19 +22,19 @@ from retrieval_distill.teacher.gate import Gate
 
 def asks_gate(job: Job) -> bool:
     """Whether the gate is asked, for its verdict or to fit the calibration."""
-    return job.recipe.teacher.gate != "off" or gate.needs_fit(job.recipe.teacher)
+    return job.teacher_config.gate != "off" or gate.needs_fit(job.teacher_config)
 
 
 def ask_gate(job: Job) -> None:
     """Is the teacher better than BM25, the start model and the two fused, here? Asked before the costly part."""
-    config, split, depth = job.recipe.teacher, job.judged_dev, job.dataset.in_passages(job.recipe.evaluate.depth)
+    config, split, depth = job.teacher_config, job.judged_dev, job.dataset.in_passages(job.recipe.evaluate.depth)
     every = job.dataset.queries(split) if split else job.training_queries
     queries = every.sample(config.gate_queries, job.recipe.seed)
     searched = every if split else queries  # the fusion is tuned on all of them, as the one that is reported
 
     def work(folder: Path) -> dict[str, Any]:
         lexical, start = dev_search.lexical(job, searched, depth), dev_search.dense(job, "start", searched, depth)
-        fusion = tuned(job, split, lexical, start).chosen if split else Fusion()
+        fusion = tuned(job, job.tuning_split, lexical, start).chosen if job.tuning_split else Fusion()
         rivals = {"bm25": lexical, "start": start, "hybrid-start": fusion.fuse(lexical, start)}
         found = api.gate(
             job.dataset,
@@ -58,13 +58,15 @@ def ask_gate(job: Job) -> None:
         "depths": [config.gate_depth, depth],
         **job.dev_inputs,
     }
+    if job.tuning_split is None:
+        inputs["fusion"] = str(Fusion())
     job.stage("gate", "gate", inputs, work)
     gate.enforce(Gate.open(job.out / "gate").verdict, config.gate, job.teacher_name)
 
 
 def score(turn: Round) -> None:
     """The teachers' scores for every candidate: raw into the score store, calibrated for the objectives."""
-    job, config = turn.job, turn.job.recipe.teacher
+    job, config = turn.job, turn.job.teacher_config
 
     def work(folder: Path) -> dict[str, Any]:
         candidates = Run.load(turn.out / "candidates" / "run.parquet")

@@ -60,7 +60,7 @@ class Fused(Part):
     """Which was better there: ``student`` or ``hybrid-student``."""
     dev: Dev | None = None
     untuned: dict[str, Mean]
-    """By measure, what reciprocal ranks of equal weight reach on the test queries."""
+    """By measure, what the fusion reaches on the test queries without tuning, both sides counting alike."""
 
 
 class System(Part):

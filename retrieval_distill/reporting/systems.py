@@ -131,7 +131,7 @@ def fusion(report: RunReport) -> list[list[str]]:
         tuned = f"{number(mean.mean)} ({interval(*mean.interval)})" if how.tuned else "not tuned"
         plain = f"{number(untuned.mean)} ({interval(*untuned.interval)})"
         rows.append([name, f"{how.dense:g} of the {by}, on {how.split}" if how.tuned else "", tuned, plain])
-    headings = ["system", "weight of the bi-encoder, tuned", f"{headline}, tuned", "untuned (reciprocal ranks, 0.5)"]
+    headings = ["system", "weight of the bi-encoder, tuned", f"{headline}, tuned", "untuned (0.5)"]
     return [headings, *rows] if rows else []
 
 

@@ -65,9 +65,10 @@ def use(report: RunReport) -> str:
         return ""
     decided = report.distillation.use
     if decided is None:
+        people = "of people's " if report.recipe.get("generate") else ""
         return (
-            "No dev query is judged, so nothing here can choose between the student and its fusion with BM25 without "
-            "looking at the test queries: judge some and name their split as dataset.dev."
+            f"No dev query {people}is judged, so nothing here can choose between the student and its fusion with BM25 "
+            "without looking at the test queries: judge some and name their split as dataset.dev."
         )
     fused, alone = (of[report.headline].mean for of in (decided.dev.fused, decided.dev.student))
     minus = (

@@ -9,6 +9,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from retrieval_distill.data.generated import is_generated
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.passages import pooling
 from retrieval_distill.retrieval import hybrid
@@ -84,7 +85,8 @@ def _choose_fusion(searcher: Searcher, place: SearchLocation) -> Fusion | None:
     """
     run, found = place.search_folder.parent, hybrid.tuned_for(place.search_folder, _key(searcher))
     if found is None:
-        if place.dev is None or not searcher.dataset.qrels.get(place.dev):
+        dataset = searcher.dataset
+        if place.dev is None or not dataset.qrels.get(place.dev) or is_generated(dataset, place.dev):
             return None
         logger.info(
             "%s: comparing the student alone with the student and BM25 fused, once, on split %s", run, place.dev
@@ -102,7 +104,7 @@ def _tuned_fusion(searcher: Searcher, place: SearchLocation) -> Fusion:
     folder = place.search_folder
     kept = FusionTuning.read(folder)
     if kept is None:
-        raise UserError(f"no tuned weights in {folder}; tune them with --tune SPLIT, or use --hybrid rank:0.5")
+        raise UserError(f"no tuned weights in {folder}; tune them with --tune SPLIT, or use --hybrid score:0.5")
     if kept.key != _key(searcher):
         raise UserError(
             f"{folder / kept.file}: tuned for another student, index or corpus; tune again with --tune SPLIT"

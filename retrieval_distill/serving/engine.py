@@ -324,7 +324,7 @@ def _loaded(searcher: Searcher) -> Searcher:
 
 
 def _weights(folder: Path, file: str | None = None) -> Fusion:
-    """The weights of a fusion, as tuned; else reciprocal ranks, both sides counting alike."""
+    """The weights of a fusion, as tuned; else those without tuning."""
     tuned = FusionTuning.read(folder, file)
     return tuned.chosen if tuned else Fusion()
 

@@ -1,4 +1,4 @@
-"""A recipe that generates its queries holds some out as dev split, and chooses on them as on any others."""
+"""A recipe that generates its queries holds some out as dev split; they are asked, but choose no weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from retrieval_distill import pipeline
 from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
+from retrieval_distill.evaluation.rivals import HYBRIDS
 from retrieval_distill.reporting.run_folder import RunFolder
+from retrieval_distill.search.searcher import Searcher
 from tests.conftest import sentence
 
 DOCUMENTS = 40
@@ -37,7 +39,7 @@ def bare(tmp_path_factory) -> str:
 def finished(tiny_recipe, bare, tmp_path_factory):
     """A run with an ensemble whose weights are fitted on dev queries, and evaluations while it trains."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    members = [{"model": tiny_recipe["teacher"]["model"], "max_length": 48}, {"model": "bm25"}]
+    members = [{"model": tiny_recipe["teacher"]["model"], "max_length": 48}, {"model": "bm25", "weight": 2}]
     values = {
         **tiny_recipe, "dataset": {"source": bare, "dev_queries": 8},
         "generate": {"ways": {"sentences": 2, "keywords": 1}, "keep": 0.0},
@@ -47,21 +49,27 @@ def finished(tiny_recipe, bare, tmp_path_factory):
     return out, pipeline.run(parse_recipe(values), out=out).details
 
 
-def test_dev_decides(finished):
-    out, told = finished
-    assert told["stages"]["tune-fusion"]["counts"]["queries"] == 8
-    assert told["systems"]["hybrid-student"]["fusion"]["tuned"]
-    assert told["distillation"]["use"]["decided_on"] == "dev"
+def test_they_are_asked(finished):
+    out, _ = finished
     gate = json.loads((out / "gate" / "gate.json").read_text())
-    assert gate["queries"] == 4 and gate["against"].keys() == {"bm25", "start", "hybrid-start"}  # the others fitted
+    assert gate["queries"] == 8 and gate["against"].keys() == {"bm25", "start", "hybrid-start"}
+
+
+def test_but_choose_no_weights(finished):
+    """They have their documents' words, so they would choose BM25: scripts/study_fusion.md."""
+    out, told = finished
+    assert "tune-fusion" not in told["stages"] and told["distillation"]["use"] is None
+    for name in HYBRIDS:
+        assert told["systems"][name]["fusion"]["method"] == "score" and not told["systems"][name]["fusion"]["tuned"]
+    weights = json.loads((out / "teacher-scores" / "calibration.json").read_text())["members"]
+    assert [(member["normalise"], member["weight"]) for member in weights] == [("z-score", 1.0), ("z-score", 2.0)]
+    assert "No dev query of people's is judged" in (out / "report.txt").read_text().replace("\n", " ")
+    assert Searcher.open(out).lexical is None
 
 
 def test_no_dev_query_finds_its_document_by_its_own_words(finished):
     """BM25 would find each document first by its own sentence, and hardly finds it by the one word left of that."""
     out, _ = finished
-    tried = json.loads((out / "fusion" / "hybrid-start.json").read_text())["tried"]
-    (bm25,) = (one["mean"] for one in tried if (one["method"], one["dense"]) == ("score", 0))
-    assert bm25 < 0.5
     assert json.loads((out / "gate" / "gate.json").read_text())["against"]["bm25"]["baseline"] < 0.5
 
 

@@ -43,7 +43,7 @@ def test_both_hybrids_are_fused_with_weights_tuned_on_dev(finished, data, tiny_r
         single = [Run.load(out / "runs" / f"{part}.parquet") for part in ("bm25", of)]
         measured = evaluate(tuned.chosen.fuse(*single).top(20), data.qrels("test"), ["nDCG@10"])
         assert report["systems"][name]["nDCG@10"]["mean"] == pytest.approx(measured["nDCG@10"].mean())
-        untuned = evaluate(Fusion("rank", 0.5).fuse(*single).top(20), data.qrels("test"), ["nDCG@10"])
+        untuned = evaluate(Fusion("score", 0.5).fuse(*single).top(20), data.qrels("test"), ["nDCG@10"])
         assert told["untuned"]["nDCG@10"]["mean"] == pytest.approx(untuned["nDCG@10"].mean())
 
 
@@ -130,7 +130,7 @@ def test_without_dev_queries_nothing_is_tuned_and_nothing_decided(finished, tiny
     assert "tune-fusion" not in report["stages"] and report["distillation"]["use"] is None
     for name in HYBRIDS:
         fusion = report["systems"][name]["fusion"]
-        assert (fusion["tuned"], fusion["method"], fusion["dense"]) == (False, "rank", 0.5)
+        assert (fusion["tuned"], fusion["method"], fusion["dense"]) == (False, "score", 0.5)
         assert fusion["untuned"]["nDCG@10"]["mean"] == report["systems"][name]["nDCG@10"]["mean"]
 
 
