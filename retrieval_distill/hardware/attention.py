@@ -1,8 +1,9 @@
-"""Attention on a CPU: of texts of several lengths in one row, and in bfloat16 as two batched matrix products.
+"""Attention on a CPU: of texts of several lengths in one row, and in bfloat16 faster than PyTorch's fused kernel.
 
-PyTorch's fused kernel works in small blocks: that saves memory, but with the short texts of retrieval the products,
-which oneDNN computes natively, take a third of the time. Knows tensors and transformers' attention registry; must not
-know models or texts.
+The kernel works in small blocks: that saves memory, but with the short texts of retrieval two batched matrix products,
+which oneDNN computes natively, take a third of the time. Its backward pass in bfloat16 takes three times as long as the
+one in float32, and is less exact (``scripts/bench_attention.py``). Knows tensors and transformers'
+attention registry; must not know models or texts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ NAME = "sdpa-products"
 
 MAX_TOKENS = 512
 """Longest text in tokens, since a batch's scores take heads x tokens x tokens x texts x 2 bytes."""
+
+MAX_LEARNT_TOKENS = 256
+"""Longest text in tokens whose attention is learnt in float32; beyond, the kernel's blocks are as fast in bfloat16."""
 
 
 def speed_up(model: nn.Module) -> None:
@@ -47,7 +51,8 @@ def attend(
     """Attention in transformers' interface: three times [texts, heads, tokens, size] -> [texts, tokens, heads, size].
 
     With ``packed``, several texts stand in one row. The products handle padding masks only; everything else (causal or
-    local attention, dropout, gradients, long texts, heads that share keys) is left to the fused kernel.
+    local attention, dropout, gradients, long texts, heads that share keys) is left to the fused kernel, with gradients
+    of short texts in float32.
     """
     if packed is not None:
         if getattr(module, "is_causal", True):
@@ -64,12 +69,27 @@ def attend(
     special = options.get("dropout") or options.get("position_bias") is not None or torch.is_grad_enabled()
     causal = options.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
+    if torch.is_grad_enabled() and query.dtype == torch.bfloat16 and tokens <= MAX_LEARNT_TOKENS:
+        return _in_float32(module, query, key, value, attention_mask, options), None
     if not plain or special or not _is_padding(attention_mask, causal):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     scaling = options.get("scaling") or size**-0.5
     q, k, v = (states.reshape(texts * heads, tokens, size) for states in (query, key, value))
     scores = torch.baddbmm(_mask_bias(attention_mask, query), q, k.transpose(1, 2), alpha=scaling)
     return torch.bmm(scores.softmax(-1), v).view(query.shape).transpose(1, 2).contiguous(), None
+
+
+def _in_float32(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: dict[str, Any]
+) -> Tensor:
+    """The fused kernel in float32, its result in the dtype of the query."""
+    biases = {name: options[name].float() for name in ("position_bias",) if isinstance(options.get(name), Tensor)}
+    bias = mask if mask is None or mask.dtype == torch.bool else mask.float()
+    with torch.autocast("cpu", enabled=False):
+        found, _ = sdpa_attention_forward(
+            module, query.float(), key.float(), value.float(), bias, **{**options, **biases}
+        )
+    return found.to(query.dtype)
 
 
 def _is_padding(mask: Tensor | None, causal: bool) -> bool:
