@@ -23,6 +23,8 @@ SHAPES = [(32, 24), (96, 80), (96, 128), (32, 256), (16, 512)]
 
 
 class Layer(nn.Module):
+    """As transformers' layers tell that they see both ways."""
+
     is_causal = False
 
 

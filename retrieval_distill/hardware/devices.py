@@ -9,7 +9,6 @@ import ctypes
 import gc
 import logging
 import platform
-import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -90,25 +89,6 @@ def uses_bfloat16(wanted: bool | None) -> bool:
 def dtype_name(name: str) -> str:
     """The dtype that ``"auto"`` means on the best device; other names unchanged."""
     return str(dtype(name, device())).removeprefix("torch.") if name == "auto" else name
-
-
-def quantize_linear_layers(model: torch.nn.Module, device: str) -> None:
-    """Quantise a model's linear layers to 8 bits in place: weights per output, activations dynamically per batch.
-
-    The fastest choice on a CPU with VNNI, but a batch's largest activation sets the step for the whole batch: how well
-    rankings survive depends on the model and must be measured.
-
-    Raises:
-        UserError: The device is not a CPU.
-    """
-    if device != "cpu":
-        raise UserError(f"dtype int8 works only on a CPU; on {device} use bfloat16 or float16")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a deprecation in favour of an add-on package
-        if "onednn" in torch.backends.quantized.supported_engines:
-            torch.backends.quantized.engine = "onednn"
-        per_output = torch.ao.quantization.per_channel_dynamic_qconfig
-        torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear: per_output}, inplace=True)
 
 
 @lru_cache

@@ -20,7 +20,7 @@ from sentence_transformers.base.modules import Transformer
 from retrieval_distill import models, positions, weights
 from retrieval_distill.data.tokens import token_batches
 from retrieval_distill.errors import UserError
-from retrieval_distill.hardware import cpu
+from retrieval_distill.hardware import cpu, eight_bits
 from retrieval_distill.hardware import devices as hardware
 from retrieval_distill.hardware.fitting import Fitting
 from retrieval_distill.runtime import stages
@@ -297,9 +297,8 @@ def _make_fast(model: CrossEncoder, compute: torch.dtype, int8: bool, device: st
     if compute != torch.float32:
         exact_head.keep(model)
     if int8:
-        hardware.quantize_linear_layers(model, device)
-    else:
-        cpu.speed_up(model)
+        eight_bits.quantize(model, device)
+    cpu.speed_up(model)
     return packs
 
 

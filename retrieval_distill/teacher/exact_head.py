@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def arithmetic(dtype: str) -> dict[str, str]:
     """What a cross-encoder's scores are computed in, for fingerprints, by the name of its layers' dtype."""
-    return {"dtype": dtype} if dtype in ("float32", "int8") else {"dtype": dtype, "head": "float32"}
+    beside = {"float32": {}, "int8": {"scales": "by token"}}  # int8 scores of before had a scale for a whole batch
+    return {"dtype": dtype, **beside.get(dtype, {"head": "float32"})}
 
 
 def keep(model: CrossEncoder) -> None:
