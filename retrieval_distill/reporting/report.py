@@ -93,7 +93,7 @@ def table(finished: RunReport) -> str:
     shown = (verdict.headline(finished, against), *ways, verdict.use(finished))
     text = plain(120, *map(Text, shown), grid, *map(Text, verdict.doubts(finished)))
     datasets = (by_dataset(name, systems) for name, systems in finished.datasets.items())
-    return "\n".join([text, *datasets]) + other_splits.text(finished)
+    return "\n".join([text, *datasets]) + seeds.text(finished.seeds) + other_splits.text(finished)
 
 
 def _cell(name: str, values: Mapping[str, Measured]) -> str:

@@ -20,6 +20,8 @@ from retrieval_distill.evaluation import compare, rivals, seed_summary
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.evaluation.rivals import TRAINED
 from retrieval_distill.evaluation.significance import differences_with_intervals, holm, paired_p
+from retrieval_distill.formatting import interval, number, share
+from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.report_seeds import OverSeeds, SeedDifference, SeveralSeeds
 from retrieval_distill.reporting.report_systems import System
 from retrieval_distill.reporting.run_folder import SEEDS
@@ -63,6 +65,39 @@ def section(
             {name: seed_summary.matrix([values], name, measures[0])[0] for name in (best, "hybrid-start")},
         ),
     )
+
+
+def table(found: SeveralSeeds | None) -> list[list[str]]:
+    """A row per trained system and measure, headings first: over the seeds, then each; empty for a single seed."""
+    if found is None:
+        return []
+    mean = f"mean over the seeds ({share(0.95)})"
+    headings = ["system", "measure", mean, "standard deviation", *(f"seed {n}" for n in found.seeds)]
+    rows = [
+        [
+            name,
+            measure,
+            f"{number(of.mean)} ({interval(of.low, of.high)})",
+            number(of.standard_deviation),
+            *map(number, of.means),
+        ]
+        for name, measures in found.systems.items()
+        for measure, of in measures.items()
+    ]
+    return [headings, *rows]
+
+
+def text(found: SeveralSeeds | None) -> str:
+    """The same as text."""
+    from rich.table import Table
+
+    if found is None:
+        return ""
+    headings, *rows = table(found)
+    grid = Table(*headings)
+    for row in rows:
+        grid.add_row(*row)
+    return "\n" + plain(120, grid)
 
 
 def _over_seeds(values: np.ndarray) -> OverSeeds:

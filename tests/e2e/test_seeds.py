@@ -20,12 +20,14 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.seed_summary import summarise
 from retrieval_distill.evaluation.significance import holm, paired_p
+from retrieval_distill.formatting import interval, number, signed
 from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.pipeline.rounds import further_seeds, rounds
 from retrieval_distill.retrieval import exact
 from retrieval_distill.retrieval.hybrid import Fusion, FusionTuning
 from retrieval_distill.runtime.stages import read_manifest
 from tests import programs
+from tests.reporting.reading import table
 
 SYSTEMS = ("student", "hybrid-student")
 
@@ -183,10 +185,28 @@ def test_the_mean_over_the_seeds_is_compared_with_what_needs_no_training(three, 
 
 
 def test_values_by_query_are_kept(three, dataset):
-    table = pd.read_parquet(three[0] / "seeds" / "per_query.parquet")
-    assert len(table) == 3 * 2 * len(dataset.qrels("test"))
-    means = table[table["system"] == "hybrid-student"].groupby("seed")["nDCG@10"].mean()
+    values = pd.read_parquet(three[0] / "seeds" / "per_query.parquet")
+    assert len(values) == 3 * 2 * len(dataset.qrels("test"))
+    means = values[values["system"] == "hybrid-student"].groupby("seed")["nDCG@10"].mean()
     assert means.tolist() == pytest.approx(three[1]["seeds"]["systems"]["hybrid-student"]["nDCG@10"]["means"])
+
+
+def test_the_spread_stands_in_every_form_of_the_report(three):
+    out, report = three
+    found = report["seeds"]["systems"]["hybrid-student"]["nDCG@10"]
+    against = report["seeds"]["against"]["student"]["hybrid-start"]
+    for name in ("report.txt", "report.md", "report.html", "student/README.md"):
+        text = " ".join((out / name).read_text().split())
+        assert "3 students, of seeds 7, 8 and 9, learnt from the same lists" in text
+        deviation = f"standard deviation between seeds {number(found['standard_deviation'])}: "
+        assert f"({interval(found['low'], found['high'])}), {deviation}" in text
+        assert f"{signed(against['mean'])} ({signed(against['low'])} to {signed(against['high'])})" in text
+        assert "this one student" not in text
+    rows = table((out / "report.html").read_text(), "Students of several seeds")
+    assert rows[0] == ["system", "measure", *rows[0][2:4], "seed 7", "seed 8", "seed 9"]
+    [row] = (row for row in rows if row[:2] == ["hybrid-student", "nDCG@10"])
+    assert row[4:] == [number(mean) for mean in found["means"]]
+    assert f"| {' | '.join(row)} |" in (out / "report.md").read_text()
 
 
 def test_killed_while_a_further_student_trains_it_ends_the_same(one, three, recipe, tmp_path):
