@@ -3,7 +3,8 @@
     dataset -> (queries) -> candidates -> teacher scores -> student -> vectors -> index -> fusion -> measured runs
     -> report
 
-Candidates, scores and student may come in several rounds, in which the student mines for its own training.
+Candidates, scores and student may come in several rounds, in which the student mines for its own training. The last
+training may be repeated with further seeds, after the first student is measured.
 
 Knows the order of the stages and what each depends on; must not know how a stage does its work. Started by
 ``torchrun``, the first process does all of it, and the others join it for the student.
