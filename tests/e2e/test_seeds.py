@@ -224,7 +224,7 @@ def test_killed_while_a_further_student_trains_it_ends_the_same(one, three, reci
     assert report["seeds"] == three[1]["seeds"]
 
 
-def test_without_dev_queries_each_is_fused_by_ranks(one, recipe, tmp_path):
+def test_without_dev_queries_each_is_fused_untuned(one, recipe, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(one[0], out)
     report = pipeline.run(parse_recipe(with_seeds(recipe, 2, dev=None)), out=out).details
