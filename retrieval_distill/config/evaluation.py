@@ -34,6 +34,11 @@ class EvaluateConfig(Section):
     answers (Success@5), then by ``measures``. Nothing is trained or tuned on them, and what is said of the student, and
     which system to use, never rests on them. ``None``: ``questions``, where the dataset has such a split."""
 
+    seeds: int = Field(1, ge=1)
+    """Students in all that learn from the same training lists, each in a training with a seed of its own: the recipe's
+    ``seed``, the next one, and so on. All of them, and each fused with BM25, are measured on the test split; the report
+    says how far they lie apart. A larger number continues a finished run: only the new students are trained."""
+
     def other_splits(self, *others: str | None) -> tuple[str, ...]:
         """The splits to measure beside the test split, or to look for; none that has another part in the recipe.
 

@@ -3,7 +3,8 @@
     dataset -> (queries) -> candidates -> teacher scores -> student -> vectors -> index -> fusion -> measured runs
     -> report
 
-Candidates, scores and student may come in several rounds, in which the student mines for its own training.
+Candidates, scores and student may come in several rounds, in which the student mines for its own training. The last
+training may be repeated with further seeds, after the first student is measured.
 
 Knows the order of the stages and what each depends on; must not know how a stage does its work. Started by
 ``torchrun``, the first process does all of it, and the others join it for the student.
@@ -25,7 +26,8 @@ from retrieval_distill.pipeline.forecast import Act, Workload, carry_out
 from retrieval_distill.pipeline.fusing import tune_fusion
 from retrieval_distill.pipeline.job import Job, check_owner
 from retrieval_distill.pipeline.measures import measure, measure_also
-from retrieval_distill.pipeline.rounds import Round, rounds
+from retrieval_distill.pipeline.rounds import Round, further_seeds, rounds
+from retrieval_distill.pipeline.seeds import find
 from retrieval_distill.pipeline.students import compress, distill
 from retrieval_distill.pipeline.teachers import ask_gate, asks_gate, score
 from retrieval_distill.pipeline.vectors import embed_baselines, embed_retrievers, embed_start, embed_student
@@ -62,8 +64,10 @@ def run(recipe: Recipe | str | Path, *, out: str | Path, overrides: Sequence[str
     if processes.rank() > 0:  # helps to train, and leaves what follows to the first process
         for act in learning(job):
             act.do()
+        for turn in further_seeds(job):
+            distill(turn)
         return Report({}, ())
-    carry_out(job, [*learning(job), *measuring(job)])
+    carry_out(job, [*learning(job), *measuring(job), *learning_again(job)])
     if not job.measurable:
         told = unmeasured.write(job.out, job.dataset, job.settled, job.manifests)
         page = publish.report(job.out, dataset=job.dataset)
@@ -137,6 +141,19 @@ def measuring(job: Job) -> list[Act]:
                 job.out / f"runs-{split}")
             for split in job.also
         ]  # fmt: skip
+    return acts
+
+
+def learning_again(job: Job) -> list[Act]:
+    """The same training with further seeds; the first process embeds, fuses and measures each student by itself."""
+    acts = []
+    for turn in further_seeds(job):
+        of_seed = f"the student of seed {turn.seed}"
+        acts += [
+            Act(f"the training of {of_seed}", partial(distill, turn), Workload.training, turn.out / "student"),
+            _student(f"vectors and index of {of_seed}", turn),
+            Act(f"measures of {of_seed}", partial(find, turn)),
+        ]
     return acts
 
 

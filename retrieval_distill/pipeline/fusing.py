@@ -5,6 +5,7 @@ Knows which Runs are fused and where the weights are kept; must not know how the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from retrieval_distill.data.run import Run
@@ -12,6 +13,7 @@ from retrieval_distill.evaluation.passages import pooling
 from retrieval_distill.evaluation.rivals import HYBRIDS
 from retrieval_distill.pipeline import dev_search
 from retrieval_distill.pipeline.job import Job
+from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.retrieval import hybrid
 from retrieval_distill.retrieval.hybrid import Fusion, FusionTuning
 from retrieval_distill.runtime import stages
@@ -22,24 +24,43 @@ def tune_fusion(job: Job) -> None:
 
     The student's weights are kept where a search of the run finds them, as if they were tuned by ``search --tune``.
     """
-    split, config = job.tuning_split, job.recipe.evaluate
-    if split is None:
+    if job.tuning_split is None:
         return
+    _tune(job, job, HYBRIDS)
+    place = job.out / "search"
+    if not (job.manifests["tune-fusion"]["skipped"] and (place / FusionTuning.file).is_file()):  # tuned by hand: kept
+        kept = _tuned(job, "hybrid-student")
+        kept.key = hybrid.key(job.manifests["index-student"]["fingerprint"], job.dataset.documents.fingerprint)
+        kept.write(place)
+
+
+def fusion_of(turn: Round) -> Fusion:
+    """How the student of a further seed is fused with BM25: as tuned on dev for it alone, or untuned."""
+    if turn.job.tuning_split is None:
+        return Fusion()
+    _tune(turn.job, turn, {"hybrid-student": turn.student})
+    return _tuned(turn, "hybrid-student").chosen
+
+
+def _tune(job: Job, at: Job | Round, hybrids: Mapping[str, str]) -> None:
+    """Tune hybrids, named with the bi-encoder of each, in the folder of the job or of a round, under its names."""
+    split, config = job.tuning_split, job.recipe.evaluate
+    assert split is not None
     queries, depth = job.dataset.queries(split), job.dataset.in_passages(config.depth)
 
     def work(folder: Path) -> dict[str, int]:
         lexical = dev_search.lexical(job, queries, depth)
-        for name, of in HYBRIDS.items():
+        for name, of in hybrids.items():
             dense = dev_search.dense(job, of, queries, depth)
             found = tuned(job, split, lexical, dense)
-            if of == "student":
+            if name == "hybrid-student":
                 found.decide()
             found.split = split
             found.write(folder, f"{name}.json")
         return {"queries": len(queries)}
 
     inputs = {
-        "indexes": {of: job.manifests[f"index-{of}"]["fingerprint"] for of in HYBRIDS.values()},
+        "indexes": {of: job.manifests[f"index-{of}"]["fingerprint"] for of in hybrids.values()},
         "queries": queries.fingerprint,
         "qrels": stages.fingerprint(job.dataset.qrels(split)),
         "retrieve": job.recipe.retrieve.bm25,
@@ -47,12 +68,7 @@ def tune_fusion(job: Job) -> None:
         "measure": config.measures[0],
         **job.dev_inputs,
     }
-    job.stage("tune-fusion", "fusion", inputs, work)
-    place = job.out / "search"
-    if not (job.manifests["tune-fusion"]["skipped"] and (place / FusionTuning.file).is_file()):  # tuned by hand: kept
-        kept = _tuned(job, "hybrid-student")
-        kept.key = hybrid.key(job.manifests["index-student"]["fingerprint"], job.dataset.documents.fingerprint)
-        kept.write(place)
+    at.stage("tune-fusion", "fusion", inputs, work)
 
 
 def tuned(job: Job, split: str, lexical: Run, dense: Run) -> FusionTuning:
@@ -68,7 +84,7 @@ def fusions(job: Job) -> dict[str, Fusion]:
     return {name: _tuned(job, name).chosen for name in HYBRIDS}
 
 
-def _tuned(job: Job, name: str) -> FusionTuning:
-    found = FusionTuning.read(job.out / "fusion", f"{name}.json")
+def _tuned(at: Job | Round, name: str) -> FusionTuning:
+    found = FusionTuning.read(at.out / "fusion", f"{name}.json")
     assert found is not None
     return found

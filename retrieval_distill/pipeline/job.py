@@ -24,6 +24,7 @@ from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError
 from retrieval_distill.evaluation import measures, rivals
 from retrieval_distill.generate import ways
+from retrieval_distill.reporting.run_folder import SEEDS
 from retrieval_distill.retrieval.bm25 import BM25
 from retrieval_distill.runtime import destination, files, processes, stages
 from retrieval_distill.runtime.stages import Manifest, stage, write_json
@@ -75,6 +76,7 @@ class Job:
             ways.check(self.recipe.generate)
             generated.refuse_generated(self.dataset)
         self._check_measures()
+        self._check_seeds()
         if self.recipe.training.report_to:
             from retrieval_distill.training.trackers import trackers
 
@@ -105,6 +107,14 @@ class Job:
             self.dataset.qrels(test)
         except UserError as error:
             raise UserError(f"{error}; to train without measuring: dataset.test=null") from None
+
+    def _check_seeds(self) -> None:
+        """Refuse students of further seeds where there is nothing to measure them on."""
+        if self.recipe.evaluate.seeds > 1 and not self.measurable:
+            raise UserError(
+                f"evaluate.seeds={self.recipe.evaluate.seeds} trains further students to measure them on test queries, "
+                "and there are none: leave it at 1, or name a judged split as dataset.test"
+            )
 
     def _check_also(self) -> None:
         """Refuse splits to measure beside the test split that are not there, or that train, tune or are measured."""
@@ -234,9 +244,10 @@ class Job:
     @cached_property
     def baselines(self) -> dict[str, str]:
         """The models to measure beside the student, by their names in the report."""
-        found = models.by_short_name(self.recipe.evaluate.baselines, rivals.SYSTEMS, "evaluate.baselines")
-        if taken := [model for name, model in found.items() if name.startswith(rivals.RERANKED)]:
-            raise UserError(f"evaluate.baselines: {taken[0]!r} has the name of a reranker; rename it, or list it there")
+        taken = [*rivals.SYSTEMS, *self.further_students]
+        found = models.by_short_name(self.recipe.evaluate.baselines, taken, "evaluate.baselines")
+        if other := [model for name, model in found.items() if name.startswith(rivals.RERANKED)]:
+            raise UserError(f"evaluate.baselines: {other[0]!r} has the name of a reranker; rename it, or list it there")
         return found
 
     @cached_property
@@ -268,11 +279,24 @@ class Job:
 
     def model(self, name: str) -> str:
         """The model of a dense system, by its name in the report."""
+        if name in self.further_students:
+            return str(self.further_students[name] / "student")
         return {"start": self.recipe.student.model, "student": str(self.out / "student"), **self.baselines}[name]
+
+    @property
+    def further_students(self) -> dict[str, Path]:
+        """Where the students of further seeds are, by the names of their vectors and indexes."""
+        first, count = self.recipe.seed, self.recipe.evaluate.seeds
+        return {f"student-seed-{seed}": self.out / SEEDS / str(seed) for seed in range(first + 1, first + count)}
+
+    def folder(self, what: str, name: str) -> Path:
+        """Where a dense system's ``embeddings`` or its ``index`` is, by its name in the report."""
+        seed = self.further_students.get(name)
+        return seed / f"{what}-student" if seed else self.out / f"{what}-{name}"
 
     def embeddings(self, name: str) -> Embeddings:
         """A model's vectors of the documents, by its name in the report."""
-        return Embeddings.open(self.out / f"embeddings-{name}")
+        return Embeddings.open(self.folder("embeddings", name))
 
     @cached_property
     def bm25(self) -> BM25:
@@ -286,7 +310,7 @@ class Job:
     def dense(self, name: str, model: str, queries: Texts, depth: int) -> Run:
         """A bi-encoder's best documents, by the index of that name; of several datasets, each query's own."""
         return api.search(
-            queries, self.out / f"index-{name}", model=model, documents=self.dataset, depth=depth,
+            queries, self.folder("index", name), model=model, documents=self.dataset, depth=depth,
             dtype=self.recipe.embed.dtype,
         )  # fmt: skip
 

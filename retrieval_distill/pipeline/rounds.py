@@ -1,4 +1,4 @@
-"""Rounds of mining, scoring and training: one, or as many as ``mining.rounds`` asks for.
+"""Rounds of mining, scoring and training: one, or as many as ``mining.rounds`` asks for; and the last training again.
 
 Knows where a round keeps its files and whose student it starts from; must not know how a stage does its work.
 
@@ -9,12 +9,13 @@ Dense Text Retrieval" (ANCE), 2020, arXiv:2007.00808. Theirs mines beside the tr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from retrieval_distill.config import Recipe
 from retrieval_distill.pipeline.job import Job
+from retrieval_distill.reporting.run_folder import SEEDS
 from retrieval_distill.runtime import stages
 from retrieval_distill.runtime.stages import Manifest
 
@@ -28,11 +29,14 @@ BUILT = {
 class Round:
     """One round; the last one's folders and stages have the names that those of a single one have.
 
-    The others' folders stand in ``round-N``, and their stages are named ``STAGE-N``.
+    The others' folders stand in ``round-N``, and their stages are named ``STAGE-N``. A student of seed N that learns
+    from the last round's lists again has its folders in ``seeds/N``, and its stages are named ``STAGE-seed-N``.
     """
 
     job: Job
     number: int
+    later: int = 0
+    """By how much the seed of this training exceeds that of the round itself."""
 
     @property
     def before(self) -> Round | None:
@@ -42,7 +46,24 @@ class Round:
     @property
     def out(self) -> Path:
         """Where the round's folders are."""
+        if self.later:
+            return self.job.out / SEEDS / str(self.seed)
         return self.job.out if self._is_last else self.job.out / f"round-{self.number}"
+
+    @property
+    def seed(self) -> int:
+        """The seed by which its student is known: the recipe's, or a later one."""
+        return self.job.recipe.seed + self.later
+
+    @property
+    def student(self) -> str:
+        """The name of its student's vectors, index and results."""
+        return self._named("student")
+
+    @property
+    def lists(self) -> Path:
+        """What its student learns from."""
+        return replace(self, later=0).out / "training-lists"
 
     @property
     def start(self) -> str:
@@ -62,10 +83,11 @@ class Round:
     @property
     def recipe(self) -> Recipe:
         """The job's recipe; from the second round on, training starts from the round before, in an order of its own."""
+        first = self.job.student_recipe
+        seed = first.seed + self.number - 1 + self.later
         if self.before is None:
-            return self.job.student_recipe
+            return first.model_copy(update={"seed": seed})
         student = self.job.recipe.student.model_copy(update={"model": self.start, **BUILT})
-        seed = self.job.student_recipe.seed + self.number - 1
         return self.job.recipe.model_copy(update={"student": student, "seed": seed})
 
     def stage(self, name: str, folder: str, inputs: dict[str, Any], work: Any) -> None:
@@ -89,9 +111,16 @@ class Round:
         return self.number == self.job.recipe.mining.rounds
 
     def _named(self, stage: str) -> str:
+        if self.later:
+            return f"{stage}-seed-{self.seed}"
         return stage if self._is_last else f"{stage}-{self.number}"
 
 
 def rounds(job: Job) -> Iterator[Round]:
     """Every round in order."""
     return (Round(job, number) for number in range(1, job.recipe.mining.rounds + 1))
+
+
+def further_seeds(job: Job) -> list[Round]:
+    """The last round's training again, once for every further seed that ``evaluate.seeds`` asks for."""
+    return [Round(job, job.recipe.mining.rounds, later) for later in range(1, job.recipe.evaluate.seeds)]

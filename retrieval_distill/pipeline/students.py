@@ -19,9 +19,9 @@ def compress(job: Job) -> None:
 
 
 def distill(turn: Round) -> None:
-    """The student, trained on the teacher's scores of the round's candidates."""
+    """The student, trained on the teacher's scores of the round's candidates with the round's seed."""
     job = turn.job
-    lists = Run.load(turn.out / "training-lists" / "run.parquet")
+    lists = Run.load(turn.lists / "run.parquet")
     dev = None
     if job.recipe.training.evaluate_steps:
         dev = Run.load(job.out / "dev-candidates" / "run.parquet"), job.dev_split()

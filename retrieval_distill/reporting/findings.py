@@ -14,7 +14,7 @@ from retrieval_distill.evaluation import self_hits
 from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.evaluation.rivals import TRAINED
 from retrieval_distill.formatting import interval, number, p_value, share, signed
-from retrieval_distill.reporting import other_splits, provenance, systems, teaching, verdict, wins
+from retrieval_distill.reporting import other_splits, provenance, seeds, systems, teaching, verdict, wins
 from retrieval_distill.reporting.other_splits import OtherSplit
 from retrieval_distill.reporting.plots.charts import Point
 from retrieval_distill.reporting.provenance import Stage
@@ -55,6 +55,7 @@ class Findings:
     legend: str
     comparisons: int
     doubts: list[str]
+    seeds: list[list[str]]
     fusion: list[list[str]]
     other_splits: list[OtherSplit]
     timing: str
@@ -102,6 +103,7 @@ def collect(run: RunFolder) -> Findings:
         legend=systems.legend(report) if report else "",
         comparisons=verdict.comparisons(report) if report else 0,
         doubts=verdict.doubts(report) if report else [],
+        seeds=seeds.table(report.seeds) if report else [],
         fusion=systems.fusion(report) if report else [],
         other_splits=other_splits.collect(report) if report else [],
         timing=systems.timing(report) if report else "",

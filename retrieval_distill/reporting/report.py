@@ -16,7 +16,7 @@ from retrieval_distill.evaluation import compare, rivals
 from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.evaluation.passages import by_document
 from retrieval_distill.hardware import devices
-from retrieval_distill.reporting import distillation, fidelity, other_splits, verdict
+from retrieval_distill.reporting import distillation, fidelity, other_splits, seeds, verdict
 from retrieval_distill.reporting.letters import TEST, beaten, marks
 from retrieval_distill.reporting.plain import plain
 from retrieval_distill.reporting.provenance import by_dataset
@@ -61,6 +61,7 @@ def write(
         systems=systems,
         also={split: other_splits.measure(out, dataset, split, names, recipe.evaluate.measures) for split in also},
         datasets={name: compare.summarise(of) for name, of in values.groupby(source) if name in dataset.sources},
+        seeds=seeds.section(out, dataset, recipe, values, systems),
         distillation=distillation.section(systems, recipe.evaluate.measures[0], out),
         fidelity=fidelity.section(out, runs["teacher"], values, dataset, recipe),
         minimum_detectable=compare.minimum_detectable(values),
@@ -92,7 +93,7 @@ def table(finished: RunReport) -> str:
     shown = (verdict.headline(finished, against), *ways, verdict.use(finished))
     text = plain(120, *map(Text, shown), grid, *map(Text, verdict.doubts(finished)))
     datasets = (by_dataset(name, systems) for name, systems in finished.datasets.items())
-    return "\n".join([text, *datasets]) + other_splits.text(finished)
+    return "\n".join([text, *datasets]) + seeds.text(finished.seeds) + other_splits.text(finished)
 
 
 def _cell(name: str, values: Mapping[str, Measured]) -> str:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from retrieval_distill.evaluation.compare import Measured
 from retrieval_distill.reporting.report_distillation import Distillation, Fidelity
+from retrieval_distill.reporting.report_seeds import SeveralSeeds
 from retrieval_distill.reporting.report_systems import DatasetFacts, Split, Systems
 from retrieval_distill.runtime.documents import Document, Part
 from retrieval_distill.runtime.stages import Manifest
@@ -58,6 +59,8 @@ class RunReport(Document, Systems):
     """By split, the same on splits that are measured beside the test split."""
     datasets: dict[str, dict[str, dict[str, Measured]]] = Field({})
     """Of a run on several datasets: dataset -> system -> measure."""
+    seeds: SeveralSeeds | None = None
+    """``null``: the run trained one student."""
     distillation: Distillation
     fidelity: Fidelity | None = None
     stages: dict[str, Costs]

@@ -42,6 +42,9 @@ STAGES = {
 }
 """Stage -> the folder it leaves behind, in the order of a run."""
 
+SEEDS = "seeds"
+"""Folder of the students of further seeds, each in a folder named after its seed."""
+
 READ = ("generate", "feedback", "gate", "score", "distill", "search")
 """Stages whose files a report is made from."""
 

@@ -5,6 +5,8 @@ Knows ``report.json``; must not know how it is shown or where it lies.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from retrieval_distill.evaluation import rivals
 from retrieval_distill.evaluation.rivals import HYBRIDS, TEACHER
 from retrieval_distill.evaluation.significance import ALPHA
@@ -12,6 +14,7 @@ from retrieval_distill.formatting import counted, interval, listed, number, p_va
 from retrieval_distill.reporting.letters import beaten
 from retrieval_distill.reporting.report_distillation import BestUntrained, Gate
 from retrieval_distill.reporting.report_file import RunReport
+from retrieval_distill.reporting.report_seeds import OverSeeds, SeedDifference
 from retrieval_distill.reporting.wins import Difference
 
 Compared = BestUntrained | Difference
@@ -137,11 +140,43 @@ def doubts(report: RunReport) -> list[str]:
         f"Intervals beside means are {share(0.95)} bootstrap intervals over queries, each by itself. Intervals of "
         f"differences, and every p, are corrected together for the {comparisons(report)} comparisons of a measure "
         "(paired randomisation test, Holm), so an interval excludes 0 exactly where p is below 0.05.",
-        f"All of it is for this one student, that of seed {report.recipe['seed']}: how far another seed's would lie "
-        "from it is not in any interval. Run the recipe again with --set seed=N to see.",
+        _seeds(report),
         *_lengths(report),
         *_documents(report),
     ]
+
+
+def _seeds(report: RunReport) -> str:
+    """How far the students of several seeds lie apart, and what they have on untrained systems; or how to find out."""
+    found = report.seeds
+    if found is None:
+        return (
+            f"All of it is for this one student, that of seed {report.recipe['seed']}: how far another seed's would "
+            "lie from it is not in any interval. Run the recipe again in this folder with --set evaluate.seeds=3 to "
+            "see: two more students learn from the same lists, and all else is kept."
+        )
+    reached = ". ".join(
+        _over_seeds(name, report.headline, of[report.headline], found.against[name])
+        for name, of in found.systems.items()
+    )
+    corrected_for = counted(sum(len(of) for of in found.against.values()), "comparison")
+    return (
+        f"{counted(len(found.seeds), 'student')}, of seeds {listed(list(map(str, found.seeds)))}, learnt from the same "
+        f"lists; all else here is about the first of them. Over seeds and queries, {reached}. What each has on another "
+        f"system is that of its mean over the seeds, query by query, and corrected for {corrected_for}."
+    )
+
+
+def _over_seeds(name: str, measure: str, reached: OverSeeds, against: Mapping[str, SeedDifference]) -> str:
+    """One of the two trained systems: mean, interval, spread, and what its mean over the seeds has on others."""
+    minus = [
+        f"{signed(won.mean)} ({signed(won.low)} to {signed(won.high)}), {p_value(won.p)}, against {called(other)}"
+        for other, won in against.items()
+    ]
+    return (
+        f"{called(name)} has {measure} {number(reached.mean)} ({interval(reached.low, reached.high)}), standard "
+        f"deviation between seeds {number(reached.standard_deviation)}: {listed(minus)}"
+    )
 
 
 def _lengths(report: RunReport) -> list[str]:

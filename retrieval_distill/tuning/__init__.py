@@ -185,7 +185,8 @@ def _check_latency(config: TuneConfig, jobs: int, storage: str | None) -> None:
 def _asked(recipe: Recipe, searched: dict[str, str]) -> dict[str, Any]:
     """What makes a search another one, in plain values."""
     how = recipe.tune.model_dump(mode="json", exclude={*GOES_ON, "space"})
-    return {"recipe": recipe.model_dump(mode="json", exclude={"tune"}), "space": searched, **how}
+    own = recipe.model_dump(mode="json", exclude={"tune": True, "evaluate": {"seeds"}})
+    return {"recipe": own, "space": searched, **how}
 
 
 def _check_owner(folder: Path, asked: dict[str, Any]) -> None:

@@ -45,6 +45,7 @@ def finished(tiny_recipe, bare, tmp_path_factory):
         "generate": {"ways": {"sentences": 2, "keywords": 1}, "keep": 0.0},
         "teacher": {"weights": "fitted", "ensemble": members, "gate_queries": 10, "gate_depth": DOCUMENTS},
         "training": {**tiny_recipe["training"], "steps": 4, "evaluate_steps": 2},
+        "evaluate": {**tiny_recipe["evaluate"], "seeds": 2},
     }  # fmt: skip
     return out, pipeline.run(parse_recipe(values), out=out).details
 
@@ -59,6 +60,7 @@ def test_but_choose_no_weights(finished):
     """They have their documents' words, so they would choose BM25: scripts/study_fusion.md."""
     out, told = finished
     assert "tune-fusion" not in told["stages"] and told["distillation"]["use"] is None
+    assert "search-seed-8" in told["stages"] and "tune-fusion-seed-8" not in told["stages"]
     for name in HYBRIDS:
         assert told["systems"][name]["fusion"]["method"] == "score" and not told["systems"][name]["fusion"]["tuned"]
     weights = json.loads((out / "teacher-scores" / "calibration.json").read_text())["members"]

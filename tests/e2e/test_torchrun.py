@@ -19,15 +19,16 @@ ROOT = Path(__file__).parents[2]
 
 def test_two_processes_run_one_recipe(tiny_recipe, tmp_path):
     training = {**tiny_recipe["training"], "steps": 4, "evaluate_steps": 2, "dev_documents": 30}
+    values = {**tiny_recipe, "training": training, "evaluate": {**tiny_recipe["evaluate"], "seeds": 2}}
     recipe = tmp_path / "tiny.yaml"
-    recipe.write_text(yaml.safe_dump({**tiny_recipe, "training": training}))
+    recipe.write_text(yaml.safe_dump(values))
     one = programs.run(
         "-m", "retrieval_distill", "run", recipe, "--out", tmp_path / "one"
     )  # a fresh one, as the others
     assert one.returncode == 0, one.stderr
     report = json.loads((tmp_path / "one" / "report.json").read_text())
     training["queries_per_step"] //= 2  # of each process
-    recipe.write_text(yaml.safe_dump({**tiny_recipe, "training": training}))
+    recipe.write_text(yaml.safe_dump(values))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [*launcher, "-m", "retrieval_distill", "run", str(recipe), "--out", str(tmp_path / "two")]
     done = subprocess.run(
@@ -39,8 +40,9 @@ def test_two_processes_run_one_recipe(tiny_recipe, tmp_path):
     assert not any(stage["skipped"] for stage in other["stages"].values())
     assert other["systems"]["student"]["nDCG@10"]["mean"] == report["systems"]["student"]["nDCG@10"]["mean"]
     assert done.stderr.count("finished in") == 1
-    one, two = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("one", "two"))
-    for name, weight in one.items():
-        torch.testing.assert_close(weight, two[name], atol=1e-5, rtol=1e-5)
+    for student in ("student", "seeds/8/student"):
+        one, two = (load_file(tmp_path / name / student / "model.safetensors") for name in ("one", "two"))
+        for name, weight in one.items():
+            torch.testing.assert_close(weight, two[name], atol=1e-5, rtol=1e-5)
     logs = [json.loads((tmp_path / name / "student" / "training_log.json").read_text()) for name in ("one", "two")]
     assert [row["eval_nDCG@10"] for row in logs[0]] == [row["eval_nDCG@10"] for row in logs[1]]

@@ -92,6 +92,27 @@ def test_what_is_corrected_and_what_is_left_out_is_said(rivals_folder):
     assert "both corrected for 15 comparisons" in page
 
 
+def test_several_seeds_are_told_in_words(told):
+    reached = {"mean": 0.745, "low": 0.7, "high": 0.79, "standard_deviation": 0.004, "means": [0.741, 0.749]}
+    won = {"mean": 0.06, "low": 0.03, "high": 0.08, "p": 0.0002}
+    told["seeds"] = {
+        "seeds": [7, 8], "queries": QUERIES,
+        "systems": {name: {"RR@10": reached, "nDCG@10": reached} for name in ("student", "hybrid-student")},
+        "against": {name: {"hybrid-start": won} for name in ("student", "hybrid-student")},
+    }  # fmt: skip
+    report = RunReport.model_validate(told)
+    said = " ".join(verdict.doubts(report))
+    assert "2 students, of seeds 7 and 8, learnt from the same lists; all else here is about the first of them" in said
+    each = (
+        "RR@10 0.745 (0.700\u20130.790), standard deviation between seeds 0.004: +0.060 (+0.030 to +0.080), "
+        "p\u00a0<\u00a00.001, against BM25 fused with the model it started from"
+    )
+    assert f"the student has {each}. BM25 fused with the student has {each}. " in said
+    assert "corrected for 2 comparisons" in said and "evaluate.seeds" not in said
+    del told["seeds"]
+    assert "--set evaluate.seeds=3" in " ".join(verdict.doubts(RunReport.model_validate(told)))
+
+
 def test_the_length_at_which_the_start_model_is_a_rival_is_said(told):
     for name, length in (("start", 256), ("student", 128)):
         told["systems"][name]["max_length"] = length
