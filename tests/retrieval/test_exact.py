@@ -13,7 +13,7 @@ from retrieval_distill.embedding.embed import Embeddings, comparable, embed
 from retrieval_distill.errors import UserError
 from retrieval_distill.index import faiss_index
 from retrieval_distill.index.faiss_index import Index, index
-from retrieval_distill.retrieval import exact, exact_candidates
+from retrieval_distill.retrieval import coarse, exact, exact_best
 
 
 def by_brute_force(queries, documents, depth):
@@ -52,11 +52,17 @@ def test_tiles_change_nothing(monkeypatch):
     np.testing.assert_array_equal(scores, whole[0])
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.fixture(params=[127, 79, 0], ids=["127 levels", "79 levels", "float32"])
+def every_look(request, monkeypatch):
+    """Eight bits as with VNNI, if it is here, eight bits as with AVX2, and float32."""
+    if request.param > coarse.int8_levels(8):
+        pytest.skip("not exact on this processor")
+    monkeypatch.setattr(coarse, "int8_levels", lambda dimensions: request.param)
+
+
 @pytest.mark.parametrize("spread", [1e-3, 1.0])
-def test_coarse_products_lose_nothing(monkeypatch, dtype, spread):
+def test_coarse_products_lose_nothing(every_look, spread):
     """Vectors that lie close together, and of lengths that differ a thousandfold, against float64."""
-    monkeypatch.setattr(exact_candidates, "dtype", lambda: dtype)
     rng = np.random.default_rng(2)
     asked, corpus = (1 + spread * rng.normal(size=(n, 24)) for n in (30, 1500))
     corpus *= 10 ** rng.uniform(-1.5, 1.5, (1500, 1)) if spread == 1 else 1
@@ -68,12 +74,7 @@ def test_coarse_products_lose_nothing(monkeypatch, dtype, spread):
     np.testing.assert_allclose(scores, np.take_along_axis(truth, rows, axis=1), rtol=1e-5)
 
 
-@pytest.fixture(params=[torch.bfloat16, torch.float32])
-def either_dtype(request, monkeypatch):
-    monkeypatch.setattr(exact_candidates, "dtype", lambda: request.param)
-
-
-def test_rounding_against_the_best_loses_nothing(either_dtype):
+def test_rounding_against_the_best_loses_nothing(every_look):
     """The best document and its query both round down, those just behind it up, in every number."""
     numbers, roundoff, little = 128, 2.0**-8, 2.0**-20
     query = np.repeat([1 + roundoff - little, 1 + roundoff + little], numbers)
@@ -97,7 +98,7 @@ def test_rounding_against_the_best_loses_nothing(either_dtype):
         ((-2, 2), (-40, -37)),
     ],
 )
-def test_very_long_and_very_short_vectors(of_queries, of_documents, either_dtype):
+def test_very_long_and_very_short_vectors(of_queries, of_documents, every_look):
     """Lengths are powers of ten. Squares of such numbers, products, and some of the numbers have no exponent left."""
     rng = np.random.default_rng(4)
     asked, corpus = (
@@ -113,7 +114,7 @@ def test_very_long_and_very_short_vectors(of_queries, of_documents, either_dtype
     assert (np.take_along_axis(truth, rows, axis=1) >= tenth - wrong - 16 * 2.0**-149).all()
 
 
-def test_products_too_large_for_the_coarse_dtype(either_dtype):
+def test_products_too_large_for_the_coarse_dtype(every_look):
     """Lengths whose product is close to the largest float32, where rounding up would be infinite."""
     asked = np.float32([[1e19, 1e19], [1e19, -1e19]])
     corpus = np.float32([[1e19, 0], [0, 1.5e19], [-1e19, 0], [3e19, -3e19], [3e19, 3e18], [1.6e19, 1.6e19]])
@@ -123,7 +124,7 @@ def test_products_too_large_for_the_coarse_dtype(either_dtype):
     np.testing.assert_allclose(scores[0], expected_scores[0], rtol=1e-6)
 
 
-def test_queries_that_tell_nothing_or_like_nothing(either_dtype):
+def test_queries_that_tell_nothing_or_like_nothing(every_look):
     """A query of zeros gets the first documents; one that all documents oppose gets those that oppose it least."""
     rng = np.random.default_rng(5)
     corpus = -np.abs(rng.normal(size=(300, 6))).astype(np.float32)
@@ -138,16 +139,16 @@ def test_queries_that_tell_nothing_or_like_nothing(either_dtype):
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(width=32, allow_nan=False)), min_size=1, max_size=40))
 def test_keys_sort_as_group_then_value(pairs):
     group, value = np.array([group for group, _ in pairs]), np.array([value for _, value in pairs], np.float32)
-    order = np.argsort(exact_candidates.sort_keys(group, value), kind="stable")
+    order = np.argsort(exact_best.sort_keys(group, value), kind="stable")
     np.testing.assert_array_equal(order, np.lexsort((value, group)))
 
 
-def test_coarse_products_leave_little_to_do():
+def test_a_first_look_leaves_little_to_do(every_look):
     rng = np.random.default_rng(3)
     asked, corpus = (comparable(rng.normal(size=(n, 384)), "cosine") for n in (20, 8000))
-    candidates = exact_candidates.Candidates(asked, 10)
-    candidates.offer(exact_candidates.round_vectors(corpus), 0)
-    assert 10 <= np.bincount(candidates.pairs()[0], minlength=20).max() < 200  # of 8,000
+    tenth = np.sort(asked @ corpus.T, axis=1)[:, -10]
+    look = coarse.Look(coarse.rounded(asked, one_step=False)[0], coarse.rounded(corpus, one_step=True)[0])
+    assert 10 * 20 <= len(look.reaching(tenth)) < 100 * 20  # of 8,000 * 20
 
 
 @pytest.fixture(scope="module", params=["cosine", "dot"])
