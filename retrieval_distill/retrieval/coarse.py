@@ -1,6 +1,6 @@
 """A first look at inner products: rounded vectors whose products are cheap, and how far these are from exact ones.
 
-Eight-bit products take half the time of float32 ones on a CPU with AVX2, and a quarter with VNNI. Knows vectors and
+Eight-bit products take about half the time of float32 ones on a CPU with AVX2. Knows vectors and
 processors; must not know files, models or ids.
 """
 
@@ -19,6 +19,9 @@ OVERFLOW = 2.0**126
 
 TINY_STEP = 2.0**-100
 """Step of eight-bit numbers below which float32 might lose them; shorter vectors are rounded to 0."""
+
+FEWEST_DIMENSIONS = 8
+"""Dimensions from which eight bits are used: with a single one PyTorch's product is wrong, with few float32 is fast."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def int8_levels(dimensions: int) -> int:
     as one side is shifted by 128. Which instructions a product will use depends on the library and the environment, so
     that it is tried.
     """
-    if devices.device() != "cpu" or not devices.has_fast_int8("cpu"):
+    if dimensions < FEWEST_DIMENSIONS or not devices.has_fast_int8(devices.device()):
         return 0
     return next((levels for levels in (127, 79) if _is_exact(levels, dimensions)), 0)
 
@@ -140,10 +143,10 @@ def _below(bounds: np.ndarray) -> np.ndarray:
 def _error(queries: Rounded, documents: Rounded) -> np.ndarray:
     """How far products may be from those in float32, for each query and the documents' worst, float64 [queries].
 
-    Rounding moves q to q' and x to x', which changes their product by at most |q - q'| |x| + |q'| |x - x'|. float32 adds
-    up d products, here and where it is exact: 2 d 2^-24 |q| |x|. A hundredth covers terms of higher order and the
-    rounding of lengths; ``lost`` are numbers below the smallest normal one, which are rounded to 0. Infinite if products
-    may overflow. Higham, Accuracy and Stability of Numerical Algorithms, 2002, sections 2.1 and 3.1.
+    Rounding moves q to q' and x to x', which changes their product by at most |q - q'| |x| + |q'| |x - x'|. float32
+    adds up d products, here and where it is exact: 2 d 2^-24 |q| |x|. A hundredth covers terms of higher order and the
+    rounding of lengths; ``lost`` are numbers below the smallest normal one, which are rounded to 0. Infinite if
+    products may overflow. Higham, Accuracy and Stability of Numerical Algorithms, 2002, sections 2.1 and 3.1.
     """
     dimensions, longest = queries.numbers.shape[1], documents.lengths.max()
     both = queries.lengths * longest

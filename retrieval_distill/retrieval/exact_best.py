@@ -117,7 +117,9 @@ def products(queries: np.ndarray, documents: np.ndarray, query_rows: np.ndarray,
     shape = (len(queries), len(documents))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        pairs = torch.sparse_csr_tensor(starts, torch.from_numpy(rows), torch.zeros(len(rows)), shape, check_invariants=False)
+        pairs = torch.sparse_csr_tensor(
+            starts, torch.from_numpy(rows), torch.zeros(len(rows)), shape, check_invariants=False
+        )
     left, right = (torch.from_numpy(np.require(vectors, np.float32, "W")) for vectors in (queries, documents))
     values = torch.sparse.sampled_addmm(pairs, left, right.T, beta=0).values().numpy()
     return np.nan_to_num(values, copy=False, nan=-np.inf, posinf=np.inf, neginf=-np.inf)  # infinities of both signs

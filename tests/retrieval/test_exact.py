@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.data.run import Run
@@ -55,9 +57,10 @@ def test_tiles_change_nothing(monkeypatch):
 @pytest.fixture(params=[127, 79, 0], ids=["127 levels", "79 levels", "float32"])
 def every_look(request, monkeypatch):
     """Eight bits as with VNNI, if it is here, eight bits as with AVX2, and float32."""
-    if request.param > coarse.int8_levels(8):
+    here = coarse.int8_levels
+    if request.param > here(64):
         pytest.skip("not exact on this processor")
-    monkeypatch.setattr(coarse, "int8_levels", lambda dimensions: request.param)
+    monkeypatch.setattr(coarse, "int8_levels", lambda dimensions: min(request.param, here(dimensions)))
 
 
 @pytest.mark.parametrize("spread", [1e-3, 1.0])
@@ -141,6 +144,108 @@ def test_keys_sort_as_group_then_value(pairs):
     group, value = np.array([group for group, _ in pairs]), np.array([value for _, value in pairs], np.float32)
     order = np.argsort(exact_best.sort_keys(group, value), kind="stable")
     np.testing.assert_array_equal(order, np.lexsort((value, group)))
+
+
+KINDS = {
+    "random": lambda rng, n, d: rng.normal(size=(n, d)),
+    "halves of a step": lambda rng, n, d: rng.choice([-79, 0.5, 1.5, 38.5, 79], (n, d)),
+    "one outlier": lambda rng, n, d: np.where(np.arange(d) == 0, 1e4, rng.normal(size=(n, d))),
+    "of all lengths": lambda rng, n, d: rng.normal(size=(n, d)) * 10 ** rng.uniform(-9, 9, (n, 1)),
+    "of nearly no length": lambda rng, n, d: rng.normal(size=(n, d)) * 10 ** rng.uniform(-44, -30, (n, 1)),
+    "zeros": lambda rng, n, d: np.zeros((n, d)),
+    "alike": lambda rng, n, d: np.ones((n, d)) + 1e-3 * rng.normal(size=(n, d)),
+}
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.sampled_from(sorted(KINDS)),
+    st.sampled_from(sorted(KINDS)),
+    st.sampled_from([1, 8, 64, 401]),
+    st.integers(0, 10_000),
+)
+def test_products_are_as_close_as_promised(every_look, of_queries, of_documents, dimensions, seed):
+    """The coarse product and the float32 one, both against float64."""
+    rng = np.random.default_rng(seed)
+    asked = KINDS[of_queries](rng, 9, dimensions).astype(np.float32)
+    corpus = KINDS[of_documents](rng, 31, dimensions).astype(np.float32)
+    truth = asked.astype(np.float64) @ corpus.astype(np.float64).T
+    query, row = (places.ravel() for places in np.indices(truth.shape))
+    whole = exact_best.products(asked, corpus, query, row).reshape(truth.shape)
+    for queries, documents in zip(coarse.rounded(asked, False), coarse.rounded(corpus, True), strict=True):
+        look = coarse.Look(queries, documents)
+        products = look.products.numpy() * look.unit[:, None]
+        assert (np.abs(products - truth) <= look.error[:, None]).all()
+        assert (np.abs(products - whole) <= look.error[:, None]).all()
+        least = np.quantile(whole, 0.8, axis=1).astype(np.float32)
+        assert set(np.flatnonzero(whole >= least[:, None])) <= set(look.reaching(least))
+        assert not (look.kth(np.arange(9), 5) >= np.sort(whole, axis=1)[:, -5]).any()
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.sampled_from(sorted(KINDS)), st.sampled_from(sorted(KINDS)), st.integers(1, 40), st.integers(0, 10_000))
+def test_every_look_finds_the_same(every_look, of_queries, of_documents, depth, seed):
+    """All products computed, and sorted: the same bytes."""
+    rng = np.random.default_rng(seed)
+    asked = KINDS[of_queries](rng, 7, 24).astype(np.float32)
+    corpus = KINDS[of_documents](rng, 230, 24).astype(np.float32)
+    query, row = (places.ravel() for places in np.indices((7, 230)))
+    whole = exact_best.products(asked, corpus, query, row).reshape(7, 230)
+    expected = np.argsort(-whole, axis=1, kind="stable")[:, :depth]
+    scores, rows = exact.best(asked, lambda: np.array_split(corpus, 5), depth)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(scores, np.take_along_axis(whole, expected, axis=1))
+
+
+@pytest.mark.parametrize("dimensions", [1, 8, 31, 384, 1024, 4096])
+def test_eight_bit_products_are_exact(dimensions):
+    """Without VNNI, oneDNN adds up pairs of products in 16 bits, which 127 levels would overflow."""
+    levels = coarse.int8_levels(dimensions)
+    if not levels:
+        pytest.skip("no eight-bit products on this processor")
+    rng = np.random.default_rng(dimensions)
+    for most in (False, True):
+        drawn = [rng.choice([-levels, levels], (n, dimensions), p=[0.1, 0.9]) for n in (70, 90)]
+        left, right = drawn if most else [rng.integers(-levels, levels + 1, (n, dimensions)) for n in (1, 300)]
+        numbers = torch._int_mm(torch.from_numpy(left.astype(np.int8)), torch.from_numpy(right.astype(np.int8)).T)
+        np.testing.assert_array_equal(numbers.numpy(), left @ right.T)
+
+
+def test_documents_that_keep_getting_better(every_look):
+    """Every document is among the best when it comes."""
+    rng = np.random.default_rng(6)
+    asked, corpus = 1 + 0.1 * rng.random((5, 16)), 1 + 0.1 * rng.random((900, 16))
+    corpus = (corpus * np.linspace(1, 9, 900)[:, None]).astype(np.float32)
+    scores, rows = exact.best(asked.astype(np.float32), lambda: np.array_split(corpus, 30), 10)
+    truth = asked @ corpus.astype(np.float64).T
+    np.testing.assert_allclose(scores, -np.sort(-truth, axis=1)[:, :10], rtol=1e-6)
+    np.testing.assert_allclose(np.take_along_axis(truth, rows, axis=1), scores, rtol=1e-6)
+
+
+def test_ties_take_no_memory(every_look):
+    """All products are equal: the first documents are kept, and the others not held."""
+    corpus = np.zeros((4_000, 4), np.float32)
+    best = exact_best.Best(np.ones((50, 4), np.float32), 10)
+    best.offer(exact_best.Documents(corpus), 0)
+    tracemalloc.start()
+    for number in range(1, 30):
+        best.offer(exact_best.Documents(corpus[:100]), 4_000 + 100 * number)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held < 100 * 50 * exact_best.PAIR.itemsize
+    np.testing.assert_array_equal(best.ranked()[1], np.tile(np.arange(10), (50, 1)))
+
+
+@pytest.mark.parametrize("where", ["queries", "documents"])
+def test_infinite_numbers(every_look, where):
+    """Infinite products are the best, undefined ones the worst, and they leave other queries and documents alone."""
+    rng = np.random.default_rng(7)
+    asked, corpus = (rng.normal(size=(n, 5)).astype(np.float32) for n in (4, 300))
+    (asked if where == "queries" else corpus)[2, 1] = np.inf
+    with np.errstate(invalid="ignore"):
+        truth = np.nan_to_num(asked @ corpus.T, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    scores, _ = exact.best(asked, lambda: np.array_split(corpus, 3), 10)
+    np.testing.assert_allclose(scores, -np.sort(-truth, axis=1)[:, :10], rtol=1e-5)
 
 
 def test_a_first_look_leaves_little_to_do(every_look):
