@@ -8,7 +8,7 @@ Every contender runs in a process of its own, one after another in each round, s
 vectors, 4 bytes a number, are part of it). Timed is everything from the vectors to the measures: search, ranking and
 nDCG@10, RR@10, R@100, AP@100 and Success@5 of every query. Reported are medians over the rounds, and the median,
 lowest and highest ratio within a round. All contenders rank by float32 products with the same threads (ours
-looks first, in bfloat16 where the CPU has it, for the documents that can be among the best); the measures of their
+looks first, in eight bits where the CPU has AVX2, for the documents that can be among the best); the measures of their
 results must agree to 1e-9. sentence-transformers is asked for the same cut-offs in its own set of measures, BEIR
 for its own measures at 10 and 100; BEIR rounds to five decimals, so trec_eval is asked for its results' exact values.
 

@@ -14,8 +14,8 @@ from retrieval_distill.data.dataset import Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings, comparable, embed_queries
 from retrieval_distill.errors import UserError
-from retrieval_distill.retrieval import exact_candidates
-from retrieval_distill.retrieval.exact_candidates import Candidates
+from retrieval_distill.retrieval import exact_best
+from retrieval_distill.retrieval.exact_best import Best, Documents
 
 Blocks = Callable[[], Iterable[np.ndarray]]
 """Returns an iterator over the documents' vectors, arrays [any number, dimensions], from the beginning."""
@@ -24,7 +24,7 @@ TILE = 2048
 """Queries, and documents, per tile of similarities: at most 16 MB, which fits into a cache."""
 
 QUERIES = 16_384
-"""Queries searched at once: each has some hundred candidates, more if many documents are nearly equal."""
+"""Queries searched at once: each holds up to twice as many documents as it keeps."""
 
 PAIRS = 2_048
 """Pairs multiplied at once: at most 6 MB of vectors, which fit into a cache."""
@@ -85,7 +85,7 @@ def best(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str = "dot
 
     Args:
         queries: Comparable vectors, float32 [queries, dimensions].
-        blocks: The documents' vectors, read twice for every ``QUERIES`` queries: all, then the candidates.
+        blocks: The documents' vectors, read once for every ``QUERIES`` queries.
         depth: Rows per query.
         similarity: ``"cosine"`` normalises the documents' vectors.
 
@@ -98,18 +98,17 @@ def best(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str = "dot
 
 
 def _best(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`best` for queries whose candidates all fit into memory."""
-    query_rows, rows = _candidates(queries, blocks, depth, similarity)
-    found = products(queries, blocks, query_rows, rows, similarity)
-    order = np.argsort(exact_candidates.sort_keys(query_rows, -found), kind="stable")  # rows ascend within every query
-    counts = np.bincount(query_rows, minlength=len(queries))
-    rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    kept = order[rank < depth]
-    scores = np.full((len(queries), depth), -np.inf, np.float32)
-    best_rows = np.full((len(queries), depth), -1, np.int64)
-    scores[query_rows[kept], rank[rank < depth]] = found[kept]
-    best_rows[query_rows[kept], rank[rank < depth]] = rows[kept]
-    return scores, best_rows
+    """:func:`best` for queries whose results all fit into memory."""
+    parts = [Best(queries[at : at + TILE], depth) for at in range(0, len(queries), TILE)]
+    start = 0
+    for block in blocks():
+        for at in range(0, len(block), TILE):
+            documents = Documents(comparable(block[at : at + TILE], similarity))
+            for part in parts:
+                part.offer(documents, start + at)
+        start += len(block)
+    scores, rows = zip(*(part.ranked() for part in parts), strict=True)
+    return np.concatenate(scores), np.concatenate(rows)
 
 
 def products(
@@ -131,22 +130,9 @@ def products(
         end = int(np.searchsorted(rows, start, sorter=order))
         for at in range(done, end, PAIRS):
             here = order[at : min(at + PAIRS, end)]
+            here = here[np.argsort(query_rows[here])]
             documents = comparable(block[rows[here] - (start - len(block))], similarity)
-            values[here] = np.einsum("ij,ij->i", queries[query_rows[here]], documents)
+            asked, queries_here = np.unique(query_rows[here], return_inverse=True)
+            values[here] = exact_best.products(queries[asked], documents, queries_here, np.arange(len(here)))
         done = end
     return values
-
-
-def _candidates(queries: np.ndarray, blocks: Blocks, depth: int, similarity: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of rows that include the best of every query."""
-    parts = [Candidates(queries[at : at + TILE], depth) for at in range(0, len(queries), TILE)]
-    start = 0
-    for block in blocks():
-        for at in range(0, len(block), TILE):
-            documents = exact_candidates.round_vectors(comparable(block[at : at + TILE], similarity))
-            for part in parts:
-                part.offer(documents, start + at)
-        start += len(block)
-    query_rows, rows = zip(*(part.pairs() for part in parts), strict=True)
-    shifted = [part + number * TILE for number, part in enumerate(query_rows)]
-    return np.concatenate(shifted), np.concatenate(rows)

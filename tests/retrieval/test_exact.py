@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retrieval_distill.data.run import Run
@@ -13,7 +15,7 @@ from retrieval_distill.embedding.embed import Embeddings, comparable, embed
 from retrieval_distill.errors import UserError
 from retrieval_distill.index import faiss_index
 from retrieval_distill.index.faiss_index import Index, index
-from retrieval_distill.retrieval import exact, exact_candidates
+from retrieval_distill.retrieval import coarse, exact, exact_best
 
 
 def by_brute_force(queries, documents, depth):
@@ -52,11 +54,18 @@ def test_tiles_change_nothing(monkeypatch):
     np.testing.assert_array_equal(scores, whole[0])
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.fixture(params=[127, 79, 0], ids=["127 levels", "79 levels", "float32"])
+def every_look(request, monkeypatch):
+    """Eight bits as with VNNI, if it is here, eight bits as with AVX2, and float32."""
+    here = coarse.int8_levels
+    if request.param > here(64):
+        pytest.skip("not exact on this processor")
+    monkeypatch.setattr(coarse, "int8_levels", lambda dimensions: min(request.param, here(dimensions)))
+
+
 @pytest.mark.parametrize("spread", [1e-3, 1.0])
-def test_coarse_products_lose_nothing(monkeypatch, dtype, spread):
+def test_coarse_products_lose_nothing(every_look, spread):
     """Vectors that lie close together, and of lengths that differ a thousandfold, against float64."""
-    monkeypatch.setattr(exact_candidates, "dtype", lambda: dtype)
     rng = np.random.default_rng(2)
     asked, corpus = (1 + spread * rng.normal(size=(n, 24)) for n in (30, 1500))
     corpus *= 10 ** rng.uniform(-1.5, 1.5, (1500, 1)) if spread == 1 else 1
@@ -68,12 +77,7 @@ def test_coarse_products_lose_nothing(monkeypatch, dtype, spread):
     np.testing.assert_allclose(scores, np.take_along_axis(truth, rows, axis=1), rtol=1e-5)
 
 
-@pytest.fixture(params=[torch.bfloat16, torch.float32])
-def either_dtype(request, monkeypatch):
-    monkeypatch.setattr(exact_candidates, "dtype", lambda: request.param)
-
-
-def test_rounding_against_the_best_loses_nothing(either_dtype):
+def test_rounding_against_the_best_loses_nothing(every_look):
     """The best document and its query both round down, those just behind it up, in every number."""
     numbers, roundoff, little = 128, 2.0**-8, 2.0**-20
     query = np.repeat([1 + roundoff - little, 1 + roundoff + little], numbers)
@@ -97,7 +101,7 @@ def test_rounding_against_the_best_loses_nothing(either_dtype):
         ((-2, 2), (-40, -37)),
     ],
 )
-def test_very_long_and_very_short_vectors(of_queries, of_documents, either_dtype):
+def test_very_long_and_very_short_vectors(of_queries, of_documents, every_look):
     """Lengths are powers of ten. Squares of such numbers, products, and some of the numbers have no exponent left."""
     rng = np.random.default_rng(4)
     asked, corpus = (
@@ -113,7 +117,7 @@ def test_very_long_and_very_short_vectors(of_queries, of_documents, either_dtype
     assert (np.take_along_axis(truth, rows, axis=1) >= tenth - wrong - 16 * 2.0**-149).all()
 
 
-def test_products_too_large_for_the_coarse_dtype(either_dtype):
+def test_products_too_large_for_the_coarse_dtype(every_look):
     """Lengths whose product is close to the largest float32, where rounding up would be infinite."""
     asked = np.float32([[1e19, 1e19], [1e19, -1e19]])
     corpus = np.float32([[1e19, 0], [0, 1.5e19], [-1e19, 0], [3e19, -3e19], [3e19, 3e18], [1.6e19, 1.6e19]])
@@ -123,7 +127,7 @@ def test_products_too_large_for_the_coarse_dtype(either_dtype):
     np.testing.assert_allclose(scores[0], expected_scores[0], rtol=1e-6)
 
 
-def test_queries_that_tell_nothing_or_like_nothing(either_dtype):
+def test_queries_that_tell_nothing_or_like_nothing(every_look):
     """A query of zeros gets the first documents; one that all documents oppose gets those that oppose it least."""
     rng = np.random.default_rng(5)
     corpus = -np.abs(rng.normal(size=(300, 6))).astype(np.float32)
@@ -138,16 +142,118 @@ def test_queries_that_tell_nothing_or_like_nothing(either_dtype):
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(width=32, allow_nan=False)), min_size=1, max_size=40))
 def test_keys_sort_as_group_then_value(pairs):
     group, value = np.array([group for group, _ in pairs]), np.array([value for _, value in pairs], np.float32)
-    order = np.argsort(exact_candidates.sort_keys(group, value), kind="stable")
+    order = np.argsort(exact_best.sort_keys(group, value), kind="stable")
     np.testing.assert_array_equal(order, np.lexsort((value, group)))
 
 
-def test_coarse_products_leave_little_to_do():
+KINDS = {
+    "random": lambda rng, n, d: rng.normal(size=(n, d)),
+    "halves of a step": lambda rng, n, d: rng.choice([-79, 0.5, 1.5, 38.5, 79], (n, d)),
+    "one outlier": lambda rng, n, d: np.where(np.arange(d) == 0, 1e4, rng.normal(size=(n, d))),
+    "of all lengths": lambda rng, n, d: rng.normal(size=(n, d)) * 10 ** rng.uniform(-9, 9, (n, 1)),
+    "of nearly no length": lambda rng, n, d: rng.normal(size=(n, d)) * 10 ** rng.uniform(-44, -30, (n, 1)),
+    "zeros": lambda rng, n, d: np.zeros((n, d)),
+    "alike": lambda rng, n, d: np.ones((n, d)) + 1e-3 * rng.normal(size=(n, d)),
+}
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.sampled_from(sorted(KINDS)),
+    st.sampled_from(sorted(KINDS)),
+    st.sampled_from([1, 8, 64, 401]),
+    st.integers(0, 10_000),
+)
+def test_products_are_as_close_as_promised(every_look, of_queries, of_documents, dimensions, seed):
+    """The coarse product and the float32 one, both against float64."""
+    rng = np.random.default_rng(seed)
+    asked = KINDS[of_queries](rng, 9, dimensions).astype(np.float32)
+    corpus = KINDS[of_documents](rng, 31, dimensions).astype(np.float32)
+    truth = asked.astype(np.float64) @ corpus.astype(np.float64).T
+    query, row = (places.ravel() for places in np.indices(truth.shape))
+    whole = exact_best.products(asked, corpus, query, row).reshape(truth.shape)
+    for queries, documents in zip(coarse.rounded(asked, False), coarse.rounded(corpus, True), strict=True):
+        look = coarse.Look(queries, documents)
+        products = look.products.numpy() * look.unit[:, None]
+        assert (np.abs(products - truth) <= look.error[:, None]).all()
+        assert (np.abs(products - whole) <= look.error[:, None]).all()
+        least = np.quantile(whole, 0.8, axis=1).astype(np.float32)
+        assert set(np.flatnonzero(whole >= least[:, None])) <= set(look.reaching(least))
+        assert not (look.kth(np.arange(9), 5) >= np.sort(whole, axis=1)[:, -5]).any()
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.sampled_from(sorted(KINDS)), st.sampled_from(sorted(KINDS)), st.integers(1, 40), st.integers(0, 10_000))
+def test_every_look_finds_the_same(every_look, of_queries, of_documents, depth, seed):
+    """All products computed, and sorted: the same bytes."""
+    rng = np.random.default_rng(seed)
+    asked = KINDS[of_queries](rng, 7, 24).astype(np.float32)
+    corpus = KINDS[of_documents](rng, 230, 24).astype(np.float32)
+    query, row = (places.ravel() for places in np.indices((7, 230)))
+    whole = exact_best.products(asked, corpus, query, row).reshape(7, 230)
+    expected = np.argsort(-whole, axis=1, kind="stable")[:, :depth]
+    scores, rows = exact.best(asked, lambda: np.array_split(corpus, 5), depth)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(scores, np.take_along_axis(whole, expected, axis=1))
+
+
+@pytest.mark.parametrize("dimensions", [1, 8, 31, 384, 1024, 4096])
+def test_eight_bit_products_are_exact(dimensions):
+    """Without VNNI, oneDNN adds up pairs of products in 16 bits, which 127 levels would overflow."""
+    levels = coarse.int8_levels(dimensions)
+    if not levels:
+        pytest.skip("no eight-bit products on this processor")
+    rng = np.random.default_rng(dimensions)
+    for most in (False, True):
+        drawn = [rng.choice([-levels, levels], (n, dimensions), p=[0.1, 0.9]) for n in (70, 90)]
+        left, right = drawn if most else [rng.integers(-levels, levels + 1, (n, dimensions)) for n in (1, 300)]
+        numbers = torch._int_mm(torch.from_numpy(left.astype(np.int8)), torch.from_numpy(right.astype(np.int8)).T)
+        np.testing.assert_array_equal(numbers.numpy(), left @ right.T)
+
+
+def test_documents_that_keep_getting_better(every_look):
+    """Every document is among the best when it comes."""
+    rng = np.random.default_rng(6)
+    asked, corpus = 1 + 0.1 * rng.random((5, 16)), 1 + 0.1 * rng.random((900, 16))
+    corpus = (corpus * np.linspace(1, 9, 900)[:, None]).astype(np.float32)
+    scores, rows = exact.best(asked.astype(np.float32), lambda: np.array_split(corpus, 30), 10)
+    truth = asked @ corpus.astype(np.float64).T
+    np.testing.assert_allclose(scores, -np.sort(-truth, axis=1)[:, :10], rtol=1e-6)
+    np.testing.assert_allclose(np.take_along_axis(truth, rows, axis=1), scores, rtol=1e-6)
+
+
+def test_ties_take_no_memory(every_look):
+    """All products are equal: the first documents are kept, and the others not held."""
+    corpus = np.zeros((4_000, 4), np.float32)
+    best = exact_best.Best(np.ones((50, 4), np.float32), 10)
+    best.offer(exact_best.Documents(corpus), 0)
+    tracemalloc.start()
+    for number in range(1, 30):
+        best.offer(exact_best.Documents(corpus[:100]), 4_000 + 100 * number)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held < 100 * 50 * exact_best.PAIR.itemsize
+    np.testing.assert_array_equal(best.ranked()[1], np.tile(np.arange(10), (50, 1)))
+
+
+@pytest.mark.parametrize("where", ["queries", "documents"])
+def test_infinite_numbers(every_look, where):
+    """Infinite products are the best, undefined ones the worst, and they leave other queries and documents alone."""
+    rng = np.random.default_rng(7)
+    asked, corpus = (rng.normal(size=(n, 5)).astype(np.float32) for n in (4, 300))
+    (asked if where == "queries" else corpus)[2, 1] = np.inf
+    with np.errstate(invalid="ignore"):
+        truth = np.nan_to_num(asked @ corpus.T, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+    scores, _ = exact.best(asked, lambda: np.array_split(corpus, 3), 10)
+    np.testing.assert_allclose(scores, -np.sort(-truth, axis=1)[:, :10], rtol=1e-5)
+
+
+def test_a_first_look_leaves_little_to_do(every_look):
     rng = np.random.default_rng(3)
     asked, corpus = (comparable(rng.normal(size=(n, 384)), "cosine") for n in (20, 8000))
-    candidates = exact_candidates.Candidates(asked, 10)
-    candidates.offer(exact_candidates.round_vectors(corpus), 0)
-    assert 10 <= np.bincount(candidates.pairs()[0], minlength=20).max() < 200  # of 8,000
+    tenth = np.sort(asked @ corpus.T, axis=1)[:, -10]
+    look = coarse.Look(coarse.rounded(asked, one_step=False)[0], coarse.rounded(corpus, one_step=True)[0])
+    assert 10 * 20 <= len(look.reaching(tenth)) < 100 * 20  # of 8,000 * 20
 
 
 @pytest.fixture(scope="module", params=["cosine", "dot"])
