@@ -86,6 +86,12 @@ def sentence(rng: random.Random, length: int) -> str:
     return " ".join(rng.choice(WORDS) for _ in range(length))
 
 
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores: a third of their time, tests wait for servers, kills and programs that start."""
+    return (yield) + ("PYTEST_XDIST_AUTO_NUM_WORKERS" not in os.environ)
+
+
 LONGEST = ("tests/e2e/", "tests/tuning/", "tests/runtime/test_cluster", "tests/test_", "tests/training/")
 """Where tests are that train, search for settings, or start clusters."""
 
