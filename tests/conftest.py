@@ -19,6 +19,9 @@ from hypothesis import settings
 
 from retrieval_distill.benchmarks import speed
 from retrieval_distill.runtime.progress import show_progress
+from tests import programs
+
+programs.leave_disks_alone()
 
 settings.register_profile("tests", deadline=None)  # a busy machine may take any time over an example
 settings.load_profile("tests")
