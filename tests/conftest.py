@@ -119,7 +119,7 @@ def pytest_sessionfinish():
 def timed_briefly() -> Iterator[pytest.MonkeyPatch]:
     """Within, a run times its systems in one turn, not in six, and overwrites no caches."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"ROUNDS": 1, "ENCODING_ROUNDS": 1, "COLD_QUERIES": 2, "CACHE_BYTES": 1 << 10}.items():
+        for name, value in programs.BRIEF.items():
             patch.setattr(speed, name, value)
         yield patch
 
