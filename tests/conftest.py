@@ -19,6 +19,9 @@ from hypothesis import settings
 
 from retrieval_distill.benchmarks import speed
 from retrieval_distill.runtime.progress import show_progress
+from tests import programs
+
+programs.leave_disks_alone()
 
 settings.register_profile("tests", deadline=None)  # a busy machine may take any time over an example
 settings.load_profile("tests")
@@ -86,6 +89,12 @@ def sentence(rng: random.Random, length: int) -> str:
     return " ".join(rng.choice(WORDS) for _ in range(length))
 
 
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores: a third of their time, tests wait for servers, kills and programs that start."""
+    return (yield) + ("PYTEST_XDIST_AUTO_NUM_WORKERS" not in os.environ)
+
+
 LONGEST = ("tests/e2e/", "tests/tuning/", "tests/runtime/test_cluster", "tests/test_", "tests/training/")
 """Where tests are that train, search for settings, or start clusters."""
 
@@ -110,7 +119,7 @@ def pytest_sessionfinish():
 def timed_briefly() -> Iterator[pytest.MonkeyPatch]:
     """Within, a run times its systems in one turn, not in six, and overwrites no caches."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"ROUNDS": 1, "ENCODING_ROUNDS": 1, "COLD_QUERIES": 2, "CACHE_BYTES": 1 << 10}.items():
+        for name, value in programs.BRIEF.items():
             patch.setattr(speed, name, value)
         yield patch
 

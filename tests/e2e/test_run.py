@@ -197,7 +197,6 @@ DRIVER = """
 import os, signal, sys
 from pathlib import Path
 import retrieval_distill.teacher.scoring as scoring
-from retrieval_distill.benchmarks import speed
 from retrieval_distill import pipeline
 from retrieval_distill.config import load_recipe
 from retrieval_distill.teacher import cross_encoder
@@ -205,7 +204,6 @@ from retrieval_distill.scores.store import ScoreStore
 
 scoring.SECONDS_PER_COMMIT = 0
 cross_encoder.TOKENS_PER_BATCH["cpu"] = 300
-speed.ROUNDS = speed.ENCODING_ROUNDS = 1
 when, count = sys.argv[3], 0
 
 def die_after(owner, name, calls, before=False):

@@ -14,6 +14,7 @@ from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.data.run import Run
 from retrieval_distill.index.index import Index
+from tests import programs
 from tests.commands import command
 
 
@@ -141,20 +142,20 @@ def test_a_line_of_a_million_characters_is_cut_and_answered(corpus, monkeypatch)
 def test_a_prompt_goes_on_while_its_index_is_replaced(corpus, tmp_path):
     """It answers from the index it opened, whose files are gone from the folder by then."""
     shutil.copytree(corpus.index, tmp_path / "index")
-    asked = [sys.executable, "-m", "retrieval_distill", "search", "--index", tmp_path / "index", *corpus.options[2:]]
-    with subprocess.Popen([*asked, "--json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    asked = ["search", "--index", tmp_path / "index", *corpus.options[2:], "--json"]
+    process = programs.Program("-m", "retrieval_distill", *asked)
 
-        def answer() -> list[dict]:
-            process.stdin.write("split root extension\n")
-            process.stdin.flush()
-            return json.loads(process.stdout.readline())["hits"]
+    def answer() -> list[dict]:
+        process.stdin.write("split root extension\n")
+        process.stdin.flush()
+        return json.loads(process.stdout.readline())["hits"]
 
-        before = answer()
-        command("index", corpus.folder / "vectors", "--out", tmp_path / "index", "--kind", "binary")
-        assert Index.open(tmp_path / "index").manifest["counts"]["kind"] == "binary"
-        assert answer() == before and len(before) == 5
-        process.stdin.close()
-        assert process.wait() == 0
+    before = answer()
+    command("index", corpus.folder / "vectors", "--out", tmp_path / "index", "--kind", "binary")
+    assert Index.open(tmp_path / "index").manifest["counts"]["kind"] == "binary"
+    assert answer() == before and len(before) == 5
+    process.stdin.close()
+    assert process.wait() == 0
 
 
 def test_an_index_by_intent(corpus, tmp_path):
