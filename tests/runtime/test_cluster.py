@@ -36,6 +36,7 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 200, "health_check_failure_threshold": 3}
+    quick["worker_niceness"] = 0  # by default Ray's workers give way to every other test: an import takes minutes
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
         patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
