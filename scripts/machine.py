@@ -52,10 +52,8 @@ def multipliers(size: int) -> dict[str, Callable[[], object]]:
         left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
         found[name] = lambda left=left, right=right: left @ right
     if device == "cpu":
-        model = torch.nn.Sequential(torch.nn.Linear(size, size))
-        devices.quantize_linear_layers(model, device)
-        rows = torch.randn(size, size)
-        found["int8"] = lambda: model(rows)
+        left, right = (torch.randint(-63, 64, (size, size), dtype=torch.int8) for _ in range(2))
+        found["int8"] = lambda: torch._int_mm(left, right.t())
     return found
 
 

@@ -57,7 +57,7 @@ def _int8(given: torch.Tensor, lengths: np.ndarray, levels: int, one_step: bool)
     steps = (torch.maximum(-low, high) / levels).clamp(min=TINY_STEP)
     multiples = given * steps.reciprocal()
     whole = multiples.round()
-    each = steps.flatten().expand(len(given)).numpy().astype(np.float64)
+    each = steps.flatten().expand(len(given)).cpu().numpy().astype(np.float64)
     moved = each * _lengths(multiples.sub_(whole)) + 2.0**-22 * lengths  # reciprocal and multiples are rounded
     return Rounded(whole.to(torch.int8), each, lengths, moved)
 
