@@ -101,9 +101,10 @@ def attempt(name: str, python: str, quick: bool) -> str:
     got = next((version for version in wanted if torch(bin_, version)), None)
     if got is None:
         return without_torch(bin_)
-    resolved = ["-m", "uv", "pip", "install", "--python", bin_] if name == "lowest" else ["-m", "pip", "install"]
-    wanted_too = ["--quiet", "-c", constraints, "-e", ".[test]"]  # pip would search for minutes among so many pins
-    if subprocess.run([bin_, *resolved, *wanted_too], cwd=ROOT).returncode:
+    # pip would search for minutes among so many pins
+    installer = ["uv", "pip", "install", "--python", bin_] if name == "lowest" else ["pip", "install"]
+    here = ["--quiet", "-c", constraints, "-e", ".[test]"]
+    if subprocess.run([bin_, "-m", *installer, *here], cwd=ROOT).returncode:
         return "FAILED to install"
     tests = (
         [*QUICK, "-p", "no:randomly"]

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from retrieval_distill.data.columns import Record
 from retrieval_distill.data.dataset import Dataset, Qrels, Texts
@@ -110,8 +111,11 @@ def held_out_view(dataset: Dataset, split: str) -> Dataset:
 
 def is_generated(dataset: Dataset, split: str) -> bool:
     """Whether a split's queries, or some of them, were generated from the documents."""
-    made = () if dataset.generated is None else dataset.generated["query_id"].to_pylist()
-    return not set(dataset.qrels(split)).isdisjoint(made)
+    if dataset.generated is None:
+        return False
+    return bool(
+        pc.any(pc.is_in(pa.array(list(dataset.qrels(split)), pa.string()), dataset.generated["query_id"])).as_py()
+    )
 
 
 def hold_out(dataset: Dataset, count: int, seed: int) -> tuple[set[str], set[str]]:

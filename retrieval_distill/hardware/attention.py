@@ -2,8 +2,8 @@
 
 The kernel works in small blocks: that saves memory, but with the short texts of retrieval two batched matrix products,
 which oneDNN computes natively, take a third of the time. Its backward pass in bfloat16 takes three times as long as the
-one in float32, and is less exact (``scripts/bench_attention.py``). Knows tensors and transformers'
-attention registry; must not know models or texts.
+one in float32, and is less exact (``scripts/bench_attention.py``). Knows tensors and transformers' attention registry;
+must not know models or texts.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ def _in_float32(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, options: dict[str, Any]
 ) -> Tensor:
     """The fused kernel in float32, its result in the dtype of the query."""
-    biases = {name: options[name].float() for name in ("position_bias",) if isinstance(options.get(name), Tensor)}
-    bias = mask if mask is None or mask.dtype == torch.bool else mask.float()
-    with torch.autocast("cpu", enabled=False):
-        found, _ = sdpa_attention_forward(
-            module, query.float(), key.float(), value.float(), bias, **{**options, **biases}
-        )
+    query32, key32, value32 = (states.float() for states in (query, key, value))
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.float()
+    if (bias := options.get("position_bias")) is not None:
+        options = {**options, "position_bias": bias.float()}
+    found, _ = sdpa_attention_forward(module, query32, key32, value32, mask, **options)
     return found.to(query.dtype)
 
 

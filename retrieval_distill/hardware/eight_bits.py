@@ -18,7 +18,7 @@ from retrieval_distill.errors import UserError
 ACTIVATION, WEIGHT = 127, 63
 """Largest codes; the smallest are their negatives."""
 
-PIECE = 512
+PIECE = 256
 """Tokens multiplied at once: their 32-bit sums stay in the cache until they are scaled back."""
 
 
@@ -43,8 +43,10 @@ class Linear(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """The layer's result."""
         rows = input.reshape(-1, input.shape[-1])
-        found = torch.cat([self._piece(piece) for piece in rows.split(PIECE)])
-        return found.view(*input.shape[:-1], found.shape[-1]).to(input.dtype)
+        found = rows.new_empty(len(rows), len(self.scales))
+        for piece, place in zip(rows.split(PIECE), found.split(PIECE), strict=True):
+            place.copy_(self._piece(piece))
+        return found.view(*input.shape[:-1], found.shape[-1])
 
     def _piece(self, rows: Tensor) -> Tensor:
         rows = rows.float()

@@ -59,7 +59,7 @@ def generate(job: Job) -> None:
     asked: dict[str, Any] = {"teacher": job.teachers, "store": job.store} if config.round_trip.asks_teacher else {}
     job.dataset = api.generate(
         job.dataset, out=job.out / "generated", seed=recipe.seed, corpus=False, config=config,
-        teacher_config=recipe.teacher, **asked, **job.first_stage,
+        teacher_config=job.teacher_config, **asked, **job.first_stage,
     )  # fmt: skip
     job.note("generate", job.dataset.manifest)
     job.dataset = sources.with_dev(job.dataset, recipe)

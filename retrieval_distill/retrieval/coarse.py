@@ -1,6 +1,6 @@
 """A first look at inner products: rounded vectors whose products are cheap, and how far these are from exact ones.
 
-Eight-bit products take about half the time of float32 ones on a CPU with AVX2. Knows vectors and
+Eight-bit products take about half the time of float32 ones on a CPU (``scripts/bench_int8.py``). Knows vectors and
 processors; must not know files, models or ids.
 """
 

@@ -27,31 +27,12 @@ from retrieval_distill.retrieval import exact
 from retrieval_distill.retrieval.hybrid import Fusion, FusionTuning
 from retrieval_distill.runtime.stages import read_manifest
 from tests import programs
+from tests.e2e.killing import DRIVER
 from tests.reporting.reading import table
 
 SYSTEMS = ("student", "hybrid-student")
 
 STEPS = 4
-
-DRIVER = """
-import os, signal, sys
-from pathlib import Path
-from retrieval_distill import pipeline
-from retrieval_distill.config import load_recipe
-from retrieval_distill.training import checkpoints
-
-count, real = 0, checkpoints.Advance.on_step_end
-
-def dying(*args, **kwargs):
-    global count
-    real(*args, **kwargs)
-    count += 1
-    if count == int(sys.argv[3]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-checkpoints.Advance.on_step_end = dying
-pipeline.run(load_recipe(sys.argv[1]), out=Path(sys.argv[2]))
-"""
 
 
 @pytest.fixture(scope="module")
