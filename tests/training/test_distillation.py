@@ -32,6 +32,23 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
+def assert_one_training(values: dict, folder: Path, other: Path) -> None:
+    """Both students learnt the same.
+
+    Their distance is compared with the way that they went, over all weights together: Adam divides each gradient by
+    its own size, so that one weight whose gradient is rounding alone may go any way.
+    """
+    start = load_file(Path(values["student"]["model"]) / "model.safetensors")
+    one, two = weights(folder), weights(other)
+
+    def distance(to: dict[str, torch.Tensor]) -> float:
+        return float(
+            torch.cat([(weight.double() - to[name].double()).flatten() for name, weight in one.items()]).norm()
+        )
+
+    assert distance(two) <= 1e-4 * distance(start)
+
+
 def program(values: dict, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     recipe = folder.with_suffix(".json")
     recipe.write_text(json.dumps(values))
@@ -66,8 +83,7 @@ def test_accumulated_steps_are_one_step(tiny_recipe, tmp_path):
             assert one["step"] == other["step"]
             for key in ("loss", "listwise_kl", "grad_norm", "learning_rate"):
                 assert one[key] == pytest.approx(other[key], rel=1e-5)
-        for name, weight in weights(tmp_path / str(k)).items():
-            torch.testing.assert_close(weight, weights(tmp_path / "1")[name], atol=2e-6, rtol=1e-5)
+        assert_one_training(recipe, tmp_path / str(k), tmp_path / "1")
 
 
 def test_the_log_of_each_window(tiny_recipe, tmp_path):
@@ -168,8 +184,7 @@ def test_two_processes_are_one(tiny_recipe, tmp_path, cache_texts):
     for row, other in zip(one, two, strict=True):
         for key in ("step", "loss", "grad_norm", "margin_mse", "listwise_kl", "in_batch"):
             assert row[key] == pytest.approx(other[key], rel=1e-5)
-    for name, weight in weights(tmp_path / "one").items():
-        torch.testing.assert_close(weight, weights(tmp_path / "two")[name], atol=1e-5, rtol=1e-5)
+    assert_one_training(values, tmp_path / "one", tmp_path / "two")
 
 
 def test_objectives_come_and_go_with_the_training(tiny_recipe, tmp_path):

@@ -12,7 +12,7 @@ from retrieval_distill.errors import UserError
 from retrieval_distill.student import encoder
 from retrieval_distill.training import out_of_memory
 from tests.training.driver import train
-from tests.training.test_distillation import weights, with_training
+from tests.training.test_distillation import assert_one_training, with_training
 
 
 @pytest.mark.parametrize(("accumulation", "failing"), [(1, {1, 5}), (2, {2, 6})])
@@ -40,8 +40,7 @@ def test_the_same_step_with_less_held(tiny_recipe, tmp_path, monkeypatch, caplog
     for row, other in zip(found, whole, strict=True):
         for key in ("step", "loss", "grad_norm", "margin_mse", "listwise_kl", "in_batch"):
             assert row[key] == pytest.approx(other[key], rel=2e-5), key
-    for name, weight in weights(tmp_path / "whole").items():
-        torch.testing.assert_close(weight, weights(tmp_path / "scarce")[name], atol=1e-5, rtol=1e-5)
+    assert_one_training(values, tmp_path / "whole", tmp_path / "scarce")
 
 
 def test_the_random_state_is_that_of_the_first_attempt():
