@@ -33,6 +33,7 @@ from retrieval_distill.data.run import Run
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.evaluation.significance import minimum_detectable_difference
 from retrieval_distill.hardware import devices
+from retrieval_distill.pipeline.checks import check
 from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.rounds import Round
@@ -136,7 +137,7 @@ def medquad(source: Path, folder: Path, sizes: Sizes) -> None:
 def scored(source: Path, train: str, queries: int, out: Path) -> Job:
     """A run of a recipe as far as the teacher's scores of the training candidates."""
     job = open_job(recipe_of(source, train, queries), out)
-    job.check()
+    check(job)
     pipeline.embed_start(job)
     turn = Round(job, 1)
     pipeline.retrieve(turn)

@@ -34,6 +34,7 @@ from retrieval_distill.evaluation.seed_summary import summarise
 from retrieval_distill.evaluation.significance import paired_p
 from retrieval_distill.hardware import devices
 from retrieval_distill.pipeline import rounds
+from retrieval_distill.pipeline.checks import check
 from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.runtime import stages
@@ -73,7 +74,7 @@ def recipe_of(collection: str, beir: Path) -> Recipe:
 
 def scored(job: Job) -> Run:
     """The teacher's scores of the training candidates, as a run of the recipe makes them."""
-    job.check()
+    check(job)
     pipeline.embed_start(job)
     pipeline.ask_gate(job)
     [turn] = rounds(job)

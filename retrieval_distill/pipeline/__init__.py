@@ -21,10 +21,11 @@ from pathlib import Path
 
 from retrieval_distill.config import Recipe, load_recipe
 from retrieval_distill.pipeline.candidates import filter_negatives, find_dev, retrieve
+from retrieval_distill.pipeline.checks import check, check_owner
 from retrieval_distill.pipeline.data import generate, open_job
 from retrieval_distill.pipeline.forecast import Act, Workload, carry_out
 from retrieval_distill.pipeline.fusing import tune_fusion
-from retrieval_distill.pipeline.job import Job, check_owner
+from retrieval_distill.pipeline.job import Job
 from retrieval_distill.pipeline.measures import measure, measure_also
 from retrieval_distill.pipeline.rounds import Round, further_seeds, rounds
 from retrieval_distill.pipeline.seeds import find
@@ -60,7 +61,7 @@ def run(recipe: Recipe | str | Path, *, out: str | Path, overrides: Sequence[str
         recipe = load_recipe(recipe, overrides)
     check_owner(folder, recipe)
     job = open_job(recipe, folder)
-    job.check()
+    check(job)
     if processes.rank() > 0:  # helps to train, and leaves what follows to the first process
         for act in learning(job):
             act.do()

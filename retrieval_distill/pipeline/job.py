@@ -1,6 +1,6 @@
 """One recipe in one folder: what its stages share.
 
-Knows the nouns of a run and where they are kept; must not know the order of the stages.
+Knows the nouns of a run and where they are kept; must not know the order of the stages, or what they refuse.
 """
 
 from __future__ import annotations
@@ -14,25 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from retrieval_distill import api, endpoints, models
+from retrieval_distill import api, models
 from retrieval_distill.config import BM25Config, MemberConfig, Recipe, TeacherConfig
 from retrieval_distill.config.mining import LEXICAL, START
-from retrieval_distill.data import feedback_queries, generated, sources
+from retrieval_distill.data import feedback_queries, generated
 from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.data.run import Run
 from retrieval_distill.embedding.embed import Embeddings
 from retrieval_distill.errors import UserError
-from retrieval_distill.evaluation import measures, rivals
-from retrieval_distill.generate import ways
+from retrieval_distill.evaluation import rivals
 from retrieval_distill.reporting.run_folder import SEEDS
 from retrieval_distill.retrieval.bm25 import BM25
-from retrieval_distill.runtime import destination, files, processes, stages
-from retrieval_distill.runtime.stages import Manifest, stage, write_json
+from retrieval_distill.runtime.stages import Manifest, stage
 from retrieval_distill.scores.teacher_contract import Teacher
 from retrieval_distill.teacher import teacher_loader as teachers
 from retrieval_distill.teacher.calibration.calibration import Calibration
 from retrieval_distill.teacher.ensemble import Ensemble
-from retrieval_distill.training.objective_mix import objective_mix
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -54,85 +51,15 @@ class Job:
     """Added to the recipe's seed for the training alone, to train once more on the same data."""
     _teachers: tuple[Teacher, ...] = ()
 
-    def check(self) -> None:
-        """Find what would stop the run later, before anything costly; then make the folder this recipe's.
-
-        Of several processes only the first does.
-        """
-        if processes.rank() > 0:
-            return
-        objective_mix(self.recipe)
-        measures.parse_measures(self.recipe.evaluate.measures)
-        self._check_also()
-        models.resolve(self.recipe.student.model)
-        declared = [endpoints.PREFIX + name for name in self.recipe.endpoints]
-        taught_by = filter(endpoints.is_one, [self.recipe.embedding_teacher.model or ""])
-        for model in [*declared, *self.baselines.values(), *self.retrievers.values(), *taught_by]:
-            models.check(model)
-        self._check_teachers()
-        if self.recipe.generate is None:
-            self.dataset.qrels(self.train_split)
-        else:
-            ways.check(self.recipe.generate)
-            generated.refuse_generated(self.dataset)
-        self._check_measures()
-        self._check_seeds()
-        if self.recipe.training.report_to:
-            from retrieval_distill.training.trackers import trackers
-
-            trackers(self.recipe.training.report_to)
-        if self.recipe.training.evaluate_steps:
-            self.dev_split()
-        write_json(self.out / "recipe.json", self.settled.model_dump(mode="json"))
-        sources.remember_working_directory(self.recipe, self.out / "dataset")
-        files.remove_abandoned(self.out.glob(".*"))
-
-    def _check_teachers(self) -> None:
-        """Refuse teachers that cannot be had, and one that is named beside an ensemble and would not be asked."""
-        config = self.recipe.teacher
-        if config.ensemble and config.model != MemberConfig().model:
-            raise UserError(
-                f"teacher.model={config.model} is not asked where there is a teacher.ensemble "
-                f"({self.teacher_name}): leave one of them out, with --set teacher.ensemble=[] the ensemble"
-            )
-        for member in [*self.members, *self.rerankers.values()]:
-            teachers.check(member)
-
-    def _check_measures(self) -> None:
-        """Refuse a split for measures that is not there, unless a corpus made its own queries: it may lack one."""
-        test = self.recipe.dataset.test
-        if test is None or self.measurable or self.recipe.datasets or self.train_split == generated.SPLIT:
-            return
-        try:
-            self.dataset.qrels(test)
-        except UserError as error:
-            raise UserError(f"{error}; to train without measuring: dataset.test=null") from None
-
-    def _check_seeds(self) -> None:
-        """Refuse students of further seeds where there is nothing to measure them on."""
-        if self.recipe.evaluate.seeds > 1 and not self.measurable:
-            raise UserError(
-                f"evaluate.seeds={self.recipe.evaluate.seeds} trains further students to measure them on test queries, "
-                "and there are none: leave it at 1, or name a judged split as dataset.test"
-            )
-
-    def _check_also(self) -> None:
-        """Refuse splits to measure beside the test split that are not there, or that train, tune or are measured."""
-        also = self.recipe.evaluate.also or ()
-        for split in also:
-            self.dataset.qrels(split)
-        if taken := [split for split in also if split not in self.recipe.evaluate.other_splits(*self._parts)]:
-            raise UserError(f"evaluate.also={taken[0]}: that split has a part in this run already; name another one")
-
     @property
-    def _parts(self) -> tuple[str | None, ...]:
+    def parts(self) -> tuple[str | None, ...]:
         """The splits that train, tune and are measured anyway."""
         return self.train_split, self.recipe.dataset.dev, self.recipe.dataset.test
 
     @property
     def also(self) -> tuple[str, ...]:
         """The splits that are measured beside the test split."""
-        found = self.recipe.evaluate.other_splits(*self._parts)
+        found = self.recipe.evaluate.other_splits(*self.parts)
         return tuple(split for split in dict.fromkeys(found) if self.dataset.qrels.get(split))
 
     @property
@@ -364,20 +291,3 @@ class Job:
         self.manifests[name] = manifest
         if manifest["skipped"]:
             logger.info("%s: unchanged, kept", name)
-
-
-def check_owner(out: Path, recipe: Recipe) -> None:
-    """Refuse a folder that is not this recipe's.
-
-    Raises:
-        UserError: The folder holds another recipe's run, or files that are no run.
-    """
-    mark = out / "recipe.json"
-    if mark.is_file():
-        found = stages.read_json(mark)
-        owner = found.get("name") if isinstance(found, dict) else None
-        if owner != recipe.name:
-            raise UserError(f"{out} belongs to recipe {owner!r}, not {recipe.name!r}; choose another --out folder")
-    elif out.exists() and (not out.is_dir() or any(path.name != "dataset" for path in out.iterdir())):
-        raise UserError(f"{out} is not empty and holds no run; choose another --out folder")
-    destination.check_appendable(out, "run", lambda folder: mark.is_file(), ("dataset",))

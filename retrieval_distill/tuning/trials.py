@@ -26,6 +26,7 @@ from retrieval_distill.evaluation import self_hits
 from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.pipeline import learning
 from retrieval_distill.pipeline.candidates import dev_candidates
+from retrieval_distill.pipeline.checks import check
 from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.pipeline.forecast import Act
 from retrieval_distill.pipeline.job import Job
@@ -81,7 +82,7 @@ def train(recipe: Recipe, folder: Path, retraining: int = 0, callbacks: tuple[Tr
         job = open_job(recipe, folder)
         _check_dev(job)
         job.retraining, job.callbacks = retraining, callbacks
-        job.check()
+        check(job)
         _share_scores(folder)
         for act in learning(job):
             logger.info("%s: %s", folder.name, act.what)

@@ -14,6 +14,7 @@ from retrieval_distill.config import parse_recipe
 from retrieval_distill.data.dataset import Dataset
 from retrieval_distill.data.formats import beir
 from retrieval_distill.errors import UserError
+from retrieval_distill.pipeline.checks import check
 from retrieval_distill.pipeline.data import open_job
 from tests.commands import command, program
 from tests.conftest import sentence
@@ -128,6 +129,6 @@ def test_of_several_datasets_one_trains_on_generated_queries(generated, tiny_rec
     sources = {"made": {"source": str(generated[0] / "made"), "test": None}, "tiny": {"source": dataset_folder}}
     values = {key: value for key, value in tiny_recipe.items() if key != "dataset"}
     job = open_job(parse_recipe({**values, "datasets": sources}), tmp_path / "run")
-    job.check()
+    check(job)
     assert {query.partition("/")[0] for query in job.training_queries} == {"made", "tiny"}
     assert job.measurable

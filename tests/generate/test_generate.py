@@ -20,6 +20,7 @@ from retrieval_distill.data.formats import beir
 from retrieval_distill.data.mixture import join_datasets
 from retrieval_distill.data.run import Run
 from retrieval_distill.errors import UserError
+from retrieval_distill.pipeline.checks import check
 from retrieval_distill.pipeline.data import open_job
 from retrieval_distill.pipeline.rounds import Round
 from retrieval_distill.reporting.publish import report
@@ -277,7 +278,7 @@ def test_a_generated_folder_is_scored_as_the_stage_is(gpl, corpus, finished, tmp
     api.generate(corpus, out=tmp_path / "made", ways=WAYS, keep=0.2)
     values = {**gpl, "dataset": {"source": str(tmp_path / "made"), "train": "generated", "test": "generated"}}
     job = open_job(parse_recipe({**values, "generate": None}), tmp_path / "run")
-    job.check()
+    check(job)
     pipeline.embed_start(job)
     for stage in (pipeline.retrieve, pipeline.score):
         stage(Round(job, 1))
