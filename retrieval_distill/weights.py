@@ -254,7 +254,8 @@ def _damage(path: Path) -> str | None:
 
     try:
         if path.suffix == ".json":
-            json.loads(path.read_bytes())
+            if not isinstance(json.loads(path.read_bytes()), dict) and path.name == "config.json":
+                return "is not a JSON object"
         elif path.suffix == ".safetensors":
             with safe_open(path, "pt"):
                 pass

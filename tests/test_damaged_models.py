@@ -42,7 +42,7 @@ DAMAGES = {
         "no file named model.safetensors",
     ),
     "settings cut": (lambda f: cut(f / "config.json"), "config.json is not JSON"),
-    "settings a list": (lambda f: (f / "config.json").write_text("[]"), "config.json"),
+    "settings a list": (lambda f: (f / "config.json").write_text("[]"), "config.json is not a JSON object"),
     "settings nested": (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json is not JSON"),
     "settings wrong": (lambda f: set_to(f / "config.json", hidden_size="many"), "hidden_size"),
     "family unknown": (lambda f: set_to(f / "config.json", model_type="nope"), "model type `nope`"),
