@@ -2,6 +2,7 @@
 
     python scripts/bench_scoring.py --beir ../shared/beir --json runs/bench_scoring.json
     python scripts/bench_scoring.py --quick                              # a two-minute smoke run
+    python scripts/bench_scoring.py --beir ../shared/beir --int8         # 8 bits: speed, rank agreement, nDCG@10
     python scripts/bench_scoring.py --beir ../shared/beir --datasets scifact medquad --models modular-17m,modular-32m
     OMP_NUM_THREADS=1 python scripts/bench_scoring.py ... --clock cpu    # on a machine that does other work too
     python scripts/bench_scoring.py --flag-python /tmp/flag/bin/python   # a venv with FlagEmbedding in it
@@ -16,7 +17,9 @@ and highest ratio within a round.
 * ``NAME/MODEL/...``: the same of a model of ``--models``: rerankers of today's sizes with random weights, see
   ``random_rerankers.py``; and ``bfloat16``, both sides in bfloat16, where it is fast. Scores must agree to 2e-5 in
   the same sense, those of decoders to 5e-5.
-* ``NAME/int8``: our 8-bit teacher against our default; with its rank agreement with float32.
+* ``NAME/int8``: our 8-bit teacher against our default.
+* With ``--int8`` that alone, against float32 and the default, over the best 20 documents of as many queries as the pairs
+  are for; with the rank agreement of both with float32, and what reranking by them has of float32's nDCG@10.
 
 A warm-up run of each side on a few pairs is not counted. Loading is not counted; tokenising is, on both sides.
 """
@@ -42,6 +45,7 @@ from transformers.utils import logging
 from retrieval_distill import api
 from retrieval_distill.data.dataset_loader import load
 from retrieval_distill.data.run import Run
+from retrieval_distill.evaluation.measures import evaluate
 from retrieval_distill.hardware import devices
 from retrieval_distill.runtime import stages
 from retrieval_distill.scores.teacher_contract import Pairs
@@ -136,10 +140,10 @@ def texts_of(sources: Sequence[str], cache: Path) -> Iterator[str]:
         yield from documents.take(list(documents))
 
 
-def real_pairs(source: str, count: int, cache: Path) -> Pairs:
+def real_pairs(source: str, count: int, cache: Path, depth: int | None = None) -> Pairs:
     dataset = load(source, cache)
     queries = dataset.queries("test")
-    run = api.retrieve(queries, dataset.documents, depth=max(4, -(-count // len(queries))))
+    run = api.retrieve(queries, dataset.documents, depth=depth or max(4, -(-count // len(queries))))
     return pairs_of(Run(run.frame.head(count)), dataset.queries, dataset.documents)
 
 
@@ -192,6 +196,40 @@ def comparison(
         "max_difference": float((np.abs(scores[us] - scores[them]) / np.maximum(1, np.abs(scores[them]))).max()),
         "kendall_tau": within_query_tau(pairs, scores[us], scores[them]),
     }  # fmt: skip
+
+
+def ndcg(source: str, cache: Path, pairs: Pairs, scores: np.ndarray) -> float:
+    """nDCG@10 of the pairs' queries by these scores."""
+    ids = (pairs.query_ids, pairs.document_ids)
+    run = Run.from_columns(*(np.array(of)[rows] for of, rows in zip(ids, pairs.rows.T, strict=True)), scores)
+    qrels = load(source, cache).qrels("test")
+    asked = {query: qrels[query] for query in run.frame["query_id"].unique()}
+    return float(evaluate(run, asked, ["nDCG@10"])["nDCG@10"].mean())
+
+
+def eight_bits(
+    args: argparse.Namespace, sources: dict[str, str], count: int, rounds: int, clock: Callable[[], float]
+) -> list[dict[str, object]]:
+    """Comparisons of ``--int8``."""
+    comparisons = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = merged_starter(temporary) if args.model == "starter" else args.model
+        contenders = {f"ours, {dtype}": ours(folder, dtype) for dtype in ("float32", "auto", "int8")}
+        for name, source in sources.items():
+            pairs = real_pairs(source, count, args.cache, depth=20)
+            print(f"{name}: {len(pairs)} pairs", flush=True)
+            seconds, scores = timed(contenders, pairs, rounds, clock)
+            values = {side: ndcg(source, args.cache, pairs, of) for side, of in scores.items()}
+            for side, value in values.items():
+                tau, share = (
+                    within_query_tau(pairs, scores[side], scores["ours, float32"]),
+                    value / values["ours, float32"],
+                )
+                print(f"{name}, {side}: tau {tau:.3f} with float32, nDCG@10 {value:.4f}, {share:.2%} of float32's")
+            for peer in ("ours, float32", "ours, auto"):
+                row = comparison(f"{name}/int8", peer, pairs, seconds, scores, "ours, int8", peer)
+                comparisons.append(row | {"ndcg": values})
+    return comparisons
 
 
 def random_models(
@@ -277,6 +315,7 @@ def main() -> None:
     parser.add_argument("--model", default="starter", help="cross-encoder folder, or starter")
     parser.add_argument("--models", type=lambda names: names.split(","), default=[], help="only these, such as "
                         f"{', '.join([*random_rerankers.MODULAR, *random_rerankers.DECODERS])}")  # fmt: skip
+    parser.add_argument("--int8", action="store_true", help="only 8 bits against float32 and the default")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="seconds of the clock or of the CPU")
     parser.add_argument("--beir", type=Path, help="folder with scifact and medquad in BEIR layout")
     parser.add_argument("--datasets", nargs="+", help="python-docs, or folders below --beir")
@@ -291,10 +330,8 @@ def main() -> None:
     count, rounds = (200, 2) if args.quick else (args.pairs, args.rounds)
     clock = {"wall": time.perf_counter, "cpu": time.process_time}[args.clock]
     sources = {name: name if name == "python-docs" else str(args.beir / name) for name in names}
-    if args.models:
-        comparisons = random_models(args, sources, count, rounds, clock)
-    else:
-        comparisons = one_model(args, sources, count, rounds, clock)
+    compared = random_models if args.models else eight_bits if args.int8 else one_model
+    comparisons = compared(args, sources, count, rounds, clock)
     print(
         f"\n{'comparison':34} {'against':22} {'ours':>8} {'theirs':>8} {'ratio':>6}  {'low-high':>11}  {'max diff':>9}  tau"
     )

@@ -52,7 +52,8 @@ def summarise(values: np.ndarray, seed: int = 0) -> Seeds:
     means = values.mean(axis=1, keepdims=True)
     spread = np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
     apart = values + (spread - 1) * (means - means.mean())
-    low, high = np.quantile(np.concatenate(list(_resampled_means(apart, np.random.default_rng(seed)))), [0.025, 0.975])
+    resampled = np.concatenate(list(_resampled_means(apart, np.random.default_rng(seed))))
+    low, high = np.clip(np.quantile(resampled, [0.025, 0.975]), values.min(), values.max())  # the spread may go beyond
     deviation = float(means.std(ddof=1)) if seeds > 1 else 0.0
     return Seeds(float(values.mean()), float(low), float(high), deviation, seeds, queries)
 

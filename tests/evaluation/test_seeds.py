@@ -59,3 +59,10 @@ def test_runs_are_aligned_by_query():
     assert found.tolist() == [[0.1, 0.2], [0.3, 0.4]]
     with pytest.raises(UserError, match="different queries"):
         matrix([table(p=0.1, q=0.2), table(p=0.1)], "student", "nDCG@10")
+
+
+def test_an_interval_of_perfect_seeds_ends_at_one():
+    values = np.ones((2, 30))
+    values[1, :3] = 0.5
+    found = summarise(values)
+    assert 0.5 <= found.low < found.mean < found.high <= 1.0

@@ -195,7 +195,11 @@ def test_parquet_that_is_not_scores(tmp_path, columns, message):
     [
         ("s.parquet", b"PAR1 and no more", "not a readable Parquet file"),
         ("s.jsonl.gz", b"no gzip", "damaged file: Not a gzipped file"),
-        ("s.jsonl.gz", gzip.compress(json.dumps(MARCO[0]).encode() * 50)[:-20], "damaged file: Compressed file ended"),
+        (
+            "s.jsonl.gz",
+            gzip.compress(json.dumps(MARCO[0]).encode() * 50, mtime=0)[:-20],
+            "damaged file: Compressed file ended",
+        ),
         ("s.jsonl", b"\xff\xfe\x00", r"s\.jsonl: .* is not utf-8; save it as UTF-8"),
         ("s.trec", b"q1 Q0 caf\xe9 1 0.5 x\n", r"s\.trec: byte 0xe9 at position 9 .* is not utf-8; save it as UTF-8"),
         ("s.trec", bytes(range(256)), r"s\.trec: .* is not utf-8"),
