@@ -46,7 +46,8 @@ def earth_mover(distances: np.ndarray) -> np.ndarray:
     """
     students, teachers = distances.shape
     rows = np.kron(np.eye(students), np.ones(teachers))
-    columns = np.kron(np.ones(students), np.eye(teachers))
-    sums = np.concatenate([np.full(students, 1 / students), np.full(teachers, 1 / teachers)])
+    # the last column's sum follows from the others: with it, rounding could leave no solution
+    columns = np.kron(np.ones(students), np.eye(teachers))[:-1]
+    sums = np.concatenate([np.full(students, 1 / students), np.full(teachers - 1, 1 / teachers)])
     solved = linprog(distances.ravel(), A_eq=np.concatenate([rows, columns]), b_eq=sums, method="highs")
     return solved.x.reshape(distances.shape)
