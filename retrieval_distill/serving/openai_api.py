@@ -13,9 +13,10 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from retrieval_distill.serving.answers import LooseBody, Name, json
-from retrieval_distill.serving.engine import Encoder, Engine
+from retrieval_distill.serving.engine import Engine
 from retrieval_distill.serving.errors import RefusedError
 from retrieval_distill.serving.service import Service
+from retrieval_distill.serving.systems import Encoder
 from retrieval_distill.serving.texts import checked
 from retrieval_distill.student import loading
 

@@ -19,11 +19,12 @@ from retrieval_distill.feedback.interleaving import team_draft
 from retrieval_distill.search.hits import Hit, highlights
 from retrieval_distill.search.questions import question
 from retrieval_distill.serving.answers import Body, Name, json
-from retrieval_distill.serving.engine import LIKE, Engine, Found, Place, Question, System
+from retrieval_distill.serving.engine import LIKE, Engine, Found, Place, Question
 from retrieval_distill.serving.errors import RefusedError
 from retrieval_distill.serving.fields import MAX_PARTS, MAX_VALUES
 from retrieval_distill.serving.limits import MAX_DEPTH, MAX_OFFSET
 from retrieval_distill.serving.service import Clock, Service
+from retrieval_distill.serving.systems import System
 
 RERANK_DEPTH = 30
 """Documents that the teacher reads for a query."""

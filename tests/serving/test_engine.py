@@ -14,8 +14,9 @@ from retrieval_distill.data.dataset import Dataset, Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.search.location import SearchLocation
 from retrieval_distill.search.searcher import Searcher
-from retrieval_distill.serving.engine import Encoder, Engine, Question, System
+from retrieval_distill.serving.engine import Engine, Question
 from retrieval_distill.serving.fields import Fields
+from retrieval_distill.serving.systems import Encoder, System
 
 
 @pytest.fixture(scope="module")
