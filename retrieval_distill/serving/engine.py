@@ -97,7 +97,8 @@ class Engine:
             UserError: As :meth:`Searcher.open`; or there is no start model.
         """
         dense = Searcher.open(place.index, place.model, place.dataset, dtype)
-        systems, chosen = systems_of(place, dense, dtype=dtype, start=start), with_fusion(dense, place, None)
+        chosen = with_fusion(dense, place, None)  # tunes the fusion's weights where that was not done yet
+        systems = systems_of(place, dense, dtype=dtype, start=start)
         made = dense.index.manifest
         versions = {
             "model": {"name": STUDENT, "fingerprint": made["inputs"]["model"], "dtype": str(dense.encoder.dtype)},
