@@ -298,7 +298,8 @@ def test_a_killed_fit_ends_with_the_same_weights(dataset, dataset_folder, cross_
     assert left["step"] == left["torn"] == {"checkpoint-2", "checkpoint-4"}
     for when in left:
         fit_teacher(dataset, config=config, out=tmp_path / when)
-        assert (tmp_path / when / name).read_bytes() == (whole / name).read_bytes(), when
+        same = (tmp_path / when / name).read_bytes() == (whole / name).read_bytes()
+        assert same, when  # pytest would compare two such files for an hour
         assert log(tmp_path / when)["dev"] == log(whole)["dev"]
 
 
