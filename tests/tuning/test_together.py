@@ -41,7 +41,11 @@ def tuned(recipe: dict, out: Path, storage: str | None = None, **options) -> rd.
 
 
 def killed_worker(process: Spawned, folder: Path) -> int:
-    """Kill the first worker whose student is being trained, and give back the number of its trial."""
+    """Kill the first worker whose student is being trained, and give back the number of its trial.
+
+    The first process begins while its workers still import. It is halted in its first training until then: it could
+    have done all trials before a worker had one.
+    """
     while process.poll() is None:
         for path in folder.glob(".study-*-trial-*.lock"):
             try:
@@ -49,9 +53,13 @@ def killed_worker(process: Spawned, folder: Path) -> int:
             except (OSError, IndexError):  # it is just being released, or written
                 continue
             number = int(re.search(r"trial-(\d+)", path.name)[1])
-            under_way = list(folder.glob(f"trials/{number:03d}/student.partial/checkpoints/checkpoint-*"))
-            if holder != process.pid and under_way:
+            if not list(folder.glob(f"trials/{number:03d}/student.partial/checkpoints/checkpoint-*")):
+                continue
+            if holder == process.pid:
+                process.send_signal(signal.SIGSTOP)
+            else:
                 os.kill(holder, signal.SIGKILL)
+                process.send_signal(signal.SIGCONT)
                 return number
         time.sleep(0.005)
     raise AssertionError(process.communicate())
