@@ -436,9 +436,15 @@ def looked_at(browser, server, request):
 LOOKS = [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 360)]
 
 
+FADED = """Promise.allSettled(document.getAnimations().filter(
+    one => one.effect.getComputedTiming().endTime < Infinity).map(one => one.finished))"""
+"""Waits until what fades in or out has its colour."""
+
+
 @pytest.mark.parametrize("looked_at", LOOKS, indirect=True, ids=str)
 def test_axe_finds_no_violation(looked_at, server):
     def clean(state: str) -> None:
+        looked_at.evaluate(FADED)
         found = Axe().run(looked_at)
         assert found.violations_count == 0, f"{state}: {found.generate_report()}"
 
@@ -452,11 +458,9 @@ def test_axe_finds_no_violation(looked_at, server):
     looked_at.get_by_label("Value").fill("2001")
     looked_at.get_by_label("Condition").select_option(">=")
     expect(looked_at.get_by_role("button", name="Remove: year at least 2001")).to_be_visible()
-    looked_at.wait_for_timeout(400)  # what fades in or out has its colour
     clean("found")
     looked_at.get_by_role("button", name="Compare").click()
     expect(looked_at.get_by_role("heading", name="Left")).to_be_visible()
-    looked_at.wait_for_timeout(400)
     clean("side by side")
     looked_at.get_by_role("button", name="Level").click()
     expect(looked_at.locator(".verdict")).to_contain_text("level")
