@@ -104,10 +104,13 @@ async def _reloaded(service: Service) -> None:
 
 
 def configured(app: Guard, limits: Limits) -> uvicorn.Config:
-    """The settings of uvicorn: no log of requests, whose lines name who asked what."""
+    """The settings of uvicorn: no log of requests, whose lines name who asked what.
+
+    Nor a configuration of logging, which would close the handlers of whatever program serves from within itself.
+    """
     return uvicorn.Config(
-        app, access_log=False, log_level="warning", server_header=False, lifespan="on", proxy_headers=False, ws="none",
-        limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=KEEP_ALIVE,
+        app, access_log=False, log_config=None, log_level="warning", server_header=False, lifespan="on",
+        proxy_headers=False, ws="none", limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=limits.stop_seconds,
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -246,6 +247,21 @@ def test_what_cannot_be_opened_is_not_swapped_in(changing, caplog):
         refused = served.post("/reload", {})
         assert refused.status_code == 409 and "what was there before still answers" in refused.json()["error"]
         assert served.post("/search", QUERY).json()["total"] == 60
+
+
+def test_the_logging_of_the_program_that_serves_is_left_alone(brief):
+    closed = []
+
+    class Own(logging.Handler):
+        def close(self):
+            closed.append(self)
+            super().close()
+
+    own = Own()
+    server.configured(brief.service, BRIEF)
+    assert not closed
+    own.close()
+    assert closed == [own]
 
 
 def test_tokens_and_addresses(tmp_path, monkeypatch):
