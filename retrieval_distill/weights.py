@@ -254,7 +254,7 @@ def _damage(path: Path) -> str | None:
 
     try:
         if path.suffix == ".json":
-            if not isinstance(json.loads(path.read_bytes()), dict) and path.name == "config.json":
+            if not isinstance(json.loads(path.read_bytes()), dict) and path.name.endswith("config.json"):
                 return "is not a JSON object"
         elif path.suffix == ".safetensors":
             with safe_open(path, "pt"):

@@ -17,8 +17,7 @@ and highest ratio within a round.
 * ``NAME/MODEL/...``: the same of a model of ``--models``: rerankers of today's sizes with random weights, see
   ``random_rerankers.py``; and ``bfloat16``, both sides in bfloat16, where it is fast. Scores must agree to 2e-5 in
   the same sense, those of decoders to 5e-5.
-* ``NAME/int8``: our 8-bit teacher against our default.
-* With ``--int8`` that alone, against float32 and the default, over the best 20 documents of as many queries as the pairs
+* With ``--int8`` only ``NAME/int8``: our 8-bit teacher against float32 and the default, over the best 20 documents of as many queries as the pairs
   are for; with the rank agreement of both with float32, and what reranking by them has of float32's nDCG@10.
 
 A warm-up run of each side on a few pairs is not counted. Loading is not counted; tokenising is, on both sides.
@@ -221,10 +220,8 @@ def eight_bits(
             seconds, scores = timed(contenders, pairs, rounds, clock)
             values = {side: ndcg(source, args.cache, pairs, of) for side, of in scores.items()}
             for side, value in values.items():
-                tau, share = (
-                    within_query_tau(pairs, scores[side], scores["ours, float32"]),
-                    value / values["ours, float32"],
-                )
+                tau = within_query_tau(pairs, scores[side], scores["ours, float32"])
+                share = value / values["ours, float32"]
                 print(f"{name}, {side}: tau {tau:.3f} with float32, nDCG@10 {value:.4f}, {share:.2%} of float32's")
             for peer in ("ours, float32", "ours, auto"):
                 row = comparison(f"{name}/int8", peer, pairs, seconds, scores, "ours, int8", peer)
@@ -273,8 +270,6 @@ def one_model(
             "ours, float32": ours(folder, "float32"), "sentence-transformers": library(folder),
             "ours, default": ours(folder, "auto"),
         }  # fmt: skip
-        if devices.device() == "cpu":
-            contenders["ours, int8"] = ours(folder, "int8")
         if args.flag_python:
             contenders["FlagEmbedding"] = Flag(args.flag_python, folder)
         for name, source in sources.items():
@@ -292,10 +287,6 @@ def one_model(
                     comparisons.append(
                         comparison(f"{name}/default", peer, pairs, seconds, scores, "ours, default", peer)
                     )
-            if "ours, int8" in contenders:
-                comparisons.append(
-                    comparison(f"{name}/int8", "ours, default", pairs, seconds, scores, "ours, int8", "ours, default")
-                )
     return comparisons
 
 

@@ -1,6 +1,6 @@
 """What a run refuses before anything costly: options that do not go together, models and splits that cannot be had.
 
-Knows a run's nouns; must not know its stages.
+What passes marks the folder as its own. Knows a run's nouns; must not know its stages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from retrieval_distill.evaluation import measures
 from retrieval_distill.generate import ways
 from retrieval_distill.pipeline.job import Job
 from retrieval_distill.runtime import destination, files, processes, stages
-from retrieval_distill.runtime.stages import write_json
 from retrieval_distill.teacher import teacher_loader as teachers
 from retrieval_distill.training.objective_mix import objective_mix
 
@@ -24,6 +23,9 @@ def check(job: Job) -> None:
     """Find what would stop the run later, before anything costly; then make the folder this recipe's.
 
     Of several processes only the first does.
+
+    Raises:
+        UserError: An option, model or split does not fit; nothing was written.
     """
     if processes.rank() > 0:
         return
@@ -49,7 +51,7 @@ def check(job: Job) -> None:
         trackers(job.recipe.training.report_to)
     if job.recipe.training.evaluate_steps:
         job.dev_split()
-    write_json(job.out / "recipe.json", job.settled.model_dump(mode="json"))
+    stages.write_json(job.out / "recipe.json", job.settled.model_dump(mode="json"))
     sources.remember_working_directory(job.recipe, job.out / "dataset")
     files.remove_abandoned(job.out.glob(".*"))
 

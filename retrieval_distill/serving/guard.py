@@ -137,6 +137,7 @@ class Guard:
         raise RefusedError(408, told, headers={"Connection": "close"})
 
     async def _read(self, receive: Receive) -> bytes | None:
+        """The whole body, however long it takes; ``None``: the client has gone."""
         parts, size = [], 0
         while True:
             message = await receive()

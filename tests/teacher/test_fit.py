@@ -299,7 +299,7 @@ def test_a_killed_fit_ends_with_the_same_weights(dataset, dataset_folder, cross_
     for when in left:
         fit_teacher(dataset, config=config, out=tmp_path / when)
         same = (tmp_path / when / name).read_bytes() == (whole / name).read_bytes()
-        assert same, when  # pytest would compare two such files for an hour
+        assert same, when  # pytest would compare two such files for minutes
         assert log(tmp_path / when)["dev"] == log(whole)["dev"]
 
 
