@@ -17,7 +17,7 @@ from retrieval_distill.config import StudentConfig
 from retrieval_distill.data.dataset import Texts
 from retrieval_distill.errors import UserError
 from retrieval_distill.student import build, encoder, tokenizer_json
-from tests.conftest import WORDS, sentence
+from tests.conftest import WORDS, sentence, word_pieces
 from tests.student.conftest import config_of, save
 
 PART = WORDS[:20]
@@ -29,11 +29,12 @@ def trained(kind: str) -> Tokenizer:
     rng = random.Random(0)
     texts = [sentence(rng, 12) for _ in range(300)]
     if kind == "WordPiece":
-        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        pieces = {token: number for number, token in enumerate([*MARKS, *word_pieces()])}
+        tokenizer = Tokenizer(models.WordPiece(pieces, unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer()
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordPieceTrainer(vocab_size=260, special_tokens=MARKS)
-    elif kind == "BPE":
+        return tokenizer
+    if kind == "BPE":
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         alphabet = pre_tokenizers.ByteLevel.alphabet()
