@@ -145,10 +145,10 @@ def own_seed():
 
 
 def word_pieces() -> list[str]:
-    """Letters, every second word whole and the others in two pieces: a trainer would break its ties anew in each process."""
+    """195 pieces: letters, words, beginnings and ends of words. A trainer would break its ties anew in each process."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    halves = [piece for word in WORDS[1::2] for piece in (word[: len(word) // 2], "##" + word[len(word) // 2 :])]
-    return list(dict.fromkeys([*letters, *("##" + letter for letter in letters), *WORDS[::2], *halves]))
+    parts = [part for word in WORDS for part in (word[:2], "##" + word[2:], "##" + word[-2:])]
+    return list(dict.fromkeys([*letters, *("##" + letter for letter in letters), *WORDS, *parts]))[:195]
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ from mcp.server.mcpserver import MCPServer
 from pydantic import BaseModel, Field
 
 from retrieval_distill.formatting import counted
+from retrieval_distill.serving.answering import answer
 from retrieval_distill.serving.limits import MAX_DEPTH
-from retrieval_distill.serving.search_api import Search, answer
+from retrieval_distill.serving.search_bodies import Search
 from retrieval_distill.serving.service import Service
 
 
