@@ -47,7 +47,10 @@ MOST = 1 << 17
 ENVIRONMENT = dict(os.environ)
 """What holds before any test changes it."""
 
-BRIEF = {"ROUNDS": 1, "ENCODING_ROUNDS": 1, "COLD_QUERIES": 2, "CACHE_BYTES": 1 << 10}
+BRIEF = {
+    "ROUNDS": 1, "QUERIES_PER_TURN": 2, "WARM_UP": 1, "COLD_QUERIES": 2, "CACHE_BYTES": 1 << 10,
+    "ENCODING_ROUNDS": 1, "BUCKET_TEXTS": 4, "WARM_UP_TEXTS": 2,
+}  # fmt: skip
 """How a run times its systems here: how fast a tiny model is means nothing."""
 
 
