@@ -16,7 +16,7 @@ Overrides = Annotated[shell.Repeated, Spelled("--set", "KEY=VALUE")]
 
 @command("Start here")
 def demo(out: Path, overrides: Overrides) -> None:
-    """Run the embedded demo: no network, no data, about ten minutes on two cores with AVX-512 bfloat16.
+    """Run the embedded demo: no network, no data, about eleven minutes on two cores with AVX-512 bfloat16.
 
     Example: retrieval-distill demo --out runs/demo
     """
