@@ -23,7 +23,8 @@ from tests import programs
 
 programs.leave_disks_alone()
 
-settings.register_profile("tests", deadline=None)  # a busy machine may take any time over an example
+# a busy machine may take any time over an example; CI tells whether a change broke something, and searches for nothing new
+settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("tests")
 
 WORDS = [
@@ -95,8 +96,10 @@ def pytest_xdist_auto_num_workers():
     return (yield) + ("PYTEST_XDIST_AUTO_NUM_WORKERS" not in os.environ)
 
 
-LONGEST = ("tests/e2e/", "tests/tuning/", "tests/runtime/test_cluster", "tests/test_", "tests/training/")
-"""Where tests are that train, search for settings, or start clusters."""
+LONGEST = (
+    "tests/e2e/", "tests/tuning/", "tests/runtime/test_cluster", "tests/data/formats/", "tests/test_", "tests/training/",
+)  # fmt: skip
+"""Where tests are that train, search for settings, start clusters, or try many files."""
 
 
 def pytest_collection_modifyitems(items):
